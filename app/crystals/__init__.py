@@ -1,0 +1,1 @@
+"""Crystals and bands: what is read from files, before any network sees it."""

@@ -1,0 +1,1 @@
+"""Graphs, networks and checkpoints: the only place where there are tensors."""

@@ -1,0 +1,68 @@
+"""Settings, read once from IONPATH_* variables; the unit is in the name."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Everything that can be set; the defaults run on a laptop with no other server."""
+
+    model_config = SettingsConfigDict(env_prefix="IONPATH_", frozen=True, extra="ignore")
+
+    host: str = Field("127.0.0.1", description="address to bind; anything but loopback needs keys or allow_anonymous")
+    port: int = Field(8000, ge=0, le=65535, description="port to bind; 0 takes a free one")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    log_format: Literal["json", "text"] = Field("json", description="structured JSON lines, or text for a terminal")
+
+    model_store: Path = Field(REPOSITORY / "model_store", description="folder with one folder a checkpoint")
+    default_model: str = Field("model-3", description="the checkpoint that answers where ?model= is not given")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the networks run")
+    torch_threads: int = Field(0, ge=0, description="threads of one forward pass on a CPU; 0 takes all cores")
+
+    database_url: SecretStr = Field(
+        SecretStr("sqlite+aiosqlite:///ionpath.sqlite3"),
+        description="the prediction log: sqlite+aiosqlite:///FILE or postgresql+psycopg://user:password@host/name",
+    )
+    migrate_on_start: bool = Field(True, description="bring the log's schema up to date before serving")
+    store_inputs: bool = Field(True, description="keep the canonical input with each prediction, compressed")
+    retention_days: int = Field(0, ge=0, description="delete predictions older than this; 0 keeps them")
+    log_batch_rows: int = Field(256, ge=1, description="most rows written to the log at once")
+    log_batch_wait_ms: float = Field(50.0, ge=0, description="how long a row waits for others before it is written")
+    log_queue_rows: int = Field(100_000, ge=1, description="rows held in memory while the log cannot be written")
+
+    cache: Literal["on", "off"] = Field("on", description="off computes every answer anew")
+    redis_url: SecretStr | None = Field(None, description="redis://[:password@]host:port/n; none caches in this process")
+    cache_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="how long an answer is kept")
+    cache_entries: int = Field(20_000, ge=1, description="most answers kept by the in-process cache")
+    redis_timeout_ms: float = Field(100.0, gt=0, description="a slower cache is passed by")
+
+    queue_cost: int = Field(40_000_000, ge=1, description="most cost (line-graph edges) that waits; past it 429")
+    batch_cost: int = Field(1_000_000, ge=1, description="most cost in one forward pass; a larger item goes alone")
+    batch_wait_ms: float = Field(2.0, ge=0, description="how long a batch waits for more, only under load")
+
+    parse_workers: int = Field(1, ge=1, description="processes that read uploads and can be killed")
+    parse_timeout_s: float = Field(20.0, gt=0, description="a file that takes longer to read is refused")
+    parse_memory_mib: int = Field(4096, ge=512, description="memory of one reading process")
+    max_body_bytes: int = Field(20_000_000, ge=1, description="largest request body")
+    max_atoms: int = Field(2_000, ge=1, description="most atoms of one image, or of an uploaded crystal")
+    max_images: int = Field(99, ge=2, description="most images of a band")
+    max_files: int = Field(400, ge=1, description="most files in a zip")
+    max_unpacked_bytes: int = Field(100_000_000, ge=1, description="largest content of a zip once unpacked")
+    max_hops: int = Field(60, ge=1, description="most hops of a crystal that ?max_hops= may ask for at once")
+    request_timeout_s: float = Field(120.0, gt=0, description="an answer that takes longer is given up")
+
+    api_keys_file: Path | None = Field(None, description="hashes of the keys that may call; none needs no key")
+    allow_anonymous: bool = Field(False, description="bind beyond loopback without keys; turns listing off")
+    metrics_host: str = Field("127.0.0.1", description="address of the metrics port")
+    metrics_port: int | None = Field(None, description="serve /metrics without a key on a port of its own")
+    drain_timeout_s: float = Field(30.0, ge=0, description="how long accepted work may take after SIGTERM")
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _cache_words(cls, value: object) -> object:
+        return {"0": "off", "false": "off", "1": "on", "true": "on"}.get(str(value).lower(), str(value).lower())
