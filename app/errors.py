@@ -1,14 +1,14 @@
 """The errors that a caller may see: each carries its own HTTP status, kind and title.
 
-    IonpathError
-    ├── InputError (422)         what was sent cannot be read or makes no sense
-    │   ├── FormatError (400)    the bytes are not what they claim to be
-    │   ├── UnsupportedError (415)
-    │   └── TooLargeError (413)  a limit of bytes, atoms, images, files or edges
-    ├── NotFoundError (404)
-    ├── UnauthorizedError (401), ForbiddenError (403)
-    ├── BusyError (429)          carries retry_after_s
-    └── NotReadyError (503)
+IonpathError
+├── InputError (422)         what was sent cannot be read or makes no sense
+│   ├── FormatError (400)    the bytes are not what they claim to be
+│   ├── UnsupportedError (415)
+│   └── TooLargeError (413)  a limit of bytes, atoms, images, files or edges
+├── NotFoundError (404)
+├── UnauthorizedError (401), ForbiddenError (403)
+├── BusyError (429)          carries retry_after_s
+└── NotReadyError (503)
 """
 
 from typing import ClassVar

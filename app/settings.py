@@ -28,15 +28,17 @@ class Settings(BaseSettings):
         SecretStr("sqlite+aiosqlite:///ionpath.sqlite3"),
         description="the prediction log: sqlite+aiosqlite:///FILE or postgresql+psycopg://user:password@host/name",
     )
-    migrate_on_start: bool = Field(True, description="bring the log's schema up to date before serving")
-    store_inputs: bool = Field(True, description="keep the canonical input with each prediction, compressed")
+    migrate_on_start: bool = Field(default=True, description="bring the log's schema up to date before serving")
+    store_inputs: bool = Field(default=True, description="keep the canonical input with each prediction, compressed")
     retention_days: int = Field(0, ge=0, description="delete predictions older than this; 0 keeps them")
     log_batch_rows: int = Field(256, ge=1, description="most rows written to the log at once")
     log_batch_wait_ms: float = Field(50.0, ge=0, description="how long a row waits for others before it is written")
     log_queue_rows: int = Field(100_000, ge=1, description="rows held in memory while the log cannot be written")
 
     cache: Literal["on", "off"] = Field("on", description="off computes every answer anew")
-    redis_url: SecretStr | None = Field(None, description="redis://[:password@]host:port/n; none caches in this process")
+    redis_url: SecretStr | None = Field(
+        None, description="redis://[:password@]host:port/n; none caches in this process"
+    )
     cache_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="how long an answer is kept")
     cache_entries: int = Field(20_000, ge=1, description="most answers kept by the in-process cache")
     redis_timeout_ms: float = Field(100.0, gt=0, description="a slower cache is passed by")
@@ -57,7 +59,7 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(120.0, gt=0, description="an answer that takes longer is given up")
 
     api_keys_file: Path | None = Field(None, description="hashes of the keys that may call; none needs no key")
-    allow_anonymous: bool = Field(False, description="bind beyond loopback without keys; turns listing off")
+    allow_anonymous: bool = Field(default=False, description="bind beyond loopback without keys; turns listing off")
     metrics_host: str = Field("127.0.0.1", description="address of the metrics port")
     metrics_port: int | None = Field(None, description="serve /metrics without a key on a port of its own")
     drain_timeout_s: float = Field(30.0, ge=0, description="how long accepted work may take after SIGTERM")

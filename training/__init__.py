@@ -1,0 +1,1 @@
+"""From records of barriers to checkpoints that the service loads."""

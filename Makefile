@@ -1,0 +1,73 @@
+# make serve | test | lint | format | bench | lock: each does the set-up itself, once.
+#
+#   PYTHON=python3.12           the Python (3.11 to 3.13) that makes the virtual environment
+#   VENV=.venv                  where it lies
+#   TORCH_INDEX_URL=URL         another index for torch alone, such as PyTorch's own for one CUDA version
+#   ARGS="-k batcher"           passed on to `ionpath serve`, pytest or the benchmarks
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_VERSION := 2.13.0
+TORCH_INDEX_URL ?=
+PIP_VERSION := 26.3
+UV_VERSION := 0.13.9
+ARGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip
+PYTHON_MINOR := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+STAMP := $(VENV)/.installed-$(PYTHON_MINOR)
+UV := $(VENV)/lock-tool/bin/uv
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" --excludes requirements-excluded.txt $(UPGRADE)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup serve test lint format bench lock
+.DELETE_ON_ERROR:
+
+help:
+	@sed -n '1,6s/^# \{0,1\}//p' Makefile
+
+setup: $(STAMP)
+
+# The stamp is older than any of these after an edit or a pull, and then all is brought up to date.
+$(STAMP): Makefile pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+		{ echo "Python 3.11, 3.12 or 3.13 is needed and $(PYTHON) is $(PYTHON_MINOR): make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python$(PYTHON_MINOR) || $(PYTHON) -m venv --clear $(VENV)
+	$(PIP) install --quiet pip==$(PIP_VERSION)
+	$(PIP) install --quiet $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
+	$(PIP) install --quiet --require-hashes -r requirements.lock
+	$(PIP) install --quiet --no-deps -e .
+	@touch $@
+
+serve: setup
+	$(BIN)/ionpath serve $(ARGS)
+
+# pytest comes last, so that its closing line is the last one printed.
+test: lint
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m benchmarks $(ARGS)
+
+# Keeps what is locked and still fits; `make lock UPGRADE=--upgrade` takes the newest of everything.
+lock: $(UV)
+	$(COMPILE) --extra train --extra test --output-file requirements.lock pyproject.toml
+	$(COMPILE) --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
+
+$(UV): Makefile
+	$(PYTHON) -m venv $(VENV)/lock-tool
+	$(VENV)/lock-tool/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	@touch $@

@@ -1,0 +1,1 @@
+"""HTTP: routes that parse, call and shape; nothing is computed here."""

@@ -1,0 +1,122 @@
+"""Who calls: the API key's id, or nobody where no key is needed."""
+
+import ipaddress
+from dataclasses import dataclass
+
+from fastapi import Request
+from starlette.datastructures import Headers
+
+from app.errors import ForbiddenError, UnauthorizedError
+from app.serving.keys import ApiKeys
+from app.settings import Settings
+
+_LOOPBACK_NAMES = frozenset({"localhost", ""})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Who asks, None where the service runs without keys."""
+
+    key_id: str | None
+
+
+class Gate:
+    """Decides who may call.
+
+    With keys, a request needs one. Without, it must come over the loopback, under a loopback name: otherwise a web
+    page elsewhere could have its own name point here (DNS rebinding) and read what was predicted. With
+    `allow_anonymous` anybody may predict, and nobody may list.
+
+    Args:
+        settings: which of the three it is.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = ApiKeys.load(settings.api_keys_file) if settings.api_keys_file else None
+
+    async def caller(self, request: Request) -> Caller:
+        """Let a request in.
+
+        Raises:
+            UnauthorizedError: a key is needed and none that is known was given.
+            ForbiddenError: no keys are set and the request does not come over the loopback.
+        """
+        if self._keys is not None:
+            caller = Caller(key_id=_key_id(self._keys, request.headers))
+            request.scope["key_id"] = caller.key_id
+            return caller
+        if not self._settings.allow_anonymous:
+            _demand_loopback(request)
+        return Caller(key_id=None)
+
+    def demand_listing(self) -> None:
+        """Refuse to list where callers cannot be told from each other."""
+        if self._keys is None and self._settings.allow_anonymous:
+            raise ForbiddenError(
+                "Listing is off, since this service cannot tell its callers from each other.",
+                kind="listing-off",
+                expected="GET /predictions/{id} with an id that you were given; or IONPATH_API_KEYS_FILE.",
+            )
+
+    def demand_metrics(self) -> None:
+        """Refuse metrics to the public: they need a key, or an address of their own."""
+        if self._keys is None and self._settings.allow_anonymous:
+            raise ForbiddenError(
+                "Metrics are not shown here without a key.",
+                kind="metrics-off",
+                expected="IONPATH_METRICS_PORT, an address of their own; or IONPATH_API_KEYS_FILE.",
+            )
+
+
+def _key_id(keys: ApiKeys, headers: Headers) -> str:
+    secret = _secret(headers)
+    if secret is None:
+        raise UnauthorizedError(
+            "This service needs an API key.",
+            kind="key-missing",
+            expected="X-API-Key: KEY, or Authorization: Bearer KEY",
+        )
+    key_id = keys.identify(secret)
+    if key_id is None:
+        raise UnauthorizedError(
+            "The API key is not known here.", kind="key-unknown", expected="A key whose hash is in the service's file."
+        )
+    return key_id
+
+
+def _secret(headers: Headers) -> str | None:
+    given = headers.get("x-api-key")
+    if given:
+        return given.strip()
+    scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    return credentials.strip() or None if scheme.lower() == "bearer" else None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's loopback."""
+    if host.lower() in _LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _demand_loopback(request: Request) -> None:
+    client = request.client.host if request.client else ""  # a Unix socket has no address
+    name = request.url.hostname or ""
+    if is_loopback(client) and is_loopback(name):
+        return
+    raise ForbiddenError(
+        "Without keys this service answers this machine alone.",
+        kind="not-loopback",
+        where="Host header" if is_loopback(client) else "client address",
+        expected="http://127.0.0.1; or, for everybody, IONPATH_API_KEYS_FILE or IONPATH_ALLOW_ANONYMOUS=1.",
+    )
+
+
+async def caller(request: Request) -> Caller:
+    """Depend on who calls."""
+    gate: Gate = request.state.gate
+    return await gate.caller(request)

@@ -1,0 +1,75 @@
+"""The examples of the OpenAPI page: one for each way of calling, from the files in examples/."""
+
+from typing import Any
+
+import orjson
+
+from app.api.schemas import JsonBand
+from app.settings import REPOSITORY
+
+FOLDER = REPOSITORY / "examples"
+PATH = "/static/examples"
+
+_TEXT = {"type": "string"}
+_FILE = {"type": "string", "format": "binary"}
+
+
+def _form_example(summary: str, fields: dict[str, str]) -> dict[str, Any]:
+    """One example of a form; a value `@NAME` is a file, as curl writes it."""
+    arguments = " ".join(f"-F {name}={value}" for name, value in fields.items())
+    links = ", ".join(f"[{value[1:]}]({PATH}/{value[1:]})" for value in fields.values() if value.startswith("@"))
+    return {"summary": summary, "description": f"`curl {arguments} .../predict/barrier` with {links}", "value": fields}
+
+
+_FORM_EXAMPLES = {
+    "extended-xyz": _form_example("A band as extended XYZ, one frame an image", {"band": "@LiFePO4_band.extxyz"}),
+    "neb-folder": _form_example("A zipped NEB folder: 00/POSCAR to 04/POSCAR", {"band": "@LiFePO4_neb.zip"}),
+    "end-points": _form_example("Two end points", {"initial": "@LiFePO4_initial.cif", "final": "@LiFePO4_final.cif"}),
+    "crystal": _form_example("A crystal and its ion: every distinct hop", {"structure": "@LiFePO4.cif", "ion": "Li"}),
+    "layered-crystal": _form_example("A layered crystal", {"structure": "@LiCoO2.cif", "ion": "Li"}),
+}
+
+_FORM_SCHEMA = {
+    "type": "object",
+    "description": "`band` alone; or `initial` and `final`; or `structure` with `ion`.",
+    "properties": {
+        "band": {**_FILE, "description": "Extended XYZ with several frames, a zip of an NEB folder, or a JSON band."},
+        "initial": {**_FILE, "description": "The first end point: CIF, POSCAR or pymatgen JSON."},
+        "final": {**_FILE, "description": "The last end point."},
+        "structure": {**_FILE, "description": "One crystal: CIF or POSCAR."},
+        "ion": {**_TEXT, "description": "The migrating element, such as `Li`."},
+        "offset": {
+            **_TEXT,
+            "description": "For two end points: whole lattice vectors from the first to the last, such as `1,0,0`; "
+            "the shortest way if left out.",
+        },
+    },
+}
+
+
+PREFER_HEADER = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", "enum": ["respond-async"]},
+    "description": "`respond-async` answers 202 at once; the answer is then at `Location`.",
+}
+
+
+def upload_body() -> dict[str, Any]:
+    """What both calls that predict take, as OpenAPI writes a request body."""
+    band = orjson.loads((FOLDER / "LiFePO4_band.json").read_bytes())
+    json_examples = {
+        "json-band": {
+            "summary": "A JSON band: Li hops along b in LiFePO4",
+            "description": f"[LiFePO4_band.json]({PATH}/LiFePO4_band.json)",
+            "value": band,
+        }
+    }
+    return {
+        "required": True,
+        "content": {
+            "application/json": {"schema": JsonBand.model_json_schema(), "examples": json_examples},
+            "multipart/form-data": {"schema": _FORM_SCHEMA, "examples": _FORM_EXAMPLES},
+        },
+    }

@@ -1,0 +1,167 @@
+"""What every request goes through, as plain ASGI: a request id, an access log, headers, a limit on the body."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import MutableMapping
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.problems import InternalError, problem_response
+from app.errors import TooLargeError
+
+_SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
+#: A client that is still sending reads no reply: this many times the limit is read and thrown away first.
+_DRAIN_FACTOR = 8
+_DRAIN_SECONDS = 20.0
+
+_log = structlog.get_logger("ionpath.access")
+
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
+
+
+class RequestContext:
+    """Gives each request an id, logs it once, sets the security headers, and answers what nobody caught.
+
+    Outermost, so that its reply to an unexpected error has an id and headers as any other.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
+        scope["request_id"] = request_id
+        started, status = time.perf_counter(), 0
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                _set_headers(message, request_id)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            scope["problem_kind"] = "client-left"
+        except Exception:  # noqa: BLE001 - the last net: logged whole, told to the caller as a fault
+            _log.exception("unexpected", request_id=request_id, path=scope["path"])
+            if status == 0:
+                await _answer_fault(request_id, scope, receive, send_with_headers)
+        finally:
+            _log_request(scope, request_id, status, time.perf_counter() - started)
+
+
+def _set_headers(message: MutableMapping[str, object], request_id: str) -> None:
+    headers = MutableHeaders(scope=message)
+    headers["X-Request-ID"] = request_id
+    headers.setdefault("Content-Security-Policy", _NO_CONTENT)
+    headers.setdefault("Cache-Control", "no-store")
+    for name, value in _HEADERS.items():
+        headers[name] = value
+
+
+async def _answer_fault(request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+    scope["problem_kind"] = InternalError.default_kind
+    fault = InternalError(
+        "The service failed at this request. This is its fault, not the input's; its log has the request id."
+    )
+    await problem_response(fault, request_id=request_id)(scope, receive, send)
+
+
+def _log_request(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    kind = scope.get("problem_kind")
+    service = scope.get("state", {}).get("service")
+    if kind is not None and service is not None:
+        service.metrics.failed(kind)
+    write = _log.debug if scope["path"] in _QUIET_PATHS else _log.info
+    write(
+        "request",
+        request_id=request_id,
+        method=scope["method"],
+        path=scope["path"],
+        status=status or None,  # none where the client left before a reply
+        milliseconds=round(1000 * seconds, 2),
+        key_id=scope.get("key_id"),
+        client=(scope.get("client") or ("",))[0],
+        problem=kind,
+    )
+
+
+class BodyLimit:
+    """Refuses a body over a number of bytes, whether its length was announced or not.
+
+    Args:
+        app: what is called with bodies within the limit.
+        max_body_bytes: the limit; the reply names the setting that holds it.
+    """
+
+    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "")
+        if announced.isdigit() and int(announced) > self._max_bytes:
+            if "expect" not in headers:  # one who asks first has sent nothing yet
+                await self._drain(receive, 0)
+            await self._refuse(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_bytes:
+                await self._drain(receive, received)
+                raise self._error()
+            return message
+
+        await self._app(scope, counted, send)
+
+    async def _drain(self, receive: Receive, received: int) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                while received <= _DRAIN_FACTOR * self._max_bytes:
+                    message = await receive()
+                    received += len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
+
+    def _error(self) -> TooLargeError:
+        return TooLargeError(
+            f"The request is larger than {self._max_bytes / 1e6:g} MB.",
+            kind="body-too-large",
+            where="request body",
+            expected=f"At most {self._max_bytes} bytes (IONPATH_MAX_BODY_BYTES).",
+        )
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        error = self._error()
+        scope["problem_kind"] = error.kind
+        response = problem_response(error, request_id=scope.get("request_id"), headers={"Connection": "close"})
+        await response(scope, receive, send)

@@ -1,0 +1,69 @@
+"""The web page, the OpenAPI page, and the static files of both; nothing of another host."""
+
+from pathlib import Path
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import FileResponse
+from starlette.staticfiles import StaticFiles
+from starlette.types import Message, Receive, Scope, Send
+
+from app.api.examples import FOLDER as EXAMPLES
+from app.api.openapi import describe
+
+WEB = Path(__file__).resolve().parent.parent / "web"
+
+_SELF_ALONE = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_SWAGGER = _SELF_ALONE.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")  # it styles its icons inline
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def page() -> Response:
+    """Show the page."""
+    return _html("index.html", _SELF_ALONE)
+
+
+@router.get("/docs")
+async def docs() -> Response:
+    """Show the OpenAPI page."""
+    return _html("docs.html", _SWAGGER)
+
+
+@router.get("/favicon.ico")
+async def icon() -> Response:
+    """Show the icon that browsers ask for."""
+    return FileResponse(WEB / "static" / "icon.svg", headers={"Cache-Control": "no-cache"})
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """Give the OpenAPI document."""
+    app: FastAPI = request.app
+    return Response(orjson.dumps(describe(app)), media_type="application/json")
+
+
+def add_static_files(app: FastAPI) -> None:
+    """Hand out the pages' files and the examples."""
+    app.mount("/static/examples", _Files(directory=EXAMPLES))
+    app.mount("/static", _Files(directory=WEB / "static"))
+
+
+def _html(name: str, policy: str) -> Response:
+    return FileResponse(WEB / name, headers={"Content-Security-Policy": policy, "Cache-Control": "no-cache"})
+
+
+class _Files(StaticFiles):
+    """Files that a browser may keep, asking each time whether they changed."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_header(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"cache-control", b"no-cache")]
+            await send(message)
+
+        await super().__call__(scope, receive, send_with_header)

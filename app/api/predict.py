@@ -1,0 +1,118 @@
+"""`POST /predict/barrier` and `POST /classify/good-conductor`."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.requests import ClientDisconnect
+
+from app.api.auth import Caller, caller
+from app.api.openapi import problems
+from app.api.schemas import ClassificationAnswer, PredictionAnswer, PredictQuery, StoredPrediction
+from app.api.uploads import read_upload
+from app.serving.service import PredictionRequest, PredictionService
+from app.serving.wire import answer_to_json
+
+T = TypeVar("T")
+
+router = APIRouter(tags=["predict"])
+
+_ACCEPTED: dict[int | str, dict[str, Any]] = {
+    202: {
+        "model": StoredPrediction,
+        "description": "Accepted, since `Prefer: respond-async` was sent; `Location` shows status and progress.",
+        "headers": {"Location": {"schema": {"type": "string"}, "description": "`/predictions/{id}`"}},
+    }
+}
+_PROBLEMS = problems(400, 401, 403, 404, 413, 415, 422, 429, 503)
+
+
+@router.post(
+    "/predict/barrier",
+    summary="Predict the barrier of a hop, or of every hop of a crystal",
+    response_model=PredictionAnswer,
+    responses={**_ACCEPTED, **_PROBLEMS},
+)
+async def predict_barrier(
+    request: Request, query: Annotated[PredictQuery, Query()], who: Annotated[Caller, Depends(caller)]
+) -> Response:
+    """Send a JSON band, or a form with one band file, two end points, or a crystal and its ion."""
+    return await _answer(request, query, who, verdict_first=False)
+
+
+@router.post(
+    "/classify/good-conductor",
+    summary="Say whether a hop, or a crystal, conducts well",
+    response_model=ClassificationAnswer,
+    responses={**_ACCEPTED, **_PROBLEMS},
+)
+async def classify_good_conductor(
+    request: Request, query: Annotated[PredictQuery, Query()], who: Annotated[Caller, Depends(caller)]
+) -> Response:
+    """Take the same input and give the same answer, with the verdict at its top."""
+    return await _answer(request, query, who, verdict_first=True)
+
+
+async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict_first: bool) -> Response:
+    service: PredictionService = request.state.service
+    asked = PredictionRequest(
+        upload=await read_upload(request),
+        model=query.model,
+        threshold_ev=query.threshold_ev,
+        mechanism=query.mechanism,
+        max_hops=query.max_hops,
+        max_hop_angstrom=query.max_hop_angstrom,
+        key_id=who.key_id,
+        request_id=request.scope["request_id"],
+    )
+    if wants_async(request):
+        return accepted(str(await service.submit(asked)))
+    answer = answer_to_json(await while_connected(request, service.predict(asked)))
+    return Response(orjson.dumps(verdict_on_top(answer) if verdict_first else answer), media_type="application/json")
+
+
+def wants_async(request: Request) -> bool:
+    """Whether `Prefer: respond-async` (RFC 7240) was sent."""
+    preferences = ",".join(request.headers.getlist("prefer")).split(",")
+    return any(preference.split(";")[0].strip().lower() == "respond-async" for preference in preferences)
+
+
+def accepted(prediction_id: str) -> Response:
+    """Say where the answer will be."""
+    path = f"/predictions/{prediction_id}"
+    body = {"prediction_id": prediction_id, "status": "queued", "progress": 0.0, "location": path}
+    headers = {"Location": path, "Preference-Applied": "respond-async"}
+    return Response(orjson.dumps(body), 202, headers, media_type="application/json")
+
+
+def verdict_on_top(answer: Mapping[str, object]) -> dict[str, object]:
+    """Put the verdict, its probability and its threshold before the rest of an answer."""
+    good = answer["good_conductor"]
+    assert isinstance(good, dict)
+    top = {name: good[name] for name in ("verdict", "probability", "threshold_ev")}
+    return {**top, "good_conductor": good, **answer}
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """Await work, and cancel it when the client leaves: nobody waits for its answer any more.
+
+    Raises:
+        ClientDisconnect: the client left.
+    """
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass  # an empty rest of the body

@@ -1,0 +1,239 @@
+"""The wire's words: what the OpenAPI page shows of queries, bodies and answers."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+Status = Literal["queued", "running", "done", "failed"]
+Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
+
+DEFAULT_THRESHOLD_EV = 0.65
+DEFAULT_MAX_HOP_ANGSTROM = 5.0
+
+
+class _Query(BaseModel):
+    """A query whose unknown names are refused, so that a typing error never goes unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class PredictQuery(_Query):
+    """What may stand behind the question mark of both calls that predict."""
+
+    model: str | None = Field(
+        None, description="Name of a checkpoint, as `GET /models` lists them; the default one if left out."
+    )
+    threshold_ev: float = Field(
+        DEFAULT_THRESHOLD_EV,
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="A good conductor has a barrier below this, in eV.",
+    )
+    mechanism: Literal["auto", "vacancy", "dilute"] = Field(
+        "auto",
+        description="For a crystal. `vacancy`: its other mobile ions stay and one is missing. `dilute`: all other "
+        "mobile ions are removed. `auto` chooses, and the answer says which.",
+    )
+    max_hops: int | None = Field(
+        None,
+        ge=1,
+        description="For a crystal: most symmetry-distinct hops to predict, shortest first; IONPATH_MAX_HOPS is the "
+        "most that may be asked for.",
+    )
+    max_hop_angstrom: float = Field(
+        DEFAULT_MAX_HOP_ANGSTROM,
+        gt=0,
+        le=12,
+        allow_inf_nan=False,
+        description="For a crystal: longest hop between two sites, in angstrom.",
+    )
+
+
+class ListQuery(_Query):
+    """Filters of the list of predictions."""
+
+    ion: str | None = Field(None, description="The migrating element, such as `Li`.")
+    formula: str | None = Field(None, description="As an answer gives it, such as `Fe16 Li16 O64 P16`.")
+    model: str | None = Field(None, description="Name of the checkpoint that answered.")
+    status: Status | None = Field(None, description="`queued`, `running`, `done` or `failed`.")
+    kind: Literal["band", "crystal"] | None = Field(None, description="What was sent.")
+    created_after: AwareDatetime | None = Field(None, description="Not before this time, with its time zone.")
+    created_before: AwareDatetime | None = Field(None, description="Before this time, with its time zone.")
+    barrier_below_ev: float | None = Field(None, allow_inf_nan=False, description="Barrier below this, in eV.")
+    limit: int = Field(50, ge=1, le=500, description="Most predictions of one page.")
+    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+
+
+class NoQuery(_Query):
+    """A call without parameters."""
+
+
+class JsonBand(BaseModel):
+    """A band with the field names of the data set; other fields are ignored."""
+
+    lattice_angstrom: list[Vector] = Field(
+        description="Rows are the lattice vectors, angstrom.", min_length=3, max_length=3
+    )
+    host_species: list[str] = Field(description="Element of every atom but the migrating one.")
+    host_frac_coords: list[Vector] = Field(description="Fractional coordinates of those atoms.")
+    ion: str = Field(description="The migrating element.")
+    image_frac_coords: list[Vector] = Field(
+        description="Fractional coordinates of the ion, first to last; two rows (the end points) are enough.",
+        min_length=2,
+    )
+
+
+class Interval(BaseModel):
+    """A central interval of the barrier's predictive distribution."""
+
+    low: float = Field(description="eV")
+    high: float = Field(description="eV")
+    coverage: float = Field(description="The share of barriers that such intervals hold, 0.9.")
+
+
+class GoodConductor(BaseModel):
+    """Whether the barrier lies below the threshold."""
+
+    verdict: bool | None = Field(description="Null where there is no barrier.")
+    probability: float | None = Field(description="That the barrier lies below the threshold.")
+    threshold_ev: float = Field(description="eV")
+
+
+class InDomain(BaseModel):
+    """Whether the input resembles what the model was fitted on."""
+
+    verdict: bool | None
+    reasons: list[str] = Field(description="In words, where it does not.")
+
+
+class ModelReference(BaseModel):
+    """The checkpoint that answered."""
+
+    name: str
+    version: str
+    digest: str = Field(description="SHA-256 of the weights.")
+
+
+class Site(BaseModel):
+    """A site of the migrating ion in the uploaded cell."""
+
+    index: int
+    frac_coords: Vector
+    occupancy: float
+
+
+class _Predicted(BaseModel):
+    barrier_ev: float | None = Field(description="eV; null where there is none.")
+    interval_ev: Interval | None
+    good_conductor: GoodConductor
+    in_domain: InDomain | None
+    cached: bool
+    warnings: list[str]
+
+
+class Hop(_Predicted):
+    """One symmetry-distinct hop; sites and offset refer to the uploaded cell."""
+
+    from_site: int
+    to_site: int
+    offset: Annotated[list[int], Field(min_length=3, max_length=3)]
+    distance_angstrom: float
+    multiplicity: int = Field(description="Undirected hops like this one in the uploaded cell.")
+    excluded_because: str | None = Field(description="Why it is not predicted; null where it is.")
+
+
+class PercolationBarriers(BaseModel):
+    """The lowest barriers that connect through the crystal; null where nothing does."""
+
+    one_d: float | None = Field(alias="1d", description="eV")
+    two_d: float | None = Field(alias="2d", description="eV")
+    three_d: float | None = Field(alias="3d", description="eV")
+
+
+class PredictionAnswer(_Predicted):
+    """One object for every call that predicts; a crystal's has the fields from `sites` on as well."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    prediction_id: UUID
+    created_at: datetime
+    ion: str
+    formula: str
+    model: ModelReference
+    sites: list[Site] | None = None
+    hops: list[Hop] | None = None
+    percolation_ev: PercolationBarriers | None = None
+    truncated: bool | None = Field(None, description="More hops exist than were predicted.")
+    mechanism: Literal["vacancy", "dilute"] | None = None
+
+
+class ClassificationAnswer(PredictionAnswer):
+    """The same answer with the verdict at the top."""
+
+    verdict: bool | None = Field(description="Whether the barrier lies below the threshold.")
+    probability: float | None = Field(description="That the barrier lies below the threshold.")
+    threshold_ev: float = Field(description="eV")
+
+
+class StoredPrediction(BaseModel):
+    """A prediction as it was logged; once done it has the answer's fields as well."""
+
+    model_config = ConfigDict(extra="allow")
+
+    prediction_id: UUID
+    status: Status
+    progress: float = Field(description="0 to 1.")
+    created_at: datetime
+    kind: Literal["band", "crystal"] | None = Field(None, description="What was sent.")
+    error: dict[str, object] | None = Field(None, description="The problem, where it failed.")
+
+
+class PredictionPage(BaseModel):
+    """One page of what was logged, newest first."""
+
+    predictions: list[StoredPrediction]
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+
+
+class ModelList(BaseModel):
+    """The checkpoints that can answer."""
+
+    default: str
+    models: list[dict[str, object]] = Field(description="Their cards.")
+
+
+class Live(BaseModel):
+    """The process is there."""
+
+    status: Literal["alive"]
+
+
+class Check(BaseModel):
+    """One part that the service needs."""
+
+    ok: bool
+    detail: str
+    required: bool = Field(description="Whether it can answer without this part.")
+
+
+class Ready(BaseModel):
+    """Whether it can answer, part by part."""
+
+    status: Literal["ready", "not ready"]
+    checks: dict[str, Check]
+
+
+class Problem(BaseModel):
+    """What went wrong (RFC 9457)."""
+
+    type: str = Field(description="Names the kind of problem, stable across releases.")
+    title: str
+    status: int
+    detail: str = Field(description="What was wrong.")
+    kind: str = Field(description="The end of `type`, alone.")
+    where: str | None = Field(None, description="The file, line or field.")
+    expected: str | None = Field(None, description="What would be right.")
+    request_id: str | None = None

@@ -1,0 +1,138 @@
+"""Reads a request's body into what was uploaded: a JSON band, a band file, two end points, or a crystal."""
+
+from collections.abc import Mapping
+from email.message import Message
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+
+from app.crystals.readers.reading import File
+from app.errors import InputError, UnsupportedError
+from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
+
+WAYS = (
+    "A JSON band (Content-Type: application/json); or multipart/form-data with `band` (one file), "
+    "with `initial` and `final`, or with `structure` and `ion`."
+)
+_FILES_OF_WAYS = (frozenset({"band"}), frozenset({"initial", "final"}), frozenset({"structure"}))
+_FILE_FIELDS = frozenset().union(*_FILES_OF_WAYS)
+_TEXT_FIELDS = {"band": (), "initial": ("ion", "offset"), "structure": ("ion",)}
+_FARTHEST_OFFSET = 3
+_MOST_FILES, _MOST_FIELDS, _MOST_FIELD_BYTES = 8, 8, 4096
+
+
+async def read_upload(request: Request) -> Upload:
+    """Take the body for what its content type says.
+
+    Raises:
+        UnsupportedError: a content type that is none of the two.
+        InputError: a form whose fields are none of the ways of calling.
+    """
+    content_type = _media_type(request.headers.get("content-type", ""))
+    if content_type == "application/json":
+        return JsonBandUpload(payload=await request.body())
+    if content_type == "multipart/form-data":
+        async with request.form(
+            max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES
+        ) as form:
+            return await _read_form(form)
+    raise UnsupportedError(
+        f"A body of type {content_type!r} is not taken." if content_type else "The body has no Content-Type.",
+        where="Content-Type header",
+        expected=WAYS,
+    )
+
+
+def _media_type(header: str) -> str:
+    message = Message()
+    message["content-type"] = header
+    return message.get_content_type() if header else ""
+
+
+async def _read_form(form: FormData) -> Upload:
+    files, texts = await _fields(form)
+    way = frozenset(files)
+    if way not in _FILES_OF_WAYS:
+        raise _wrong_files(files)
+    _refuse_unknown_texts(texts, _TEXT_FIELDS[min(way & _TEXT_FIELDS.keys())])
+    ion = texts.get("ion", "").strip() or None
+    if "band" in files:
+        return BandFileUpload(file=files["band"])
+    if "structure" in files:
+        return CrystalUpload(file=files["structure"], ion=ion)
+    offset = _offset(texts["offset"]) if texts.get("offset", "").strip() else None
+    return EndPointsUpload(initial=files["initial"], final=files["final"], ion=ion, offset=offset)
+
+
+async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
+    files: dict[str, File] = {}
+    texts: dict[str, str] = {}
+    for name, value in form.multi_items():
+        if name in files or name in texts:
+            raise InputError(
+                f"The form field {name!r} was sent more than once.",
+                kind="repeated-field",
+                where=f"form field {name}",
+                expected="One file or value a field; several images of a band go in one file or one zip.",
+            )
+        if isinstance(value, UploadFile):
+            files[name] = File(name=value.filename or name, content=await value.read())
+        elif name in _FILE_FIELDS:  # `curl -F band=text` instead of `-F band=@file` is a file as well
+            files[name] = File(name=name, content=value.encode())
+        else:
+            texts[name] = value
+    return files, texts
+
+
+def _wrong_files(files: Mapping[str, File]) -> InputError:
+    if not files:
+        return InputError("The form has no file.", kind="no-file", where="form", expected=WAYS)
+    if len(files) == 1 and not files.keys().isdisjoint({"initial", "final"}):
+        missing = "final" if "initial" in files else "initial"
+        return InputError(
+            f"Two end points are needed and the form has no {missing!r}.",
+            kind="one-end-point",
+            where=f"form field {missing}",
+            expected=WAYS,
+        )
+    names = ", ".join(repr(name) for name in sorted(files))
+    unknown = sorted(files.keys() - _FILE_FIELDS)
+    return InputError(
+        f"There is no file field {unknown[0]!r}." if unknown else f"The files {names} do not go together.",
+        kind="unknown-field" if unknown else "mixed-ways",
+        where=f"form field {unknown[0]}" if unknown else "form",
+        expected=WAYS,
+    )
+
+
+def _refuse_unknown_texts(texts: Mapping[str, str], known: tuple[str, ...]) -> None:
+    unknown = sorted(texts.keys() - set(known))
+    if not unknown:
+        return
+    raise InputError(
+        f"The form field {unknown[0]!r} is not known beside these files.",
+        kind="unknown-field",
+        where=f"form field {unknown[0]}",
+        expected=f"Besides the files: {', '.join(known) or 'nothing'}. model, threshold_ev, mechanism and max_hops are "
+        "query parameters.",
+    )
+
+
+def _offset(text: str) -> tuple[int, int, int]:
+    try:
+        first, second, third = (int(part) for part in text.strip(" []()").replace(",", " ").split())
+    except ValueError:
+        raise InputError(
+            f"The offset {text[:40]!r} cannot be read.",
+            kind="invalid-offset",
+            where="form field offset",
+            expected="Three whole numbers of lattice vectors, such as 1,0,0.",
+        ) from None
+    if max(abs(first), abs(second), abs(third)) > _FARTHEST_OFFSET:
+        raise InputError(
+            f"The offset {first},{second},{third} leads too far away.",
+            kind="invalid-offset",
+            where="form field offset",
+            expected=f"Each of the three numbers is between -{_FARTHEST_OFFSET} and {_FARTHEST_OFFSET}.",
+        )
+    return first, second, third

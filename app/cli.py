@@ -1,0 +1,208 @@
+"""The command line: `ionpath serve`, `predict`, `models`, `migrate`, `keys`, and what other packages add."""
+
+import asyncio
+import os
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.errors import IonpathError
+from app.settings import Settings
+
+COMMANDS_GROUP = "ionpath.commands"
+_OWN_COMMANDS = frozenset({"serve", "predict", "models", "migrate", "keys"})
+
+cli = typer.Typer(
+    name="ionpath",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Predicts how high a barrier an ion must climb to hop through a crystal.\n\n"
+    "Start with `ionpath predict LiFePO4.cif --ion Li`, or with `ionpath serve` and a browser.",
+)
+keys = typer.Typer(no_args_is_help=True, help="API keys: only their hashes are stored.")
+cli.add_typer(keys, name="keys")
+
+Url = Annotated[
+    str | None, typer.Option("--url", help="A running service, such as http://127.0.0.1:8000; local if left out.")
+]
+ApiKey = Annotated[
+    str | None, typer.Option("--api-key", envvar="IONPATH_API_KEY", help="The key of that service, if it needs one.")
+]
+
+
+def main() -> None:
+    """Run the command line, with the commands of other installed packages."""
+    asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
+    if asked not in _OWN_COMMANDS:  # training need not be imported to serve
+        for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
+            # A plain function: a group of its own would take the argument after `train` for a subcommand.
+            cli.command(entry.name)(entry.load())
+    cli()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ionpath {version('ionpath')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _options(
+    _show_version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Take the options that stand before a command; its help is the app's."""
+
+
+def fail(message: str) -> NoReturn:
+    """Say on standard error what is wrong, and stop."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]ionpath:[/] {message}", markup=True)
+    raise typer.Exit(2)
+
+
+def read_settings(**changes: object) -> Settings:
+    """Read IONPATH_* and lay the given options over them."""
+    try:
+        settings = Settings()
+        return Settings.model_validate({**settings.model_dump(), **changes}) if changes else settings
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        fail(f"IONPATH_{name} = {first['input']!r} cannot be used: {first['msg']}.")
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to bind (IONPATH_HOST; 127.0.0.1).")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port; 0 takes a free one (IONPATH_PORT; 8000).")
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(help="`json` or `text`; text where standard error is a terminal.")
+    ] = None,
+) -> None:
+    """Serve predictions over HTTP; the page at / and the OpenAPI page at /docs are part of it.
+
+    Everything else is set by IONPATH_* variables. Without API keys it answers this machine alone.
+    """
+    given = {"host": host, "port": port, "log_format": log_format or _terminal_format()}
+    settings = read_settings(**{name: value for name, value in given.items() if value is not None})
+    from app.console.server import CannotServeError, run  # noqa: PLC0415 - torch takes seconds to import
+
+    try:
+        run(settings)
+    except CannotServeError as error:
+        fail(str(error))
+
+
+def _terminal_format() -> str | None:
+    return "text" if sys.stderr.isatty() and "IONPATH_LOG_FORMAT" not in os.environ else None
+
+
+@cli.command()
+def predict(  # noqa: PLR0917 - typer passes each by name
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FILE...",
+            help="Bands (JSON, extended XYZ, zip or folder of an NEB run), or crystals (CIF, POSCAR) with --ion.",
+            exists=True,
+        ),
+    ] = None,
+    ion: Annotated[str | None, typer.Option(help="The ion that hops in a crystal, such as Li.")] = None,
+    initial: Annotated[Path | None, typer.Option(exists=True, help="The first of two end points.")] = None,
+    final: Annotated[Path | None, typer.Option(exists=True, help="The last of two end points.")] = None,
+    model: Annotated[str | None, typer.Option(help="A checkpoint; `ionpath models` lists them.")] = None,
+    threshold_ev: Annotated[float, typer.Option(help="A good conductor's barrier is below this, eV.")] = 0.65,
+    mechanism: Annotated[
+        Literal["auto", "vacancy", "dilute"], typer.Option(help="What becomes of a crystal's other mobile ions.")
+    ] = "auto",
+    max_hops: Annotated[int | None, typer.Option(min=1, help="Most distinct hops of a crystal.")] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One row a band or hop.")] = False,
+) -> None:
+    """Predict barriers from files, here or by a running service.
+
+    Examples: `ionpath predict band.json`; `ionpath predict LiFePO4.cif --ion Li`;
+    `ionpath predict --initial a.cif --final b.cif`; `ionpath predict *.xyz --csv > barriers.csv`.
+
+    The exit status is 1 where a file could not be predicted.
+    """
+    from app.console import callers, outputs, sources  # noqa: PLC0415 - torch takes seconds to import
+
+    try:
+        inputs = sources.read(files or [], ion=ion, initial=initial, final=final)
+    except sources.SourceError as error:
+        fail(str(error))
+    query = callers.Question(model=model, threshold_ev=threshold_ev, mechanism=mechanism, max_hops=max_hops)
+    caller = callers.Remote(url, api_key) if url else callers.Local(read_settings())
+    results = asyncio.run(callers.ask(caller, inputs, query))
+    write = outputs.write_json if as_json else outputs.write_csv if as_csv else outputs.write_table
+    write(results, sys.stdout)
+    if any(result.problem for result in results):
+        raise typer.Exit(1)
+
+
+@cli.command()
+def models(
+    url: Url = None,
+    api_key: ApiKey = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The cards, whole.")] = False,
+) -> None:
+    """List the checkpoints that can answer, with their accuracy on bands they were not fitted on."""
+    from app.console import callers, outputs  # noqa: PLC0415 - torch takes seconds to import
+
+    try:
+        listed = callers.remote_models(url, api_key) if url else callers.local_models(read_settings())
+    except IonpathError as error:
+        fail(error.detail)
+    outputs.write_models(listed, sys.stdout, as_json=as_json)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the prediction log's schema up to date, as `ionpath serve` does on start.
+
+    The database is IONPATH_DATABASE_URL. Safe to run twice, and by two at once.
+    """
+    from app.storage.migrate import migrate as bring_up_to_date  # noqa: PLC0415 - SQLAlchemy is not needed to help
+
+    settings = read_settings()
+    try:
+        state = bring_up_to_date(settings.database_url)
+    except (ValueError, SQLAlchemyError) as error:
+        fail(f"The prediction log cannot be brought up to date: {error}")
+    typer.echo(f"The prediction log's schema is up to date (revision {state.head}).")
+
+
+@keys.command("new")
+def new_api_key(
+    key_id: Annotated[str, typer.Argument(help="Who it is for: letters, digits, - and _.")],
+    file: Annotated[Path | None, typer.Option(help="Append its hash to this file (IONPATH_API_KEYS_FILE).")] = None,
+) -> None:
+    """Make an API key: it is shown once, its hash is what the service keeps."""
+    from app.serving.keys import new_key  # noqa: PLC0415 - as the others
+
+    try:
+        secret, line = new_key(key_id)
+    except (IonpathError, ValueError) as error:
+        fail(str(error))
+    typer.echo(f"The key, shown this once:  {secret}", err=True)
+    if file is None:
+        typer.echo("Add this line to the file that IONPATH_API_KEYS_FILE names:", err=True)
+        typer.echo(line)
+        return
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(f"{line}\n")
+    typer.echo(f"Its hash was added to {file}; a running service reads it again by itself.", err=True)

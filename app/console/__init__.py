@@ -1,0 +1,1 @@
+"""What the command line is made of: files in, a local or remote caller, tables out."""

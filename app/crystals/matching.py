@@ -1,0 +1,85 @@
+"""Which atom of one image is which of another: the same kind, at nearly the same place."""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial import cKDTree
+
+from app.crystals.band import FloatArray
+from app.crystals.periodic import boxed, cell_heights_angstrom, reduced_basis, shortest_vectors
+
+#: In one step of a band an atom that keeps its place in the list moves less than this, but for the ion.
+SAME_ORDER_ANGSTROM = 1.0
+#: Atoms of one kind that are nearer than this, each the other's nearest, are the same atom.
+COINCIDENT_ANGSTROM = 0.5
+
+
+def match_atoms(
+    species: tuple[str, ...],
+    frac_coords: FloatArray,
+    other_species: tuple[str, ...],
+    other_frac_coords: FloatArray,
+    lattice_angstrom: FloatArray,
+) -> NDArray[np.intp]:
+    """Find for each atom of one image the same atom of another.
+
+    The order of the lists is kept where it makes sense: all atoms but one stay within 1 angstrom. Otherwise atoms
+    are matched by position, kind by kind: coincident ones first, the rest so that the sum of squared distances is
+    least.
+
+    Args:
+        species: element symbols, length n.
+        frac_coords: shape [n, 3].
+        other_species: the same elements as often, in any order, length n.
+        other_frac_coords: shape [n, 3].
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+
+    Returns:
+        indices into the other image, shape [n].
+    """
+    if species == other_species:
+        moved = shortest_vectors(other_frac_coords - frac_coords, lattice_angstrom).lengths_angstrom
+        if np.count_nonzero(moved > SAME_ORDER_ANGSTROM) <= 1:
+            return np.arange(len(species))
+    order = np.empty(len(species), dtype=np.intp)
+    kinds, other_kinds = np.array(species), np.array(other_species)
+    for kind in sorted(set(species)):
+        mine, others = np.flatnonzero(kinds == kind), np.flatnonzero(other_kinds == kind)
+        found = _match_one_kind(frac_coords[mine], other_frac_coords[others], lattice_angstrom)
+        order[mine] = others[found]
+    return order
+
+
+def _match_one_kind(frac: FloatArray, other: FloatArray, lattice_angstrom: FloatArray) -> NDArray[np.intp]:
+    found = _coincident(frac, other, lattice_angstrom)
+    left = np.flatnonzero(found < 0)
+    if len(left):
+        free = np.setdiff1d(np.arange(len(other)), found)
+        # rounding in a reduced basis is enough to rank candidates; the hop itself is joined exactly, later
+        basis = reduced_basis(lattice_angstrom)
+        vectors = (other[free][None, :, :] - frac[left][:, None, :]) @ (lattice_angstrom @ np.linalg.inv(basis))
+        vectors -= np.rint(vectors)
+        cost = np.square(vectors @ basis).sum(axis=2)
+        rows, columns = linear_sum_assignment(cost)
+        found[left[rows]] = free[columns]
+    return found
+
+
+def _coincident(frac: FloatArray, other: FloatArray, lattice_angstrom: FloatArray) -> NDArray[np.intp]:
+    """The other atom at the same place, -1 where there is none, shape [n]."""
+    heights = cell_heights_angstrom(lattice_angstrom)
+    # measured along the cell's heights no distance is longer than it is in space: no near atom is missed
+    near = cKDTree(boxed(frac, heights), boxsize=heights).sparse_distance_matrix(
+        cKDTree(boxed(other, heights), boxsize=heights), COINCIDENT_ANGSTROM, p=np.inf, output_type="ndarray"
+    )
+    vectors = other[near["j"]] - frac[near["i"]]
+    vectors -= np.rint(vectors)
+    lengths = np.linalg.norm(vectors @ lattice_angstrom, axis=1)
+    found = np.full(len(frac), -1, dtype=np.intp)
+    taken = np.zeros(len(other), dtype=bool)
+    for k in np.argsort(lengths, kind="stable"):
+        i, j = near["i"][k], near["j"][k]
+        if lengths[k] < COINCIDENT_ANGSTROM and found[i] < 0 and not taken[j]:
+            found[i] = j
+            taken[j] = True
+    return found

@@ -1,0 +1,85 @@
+"""Shortest vectors between atoms of a periodic crystal."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.crystals.band import FloatArray
+
+#: Two periodic vectors whose lengths differ by less than rounding: the one as written is kept.
+TIE_ANGSTROM = 1e-3
+#: A vector is replaced by a shorter one only where it is shorter by more than rounding.
+_SHORTER = 1.0 - 1e-9
+_NEIGHBOUR_CELLS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(27, 3)
+#: One of each pair of opposites among them.
+_SUMS = _NEIGHBOUR_CELLS[14:]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ShortestVectors:
+    """The shortest periodic forms of n vectors.
+
+    Attributes:
+        offsets: what to add to each fractional vector, whole numbers, shape [n, 3].
+        lengths_angstrom: their lengths, shape [n].
+        runner_up_angstrom: the lengths of the second shortest forms, shape [n].
+    """
+
+    offsets: NDArray[np.int64]
+    lengths_angstrom: FloatArray
+    runner_up_angstrom: FloatArray
+
+
+def shortest_vectors(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> ShortestVectors:
+    """Find the shortest periodic form of each vector, exactly, in however skewed a cell.
+
+    In a reduced basis the shortest form of a wrapped vector lies in one of the 27 cells around it. Where the
+    vector as written is as short as any, to within rounding, its offset is zero.
+
+    Args:
+        frac_vectors: fractional, shape [n, 3].
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+    """
+    basis = reduced_basis(lattice_angstrom)
+    to_reduced = lattice_angstrom @ np.linalg.inv(basis)
+    in_reduced = frac_vectors @ to_reduced
+    cells = _NEIGHBOUR_CELLS - np.rint(in_reduced)[:, None, :]
+    lengths = np.linalg.norm((in_reduced[:, None, :] + cells) @ basis, axis=2)
+    rows = np.arange(len(frac_vectors))
+    best = lengths.argmin(axis=1)
+    shortest = lengths[rows, best]
+    offsets = np.rint(cells[rows, best] @ np.linalg.inv(to_reduced)).astype(np.int64)
+    as_written = np.linalg.norm(frac_vectors @ lattice_angstrom, axis=1)
+    offsets[as_written < shortest + TIE_ANGSTROM] = 0
+    lengths[rows, best] = np.inf
+    return ShortestVectors(offsets=offsets, lengths_angstrom=shortest, runner_up_angstrom=lengths.min(axis=1))
+
+
+def reduced_basis(lattice_angstrom: FloatArray) -> FloatArray:
+    """A basis of the same lattice, its vectors as short as can be (Minkowski-reduced), rows, shape [3, 3], angstrom.
+
+    In three dimensions it is enough that no vector gets shorter by adding or taking away the two others, once each
+    at most (P. Q. Nguyen and D. Stehle, ACM Trans. Algorithms 5, 46 (2009)).
+    """
+    basis = np.array(lattice_angstrom, dtype=np.float64)
+    while True:
+        sums = _SUMS @ basis
+        longest = np.where(_SUMS != 0, np.square(basis).sum(axis=1), 0.0)
+        ratios = np.square(sums).sum(axis=1) / longest.max(axis=1)
+        best = int(ratios.argmin())
+        if ratios[best] >= _SHORTER:
+            return basis
+        basis[longest[best].argmax()] = sums[best]
+
+
+def cell_heights_angstrom(lattice_angstrom: FloatArray) -> FloatArray:
+    """The distances between opposite faces of the cell, shape [3], angstrom."""
+    return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0))
+
+
+def boxed(frac: FloatArray, heights: FloatArray) -> FloatArray:
+    """Positions along the cell's heights, wrapped into 0 <= x < height, as a periodic k-d tree needs them."""
+    wrapped = frac - np.floor(frac)
+    wrapped[wrapped >= 1.0] = 0.0  # a tiny negative number rounds up to one
+    return wrapped * heights

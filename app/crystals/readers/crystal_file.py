@@ -1,0 +1,138 @@
+"""One crystal from one file: CIF, POSCAR, pymatgen JSON, or a single frame of extended XYZ."""
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from app.crystals.crystal import Crystal, Site
+from app.crystals.limits import Limits
+from app.crystals.periodic import boxed, cell_heights_angstrom
+from app.crystals.readers.cif import read_cif
+from app.crystals.readers.extxyz import read_extxyz
+from app.crystals.readers.frames import Frame
+from app.crystals.readers.poscar import read_poscar
+from app.crystals.readers.reading import File
+from app.crystals.readers.structure_json import is_structure, load_json, structure_crystal
+from app.crystals.readers.text import format_of, text_of
+from app.crystals.validation import OVERLAP_ANGSTROM, check_cell, check_coordinates
+from app.errors import FormatError, InputError
+
+
+def read_crystal(file: File, limits: Limits) -> Crystal:
+    """Read a crystal, its partly occupied sites kept, charges dropped, deuterium as hydrogen.
+
+    Raises:
+        FormatError: not a crystal ("not-a-crystal", "truncated-cif", "band-not-crystal", ...).
+        InputError: it makes no sense ("unknown-element", "not-a-cell", "atoms-overlap", ...).
+        TooLargeError: bytes or atoms.
+    """
+    crystal = _read(file, limits)
+    _check_overlap(crystal, file.name)
+    return crystal
+
+
+def read_frame(file: File, limits: Limits) -> Frame:
+    """Read a crystal as one image of a band: every site filled by one element.
+
+    Overlaps are left to the band's validation: on its way between the end points an ion may pass near an atom.
+
+    Raises:
+        InputError: kind "mixed-sites", naming each site; and what `read_crystal` raises but "atoms-overlap".
+    """
+    crystal = _read(file, limits)
+    mixed = [
+        "/".join(f"{symbol} {occupancy:.3g}" for symbol, occupancy in site.species)
+        + " at "
+        + ", ".join(f"{value:.4f}" for value in site.frac_coords)
+        for site in crystal.sites
+        if not site.is_ordered
+    ]
+    if mixed:
+        shown = "; ".join(mixed[:10]) + (f"; and {len(mixed) - 10} more" if len(mixed) > 10 else "")  # noqa: PLR2004
+        raise InputError(
+            f"{file.name} has sites that are mixed or partly occupied: {shown}. An image of a band has whole atoms.",
+            kind="mixed-sites",
+            where=file.name,
+            expected="an ordered structure, each site filled by one element",
+        )
+    return Frame(
+        lattice_angstrom=crystal.lattice_angstrom,
+        species=tuple(site.species[0][0] for site in crystal.sites),
+        frac_coords=np.array([site.frac_coords for site in crystal.sites]),
+        name=file.name,
+        warnings=crystal.warnings,
+    )
+
+
+def _read(file: File, limits: Limits) -> Crystal:
+    crystal = _parse(file, limits)
+    check_cell(crystal.lattice_angstrom, f"{file.name}, the cell")
+    check_coordinates(np.array([site.frac_coords for site in crystal.sites]), f"{file.name}, atoms")
+    return crystal
+
+
+def _parse(file: File, limits: Limits) -> Crystal:
+    kind = format_of(file, limits)
+    if kind == "zip":
+        raise _band_not_crystal(file.name, "a zip")
+    if kind == "json":
+        record = load_json(file.content, file.name)
+        if isinstance(record, list) or (isinstance(record, dict) and "image_frac_coords" in record):
+            raise _band_not_crystal(file.name, "a JSON band")
+        if not is_structure(record):
+            raise FormatError(
+                f"{file.name} is JSON, and no crystal.",
+                kind="not-a-crystal",
+                where=file.name,
+                expected="pymatgen's Structure.as_dict(), with lattice and sites",
+            )
+        return structure_crystal(record, file.name, limits)
+    text = text_of(file)
+    if kind == "cif":
+        return read_cif(file, text, limits)
+    if kind == "poscar":
+        return _crystal(read_poscar(text, file.name, limits))
+    frames = read_extxyz(text, file.name, limits)
+    if len(frames) > 1:
+        raise _band_not_crystal(file.name, f"an extended XYZ of {len(frames)} frames")
+    return _crystal(frames[0])
+
+
+def _band_not_crystal(name: str, what: str) -> FormatError:
+    return FormatError(
+        f"{name} is {what}, and one crystal belongs here.",
+        kind="band-not-crystal",
+        where=name,
+        expected="a band in the field `band`; here a CIF, POSCAR or pymatgen JSON of one crystal",
+    )
+
+
+def _crystal(frame: Frame) -> Crystal:
+    return Crystal(
+        lattice_angstrom=frame.lattice_angstrom,
+        sites=tuple(
+            Site(species=((symbol, 1.0),), frac_coords=(float(x), float(y), float(z)))
+            for symbol, (x, y, z) in zip(frame.species, frame.frac_coords, strict=True)
+        ),
+        warnings=frame.warnings,
+    )
+
+
+def _check_overlap(crystal: Crystal, name: str) -> None:
+    """Refuse two full sites in one place; partly occupied ones may be split."""
+    full = [site for site in crystal.sites if site.is_ordered]
+    if not full:
+        return
+    frac = np.array([site.frac_coords for site in full])
+    heights = cell_heights_angstrom(crystal.lattice_angstrom)
+    tree = cKDTree(boxed(frac, heights), boxsize=heights)
+    for i, j in tree.query_pairs(OVERLAP_ANGSTROM, p=np.inf, output_type="ndarray"):
+        vector = frac[j] - frac[i]
+        distance = float(np.linalg.norm((vector - np.rint(vector)) @ crystal.lattice_angstrom))
+        if distance < OVERLAP_ANGSTROM:
+            names = [f"{site.species[0][0]} at {np.round(site.frac_coords, 4).tolist()}" for site in (full[i], full[j])]
+            raise InputError(
+                f"{names[0]} and {names[1]} are on top of each other, {distance:.2f} angstrom apart.",
+                kind="atoms-overlap",
+                where=name,
+                expected="each atom once; of a split site, partial occupancies",
+            )

@@ -1,0 +1,147 @@
+"""Extended XYZ of one or more frames, read line by line so that an error can name the line."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.crystals.elements import SYMBOLS, plain_symbol
+from app.crystals.limits import Limits
+from app.crystals.readers.frames import Frame
+from app.crystals.validation import check_cell
+from app.errors import FormatError, InputError
+
+_PAIR = re.compile(r"""([A-Za-z_][\w-]*)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
+_FORMAT = 'extended XYZ: a count, a comment with Lattice="ax ay az bx by bz cx cy cz", then a line an atom'
+
+#: Beyond any length in angstrom, and far below what overflows.
+_LARGEST = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """Which column of an atom's line holds what."""
+
+    symbol: int
+    position: int
+    is_number: bool
+
+
+def read_extxyz(text: str, name: str, limits: Limits) -> tuple[Frame, ...]:
+    """Read every frame: https://github.com/libAtoms/extxyz.
+
+    Columns and properties besides the species and positions are passed by.
+
+    Raises:
+        FormatError: kinds "unreadable-xyz", "no-lattice"; `where` names the line.
+        InputError: kinds "unknown-element", "not-a-cell".
+        TooLargeError: atoms or images.
+    """
+    lines = text.rstrip().split("\n")
+    frames: list[Frame] = []
+    at = 0
+    while at < len(lines):
+        if not lines[at].strip():
+            at += 1
+            continue
+        count = _count(lines[at], f"{name}, line {at + 1}")
+        limits.check_atoms(count, f"{name}, line {at + 1}")
+        limits.check_images(len(frames) + 1, name)
+        frames.append(_frame(lines, at, count, name, len(frames)))
+        at += count + 2
+    return tuple(frames)
+
+
+def _count(line: str, where: str) -> int:
+    if not line.strip().isdecimal() or len(line.strip()) > 9 or int(line) == 0:  # noqa: PLR2004 - a billion atoms
+        raise _unreadable(f"The number of atoms should stand here, not {line.strip()[:40]!r}", where)
+    return int(line)
+
+
+def _frame(lines: list[str], at: int, count: int, name: str, index: int) -> Frame:
+    frame_name = f"{name}, frame {index}"
+    if at + 2 + count > len(lines):
+        raise _unreadable(
+            f"The file ends within frame {index}, which should have {count} atoms", f"{name}, line {len(lines)}"
+        )
+    header = {key.lower(): value.strip("\"'{}") for key, value in _PAIR.findall(lines[at + 1])}
+    lattice = _lattice(header, f"{name}, line {at + 2}")
+    check_cell(lattice, f"{name}, line {at + 2}")
+    columns = _columns(header.get("properties", "species:S:1:pos:R:3"), f"{name}, line {at + 2}")
+    species: list[str] = []
+    positions = np.empty((count, 3))
+    for k in range(count):
+        where = f"{name}, line {at + 3 + k}"
+        fields = lines[at + 2 + k].split()
+        if len(fields) < max(columns.symbol + 1, columns.position + 3):
+            raise _unreadable(
+                f"An element and three coordinates should stand here, not {' '.join(fields)[:60]!r}", where
+            )
+        species.append(_symbol(fields[columns.symbol], where, is_number=columns.is_number))
+        try:
+            positions[k] = [float(field) for field in fields[columns.position : columns.position + 3]]
+        except ValueError as error:
+            raise _unreadable(f"Three coordinates should stand here, not {' '.join(fields)[:60]!r}", where) from error
+    if not (np.abs(positions) < _LARGEST).all():  # so written that NaN is refused
+        raise InputError(
+            "A coordinate is not a finite number of angstrom.",
+            kind="not-coordinates",
+            where=frame_name,
+            expected="finite Cartesian coordinates in angstrom",
+        )
+    return Frame(
+        lattice_angstrom=lattice,
+        species=tuple(species),
+        frac_coords=positions @ np.linalg.inv(lattice),
+        name=frame_name,
+        warnings=_periodicity_warnings(header.get("pbc", "T T T")),
+    )
+
+
+def _symbol(text: str, where: str, *, is_number: bool) -> str:
+    if is_number and text.isdecimal() and 0 < int(text[:4]) <= len(SYMBOLS):
+        return SYMBOLS[int(text) - 1]
+    return plain_symbol(text, where)
+
+
+def _lattice(header: dict[str, str], where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    if "lattice" not in header:
+        raise FormatError(
+            "The comment line has no Lattice: a plain XYZ file does not say how the crystal repeats.",
+            kind="no-lattice",
+            where=where,
+            expected=_FORMAT,
+        )
+    try:
+        numbers = [float(field) for field in re.split(r"[\s,\[\]]+", header["lattice"]) if field]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 9:  # noqa: PLR2004 - three vectors of three
+        raise _unreadable("Lattice is not nine numbers", where)
+    return np.array(numbers).reshape(3, 3)
+
+
+def _columns(properties: str, where: str) -> _Columns:
+    fields = properties.split(":")
+    starts: dict[str, int] = {}
+    column = 0
+    for property_name, width in zip(fields[::3], fields[2::3], strict=False):
+        starts[property_name.lower()] = column
+        if not width.isdecimal() or int(width[:3]) == 0:
+            raise _unreadable("Properties does not give each column's width", where)
+        column += int(width[:3])
+    symbol = next((starts[key] for key in ("species", "symbols", "element", "z", "numbers") if key in starts), None)
+    position = next((starts[key] for key in ("pos", "positions") if key in starts), None)
+    if symbol is None or position is None:
+        raise _unreadable("Properties does not name species and pos", where)
+    return _Columns(symbol=symbol, position=position, is_number="species" not in starts)
+
+
+def _periodicity_warnings(pbc: str) -> tuple[str, ...]:
+    if all(flag.upper() in ("T", "TRUE", "1") for flag in re.split(r"[\s,\[\]]+", pbc) if flag):
+        return ()
+    return ("The file says that the cell does not repeat in every direction; it is read as a crystal, which does.",)
+
+
+def _unreadable(detail: str, where: str) -> FormatError:
+    return FormatError(f"{detail}.", kind="unreadable-xyz", where=where, expected=_FORMAT)

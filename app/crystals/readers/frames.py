@@ -1,0 +1,231 @@
+"""From a row of whole images to a band: which atom is which, which one hops, and on which way."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.crystals.band import Band, FloatArray
+from app.crystals.elements import is_element, unknown_element
+from app.crystals.limits import Limits
+from app.crystals.matching import match_atoms
+from app.crystals.periodic import ShortestVectors, shortest_vectors
+from app.crystals.readers.joining import ambiguity_warnings
+from app.crystals.readers.reading import Reading
+from app.crystals.validation import LEAST_HOP_ANGSTROM, check_cell, check_coordinates, one_image, validate_band
+from app.errors import InputError
+
+#: Hosts that agree to within what file formats round are one host.
+SAME_HOST_ANGSTROM = 2e-3
+#: Cells that differ by more are of different calculations; by less than the second, nothing is said.
+DIFFERENT_CELL_ANGSTROM = 0.05
+ROUNDED_CELL_ANGSTROM = 1e-3
+#: Where more than half of the host moves further than this, the images do not belong together.
+UNRELATED_ANGSTROM = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frame:
+    """One whole image, its ion not yet told from its host.
+
+    Attributes:
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        species: element symbols, length n.
+        frac_coords: shape [n, 3].
+        name: the file, or the frame in it, for messages.
+        warnings: what was noticed while it was read.
+    """
+
+    lattice_angstrom: FloatArray
+    species: tuple[str, ...]
+    frac_coords: FloatArray
+    name: str
+    warnings: tuple[str, ...] = ()
+
+
+def band_of_frames(
+    frames: Sequence[Frame], limits: Limits, *, ion: str | None = None, offset: tuple[int, int, int] | None = None
+) -> Reading:
+    """Tell the migrating ion by what moves and follow it through the images.
+
+    Three images or more are unwrapped step by step. Two are joined through the shortest periodic vector, or through
+    the offset: whole cells added to the ion's position in the last image, both positions wrapped into 0 <= x < 1.
+
+    Args:
+        frames: the images in their order; the atoms of each may be listed in any order.
+        limits: how large they may be.
+        ion: the element that hops, where it is known.
+        offset: for two images only.
+
+    Raises:
+        InputError: kinds "one-image", "different-atoms", "different-cells", "unrelated-images", "nothing-moves",
+            "ion-not-in-crystal", "unknown-element", and those of `validate_band`.
+        TooLargeError: atoms or images.
+    """
+    _check_frames(frames, limits)
+    if ion is not None:
+        _check_ion(ion, frames[0])
+    lattice = frames[0].lattice_angstrom
+    frames = _in_first_order(frames)
+    positions, last_step = _unwrapped(frames)
+    moved = np.linalg.norm((positions[-1] - positions[0]) @ lattice, axis=1)
+    migrating = _migrating_atom(frames[0], moved, ion, offset)
+    warnings = list(dict.fromkeys(text for frame in frames for text in frame.warnings))
+    warnings.extend(_cell_warnings(frames))
+    if len(frames) == 2:  # noqa: PLR2004 - only two alone leave open how they are joined
+        if offset is None:
+            warnings.extend(ambiguity_warnings(frames[0].species[migrating], _only(last_step, migrating)))
+        else:
+            ends = np.stack([_wrapped(frame.frac_coords[migrating]) for frame in frames])
+            positions[:, migrating] = ends + np.array([(0, 0, 0), offset])
+    band = _band(frames[0], positions, migrating)
+    _check_related(frames, positions, migrating)
+    return Reading(band=band, warnings=(*warnings, *validate_band(band)))
+
+
+def _check_frames(frames: Sequence[Frame], limits: Limits) -> None:
+    if len(frames) < 2:  # noqa: PLR2004 - a hop has two ends
+        raise one_image(frames[0].name if frames else "the band", len(frames))
+    limits.check_images(len(frames), "the band")
+    first = frames[0]
+    for frame in frames:
+        limits.check_atoms(len(frame.species), frame.name)
+        check_cell(frame.lattice_angstrom, f"{frame.name}, the cell")
+        check_coordinates(frame.frac_coords, f"{frame.name}, atoms")
+        _check_same_atoms(first, frame)
+        difference = _cell_difference_angstrom(first.lattice_angstrom, frame.lattice_angstrom)
+        if difference > DIFFERENT_CELL_ANGSTROM:
+            raise InputError(
+                f"The cells of {first.name} and {frame.name} differ by {difference:.3f} angstrom; the images of a band "
+                "share one cell.",
+                kind="different-cells",
+                where=frame.name,
+                expected=f"the same cell in every image, to within {DIFFERENT_CELL_ANGSTROM} angstrom",
+            )
+
+
+def _check_same_atoms(first: Frame, frame: Frame) -> None:
+    if first.species == frame.species:
+        return
+    here, there = Counter(first.species), Counter(frame.species)
+    if here == there:
+        return
+    more, fewer = there - here, here - there
+    parts = [f"{count} {symbol} more" for symbol, count in sorted(more.items())]
+    parts += [f"{count} {symbol} fewer" for symbol, count in sorted(fewer.items())]
+    raise InputError(
+        f"{frame.name} has {', '.join(parts)} than {first.name}; every image of a band has the same atoms.",
+        kind="different-atoms",
+        where=frame.name,
+        expected="the atoms of the first image: " + " ".join(f"{s}{n}" for s, n in sorted(here.items())),
+    )
+
+
+def _check_ion(ion: str, frame: Frame) -> None:
+    if not is_element(ion):
+        raise unknown_element(ion, "ion")
+    if ion not in frame.species:
+        raise InputError(
+            f"There is no {ion} in {frame.name}; it has {', '.join(sorted(set(frame.species)))}.",
+            kind="ion-not-in-crystal",
+            where="ion",
+            expected="an element of the crystal, or none: the ion is told by what moves",
+        )
+
+
+def _cell_difference_angstrom(lattice: FloatArray, other: FloatArray) -> float:
+    """The largest difference in length of the cells' edges and face diagonals: blind to how they are turned."""
+    pairs = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]])
+    lengths = [np.linalg.norm(pairs @ vectors, axis=1) for vectors in (lattice, other)]
+    return float(np.abs(lengths[1] - lengths[0]).max())
+
+
+def _cell_warnings(frames: Sequence[Frame]) -> list[str]:
+    first = frames[0].lattice_angstrom
+    largest = max(_cell_difference_angstrom(first, frame.lattice_angstrom) for frame in frames)
+    if largest <= ROUNDED_CELL_ANGSTROM:
+        return []
+    return [f"The images' cells differ by up to {largest:.4f} angstrom; the first image's was taken."]
+
+
+def _in_first_order(frames: Sequence[Frame]) -> list[Frame]:
+    ordered = [frames[0]]
+    for frame in frames[1:]:
+        before = ordered[-1]
+        order = match_atoms(
+            before.species, before.frac_coords, frame.species, frame.frac_coords, before.lattice_angstrom
+        )
+        ordered.append(replace(frame, species=before.species, frac_coords=frame.frac_coords[order]))
+    return ordered
+
+
+def _unwrapped(frames: Sequence[Frame]) -> tuple[FloatArray, ShortestVectors]:
+    """Every atom followed from image to image, shape [n_images, n_atoms, 3], and how the last step was joined."""
+    lattice = frames[0].lattice_angstrom
+    positions = np.stack([frame.frac_coords for frame in frames])
+    for k in range(1, len(frames)):
+        step = shortest_vectors(positions[k] - positions[k - 1], lattice)
+        positions[k] += step.offsets
+    return positions, step
+
+
+def _only(found: ShortestVectors, atom: int) -> ShortestVectors:
+    one = slice(atom, atom + 1)
+    return ShortestVectors(
+        offsets=found.offsets[one],
+        lengths_angstrom=found.lengths_angstrom[one],
+        runner_up_angstrom=found.runner_up_angstrom[one],
+    )
+
+
+def _migrating_atom(frame: Frame, moved: FloatArray, ion: str | None, offset: tuple[int, int, int] | None) -> int:
+    """The atom that moves most, of the ion's element where that is given."""
+    candidates: NDArray[np.intp] = np.arange(len(moved))
+    if ion is not None:
+        candidates = np.array([k for k, symbol in enumerate(frame.species) if symbol == ion])
+    migrating = int(candidates[moved[candidates].argmax()])
+    to_a_copy = offset is not None and any(offset) and ion is not None and len(candidates) == 1
+    if moved[migrating] < LEAST_HOP_ANGSTROM and not to_a_copy:
+        what = f"no {ion}" if ion is not None else "no atom"
+        raise InputError(
+            f"Nothing hops: {what} moves by more than {moved[migrating]:.2f} angstrom from first to last image.",
+            kind="nothing-moves",
+            where=frame.name,
+            expected="images in which one ion goes from one site to another",
+        )
+    return migrating
+
+
+def _wrapped(frac: FloatArray) -> FloatArray:
+    """Wrap into the cell, with what rounding left just below a face taken as on it."""
+    wrapped = frac - np.floor(frac)
+    return np.where(wrapped > 1.0 - SAME_HOST_ANGSTROM / 10, wrapped - 1.0, wrapped)
+
+
+def _band(first: Frame, positions: FloatArray, migrating: int) -> Band:
+    hosts = np.delete(positions, migrating, axis=1)
+    strayed = np.linalg.norm((hosts - hosts[0]) @ first.lattice_angstrom, axis=2)
+    return Band(
+        lattice_angstrom=first.lattice_angstrom,
+        host_species=first.species[:migrating] + first.species[migrating + 1 :],
+        host_frac_coords=hosts[0],
+        ion=first.species[migrating],
+        image_frac_coords=positions[:, migrating],
+        relaxed_host_frac_coords=hosts if strayed.size and strayed.max() > SAME_HOST_ANGSTROM else None,
+    )
+
+
+def _check_related(frames: Sequence[Frame], positions: FloatArray, migrating: int) -> None:
+    hosts = np.delete(positions, migrating, axis=1)
+    moved = np.linalg.norm((hosts[-1] - hosts[0]) @ frames[0].lattice_angstrom, axis=1)
+    strayed = int(np.count_nonzero(moved > UNRELATED_ANGSTROM))
+    if strayed * 2 > len(moved):
+        raise InputError(
+            f"{strayed} of {len(moved)} host atoms are more than {UNRELATED_ANGSTROM:g} angstrom apart in "
+            f"{frames[0].name} and {frames[-1].name}: these are not two images of one crystal.",
+            kind="unrelated-images",
+            where=frames[-1].name,
+            expected="the same crystal in the same cell with the same origin; only the ion goes to another site",
+        )

@@ -1,0 +1,84 @@
+"""From bytes to text, and which format the text is in."""
+
+import re
+from typing import Literal
+
+from app.crystals.limits import Limits
+from app.crystals.readers.reading import File
+from app.errors import FormatError, UnsupportedError
+
+Format = Literal["zip", "json", "cif", "xyz", "poscar"]
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?"
+_POSCAR = re.compile(
+    rf"\A[^\n]*\n[ \t]*{_NUMBER}(?:[ \t]+{_NUMBER}[ \t]+{_NUMBER})?[ \t]*[^\n]*\n"
+    rf"(?:[ \t]*{_NUMBER}[ \t]+{_NUMBER}[ \t]+{_NUMBER}[^\n]*\n){{3}}"
+)
+_CIF = re.compile(r"^[ \t]*(?:data_|_cell_length_a\b|_atom_site_)", re.MULTILINE | re.IGNORECASE)
+_XYZ = re.compile(r"\A\s*\d+[ \t]*\n")
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
+_READ = (
+    "a CIF, a POSCAR or CONTCAR with element names, pymatgen JSON, an extended XYZ, a JSON band or a zip of an NEB "
+    "folder"
+)
+
+
+def format_of(file: File, limits: Limits) -> Format:
+    """Tell a file's format by its content, never by its name alone.
+
+    Raises:
+        FormatError: kinds "empty-file", "not-a-crystal".
+        UnsupportedError: kind "packed-file", a compression other than zip.
+        TooLargeError: bytes.
+    """
+    limits.check_bytes(len(file.content), file.name)
+    if not file.content.strip():
+        raise FormatError(f"{file.name} is empty.", kind="empty-file", where=file.name, expected=_READ)
+    if file.content.startswith(_ZIP):
+        return "zip"
+    for magic, name in _PACKED.items():
+        if file.content.startswith(magic):
+            raise UnsupportedError(
+                f"{file.name} is packed with {name}.",
+                kind="packed-file",
+                where=file.name,
+                expected="the file unpacked, or a zip",
+            )
+    text = text_of(file)
+    if text.lstrip()[:1] in ("{", "["):
+        return "json"
+    if _POSCAR.match(text):
+        return "poscar"
+    if _XYZ.match(text):
+        return "xyz"
+    if _CIF.search(text):
+        return "cif"
+    raise not_a_crystal(file)
+
+
+def text_of(file: File) -> str:
+    """Decode a file: UTF-8, UTF-16 with its mark, or Latin-1, in which old CIFs write authors' names.
+
+    Raises:
+        FormatError: kind "not-a-crystal", where the bytes are no text.
+    """
+    content = file.content
+    try:
+        encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        text = content.decode("latin-1")
+    if re.search(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]", text):
+        raise not_a_crystal(file)
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def not_a_crystal(file: File) -> FormatError:
+    """The error for content in which no format is recognised."""
+    return FormatError(
+        f"{file.name} is not a crystal in any format that is read here.",
+        kind="not-a-crystal",
+        where=file.name,
+        expected=_READ,
+    )

@@ -1,0 +1,254 @@
+"""Right-sized supercells: no lattice translation under 8 angstrom, with as few atoms as that takes."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from app.crystals.band import FloatArray
+from app.crystals.lattices import (
+    IntArray,
+    contains,
+    cosets,
+    hermite_form,
+    hermite_forms,
+    reduce_modulo,
+    short_translations,
+    shortest_translation_angstrom,
+)
+from app.crystals.periodic import reduced_basis
+from app.crystals.sites import IonSite, Sublattices
+from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
+from app.errors import TooLargeError
+
+#: An ion and its own periodic copy must not be closer.
+SHORTEST_TRANSLATION_ANGSTROM = 8.0
+#: The densest lattice packing: no cell with shortest translation s is smaller than s^3 / sqrt(2).
+DENSEST = math.sqrt(2.0)
+ROUNDING_ANGSTROM = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Motif:
+    """The cell that a supercell repeats: the uploaded one, or its primitive cell.
+
+    Attributes:
+        crystal: the atoms of one motif.
+        site_ion: for each site of the uploaded cell, which site of the motif it is, shape [n_sites].
+        site_cell: and in which of the motif's cells, whole numbers, shape [n_sites, 3].
+        uploaded_cell: the uploaded cell's vectors as whole numbers of the motif's, shape [3, 3].
+    """
+
+    crystal: Sublattices
+    site_ion: IntArray
+    site_cell: IntArray
+    uploaded_cell: IntArray
+
+    @property
+    def lattice_angstrom(self) -> FloatArray:
+        """Rows are its vectors, shape [3, 3], angstrom."""
+        return self.crystal.lattice_angstrom
+
+    @property
+    def atom_count(self) -> int:
+        """Its atoms and sites of the ion."""
+        return len(self.crystal.frame_species) + len(self.crystal.sites)
+
+    def fold(self, hops: IntArray) -> IntArray:
+        """Write hops of the uploaded cell as hops of the motif: rows (from, to, offset x, y, z), shape [n, 5]."""
+        start, end = hops[:, 0], hops[:, 1]
+        offsets = self.site_cell[end] + hops[:, 2:] @ self.uploaded_cell - self.site_cell[start]
+        return np.column_stack([self.site_ion[start], self.site_ion[end], offsets])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Supercell:
+    """A motif and the lattice at which it repeats.
+
+    Attributes:
+        motif: what is repeated.
+        form: Hermite form of the supercell's lattice in whole numbers of the motif's vectors, shape [3, 3].
+        lattice_angstrom: rows are the supercell's vectors, a basis of that lattice, shape [3, 3], angstrom.
+    """
+
+    motif: Motif
+    form: IntArray
+    lattice_angstrom: FloatArray
+
+    @cached_property
+    def copies(self) -> int:
+        """How often the motif is repeated."""
+        return int(np.prod(np.diag(self.form)))
+
+    @cached_property
+    def frame_frac_coords(self) -> FloatArray:
+        """The frame's atoms, those of each copy together, shape [copies * n_frame, 3], in 0..1."""
+        return self._repeated(self.motif.crystal.frame_frac_coords)
+
+    @cached_property
+    def frame_species(self) -> tuple[str, ...]:
+        """Their element symbols."""
+        return self.motif.crystal.frame_species * self.copies
+
+    @cached_property
+    def ion_frac_coords(self) -> FloatArray:
+        """The ion's sites, those of each copy together, shape [copies * n_ion, 3], in 0..1."""
+        return self._repeated(self.motif.crystal.site_frac_coords)
+
+    @cached_property
+    def occupancies(self) -> FloatArray:
+        """Their occupancies, shape [copies * n_ion]."""
+        return np.tile(self.motif.crystal.occupancies, self.copies)
+
+    def locate(self, site: int, offset: IntArray) -> tuple[int, FloatArray]:
+        """Find a site of the uploaded cell, some of its cells away.
+
+        Args:
+            site: its index in the uploaded cell.
+            offset: whole cells of the uploaded lattice, shape [3].
+
+        Returns:
+            its index among the supercell's sites of the ion, and its unwrapped fractional coordinates in the
+            supercell, shape [3].
+        """
+        motif = self.motif
+        cell = motif.site_cell[site] + offset @ motif.uploaded_cell
+        inside = reduce_modulo(cell[None], self.form)[0]
+        sizes = np.diag(self.form)
+        copy = (inside[0] * sizes[1] + inside[1]) * sizes[2] + inside[2]  # the order of `cosets`
+        ion = int(motif.site_ion[site])
+        position = (motif.crystal.site_frac_coords[ion] + cell) @ motif.lattice_angstrom
+        return int(copy) * len(motif.crystal.sites) + ion, position @ np.linalg.inv(self.lattice_angstrom)
+
+    def _repeated(self, frac_coords: FloatArray) -> FloatArray:
+        positions = (cosets(self.form)[:, None] + frac_coords[None]).reshape(-1, 3) @ self.motif.lattice_angstrom
+        return np.asarray(positions @ np.linalg.inv(self.lattice_angstrom) % 1.0)
+
+
+def choose_supercell(crystal: Sublattices, *, max_atoms: int) -> Supercell:
+    """Choose the supercell in which a crystal's hops are predicted.
+
+    It repeats the primitive cell, skewed as it may be, with the fewest atoms that keep every lattice
+    translation at SHORTEST_TRANSLATION_ANGSTROM or more. But an uploaded cell that is large enough already is
+    kept as it is. Whoever uploads a large cell chose how far vacancies lie apart, and so did those who published
+    the barriers that models are fitted on: in a fifth of their bands the cell has over twice the atoms of the
+    smallest one, and a network that averages over atoms answers differently in the two.
+
+    Raises:
+        TooLargeError: it needs more than max_atoms atoms ("too-many-atoms").
+    """
+    shortest = shortest_translation_angstrom(crystal.lattice_angstrom)
+    if shortest < SHORTEST_TRANSLATION_ANGSTROM - ROUNDING_ANGSTROM:
+        return smallest_supercell(primitive_motif(crystal, find_symmetry(crystal)), max_atoms=max_atoms)
+    uploaded = uploaded_motif(crystal)
+    if uploaded.atom_count > max_atoms:
+        raise _too_large(uploaded.atom_count, max_atoms)
+    return Supercell(motif=uploaded, form=np.eye(3, dtype=np.int64), lattice_angstrom=crystal.lattice_angstrom)
+
+
+def smallest_supercell(motif: Motif, *, max_atoms: int, without: IntArray | None = None) -> Supercell:
+    """The supercell with fewest atoms and, of those, the longest shortest translation.
+
+    Every sublattice of the motif's lattice is tried, index by index, until one holds no short translation.
+
+    Args:
+        motif: what is repeated.
+        max_atoms: most atoms.
+        without: one more translation that it must not have, whole numbers of the motif's vectors, shape [3].
+
+    Raises:
+        TooLargeError: it needs more than max_atoms atoms ("too-many-atoms").
+    """
+    bound = SHORTEST_TRANSLATION_ANGSTROM - ROUNDING_ANGSTROM
+    forbidden, _ = short_translations(motif.lattice_angstrom, bound)
+    if without is not None:
+        forbidden = np.vstack([forbidden, without[None]])
+    volume = abs(float(np.linalg.det(motif.lattice_angstrom)))
+    copies = max(1, math.ceil(bound**3 / DENSEST / volume))
+    while copies * motif.atom_count <= max_atoms:
+        forms = hermite_forms(copies)
+        forms = forms[~contains(forms, forbidden).any(axis=1)]
+        if len(forms):
+            form = _roomiest(motif, forms)
+            lattice = _right_handed(reduced_basis(form @ motif.lattice_angstrom))
+            return Supercell(motif=motif, form=form, lattice_angstrom=lattice)
+        copies += 1
+    raise _too_large(copies * motif.atom_count, max_atoms)
+
+
+def _right_handed(lattice_angstrom: FloatArray) -> FloatArray:
+    return lattice_angstrom if np.linalg.det(lattice_angstrom) > 0 else -lattice_angstrom
+
+
+def _too_large(atom_count: int, max_atoms: int) -> TooLargeError:
+    return TooLargeError(
+        f"A supercell of this crystal in which the ion keeps {SHORTEST_TRANSLATION_ANGSTROM:g} angstrom "
+        f"from its own copies has {atom_count} atoms or more; at most {max_atoms} are taken (IONPATH_MAX_ATOMS).",
+        kind="too-many-atoms",
+        where="structure",
+        expected=f"a crystal whose supercell has at most {max_atoms} atoms",
+    )
+
+
+def _roomiest(motif: Motif, forms: IntArray) -> IntArray:
+    """Of sublattices of one index, that with the longest shortest translation, and fewest near it."""
+    volume = abs(float(np.linalg.det(motif.lattice_angstrom))) * int(np.prod(np.diag(forms[0])))
+    longest = (DENSEST * volume) ** (1 / 3) + ROUNDING_ANGSTROM
+    vectors, lengths = short_translations(motif.lattice_angstrom, longest + 1.0)
+    inside = contains(forms, vectors)
+    first = np.where(inside.any(axis=1), lengths[inside.argmax(axis=1)], np.inf)
+    # how many translations are short decides between lattices whose shortest is equal
+    crowd = np.round(np.where(inside, np.exp(-lengths / 2.0), 0.0).sum(axis=1), 6)
+    order = np.lexsort([crowd, -np.round(first, 4)])
+    return np.asarray(forms[order[0]])
+
+
+def uploaded_motif(crystal: Sublattices) -> Motif:
+    """The uploaded cell itself."""
+    count = len(crystal.sites)
+    return Motif(
+        crystal=crystal,
+        site_ion=np.arange(count),
+        site_cell=np.zeros((count, 3), dtype=np.int64),
+        uploaded_cell=np.eye(3, dtype=np.int64),
+    )
+
+
+def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
+    """The primitive cell, in the uploaded crystal's orientation; the uploaded one where that is primitive."""
+    count = len(symmetry.pure_translations)
+    atoms = symmetry.primitive_atoms
+    _, first, which = np.unique(atoms, return_index=True, return_inverse=True)
+    if count == 1 or len(first) * count != len(atoms):
+        return uploaded_motif(crystal)
+    # pure translations are whole multiples of 1/count, as the order of an element divides that of its group
+    steps = np.vstack([np.rint(symmetry.pure_translations * count).astype(np.int64), count * np.eye(3, dtype=np.int64)])
+    lattice = reduced_basis(hermite_form(steps) / count @ crystal.lattice_angstrom)
+    to_motif = crystal.lattice_angstrom @ np.linalg.inv(lattice)
+    coords = np.vstack([crystal.frame_frac_coords, crystal.site_frac_coords]) @ to_motif
+    cells = np.rint(coords - coords[first][which]).astype(np.int64)
+    strays = np.linalg.norm((coords - coords[first][which] - cells) @ lattice, axis=1)
+    if strays.max() > 5 * SYMMETRY_TOLERANCE_ANGSTROM:
+        return uploaded_motif(crystal)
+    frame_count = len(crystal.frame_species)
+    frame, ions = first[first < frame_count], first[first >= frame_count]
+    place = {atom: k for k, atom in enumerate(ions)}
+    primitive = Sublattices(
+        lattice_angstrom=lattice,
+        ion=crystal.ion,
+        sites=tuple(_site_at(k, coords[atom], crystal.sites[atom - frame_count]) for k, atom in enumerate(ions)),
+        frame_species=tuple(crystal.frame_species[k] for k in frame),
+        frame_frac_coords=coords[frame],
+    )
+    return Motif(
+        crystal=primitive,
+        site_ion=np.array([place[atom] for atom in first[which[frame_count:]]], dtype=np.int64),
+        site_cell=cells[frame_count:],
+        uploaded_cell=np.rint(to_motif).astype(np.int64),
+    )
+
+
+def _site_at(index: int, frac_coords: FloatArray, site: IonSite) -> IonSite:
+    x, y, z = (float(value) for value in frac_coords)
+    return IonSite(index=index, frac_coords=(x, y, z), occupancy=site.occupancy)

@@ -1,0 +1,151 @@
+"""The symmetry of a crystal decorated with an ion's sites, and the orbits of its hops."""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import spglib
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from app.crystals.band import FloatArray
+from app.crystals.elements import SYMBOLS
+from app.crystals.lattices import IntArray
+from app.crystals.sites import Sublattices
+
+#: How far atoms may lie from where a symmetry operation puts them: files round to about a thousandth.
+SYMMETRY_TOLERANCE_ANGSTROM = 0.01
+#: Occupancies that differ by less are one and the same.
+OCCUPANCY_STEP = 0.01
+#: Atom types of the ion's sites begin here, past the elements.
+ION_TYPE = 1000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Symmetry:
+    """Operations of the uploaded cell that generate its space group with the cell's own translations.
+
+    Attributes:
+        rotations: shape [n, 3, 3], acting on fractional coordinates as x -> rotation @ x + translation.
+        translations: shape [n, 3].
+        pure_translations: those of operations without rotation, shape [m, 3], zero among them.
+        primitive_atoms: for each atom of the frame, then each site of the ion, the atom of the primitive cell
+            that it is a copy of, shape [n_frame + n_sites].
+    """
+
+    rotations: IntArray
+    translations: FloatArray
+    pure_translations: FloatArray
+    primitive_atoms: IntArray
+
+
+def find_symmetry(crystal: Sublattices) -> Symmetry:
+    """Find the symmetry of a crystal, the ion's sites told apart by their occupancy.
+
+    A crystal whose symmetry cannot be found (its sites almost on top of each other) has the identity alone.
+    """
+    positions = np.vstack([crystal.frame_frac_coords, crystal.site_frac_coords])
+    types = [SYMBOLS.index(symbol) + 1 for symbol in crystal.frame_species]
+    types += [ION_TYPE + round(value / OCCUPANCY_STEP) for value in crystal.occupancies]
+    cell = (crystal.lattice_angstrom, positions, types)
+    found = _dataset(cell)
+    if found is None:
+        return Symmetry(
+            rotations=np.eye(3, dtype=np.int64)[None],
+            translations=np.zeros((1, 3)),
+            pure_translations=np.zeros((1, 3)),
+            primitive_atoms=np.arange(len(types)),
+        )
+    rotations = np.asarray(found.rotations, dtype=np.int64)
+    translations = np.asarray(found.translations, dtype=np.float64)
+    # one operation of each rotation and the pure translations generate all others
+    _, first = np.unique(rotations.reshape(-1, 9), axis=0, return_index=True)
+    pure = np.all(rotations == np.eye(3, dtype=np.int64), axis=(1, 2))
+    chosen = np.union1d(first, np.flatnonzero(pure))
+    return Symmetry(
+        rotations=rotations[chosen],
+        translations=translations[chosen],
+        pure_translations=translations[pure],
+        primitive_atoms=np.asarray(found.mapping_to_primitive, dtype=np.int64),
+    )
+
+
+def _dataset(cell: tuple[FloatArray, FloatArray, list[int]]) -> Any:
+    """Ask spglib; None where it finds no symmetry, which by its version it says or raises."""
+    with warnings.catch_warnings():
+        # up to 2.8 it warns on each call of a change to come, whichever way the caller is ready for it
+        warnings.filterwarnings("ignore", message="Set OLD_ERROR_HANDLING", category=DeprecationWarning)
+        try:
+            return spglib.get_symmetry_dataset(cell, symprec=SYMMETRY_TOLERANCE_ANGSTROM)
+        except spglib.error.SpglibError:
+            return None
+
+
+def hop_orbits(crystal: Sublattices, symmetry: Symmetry, hops: IntArray) -> IntArray:
+    """Sort hops into orbits: those that a symmetry operation, or going back, turns into each other.
+
+    Args:
+        crystal: the ion's sites.
+        symmetry: its operations.
+        hops: canonical undirected hops (see `canonical_hops`), rows (from, to, offset x, y, z), shape [n, 5].
+
+    Returns:
+        the orbit of each hop, shape [n], numbered from 0 without gaps.
+    """
+    codes, scale = _encode(hops)
+    order = np.argsort(codes)
+    links_from, links_to = [], []
+    for rotation, translation in zip(symmetry.rotations, symmetry.translations, strict=True):
+        moved_sites = _moved_sites(crystal, rotation, translation)
+        if moved_sites is None:
+            continue
+        site, cell = moved_sites
+        offsets = hops[:, 2:] @ rotation.T + cell[hops[:, 1]] - cell[hops[:, 0]]
+        moved = canonical_hops(np.column_stack([site[hops[:, 0]], site[hops[:, 1]], offsets]))
+        moved_codes, _ = _encode(moved, scale)
+        place = np.searchsorted(codes, moved_codes, sorter=order).clip(max=len(codes) - 1)
+        # a copy just past the search's radius is not among the hops
+        known = np.flatnonzero(np.all(hops[order[place]] == moved, axis=1))
+        links_from.append(known)
+        links_to.append(order[place[known]])
+    sources, targets = np.concatenate([*links_from, []]), np.concatenate([*links_to, []])
+    graph = coo_array((np.ones(len(sources)), (sources.astype(int), targets.astype(int))), shape=(len(hops),) * 2)
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+
+
+def canonical_hops(hops: IntArray) -> IntArray:
+    """Write each undirected hop in one of its two directions, always the same one.
+
+    From the lower site to the higher; between a site and its own copy, the first offset not zero is positive.
+
+    Args:
+        hops: rows (from, to, offset x, y, z), shape [n, 5].
+    """
+    first = np.where(hops[:, 2] != 0, hops[:, 2], np.where(hops[:, 3] != 0, hops[:, 3], hops[:, 4]))
+    back = (hops[:, 0] > hops[:, 1]) | ((hops[:, 0] == hops[:, 1]) & (first < 0))
+    reversed_hops = np.column_stack([hops[:, 1], hops[:, 0], -hops[:, 2:]])
+    return np.where(back[:, None], reversed_hops, hops)
+
+
+def _encode(hops: IntArray, scale: tuple[int, int] | None = None) -> tuple[IntArray, tuple[int, int]]:
+    """One whole number a hop; beyond the first hops' scale numbers may be shared, so compare rows."""
+    sites, span = scale or (int(hops[:, :2].max()) + 1, 2 * int(np.abs(hops[:, 2:]).max()) + 3)
+    code = hops[:, 0]
+    for column, base in ((1, sites), (2, span), (3, span), (4, span)):
+        code = code * base + hops[:, column]
+    return code, (sites, span)
+
+
+def _moved_sites(crystal: Sublattices, rotation: IntArray, translation: FloatArray) -> tuple[IntArray, IntArray] | None:
+    """On which site, in which cell, an operation puts each of the ion's sites; None where not one to one."""
+    moved = crystal.site_frac_coords @ rotation.T + translation
+    difference = moved[:, None] - crystal.site_frac_coords[None]
+    cells = np.rint(difference)
+    distances = np.linalg.norm((difference - cells) @ crystal.lattice_angstrom, axis=2)
+    site = distances.argmin(axis=1)
+    rows = np.arange(len(site))
+    near = distances[rows, site].max() < 5 * SYMMETRY_TOLERANCE_ANGSTROM
+    if not near or len(np.unique(site)) < len(site):
+        return None
+    return site.astype(np.int64), cells[rows, site].astype(np.int64)

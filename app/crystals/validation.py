@@ -1,0 +1,225 @@
+"""Whether a band makes sense: its cell, its atoms' distances, its path."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
+from app.crystals.periodic import boxed, cell_heights_angstrom
+from app.errors import InputError
+
+#: Nearer than this two atoms are on top of each other: the shortest bond there is, H-H, has 0.74.
+OVERLAP_ANGSTROM = 0.5
+#: A straight path that passes nearer to a host atom than this leads through it.
+CLOSE_PASS_ANGSTROM = 0.7
+#: Further than this from the straight line, or from the first image's host, and the caller is told.
+DEVIATION_ANGSTROM = 0.3
+#: The least that an ion moves in a hop; the shortest published one has 1.5.
+LEAST_HOP_ANGSTROM = 0.3
+LEAST_HEIGHT_ANGSTROM = 1.2
+LARGEST_CELL_ANGSTROM = 1000.0
+LARGEST_FRACTION = 100.0
+
+
+def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
+    """Refuse a cell that is not finite, flat, or larger than any calculation's.
+
+    Args:
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        where: the file or field.
+
+    Raises:
+        InputError: kind "not-a-cell".
+    """
+    expected = "three lattice vectors in angstrom, as rows, that span a volume"
+    if not np.isfinite(lattice_angstrom).all() or np.abs(lattice_angstrom).max() > LARGEST_CELL_ANGSTROM:
+        raise InputError(
+            "The lattice vectors are not finite numbers below 1000 angstrom.",
+            kind="not-a-cell",
+            where=where,
+            expected=expected,
+        )
+    lengths = np.linalg.norm(lattice_angstrom, axis=1)
+    volume = abs(float(np.linalg.det(lattice_angstrom)))
+    flat = volume < LEAST_HEIGHT_ANGSTROM**3
+    if flat or cell_heights_angstrom(lattice_angstrom).min() < LEAST_HEIGHT_ANGSTROM:
+        shown = ", ".join(f"{length:.3g}" for length in lengths)
+        raise InputError(
+            f"The cell is flat: its vectors of {shown} angstrom span {volume:.3g} cubic angstrom, "
+            "and no atom fits between its faces.",
+            kind="not-a-cell",
+            where=where,
+            expected=expected,
+        )
+
+
+def check_coordinates(frac_coords: FloatArray, where: str) -> None:
+    """Refuse fractional coordinates that are not finite, or so large that they are surely something else.
+
+    Args:
+        frac_coords: shape [n, 3].
+        where: the file or field; the error adds the row.
+
+    Raises:
+        InputError: kind "not-coordinates".
+    """
+    bad = ~(np.abs(frac_coords) <= LARGEST_FRACTION)  # so written that NaN is bad
+    if bad.any():
+        row, column = (int(k) for k in np.argwhere(bad)[0])
+        raise InputError(
+            f"{float(frac_coords[row, column]):g} is no fractional coordinate: they count cells, not angstrom.",
+            kind="not-coordinates",
+            where=f"{where}[{row}][{column}]",
+            expected="finite fractional coordinates, mostly between 0 and 1",
+        )
+
+
+def validate_band(band: Band) -> tuple[str, ...]:
+    """Check that a band makes sense, in a millisecond for a hundred atoms.
+
+    Returns:
+        warnings: where its path leaves the straight line or its host moves by more than 0.3 angstrom, or where the
+        straight path leads through an atom.
+
+    Raises:
+        InputError: kinds "not-a-cell", "not-coordinates", "one-image", "nothing-moves", "atoms-overlap".
+    """
+    check_cell(band.lattice_angstrom, "lattice_angstrom")
+    check_coordinates(band.host_frac_coords, "host_frac_coords")
+    check_coordinates(band.image_frac_coords, "image_frac_coords")
+    if len(band.image_frac_coords) < 2:  # noqa: PLR2004 - a hop has two ends
+        raise one_image("image_frac_coords")
+    if band.hop_distance_angstrom < LEAST_HOP_ANGSTROM:
+        raise nothing_moves(band.ion, band.hop_distance_angstrom)
+    _check_host(band, band.host_frac_coords, "")
+    if band.relaxed_host_frac_coords is not None:
+        for k, host in enumerate(band.relaxed_host_frac_coords[1:], start=1):
+            check_coordinates(host, f"relaxed_host_frac_coords[{k}]")
+            _check_host(band, host, f" of image {k}")
+    return (*_host_warnings(band), *_curve_warnings(band), *_check_path(band))
+
+
+def one_image(where: str, found: int = 1) -> InputError:
+    """The error for a band with fewer than two images."""
+    return InputError(
+        f"A band needs two images or more, where the ion starts and where it ends; this one has {found}.",
+        kind="one-image",
+        where=where,
+        expected="the first and the last image at least",
+    )
+
+
+def nothing_moves(ion: str, distance_angstrom: float) -> InputError:
+    """The error for a band whose ion ends where it began."""
+    return InputError(
+        f"Nothing hops: {ion} ends {distance_angstrom:.2f} angstrom from where it began.",
+        kind="nothing-moves",
+        where="image_frac_coords",
+        expected=f"an ion that ends at least {LEAST_HOP_ANGSTROM} angstrom away; for a hop to the ion's own periodic "
+        "copy, coordinates that go on beyond the cell, in three images or more",
+    )
+
+
+def _check_host(band: Band, host_frac: FloatArray, of_image: str) -> None:
+    heights = cell_heights_angstrom(band.lattice_angstrom)
+    # measured along the cell's heights no distance is longer than it is in space: no near pair is missed
+    pairs = cKDTree(boxed(host_frac, heights), boxsize=heights).query_pairs(
+        OVERLAP_ANGSTROM, p=np.inf, output_type="ndarray"
+    )
+    if not len(pairs):
+        return
+    lengths = _near_distances(host_frac[pairs[:, 1]] - host_frac[pairs[:, 0]], band.lattice_angstrom)
+    k = int(lengths.argmin())
+    if lengths[k] < OVERLAP_ANGSTROM:
+        i, j = sorted(int(index) for index in pairs[k])
+        first, second = (f"{band.host_species[index]} (host atom {index})" for index in (i, j))
+        raise InputError(
+            f"{first} and {second}{of_image} are on top of each other, {lengths[k]:.2f} angstrom apart.",
+            kind="atoms-overlap",
+            where=f"host_frac_coords[{i}], host_frac_coords[{j}]",
+            expected="each atom once, on one side of a disordered pair",
+        )
+
+
+def _near_distances(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> FloatArray:
+    """Periodic distances, exact below half the cell's least height; larger ones may come out too large."""
+    return np.asarray(np.linalg.norm((frac_vectors - np.rint(frac_vectors)) @ lattice_angstrom, axis=-1))
+
+
+def _check_path(band: Band) -> tuple[str, ...]:
+    """Refuse an end point on a host atom; warn of a straight path through one.
+
+    The host is the first image's, as the models see it.
+    """
+    first, last = band.image_frac_coords[0], band.image_frac_coords[-1]
+    steps = np.linspace(0.0, 1.0, MODEL_IMAGE_COUNT)[:, None]
+    path = first + steps * (last - first)
+    if not band.host_species:
+        return ()
+    distances = _near_distances(path[:, None, :] - band.host_frac_coords[None, :, :], band.lattice_angstrom)
+    nearest = distances.argmin(axis=1)
+    for image, name in ((0, "starts"), (MODEL_IMAGE_COUNT - 1, "ends")):
+        atom = int(nearest[image])
+        if distances[image, atom] < OVERLAP_ANGSTROM:
+            raise InputError(
+                f"{band.ion} {name} on top of {band.host_species[atom]} (host atom {atom}), "
+                f"{distances[image, atom]:.2f} angstrom apart{_knocked_on(band, atom)}.",
+                kind="atoms-overlap",
+                where=f"image_frac_coords[{0 if image == 0 else -1}], host_frac_coords[{atom}]",
+                expected="an empty site at both ends of the hop: remove the atom that is in the way",
+            )
+    image = int(distances.min(axis=1).argmin())
+    atom = int(nearest[image])
+    closest = float(distances[image, atom])
+    if closest >= CLOSE_PASS_ANGSTROM:
+        return ()
+    warning = (
+        f"The straight line between the end points passes {closest:.2f} angstrom from {band.host_species[atom]} "
+        f"(host atom {atom}): no ion goes there, and the barrier of such a path means little."
+    )
+    return (warning,)
+
+
+def _knocked_on(band: Band, atom: int) -> str:
+    """In words, where the atom in the way leaves its place during the hop: several atoms hop at once."""
+    hosts = band.relaxed_host_frac_coords
+    if hosts is None:
+        return ""
+    moved = float(np.linalg.norm((hosts[-1, atom] - hosts[0, atom]) @ band.lattice_angstrom))
+    if moved < DEVIATION_ANGSTROM:
+        return ""
+    return f"; that atom moves on by {moved:.2f} angstrom, and hops of several ions at once are not predicted"
+
+
+def _curve_warnings(band: Band) -> Sequence[str]:
+    images, lattice = band.image_frac_coords, band.lattice_angstrom
+    start, hop = images[0] @ lattice, band.hop_vector_angstrom
+    along = images @ lattice - start
+    share = np.clip(along @ hop / (hop @ hop), 0.0, 1.0)[:, None]
+    away = float(np.linalg.norm(along - share * hop, axis=1).max())
+    if away <= DEVIATION_ANGSTROM:
+        return ()
+    warning = (
+        f"The uploaded path leaves the straight line between its end points by up to {away:.2f} angstrom; "
+        "the model sees the straight line."
+    )
+    return (warning,)
+
+
+def _host_warnings(band: Band) -> Sequence[str]:
+    hosts = band.relaxed_host_frac_coords
+    if hosts is None:
+        return ()
+    moved = np.linalg.norm((hosts - hosts[0]) @ band.lattice_angstrom, axis=2).max(axis=0)
+    far = np.flatnonzero(moved > DEVIATION_ANGSTROM)
+    if not len(far):
+        return ()
+    atom = int(moved.argmax())
+    count = f"{len(far)} host atoms move" if len(far) > 1 else "One host atom moves"
+    warning = (
+        f"{count} by more than {DEVIATION_ANGSTROM} angstrom besides the ion, {band.host_species[atom]} "
+        f"(host atom {atom}) by {moved[atom]:.2f}; {band.ion}, which moves most, is taken as the migrating ion, "
+        "and the model sees the first image's host."
+    )
+    return (warning,)

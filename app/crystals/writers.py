@@ -1,0 +1,90 @@
+"""Bands in every format that is read: what the log stores, what examples and tests send."""
+
+import io
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from app.crystals.band import Band, FloatArray
+
+
+def band_to_json(band: Band) -> dict[str, Any]:
+    """The band under the data set's field names; `relaxed_host_frac_coords` is added where images have their own."""
+    record: dict[str, Any] = {
+        "lattice_angstrom": band.lattice_angstrom.tolist(),
+        "host_species": list(band.host_species),
+        "host_frac_coords": band.host_frac_coords.tolist(),
+        "ion": band.ion,
+        "image_frac_coords": band.image_frac_coords.tolist(),
+    }
+    if band.relaxed_host_frac_coords is not None:
+        record["relaxed_host_frac_coords"] = band.relaxed_host_frac_coords.tolist()
+    return record
+
+
+def band_to_extxyz(band: Band) -> str:
+    """The band as extended XYZ, one frame an image, the ion last, angstrom."""
+    lattice = " ".join(f"{value:.10f}" for value in band.lattice_angstrom.ravel())
+    species = (*band.host_species, band.ion)
+    lines: list[str] = []
+    for frac_coords in _images(band):
+        lines += [str(len(species)), f'Lattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"']
+        lines += [
+            f"{symbol:<2} {x:16.10f} {y:16.10f} {z:16.10f}"
+            for symbol, (x, y, z) in zip(species, frac_coords @ band.lattice_angstrom, strict=True)
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def band_to_poscar_zip(band: Band) -> bytes:
+    """The band as the zip of an NEB folder, 00/POSCAR to NN/POSCAR, positions wrapped into the cell."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, frac_coords in enumerate(_images(band)):
+            # a fixed date: equal bands give equal bytes
+            entry = zipfile.ZipInfo(f"{number:02d}/POSCAR", date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, _poscar(band, frac_coords))
+    return packed.getvalue()
+
+
+def band_to_cif_end_points(band: Band) -> tuple[str, str]:
+    """The first and the last image as CIFs in P1."""
+    # pymatgen takes a second to import, and the log's writer never needs it
+    from pymatgen.core import Lattice, Structure  # noqa: PLC0415
+    from pymatgen.io.cif import CifWriter  # noqa: PLC0415
+
+    images = _images(band)
+    lattice = Lattice(band.lattice_angstrom)
+    first, last = (
+        str(CifWriter(Structure(lattice, (*band.host_species, band.ion), frac_coords, to_unit_cell=True)))
+        for frac_coords in (images[0], images[-1])
+    )
+    return first, last
+
+
+def _images(band: Band) -> FloatArray:
+    """Every atom of every image, the ion last, shape [n_images, n_atoms, 3], fractional."""
+    hosts = band.relaxed_host_frac_coords
+    if hosts is None:
+        hosts = np.broadcast_to(band.host_frac_coords, (len(band.image_frac_coords), *band.host_frac_coords.shape))
+    return np.concatenate([hosts, band.image_frac_coords[:, None, :]], axis=1)
+
+
+def _poscar(band: Band, frac_coords: FloatArray) -> str:
+    """One image, atoms grouped by element as VASP wants them, the ion last."""
+    order = sorted(range(len(band.host_species)), key=lambda k: band.host_species[k])
+    symbols = [band.host_species[k] for k in order] + [band.ion]
+    groups: list[tuple[str, int]] = []
+    for symbol in symbols:
+        if groups and groups[-1][0] == symbol:
+            groups[-1] = (symbol, groups[-1][1] + 1)
+        else:
+            groups.append((symbol, 1))
+    wrapped = np.mod(frac_coords, 1.0)
+    lines = [band.formula, "1.0"]
+    lines += [" ".join(f"{value:20.12f}" for value in row) for row in band.lattice_angstrom]
+    lines += [" ".join(symbol for symbol, _ in groups), " ".join(str(count) for _, count in groups), "Direct"]
+    lines += [" ".join(f"{value:18.14f}" for value in wrapped[k]) for k in (*order, len(band.host_species))]
+    return "\n".join(lines) + "\n"

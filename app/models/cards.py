@@ -1,0 +1,137 @@
+"""The card of a checkpoint: everything that is known of it but the numbers in its weights."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.safetensors"  # a fixed name: a card can point nowhere else
+FORMAT_VERSION = 1
+
+
+class CheckpointError(Exception):
+    """A folder of the model store that cannot be served; says which and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetTransform:
+    """What the network's output means: barrier = exp(output * scale + mean) - offset, eV."""
+
+    offset_ev: float
+    mean: float
+    scale: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """How far off the network was on bands it had not seen.
+
+    Attributes:
+        residual_quantiles: of (label - output) in the network's transformed units, at the levels of
+            app.models.prediction.QUANTILE_LEVELS, not decreasing.
+        outside_factor: how much wider the distribution is made for a band outside the domain.
+        rows, folds: how many out-of-fold predictions of which folds it rests on.
+    """
+
+    residual_quantiles: tuple[float, ...]
+    outside_factor: float
+    rows: int
+    folds: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Domain:
+    """What the fitted bands cover.
+
+    Attributes:
+        ions, elements: every migrating ion, and every element of a host.
+        hop_distance_angstrom, closest_approach_angstrom: the range, of the straight hop and of the ion's nearest
+            host atom along it.
+        vector_distance: a band whose pooled vector is farther from all fitted ones is outside; the unit is the
+            spread of the fitted vectors.
+    """
+
+    ions: tuple[str, ...]
+    elements: tuple[str, ...]
+    hop_distance_angstrom: tuple[float, float]
+    closest_approach_angstrom: tuple[float, float]
+    vector_distance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """The card, as it is written to card.json.
+
+    Attributes:
+        network, arguments: the network's name and keyword arguments, enough to rebuild it.
+        graph: keyword arguments of app.models.graphs.GraphSpec.
+        corpus: name, sha256, rows and how many of them were fitted.
+        metrics: by folding, out of fold, with bootstrap intervals.
+        training: the run's configuration, hardware and wall time.
+        weights_sha256: the digest that the weights file must have.
+    """
+
+    name: str
+    version: str
+    description: str
+    network: str
+    arguments: dict[str, Any]
+    graph: dict[str, Any]
+    target: TargetTransform
+    calibration: Calibration
+    domain: Domain
+    directional: bool
+    corpus: dict[str, Any]
+    metrics: dict[str, Any]
+    training: dict[str, Any]
+    licence: str
+    citations: tuple[str, ...]
+    date: str
+    weights_sha256: str
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return plain
+
+    @property
+    def digest(self) -> str:
+        """Names this very model: weights, calibration and all, since each of them changes an answer."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+
+def read_card(folder: Path) -> Card:
+    """Reads and checks a card.
+
+    Raises:
+        CheckpointError: it is missing, of another format, or a field is missing or of the wrong kind.
+    """
+    path = folder / CARD_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(f"{path} is not a card of format {FORMAT_VERSION}")
+    try:
+        card = Card(
+            **{
+                **content,
+                "target": TargetTransform(**content["target"]),
+                "calibration": _tuples(Calibration, content["calibration"]),
+                "domain": _tuples(Domain, content["domain"]),
+                "citations": tuple(content["citations"]),
+            }
+        )
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not a whole card: {error}") from error
+    if card.name != folder.name:
+        raise CheckpointError(f"{path} calls itself {card.name!r}, which is not its folder's name")
+    return card
+
+
+def _tuples(kind: type[Any], content: dict[str, Any]) -> Any:
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in content.items()})

@@ -1,0 +1,67 @@
+"""Checkpoint folders: weights.safetensors beside card.json, written by training, read by the service."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from app.models.cards import CARD_FILE, WEIGHTS_FILE, Card, CheckpointError, read_card
+from app.models.networks.model_3 import Model3
+
+NETWORKS: dict[str, type[nn.Module]] = {"model-3": Model3}
+
+#: The fitted bands' pooled vectors travel with the weights under this name.
+DOMAIN_VECTORS = "domain_vectors"
+
+
+def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Tensor, card: Card) -> Card:
+    """Writes weights and card; the card is given the weights' digest and returned.
+
+    Args:
+        folder: made where it is missing; its name must be the card's.
+        network: on any device.
+        domain_vectors: pooled vectors of the fitted bands, shape [n, features].
+        card: weights_sha256 is filled in here.
+    """
+    tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    tensors[DOMAIN_VECTORS] = domain_vectors.detach().cpu().contiguous()
+    content = save(tensors)
+    card = replace(card, weights_sha256=hashlib.sha256(content).hexdigest())
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS_FILE).write_bytes(content)
+    (folder / CARD_FILE).write_text(json.dumps(card.to_json(), indent=1) + "\n", encoding="utf-8")
+    return card
+
+
+def read_checkpoint(folder: Path) -> tuple[Card, nn.Module, torch.Tensor]:
+    """Reads a checkpoint: its card, its network in evaluation mode on the CPU, and its domain vectors.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, the weights do not have the digest that the card names, or
+            they do not fit the network that it describes.
+    """
+    card = read_card(folder)
+    path = folder / WEIGHTS_FILE
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != card.weights_sha256:
+        raise CheckpointError(
+            f"{path} has the SHA-256 {digest}, its card names {card.weights_sha256}: "
+            "the file was changed or belongs to another card"
+        )
+    try:
+        tensors = load(content)
+        vectors = tensors.pop(DOMAIN_VECTORS)
+        network = NETWORKS[card.network](**card.arguments)
+        network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
+    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit its card: {error}") from error
+    return card, network.eval().requires_grad_(requires_grad=False), vectors

@@ -1,0 +1,1 @@
+"""Networks: each is rebuilt from the keyword arguments that its checkpoint's card keeps."""

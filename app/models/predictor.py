@@ -1,0 +1,158 @@
+"""A loaded checkpoint that answers for bands: graphs in, predictions out."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from app.crystals.band import Band
+from app.errors import InputError
+from app.models.cards import Card
+from app.models.domain import VectorDistance, reasons_outside
+from app.models.graphs import BandGraph, GraphBatch, GraphSpec, band_graph, collate
+from app.models.prediction import Prediction
+
+# On a CPU a forward pass is bound by memory: pieces whose tensors stay in the cache go fastest.
+_CPU_PIECE_LINE_EDGES = 40_000
+
+
+class OutOfMemoryError(Exception):
+    """The device has no room for a batch; a smaller one may fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedBand:
+    """A band's graph, and what of its chemistry and geometry the model has never seen."""
+
+    graph: BandGraph
+    reasons_outside: tuple[str, ...]
+
+
+class Predictor:
+    """Answers with one checkpoint on one device.
+
+    Args:
+        card, network, domain_vectors: as app.models.checkpoints.read_checkpoint returns them.
+        device: where the network runs.
+    """
+
+    def __init__(self, card: Card, network: nn.Module, domain_vectors: torch.Tensor, *, device: torch.device) -> None:
+        self.card = card
+        self.name = card.name
+        self.version = card.version
+        self.digest = card.digest
+        self._device = device
+        self._network = network.to(device)
+        self._spec = GraphSpec(**card.graph)
+        self._distance = VectorDistance(domain_vectors)
+        self._residuals = np.asarray(card.calibration.residual_quantiles)
+
+    @property
+    def device(self) -> str:
+        """The device's name, such as "cpu" or "cuda:0"."""
+        return str(self._device)
+
+    def graph(self, band: Band) -> PreparedBand:
+        """Prepares a band of any number of images; safe to call from several threads.
+
+        Raises:
+            InputError: no host atom is near the ion's path, so there is no crystal to predict from.
+        """
+        graph = band_graph(band, self._spec)
+        if not bool((graph.image_position < 0).any()):
+            raise InputError(
+                f"no host atom lies within {self._spec.outer_angstrom:g} angstrom of the ion's path",
+                kind="no-host-near-path",
+                expected="a crystal around the ion",
+            )
+        return PreparedBand(graph=graph, reasons_outside=reasons_outside(band, graph, self.card.domain))
+
+    @staticmethod
+    def cost(prepared: PreparedBand) -> int:
+        """What a forward pass of this band costs, in edges of the line graph."""
+        return max(1, prepared.graph.line_edge_count)
+
+    def predict(self, prepared: Sequence[PreparedBand]) -> list[Prediction]:
+        """Predicts all bands; each gets the answer that it would get alone.
+
+        Raises:
+            OutOfMemoryError: the device has no room for so many at once.
+        """
+        predictions: list[Prediction] = []
+        for piece in self._pieces(prepared):
+            outputs, vectors = self._forward(collate([item.graph for item in piece]))
+            distances = self._distance(vectors)
+            predictions += [
+                self._prediction(float(output), float(distance), item.reasons_outside)
+                for output, distance, item in zip(outputs, distances, piece, strict=True)
+            ]
+        return predictions
+
+    def warm_up(self) -> None:
+        """Runs bands of a few sizes, so that the first caller does not wait for kernels to be chosen."""
+        lattice = np.eye(3) * 8.4
+        corners = np.stack(np.meshgrid(*[np.arange(4) / 4] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+        band = Band(
+            lattice_angstrom=lattice,
+            host_species=("Mg", "O") * (len(corners) // 2),
+            host_frac_coords=corners,
+            ion="Li",
+            image_frac_coords=np.array([[0.125, 0.125, 0.125], [0.375, 0.125, 0.125]]),
+        )
+        prepared = self.graph(band)
+        for count in (1, 2, 4):
+            self.predict([prepared] * count)
+
+    def _pieces(self, prepared: Sequence[PreparedBand]) -> Iterator[Sequence[PreparedBand]]:
+        if self._device.type != "cpu":
+            yield prepared
+            return
+        piece: list[PreparedBand] = []
+        cost = 0
+        for item in prepared:
+            if piece and cost + self.cost(item) > _CPU_PIECE_LINE_EDGES:
+                yield piece
+                piece, cost = [], 0
+            piece.append(item)
+            cost += self.cost(item)
+        if piece:
+            yield piece
+
+    def _forward(self, batch: GraphBatch) -> tuple[np.ndarray, torch.Tensor]:
+        try:
+            with torch.inference_mode():
+                outputs, vectors = self._network(batch.to(self._device))
+                return outputs.double().cpu().numpy(), vectors.float().cpu()
+        except torch.OutOfMemoryError as error:
+            torch.cuda.empty_cache()
+            raise OutOfMemoryError(str(error)) from error
+        except MemoryError as error:
+            raise OutOfMemoryError(str(error)) from error
+        except RuntimeError as error:
+            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+                raise OutOfMemoryError(str(error)) from error
+            raise
+
+    def _prediction(self, output: float, distance: float, reasons: tuple[str, ...]) -> Prediction:
+        threshold = self.card.domain.vector_distance
+        if distance > threshold:
+            unlike = (
+                f"the surroundings of the path are unlike any fitted band's (distance {distance:.2f}, "
+                f"fitted bands lie within {threshold:.2f} of another)"
+            )
+            reasons = (*reasons, unlike)
+        factor = self.card.calibration.outside_factor if reasons else 1.0
+        quantiles = self._barrier_ev(output + factor * self._residuals)
+        return Prediction(
+            barrier_ev=float(self._barrier_ev(np.array([output]))[0]),
+            quantiles_ev=tuple(float(value) for value in quantiles),
+            in_domain=not reasons,
+            domain_reasons=reasons,
+        )
+
+    def _barrier_ev(self, outputs: np.ndarray) -> np.ndarray:
+        target = self.card.target
+        # A hop always climbs: what the transform would put below zero is a barrier too small to tell.
+        return np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0)

@@ -1,0 +1,151 @@
+"""Finding the answer of a band among entries that any store keeps."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import time
+from typing import Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+from app.crystals.band import Band
+from app.crystals.identity import CanonicalBand, bucket_keys, canonical, fingerprint, same_band
+from app.models.prediction import Prediction
+from app.serving.cache.contract import (
+    CacheScope,
+    LookupResult,
+    RecentRecords,
+    StoreAwayError,
+    WithRecent,
+    ignore_lookup,
+)
+from app.serving.cache.entries import Entry, can_be_kept, decode, encode, entry_field, store_key
+
+#: Most entries of one bucket: a flood of nearly equal bands costs a bounded comparison.
+BUCKET_ENTRIES = 32
+#: Above this many atoms the arithmetic (some 10 microseconds an atom) leaves the event loop.
+_ATOMS_ON_LOOP = 256
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredEntry:
+    """One entry on its way to a store."""
+
+    key: str
+    field: str
+    content: bytes
+
+
+class EntryStore(Protocol):
+    """Buckets of bytes; raises StoreAwayError, and nothing else, where it cannot be reached."""
+
+    async def read(self, keys: Sequence[str]) -> list[list[bytes]]:
+        """What each bucket holds."""
+
+    async def write(self, entries: Sequence[StoredEntry]) -> None:
+        """Put entries into their buckets, each in place of an older one of its field."""
+
+
+class BandCache(WithRecent):
+    """A cache on any store; see `Cache` for what its methods promise.
+
+    Args:
+        store: where entries are kept.
+        recent: where recent records are kept.
+        ttl_s: how long an answer holds, seconds.
+        observe: told of each look-up and for how many bands.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: EntryStore,
+        recent: RecentRecords,
+        ttl_s: float,
+        observe: Callable[[LookupResult, int], None] = ignore_lookup,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        super().__init__(recent)
+        self._store = store
+        self._ttl_s = ttl_s
+        self._observe = observe
+        self._clock = clock
+        # A miss is asked for and then put: its canonical form is needed twice.
+        self._forms: WeakKeyDictionary[Band, CanonicalBand] = WeakKeyDictionary()
+
+    async def get(self, scope: CacheScope, band: Band) -> Prediction | None:
+        """The prediction of a band that is the same, or None."""
+        return (await self.get_many(scope, [band]))[0]
+
+    async def get_many(self, scope: CacheScope, bands: Sequence[Band]) -> list[Prediction | None]:
+        """The same for many bands, in one round trip."""
+        forms = await self._canonical(bands)
+        keys = [[store_key(scope, key) for key in bucket_keys(fingerprint(form))] for form in forms]
+        try:
+            buckets = await self._store.read([key for group in keys for key in group])
+        except StoreAwayError:
+            self._observe("error", len(bands))
+            return [None] * len(bands)
+        rest = iter(buckets)
+        candidates = [[content for _ in group for content in next(rest)] for group in keys]
+        now = self._clock()
+
+        def search() -> list[Prediction | None]:
+            pairs = zip(forms, candidates, strict=True)
+            return [_find(form, found, now=now, directional=scope.directional) for form, found in pairs]
+
+        atoms = sum(form.atom_count for form, found in zip(forms, candidates, strict=True) if found)
+        answers = await _on_loop_if_small(search, atoms)
+        hits = sum(answer is not None for answer in answers)
+        if hits:
+            self._observe("hit", hits)
+        if hits < len(bands):
+            self._observe("miss", len(bands) - hits)
+        return answers
+
+    async def put(self, scope: CacheScope, band: Band, prediction: Prediction) -> None:
+        """Keep a prediction."""
+        await self.put_many(scope, [(band, prediction)])
+
+    async def put_many(self, scope: CacheScope, answered: Sequence[tuple[Band, Prediction]]) -> None:
+        """Keep many predictions, in one round trip."""
+        kept = [(band, prediction) for band, prediction in answered if can_be_kept(prediction)]
+        forms = await self._canonical([band for band, _ in kept])
+        expires_at = self._clock() + self._ttl_s
+        entries = [
+            StoredEntry(
+                key=store_key(scope, bucket_keys(fingerprint(form))[0]),
+                field=entry_field(form),
+                content=encode(Entry(band=form, prediction=prediction, expires_at=expires_at)),
+            )
+            for form, (_, prediction) in zip(forms, kept, strict=True)
+        ]
+        try:
+            await self._store.write(entries)
+        except StoreAwayError:
+            return  # the next look-up computes it anew; the store has logged why
+
+    async def _canonical(self, bands: Sequence[Band]) -> list[CanonicalBand]:
+        missing = [band for band in bands if band not in self._forms]
+        made = await _on_loop_if_small(
+            lambda: [canonical(band) for band in missing], sum(band.atom_count for band in missing)
+        )
+        self._forms.update(zip(missing, made, strict=True))
+        return [self._forms[band] for band in bands]
+
+
+async def _on_loop_if_small(work: Callable[[], T], atoms: int) -> T:
+    """Do arithmetic here, or in a thread where it would hold up the event loop for milliseconds."""
+    return work() if atoms <= _ATOMS_ON_LOOP else await asyncio.to_thread(work)
+
+
+def _find(form: CanonicalBand, candidates: Sequence[bytes], *, now: float, directional: bool) -> Prediction | None:
+    for content in candidates:
+        entry = decode(content)
+        if entry is None or entry.expires_at <= now:
+            continue
+        if same_band(form, entry.band, directional=directional):
+            return entry.prediction
+    return None

@@ -1,0 +1,140 @@
+"""Caches of one process, for a service without Redis or with its cache off."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from time import monotonic, time
+
+from app.crystals.band import Band
+from app.models.prediction import Prediction
+from app.serving.cache.band_cache import BUCKET_ENTRIES, BandCache, StoredEntry
+from app.serving.cache.contract import CacheScope, LookupResult, RecentRecords, WithRecent, ignore_lookup
+
+_RECENT_BYTES = 64 * 2**20
+
+
+class MemoryEntries:
+    """The entries used last, up to a number; a plain dictionary of buckets."""
+
+    def __init__(self, entries: int) -> None:
+        self._limit = entries
+        self._contents: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._fields: dict[str, list[str]] = {}
+
+    async def read(self, keys: Sequence[str]) -> list[list[bytes]]:
+        """What each bucket holds."""
+        return [self._bucket(key) for key in keys]
+
+    def _bucket(self, key: str) -> list[bytes]:
+        fields = self._fields.get(key, ())
+        for field in fields:
+            self._contents.move_to_end((key, field))
+        return [self._contents[key, field] for field in fields]
+
+    async def write(self, entries: Sequence[StoredEntry]) -> None:
+        """Put entries into their buckets; past the limit those used longest ago go."""
+        for entry in entries:
+            self._forget(entry.key, entry.field)
+            fields = self._fields.setdefault(entry.key, [])
+            fields.append(entry.field)
+            self._contents[entry.key, entry.field] = entry.content
+            if len(fields) > BUCKET_ENTRIES:
+                self._forget(entry.key, fields[0])
+            if len(self._contents) > self._limit:
+                self._forget(*next(iter(self._contents)))
+
+    def _forget(self, key: str, field: str) -> None:
+        if self._contents.pop((key, field), None) is not None:
+            self._fields[key].remove(field)
+            if not self._fields[key]:
+                del self._fields[key]
+
+
+class MemoryRecent:
+    """Recent records of one process, the newest 64 MiB of them.
+
+    Args:
+        clock: seconds that never go back.
+        limit_bytes: past it the oldest are forgotten.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = monotonic, limit_bytes: int = _RECENT_BYTES) -> None:
+        self._clock = clock
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._records: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+
+    async def put(self, record_id: str, record: bytes, ttl_s: float) -> None:
+        """Keep a record for ttl_s seconds."""
+        self._forget(record_id)
+        self._records[record_id] = (self._clock() + ttl_s, record)
+        self._bytes += len(record)
+        while self._bytes > self._limit_bytes:
+            self._forget(next(iter(self._records)))
+
+    async def get(self, record_id: str) -> bytes | None:
+        """The record, or None where there is none or its time is over."""
+        expires_at, record = self._records.get(record_id, (0.0, None))
+        if record is not None and expires_at <= self._clock():
+            self._forget(record_id)
+            return None
+        return record
+
+    async def delete(self, record_id: str) -> bool:
+        """Forget a record."""
+        self._forget(record_id)
+        return True
+
+    async def ping(self) -> bool:
+        """Memory always answers."""
+        return True
+
+    async def aclose(self) -> None:
+        """Forget everything."""
+        self._records.clear()
+        self._bytes = 0
+
+    def _forget(self, record_id: str) -> None:
+        _, record = self._records.pop(record_id, (0.0, b""))
+        self._bytes -= len(record)
+
+
+class InProcessCache(BandCache):
+    """Answers and recent records in this process's memory.
+
+    Args:
+        entries: most answers kept; those used last stay.
+        ttl_s: how long an answer holds, seconds.
+        observe: told of each look-up and for how many bands.
+        clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        *,
+        entries: int,
+        ttl_s: float,
+        observe: Callable[[LookupResult, int], None] = ignore_lookup,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        super().__init__(store=MemoryEntries(entries), recent=MemoryRecent(), ttl_s=ttl_s, observe=observe, clock=clock)
+
+
+class NoCache(WithRecent):
+    """Computes every answer anew; recent records are kept all the same, since GET must find them."""
+
+    def __init__(self, *, recent: RecentRecords | None = None) -> None:
+        super().__init__(recent or MemoryRecent())
+
+    async def get(self, _scope: CacheScope, _band: Band) -> Prediction | None:
+        """Nothing."""
+        return None
+
+    async def get_many(self, _scope: CacheScope, bands: Sequence[Band]) -> list[Prediction | None]:
+        """Nothing, for each band."""
+        return [None] * len(bands)
+
+    async def put(self, scope: CacheScope, band: Band, prediction: Prediction) -> None:
+        """Keep nothing."""
+
+    async def put_many(self, scope: CacheScope, answered: Sequence[tuple[Band, Prediction]]) -> None:
+        """Keep nothing."""

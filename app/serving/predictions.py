@@ -1,0 +1,200 @@
+"""The prediction service: from a request to an answer that is logged, and from an id back to it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from uuid import UUID
+
+import structlog
+
+from app.crystals.band import Band
+from app.errors import BusyError, IonpathError, NotReadyError
+from app.models.registry import Registry
+from app.serving.answering import Answering
+from app.serving.answers import Answer
+from app.serving.jobs import Job, Jobs
+from app.serving.metrics import Metrics
+from app.serving.records import JOB_SIGN_S, ListQuery, Records, interrupted
+from app.serving.request import Asked, PredictionRequest
+from app.serving.wire import Json
+from app.settings import Settings
+
+#: Signs of life that a job gives before it is taken for dead; some may be lost.
+SIGNS_IN_TIME = 6
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """How one part of the service is.
+
+    Attributes:
+        ok: whether it works.
+        detail: in words.
+        required: whether the service can answer without it.
+    """
+
+    ok: bool
+    detail: str
+    required: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PredictionService:
+    """Predicts, remembers and finds again; made by `app.serving.service.open_service`.
+
+    Attributes:
+        registry: the checkpoints.
+        metrics: what is counted.
+    """
+
+    settings: Settings
+    registry: Registry
+    metrics: Metrics
+    answering: Answering
+    jobs: Jobs
+    records: Records
+
+    async def predict(self, request: PredictionRequest) -> Answer:
+        """Answer a request now.
+
+        Raises:
+            InputError: what was sent cannot be read, makes no sense or is too large.
+            NotFoundError: there is no such model.
+            BusyError: too much waits already.
+            NotReadyError: the service is stopping, or the answer took longer than IONPATH_REQUEST_TIMEOUT_S.
+        """
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                asked = await self.answering.read(request)
+                answer = await self.answering.answer(asked, lambda: None)
+        except TimeoutError:
+            raise NotReadyError(
+                f"The answer took longer than {self.settings.request_timeout_s:g} s (IONPATH_REQUEST_TIMEOUT_S); "
+                "with `Prefer: respond-async` it may take as long as it needs.",
+                kind="took-too-long",
+            ) from None
+        await self._keep(asked, answer)
+        return answer
+
+    async def submit(self, request: PredictionRequest) -> UUID:
+        """Accept a request that has been read and answer it later; `get` shows how far it is.
+
+        Raises:
+            InputError, NotFoundError: as `predict`.
+            BusyError: too many jobs wait already.
+        """
+        self.jobs.check_room()
+        asked = await self.answering.read(request)
+        content = asked.read.content
+        total = 1 if isinstance(content, Band) else sum(hop.band is not None for hop in content.search.hops)
+        job = Job(id=asked.prediction_id, key_id=request.key_id, total=total)
+        await self.records.keep(asked.row("queued"))
+        self.jobs.start(job, lambda: self._run_job(job, asked))
+        return job.id
+
+    async def get(self, prediction_id: UUID, key_id: str | None) -> Json:
+        """Give a key's prediction as JSON; NotFoundError where there is none such."""
+        return await self.records.get(prediction_id, key_id)
+
+    async def list(self, key_id: str | None, query: ListQuery) -> Json:
+        """Give a page of a key's predictions as JSON, newest first."""
+        return await self.records.list(key_id, query)
+
+    async def delete(self, prediction_id: UUID, key_id: str | None) -> None:
+        """Delete a key's prediction; NotFoundError where there is none such."""
+        await self.records.delete(prediction_id, key_id)
+
+    async def ready(self) -> dict[str, Check]:
+        """Ask every part; the service can answer where all that are required are ok."""
+        parts, records = self.answering, self.records
+        cache_ok, database = await asyncio.gather(parts.cache.ping(), _trouble(records.log.ping))
+        model, reading, writer = parts.batcher.trouble, parts.pool.trouble, _writer_trouble(records)
+        return {
+            "model": Check(ok=model is None, detail=model or f"{self.registry.default_name} is loaded"),
+            "reading": Check(ok=reading is None, detail=reading or "the reading processes run"),
+            "database": Check(ok=database is None, detail=database or "the prediction log answers"),
+            "log": Check(ok=writer is None, detail=writer or f"{records.writer.backlog} rows wait to be written"),
+            "cache": Check(
+                ok=cache_ok,
+                detail="the cache answers" if cache_ok else "the cache is away: every answer is computed",
+                required=False,
+            ),
+        }
+
+    async def _keep(self, asked: Asked, answer: Answer) -> None:
+        """Hand the answer to the log; the client's leaving now must not lose its row."""
+        started = time.monotonic()
+        await asyncio.shield(self.records.keep(asked.row("done", answer=answer)))
+        now = time.monotonic()
+        self.metrics.observe("record", now - started)
+        self.metrics.observe("total", now - asked.started_s)
+
+    async def _run_job(self, job: Job, asked: Asked) -> None:
+        try:
+            answer = await self._with_signs(job, asked, self._take_turn(job, asked))
+            await self._keep(asked, answer)
+        except asyncio.CancelledError:
+            if not job.deleted:
+                await self.records.keep(asked.row("failed", error=interrupted()))
+            raise
+        except IonpathError as error:
+            await self._fail_job(asked, error)
+        except Exception as error:  # noqa: BLE001 # nobody awaits a job: whatever ends it is logged and told
+            _log.exception("job-failed", prediction_id=str(job.id))
+            told = IonpathError("The service failed on this; its log says why.")
+            told.__cause__ = error
+            await self._fail_job(asked, told)
+
+    async def _fail_job(self, asked: Asked, error: IonpathError) -> None:
+        self.metrics.failed(error.kind)
+        await self.records.keep(asked.row("failed", error=error))
+
+    async def _with_signs(self, job: Job, asked: Asked, work: Coroutine[None, None, Answer]) -> Answer:
+        """Await work, and meanwhile show other replicas that the job is alive and how far it is."""
+        working = asyncio.ensure_future(work)
+        try:
+            while not working.done():
+                await asyncio.wait({working}, timeout=JOB_SIGN_S / SIGNS_IN_TIME)
+                if await self.records.is_deleted(job.id):
+                    job.deleted = True
+                    raise asyncio.CancelledError
+                if not working.done():
+                    row = asked.row("running" if job.running else "queued")
+                    await self.records.keep(row, progress=job.progress, log=False)
+            return working.result()
+        finally:
+            working.cancel()
+
+    async def _take_turn(self, job: Job, asked: Asked) -> Answer:
+        """Answer once it is the job's turn; it was accepted, so where the queue is full it waits."""
+
+        def count() -> None:
+            job.done += 1
+
+        async with self.jobs.turn(job):
+            await self.records.keep(asked.row("running"))
+            while True:
+                job.done = 0
+                try:
+                    return await self.answering.answer(asked, count)
+                except BusyError as busy:
+                    await asyncio.sleep(busy.retry_after_s)
+
+
+async def _trouble(ping: Callable[[], Awaitable[None]]) -> str | None:
+    try:
+        await ping()
+    except NotReadyError as error:
+        return error.detail
+    return None
+
+
+def _writer_trouble(records: Records) -> str | None:
+    try:
+        records.writer.check()
+    except NotReadyError as error:
+        return error.detail
+    return None

@@ -1,0 +1,160 @@
+"""Reads one upload from first byte to canonical input; runs in a thread or in a worker process."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import orjson
+
+from app.crystals.band import Band
+from app.crystals.crystal import Crystal
+from app.crystals.hops import HopSearch, find_hops
+from app.crystals.identity import canonical_digest
+from app.crystals.limits import Limits
+from app.crystals.readers import read_band_file, read_crystal, read_end_points, read_json_band
+from app.crystals.readers.reading import Reading
+from app.crystals.writers import band_to_json
+from app.errors import FormatError, IonpathError, TooLargeError
+from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
+from app.storage.rows import pack_input
+
+#: Decimals of a crystal's digest: coarser than any file rounds, so that it serves to find, never to decide.
+DIGEST_DECIMALS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How an upload is read.
+
+    Attributes:
+        limits: how large it may be.
+        keep_input: whether the canonical input is packed for the log.
+        mechanism: for a crystal, what becomes of its other mobile ions.
+        max_hops: for a crystal, most distinct hops.
+        max_hop_angstrom: for a crystal, the longest hop.
+    """
+
+    limits: Limits
+    keep_input: bool = True
+    mechanism: Literal["auto", "vacancy", "dilute"] = "auto"
+    max_hops: int = 60
+    max_hop_angstrom: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CrystalInput:
+    """A crystal and the hops of its ion."""
+
+    crystal: Crystal
+    search: HopSearch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReadInput:
+    """What an upload holds, ready to predict and to log.
+
+    Attributes:
+        content: the band as it was uploaded, or the crystal with its hops.
+        warnings: what was noticed.
+        digest: SHA-256 of the canonical input, in hexadecimal.
+        packed: the canonical input, compressed; None where inputs are not kept.
+    """
+
+    content: Band | CrystalInput
+    warnings: tuple[str, ...]
+    digest: str
+    packed: bytes | None
+
+    @property
+    def ion(self) -> str:
+        """Element symbol of the migrating ion."""
+        return self.content.ion if isinstance(self.content, Band) else self.content.search.ion
+
+    @property
+    def formula(self) -> str:
+        """Of the atoms that were sent."""
+        return self.content.formula if isinstance(self.content, Band) else self.content.crystal.formula
+
+
+def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
+    """Read an upload of any kind.
+
+    Raises:
+        InputError: what was sent cannot be read or makes no sense.
+    """
+    if isinstance(upload, CrystalUpload):
+        return _read_crystal(upload, options)
+    if isinstance(upload, JsonBandUpload):
+        reading = read_json_band(upload.payload, options.limits)
+    elif isinstance(upload, BandFileUpload):
+        reading = read_band_file(upload.file, options.limits)
+    else:
+        reading = _read_end_points(upload, options.limits)
+    return ReadInput(
+        content=reading.band,
+        warnings=reading.warnings,
+        digest=canonical_digest(reading.band),
+        packed=pack_input(band_to_json(reading.band)) if options.keep_input else None,
+    )
+
+
+def read_or_refuse(
+    upload: Upload, options: ReadOptions, read: Callable[[Upload, ReadOptions], ReadInput] = read_upload
+) -> ReadInput | IonpathError:
+    """Read an upload and give errors back as values, so that whatever a library raises can leave the process."""
+    try:
+        return read(upload, options)
+    except IonpathError as error:
+        return error
+    except MemoryError:
+        return TooLargeError(
+            "Reading this input took more memory than one reading process has (IONPATH_PARSE_MEMORY_MIB).",
+            kind="reading-took-too-much-memory",
+        )
+    except Exception as error:  # noqa: BLE001 # a crystal library may raise anything at a malformed file
+        return FormatError(
+            f"The input cannot be read: {type(error).__name__}: {str(error)[:200]}",
+            kind="unreadable-input",
+            expected="a file that other crystal programs open",
+        )
+
+
+def _read_end_points(upload: EndPointsUpload, limits: Limits) -> Reading:
+    return read_end_points(upload.initial, upload.final, limits, ion=upload.ion, offset=upload.offset)
+
+
+def _read_crystal(upload: CrystalUpload, options: ReadOptions) -> ReadInput:
+    crystal = read_crystal(upload.file, options.limits)
+    search = find_hops(
+        crystal,
+        upload.ion,
+        max_hop_angstrom=options.max_hop_angstrom,
+        mechanism=options.mechanism,
+        max_hops=options.max_hops,
+        max_atoms=options.limits.max_atoms,
+    )
+    return ReadInput(
+        content=CrystalInput(crystal=crystal, search=search),
+        warnings=search.warnings,
+        digest=_crystal_digest(crystal, search.ion),
+        packed=pack_input(crystal_to_json(crystal, search.ion)) if options.keep_input else None,
+    )
+
+
+def crystal_to_json(crystal: Crystal, ion: str) -> dict[str, object]:
+    """A crystal as it is kept with its prediction: every site of the cell and the ion that was asked about."""
+    return {
+        "lattice_angstrom": crystal.lattice_angstrom,
+        "sites": [{"species": dict(site.species), "frac_coords": site.frac_coords} for site in crystal.sites],
+        "ion": ion,
+    }
+
+
+def _crystal_digest(crystal: Crystal, ion: str) -> str:
+    sites = sorted(
+        (sorted(site.species), [round(x % 1.0, DIGEST_DECIMALS) % 1.0 for x in site.frac_coords])
+        for site in crystal.sites
+    )
+    lattice = [[round(float(x), DIGEST_DECIMALS) for x in row] for row in crystal.lattice_angstrom]
+    return hashlib.sha256(orjson.dumps([ion, lattice, sites])).hexdigest()

@@ -1,0 +1,165 @@
+"""Opens the prediction service with every part it needs, and closes them in reverse."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+
+import structlog
+
+from app.crystals.limits import Limits
+from app.models.registry import Registry
+from app.serving.answering import Answering
+from app.serving.batcher import Batcher
+from app.serving.cache import open_cache
+from app.serving.jobs import Jobs
+from app.serving.metrics import Metrics
+from app.serving.parsing import ParsePool, ParseSettings
+from app.serving.predictions import Check, PredictionService
+from app.serving.records import Records
+from app.serving.request import PredictionRequest
+from app.serving.single_flight import SingleFlight
+from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
+from app.settings import Settings
+from app.storage.log import open_log
+from app.storage.migrate import migrate
+from app.storage.writer import open_writer
+
+__all__ = [
+    "BandFileUpload",
+    "Check",
+    "CrystalUpload",
+    "EndPointsUpload",
+    "JsonBandUpload",
+    "PredictionRequest",
+    "PredictionService",
+    "Upload",
+    "open_service",
+]
+
+#: On a CPU a larger batch is no faster, only later: everyone in it waits for its end.
+CPU_BATCH_COST = 80_000
+#: Of the time to drain, what is left for writing the log once all is answered, at least, seconds.
+LEAST_LOG_DRAIN_S = 2.0
+MOST_PREPARE_THREADS = 4
+
+_log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
+    """Open the service; it is warm and ready when given, and drained when left.
+
+    Raises:
+        app.models.cards.CheckpointError: a checkpoint is missing or damaged, or the device is not there.
+        sqlalchemy.exc.SQLAlchemyError: the log's database cannot be brought up to date.
+        ValueError: a URL is of no known form.
+    """
+    started = time.monotonic()
+    metrics, jobs = Metrics(), Jobs()
+    drain = _Drain(settings.drain_timeout_s)
+    async with AsyncExitStack() as stack:
+        if settings.migrate_on_start:
+            await asyncio.to_thread(migrate, settings.database_url)
+        cache = open_cache(settings, observe=metrics.looked_up)
+        stack.push_async_callback(cache.aclose)
+        log = open_log(settings)
+        stack.push_async_callback(log.aclose)
+        writer = open_writer(settings, log)
+        writer.start()
+        stack.push_async_callback(lambda: writer.aclose(max(LEAST_LOG_DRAIN_S, drain.left_s)))
+        metrics.log_backlog.set_function(lambda: writer.backlog)
+        metrics.jobs.set_function(lambda: len(jobs))
+        pool = ParsePool(
+            ParseSettings(
+                workers=settings.parse_workers,
+                timeout_s=settings.parse_timeout_s,
+                memory_mib=settings.parse_memory_mib,
+            )
+        )
+        stack.push_async_callback(pool.stop)
+        registry, _ = await asyncio.gather(asyncio.to_thread(_open_registry, settings), pool.start())
+        batcher = _batcher(settings, registry, metrics)
+        batcher.start()
+        stack.push_async_callback(lambda: batcher.stop(drain.left_s))
+        stack.push_async_callback(lambda: jobs.stop(drain.left_s))
+        _log.info(
+            "service-open",
+            models=registry.names(),
+            device=registry.predictor(None).device,
+            seconds=round(time.monotonic() - started, 2),
+        )
+        yield PredictionService(
+            settings=settings,
+            registry=registry,
+            metrics=metrics,
+            jobs=jobs,
+            answering=Answering(
+                settings=settings,
+                limits=_limits(settings),
+                registry=registry,
+                metrics=metrics,
+                cache=cache,
+                batcher=batcher,
+                pool=pool,
+                flights=SingleFlight(),
+            ),
+            records=Records(
+                cache=cache,
+                log=log,
+                writer=writer,
+                jobs=jobs,
+                shared=settings.redis_url is not None,
+                started_at=datetime.now(UTC),
+            ),
+        )
+
+
+class _Drain:
+    """The one time limit that all parts share when the service closes; it starts when first asked."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._until: float | None = None
+
+    @property
+    def left_s(self) -> float:
+        if self._until is None:
+            self._until = time.monotonic() + self._timeout_s
+        return max(0.0, self._until - time.monotonic())
+
+
+def _open_registry(settings: Settings) -> Registry:
+    registry = Registry.open(
+        settings.model_store,
+        settings.device,
+        default=settings.default_model,
+        threads=settings.torch_threads,
+    )
+    for name in registry.names():
+        registry.predictor(name).warm_up()
+    return registry
+
+
+def _batcher(settings: Settings, registry: Registry, metrics: Metrics) -> Batcher:
+    on_cpu = registry.predictor(None).device == "cpu"
+    return Batcher(
+        queue_cost=settings.queue_cost,
+        batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
+        batch_wait_ms=settings.batch_wait_ms,
+        prepare_threads=max(1, min(MOST_PREPARE_THREADS, (os.cpu_count() or 1) // 2)),
+        stall_s=settings.request_timeout_s,
+        metrics=metrics,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_body_bytes=settings.max_body_bytes,
+        max_atoms=settings.max_atoms,
+        max_images=settings.max_images,
+        max_files=settings.max_files,
+        max_unpacked_bytes=settings.max_unpacked_bytes,
+    )

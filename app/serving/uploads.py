@@ -1,0 +1,41 @@
+"""The ways of sending something to predict."""
+
+from dataclasses import dataclass
+
+from app.crystals.readers.reading import File
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonBandUpload:
+    """A band as JSON text with the data set's field names."""
+
+    payload: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class BandFileUpload:
+    """A band in one file: extended XYZ, a zipped NEB folder, or JSON."""
+
+    file: File
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndPointsUpload:
+    """Two crystals that differ by where one ion is, and, where told, which ion and by which periodic offset."""
+
+    initial: File
+    final: File
+    ion: str | None = None
+    offset: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrystalUpload:
+    """One crystal and the element that hops through it."""
+
+    file: File
+    ion: str | None
+
+
+FileUpload = BandFileUpload | EndPointsUpload | CrystalUpload
+Upload = JsonBandUpload | FileUpload

@@ -1,0 +1,297 @@
+"""What waits for the model: bands on their way through preparation to a batch, bounded by their cost.
+
+Shared by the event loop, which admits and drops, and by the threads that prepare and run. Costs are line-graph
+edges; a band's cost is estimated from its atoms until its graph is built.
+"""
+
+import asyncio
+import enum
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from app.crystals.band import MODEL_IMAGE_COUNT, Band
+from app.errors import BusyError, NotReadyError
+from app.models.prediction import Prediction
+
+#: Twelve neighbours an atom, each paired with the eleven others: where the estimate starts.
+FIRST_COST_PER_ATOM = 132.0
+#: Weight of the newest figure in the running ones: about the last ten count.
+NEWEST_WEIGHT = 0.1
+#: Prepared batches that may wait for the model: one is next, one gives room; more would only hold memory.
+BATCHES_AHEAD = 2
+LEAST_RETRY_AFTER_S = 0.1
+FIRST_RETRY_AFTER_S = 1.0
+
+
+class BatchPredictor(Protocol):
+    """What the batcher asks of a model; its graphs are opaque here."""
+
+    @property
+    def name(self) -> str:
+        """The checkpoint's name, by which figures are kept."""
+
+    def graph(self, band: Band) -> Any:
+        """Prepare a band; runs in a preparing thread."""
+
+    def cost(self, graph: Any) -> int:
+        """How much a prepared band costs, in line-graph edges."""
+
+    def predict(self, graphs: Sequence[Any]) -> list[Prediction]:
+        """Predict prepared bands in order; runs in the model's thread."""
+
+
+class Stage(enum.Enum):
+    """Where an item is."""
+
+    WAITING = enum.auto()
+    PREPARING = enum.auto()
+    READY = enum.auto()
+    TAKEN = enum.auto()
+    DROPPED = enum.auto()
+
+
+@dataclass(kw_only=True, eq=False, slots=True)
+class WorkItem:
+    """One band on its way; `cost` is an estimate until the item is READY."""
+
+    predictor: BatchPredictor
+    band: Band
+    future: asyncio.Future[Prediction]
+    cost: int
+    admitted_at: float
+    stage: Stage = Stage.WAITING
+    graph: Any = None
+
+
+@dataclass(kw_only=True)
+class _Figures:
+    """What was learned of one model's costs."""
+
+    cost_per_atom: float = FIRST_COST_PER_ATOM
+    largest_batch_cost: int | None = None
+
+
+def _size(band: Band) -> int:
+    return len(band.host_species) + MODEL_IMAGE_COUNT
+
+
+@dataclass(kw_only=True, eq=False)
+class WorkQueue:
+    """A queue bounded by cost, from which threads take bands to prepare and batches to run.
+
+    Args:
+        queue_cost: most cost that waits; one item, or one crystal's hops, above it is let in when nothing waits.
+        batch_cost: most cost of a batch of two or more.
+        batch_wait_s: how long a batch waits for more, only while more is being prepared.
+    """
+
+    queue_cost: int
+    batch_cost: int
+    batch_wait_s: float
+    waiting_cost: int = field(default=0, init=False)
+    running_cost: int = field(default=0, init=False)
+    cost_per_s: float | None = field(default=None, init=False)
+    draining: bool = field(default=False, init=False)
+    closed: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._can_prepare = threading.Condition(self._lock)
+        self._can_run = threading.Condition(self._lock)
+        self._waiting: deque[WorkItem] = deque()
+        self._ready: deque[WorkItem] = deque()
+        self._ready_cost = 0
+        self._preparing = 0
+        self._figures: dict[str, _Figures] = {}
+        self._finished_at = 0.0
+
+    @property
+    def waiting_items(self) -> int:
+        """How many bands wait or are being prepared."""
+        return len(self._waiting) + self._preparing + len(self._ready)
+
+    def admit(
+        self, predictor: BatchPredictor, bands: Sequence[Band], futures: Sequence[asyncio.Future[Prediction]]
+    ) -> list[WorkItem]:
+        """Let bands in together or not at all.
+
+        Raises:
+            BusyError: their cost would take the queue past its bound.
+            NotReadyError: the queue is closed.
+        """
+        now = time.monotonic()
+        with self._lock:
+            if self.closed or self.draining:
+                raise NotReadyError("The service is stopping.", kind="stopping")
+            per_atom = self._figures_of(predictor).cost_per_atom
+            items = [
+                WorkItem(
+                    predictor=predictor,
+                    band=band,
+                    future=future,
+                    cost=max(1, int(per_atom * _size(band))),
+                    admitted_at=now,
+                )
+                for band, future in zip(bands, futures, strict=True)
+            ]
+            cost = sum(item.cost for item in items)
+            if self.waiting_cost and self.waiting_cost + cost > self.queue_cost:
+                raise self._busy(cost)
+            self.waiting_cost += cost
+            self._waiting.extend(items)
+            self._can_prepare.notify(len(items))
+        return items
+
+    def drop(self, item: WorkItem) -> None:
+        """Forget an item whose client left; one that runs already is left to finish."""
+        with self._lock:
+            if item.stage in {Stage.TAKEN, Stage.DROPPED}:
+                return
+            self.waiting_cost -= item.cost
+            if item.stage is Stage.WAITING:
+                self._waiting.remove(item)
+            elif item.stage is Stage.READY:
+                self._ready.remove(item)
+                self._ready_cost -= item.cost
+                self._can_prepare.notify()
+            item.stage = Stage.DROPPED
+            item.graph = None
+
+    def next_to_prepare(self) -> WorkItem | None:
+        """Wait for a band to prepare; None once the queue is closed."""
+        with self._lock:
+            while not self.closed and not (self._waiting and self._wants_more()):
+                self._can_prepare.wait()
+            if self.closed:
+                return None
+            item = self._waiting.popleft()
+            item.stage = Stage.PREPARING
+            self._preparing += 1
+            return item
+
+    def prepared(self, item: WorkItem, graph: Any, cost: int) -> None:
+        """Take a prepared item back, with its true cost; a dropped one is forgotten."""
+        with self._lock:
+            self._preparing -= 1
+            figures = self._figures_of(item.predictor)
+            figures.cost_per_atom += NEWEST_WEIGHT * (cost / _size(item.band) - figures.cost_per_atom)
+            if item.stage is Stage.PREPARING:
+                self.waiting_cost += cost - item.cost
+                item.cost, item.graph, item.stage = cost, graph, Stage.READY
+                self._ready_cost += cost
+                self._ready.append(item)
+            self._can_run.notify()
+
+    def unprepared(self, item: WorkItem) -> None:
+        """Take an item out that could not be prepared."""
+        with self._lock:
+            self._preparing -= 1
+            if item.stage is Stage.PREPARING:
+                self.waiting_cost -= item.cost
+                item.stage = Stage.TAKEN
+            self._can_run.notify()
+
+    def next_batch(self) -> list[WorkItem] | None:
+        """Wait for work and take a batch of one model, oldest first; None once the queue is closed."""
+        with self._lock:
+            while not self.closed:
+                if self._ready:
+                    self._linger()
+                if self._ready:
+                    return self._take()
+                if not self.closed:
+                    self._can_run.wait()
+            return None
+
+    def finished(self, batch: Sequence[WorkItem], *, cost: int, largest_passed: int | None) -> None:
+        """Learn from a batch that ran: the throughput, and how large a batch the device holds.
+
+        Args:
+            batch: its items.
+            cost: its cost, line-graph edges.
+            largest_passed: where memory ran out, the cost of the largest part that passed; else None.
+        """
+        now = time.monotonic()
+        with self._lock:
+            self.running_cost -= cost
+            # From the batch before, or from the arrival after idling: preparation that held the model up counts.
+            started = max(self._finished_at, min(item.admitted_at for item in batch))
+            rate = cost / max(now - started, 1e-6)
+            self._finished_at = now
+            self.cost_per_s = (
+                rate if self.cost_per_s is None else self.cost_per_s + NEWEST_WEIGHT * (rate - self.cost_per_s)
+            )
+            figures = self._figures_of(batch[0].predictor)
+            if largest_passed is not None:
+                figures.largest_batch_cost = max(1, largest_passed)
+            elif figures.largest_batch_cost is not None:
+                # Memory may come free again: feel the way back up, 5 % a batch.
+                grown = figures.largest_batch_cost + figures.largest_batch_cost // 20 + 1
+                figures.largest_batch_cost = grown if grown < self.batch_cost else None
+
+    def drain(self) -> None:
+        """Let nothing more in; what is in goes on."""
+        with self._lock:
+            self.draining = True
+
+    def close(self) -> None:
+        """Let nothing more in and send every thread home."""
+        with self._lock:
+            self.closed = True
+            self._can_prepare.notify_all()
+            self._can_run.notify_all()
+
+    def _figures_of(self, predictor: BatchPredictor) -> _Figures:
+        return self._figures.setdefault(predictor.name, _Figures())
+
+    def _busy(self, cost: int) -> BusyError:
+        """Say when there will be room for this cost, at the speed that was measured."""
+        if self.cost_per_s is None:
+            retry_after_s = FIRST_RETRY_AFTER_S
+        else:
+            # An item larger than the whole queue needs it empty; a smaller one only its own room.
+            excess = self.waiting_cost + min(cost, self.queue_cost) - self.queue_cost + self.running_cost
+            retry_after_s = max(LEAST_RETRY_AFTER_S, excess / self.cost_per_s)
+        return BusyError(
+            f"{self.waiting_items} bands wait already (their cost is {self.waiting_cost:,} line-graph edges; "
+            f"IONPATH_QUEUE_COST allows {self.queue_cost:,}).",
+            retry_after_s=retry_after_s,
+        )
+
+    def _wants_more(self) -> bool:
+        return not self._ready or self._ready_cost < BATCHES_AHEAD * self.batch_cost
+
+    def _linger(self) -> None:
+        """Wait for what is being prepared, shortly, while the batch has room."""
+        until = time.monotonic() + self.batch_wait_s
+        while not self.closed and self._ready_cost < self.batch_cost and (self._waiting or self._preparing):
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._can_run.wait(left)
+
+    def _take(self) -> list[WorkItem]:
+        predictor = self._ready[0].predictor
+        largest = self._figures_of(predictor).largest_batch_cost
+        room = self.batch_cost if largest is None else min(largest, self.batch_cost)
+        batch: list[WorkItem] = []
+        cost = 0
+        for item in self._ready:
+            if item.predictor is not predictor:
+                continue
+            if batch and cost + item.cost > room:  # always one: an item larger than the whole budget goes alone
+                break
+            batch.append(item)
+            cost += item.cost
+        for item in batch:
+            self._ready.remove(item)
+            item.stage = Stage.TAKEN
+        self._ready_cost -= cost
+        self.waiting_cost -= cost
+        self.running_cost += cost
+        self._can_prepare.notify_all()
+        return batch

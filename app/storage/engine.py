@@ -1,0 +1,92 @@
+"""Database engines for the two kinds of database that hold the log."""
+
+from typing import Any
+
+import orjson
+from pydantic import SecretStr
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
+
+SQLITE_WAIT_S = 10.0
+CONNECT_TIMEOUT_S = 5
+DEAD_PEER_MS = 15_000
+
+
+def database_url(url: SecretStr | str) -> URL:
+    """Read IONPATH_DATABASE_URL.
+
+    Raises:
+        ValueError: it names neither an SQLite file nor a PostgreSQL database; the message never repeats the
+            URL, which may hold a password.
+    """
+    text = url.get_secret_value() if isinstance(url, SecretStr) else url
+    forms = "sqlite+aiosqlite:///FILE or postgresql+psycopg://user:password@host/name"
+    try:
+        parsed = make_url(text)
+    except ArgumentError:
+        raise ValueError(f"IONPATH_DATABASE_URL is not a URL: expected {forms}") from None
+    if parsed.drivername not in {"sqlite+aiosqlite", "postgresql+psycopg"}:
+        raise ValueError(f"IONPATH_DATABASE_URL starts with {parsed.drivername!r}: expected {forms}")
+    if parsed.drivername == "sqlite+aiosqlite" and parsed.database in {None, "", ":memory:"}:
+        # Each connection would see an empty database of its own, and the log ends with the process.
+        raise ValueError("IONPATH_DATABASE_URL names an SQLite database in memory: name a file")
+    return parsed
+
+
+def open_engine(url: SecretStr | str) -> AsyncEngine:
+    """Make the engine that serves the log; it connects when first used."""
+    parsed = database_url(url)
+    engine = create_async_engine(parsed, pool_pre_ping=True, **_options(parsed))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def open_schema_engine(url: SecretStr | str, *, changes: bool) -> Engine:
+    """Make a synchronous engine that reads the schema or, with `changes`, changes it in transactions."""
+    parsed = database_url(url)
+    on_sqlite = parsed.drivername == "sqlite+aiosqlite"
+    plain = parsed.set(drivername="sqlite") if on_sqlite else parsed
+    engine = create_engine(plain, poolclass=NullPool, **_options(parsed))
+    if on_sqlite and changes:
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", _leave_transactions_to_us)
+        # IMMEDIATE takes the write lock at once: replicas that start together migrate one after the other.
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def _options(url: URL) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "json_serializer": _write_json,
+        "json_deserializer": orjson.loads,
+        "hide_parameters": True,  # what users sent stays out of error messages and logs
+    }
+    if url.drivername == "postgresql+psycopg":
+        options["connect_args"] = {
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "tcp_user_timeout": DEAD_PEER_MS,  # a host that vanished is noticed, not waited for
+            "application_name": "ionpath",
+        }
+    else:
+        options["connect_args"] = {"timeout": SQLITE_WAIT_S}
+    return options
+
+
+def _write_json(document: object) -> str:
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    cursor = connection.cursor()
+    # WAL: readers go on while the writer writes. NORMAL: a power cut may lose the last rows, never the file.
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.close()
+
+
+def _leave_transactions_to_us(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    # Python's sqlite3 would otherwise commit before each change of the schema.
+    connection.isolation_level = None

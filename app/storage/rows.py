@@ -1,0 +1,155 @@
+"""What the prediction log holds and how it is asked: rows, filters, pages."""
+
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+from uuid import UUID
+
+import orjson
+
+from app.errors import InputError
+
+RowStatus = Literal["queued", "running", "done", "failed"]
+RowKind = Literal["band", "crystal"]
+
+MOST_ROWS_A_PAGE = 500
+
+_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*\s*)+")
+_FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionRow:
+    """One prediction as it is logged, whatever its status.
+
+    Attributes:
+        id: the prediction's, one a reply.
+        created_at: when it was asked for, with a time zone.
+        key_id: the API key it belongs to; None where the service has no keys.
+        status: how far it is; only a job that answers later is ever "queued" or "running".
+        kind: whether a band or a crystal was sent.
+        model_name: the checkpoint asked for.
+        model_digest: that checkpoint's digest; None before it is known.
+        ion: element symbol of the migrating ion; None before the input was read.
+        formula: of the atoms sent, as Band.formula writes it; None before the input was read.
+        input_digest: of the canonical input; None before it was read.
+        input_blob: the canonical input by pack_input; None where inputs are not stored, and in lists.
+        answer: the answer as it went over the wire; None before there is one.
+        error: the problem as it went over the wire; None but where the status is "failed".
+        threshold_ev: below which a barrier makes a good conductor, eV.
+        barrier_ev: the barrier answered, eV; None where there is none.
+        cached: whether the whole answer came from the cache.
+        request_id: of the HTTP request.
+        seconds: from the request's arrival to its answer, s.
+    """
+
+    id: UUID
+    created_at: datetime
+    key_id: str | None
+    status: RowStatus
+    kind: RowKind
+    model_name: str
+    model_digest: str | None = None
+    ion: str | None = None
+    formula: str | None = None
+    input_digest: str | None = None
+    input_blob: bytes | None = None
+    answer: Mapping[str, object] | None = None
+    error: Mapping[str, object] | None = None
+    threshold_ev: float | None = None
+    barrier_ev: float | None = None
+    cached: bool = False
+    request_id: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionFilter:
+    """Which rows a list shows; what is None is not asked for.
+
+    Attributes:
+        ion: element symbol of the migrating ion.
+        formula: in any order and spacing; counts are compared, not ratios ("LiFePO4" is not "Li4Fe4P4O16").
+        model_name: the checkpoint's name.
+        status: how far the prediction is.
+        kind: whether a band or a crystal was sent.
+        created_after: not before this moment; UTC where it names no zone.
+        created_before: before this moment; UTC where it names no zone.
+        barrier_below_ev: the barrier lies below this, eV.
+    """
+
+    ion: str | None = None
+    formula: str | None = None
+    model_name: str | None = None
+    status: RowStatus | None = None
+    kind: RowKind | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    barrier_below_ev: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no database compares in the same way (InputError, kind "bad-filter")."""
+        for name in ("ion", "formula", "model_name"):
+            value = getattr(self, name)
+            if value is not None and not value.isprintable():
+                raise _bad_filter(name, "holds characters that cannot be printed", "plain text")
+        if self.barrier_below_ev is not None and not math.isfinite(self.barrier_below_ev):
+            raise _bad_filter("barrier_below_ev", "is not a finite number", "a barrier in eV, such as 0.65")
+        for name in ("created_after", "created_before"):
+            moment = getattr(self, name)
+            if moment is not None:
+                object.__setattr__(self, name, _in_utc(name, moment))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A part of a list, newest first.
+
+    Attributes:
+        rows: without their input_blob.
+        next_cursor: where the next page starts; None on the last one.
+    """
+
+    rows: tuple[PredictionRow, ...]
+    next_cursor: str | None
+
+
+def _bad_filter(where: str, fault: str, expected: str) -> InputError:
+    return InputError(f"{where} {fault}", kind="bad-filter", where=where, expected=expected)
+
+
+def _in_utc(name: str, moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise _bad_filter(name, "lies outside the calendar", "a date between the years 1 and 9999") from error
+
+
+def normal_formula(text: str) -> str:
+    """Write a formula as the log holds it, so that "Li4Fe4P4O16" finds "Fe4 Li4 O16 P4".
+
+    What is no plain formula (occupancies, parentheses) is returned as it is, without outer spaces.
+    """
+    text = text.strip()
+    if not _FORMULA.fullmatch(text):
+        return text
+    counts: Counter[str] = Counter()
+    for symbol, number in _FORMULA_PART.findall(text):
+        counts[symbol] += int(number or 1)
+    return " ".join(f"{symbol}{counts[symbol]}" for symbol in sorted(counts))
+
+
+def pack_input(document: Mapping[str, object]) -> bytes:
+    """Compress a canonical input for input_blob."""
+    return zlib.compress(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), level=6)
+
+
+def unpack_input(blob: bytes) -> dict[str, object]:
+    """Give back what pack_input compressed."""
+    document: dict[str, object] = orjson.loads(zlib.decompress(blob))
+    return document

@@ -1,0 +1,274 @@
+"""Writes the prediction log off the request path: a queue in memory, a task that empties it in batches."""
+
+import asyncio
+from collections import defaultdict
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from app.errors import NotReadyError
+from app.settings import Settings
+from app.storage.log import PredictionLog, UnwritableRowError
+from app.storage.rows import PredictionRow
+
+FIRST_RETRY_S = 0.1
+LAST_RETRY_S = 5.0
+HOUSEKEEPING_S = 3600.0
+
+_log = structlog.get_logger(__name__)
+
+
+def open_writer(settings: Settings, log: PredictionLog) -> "LogWriter":
+    """Make the writer that IONPATH_LOG_* and IONPATH_RETENTION_DAYS describe; `start` starts it."""
+    return LogWriter(
+        log,
+        batch_rows=settings.log_batch_rows,
+        batch_wait_ms=settings.log_batch_wait_ms,
+        queue_rows=settings.log_queue_rows,
+        retention_days=settings.retention_days,
+    )
+
+
+class LogWriter:
+    """The log as one replica sees it: rows in memory first, then those of the database.
+
+    `put` never waits. While the database is away rows are kept, up to a limit, and written when it is back;
+    past the limit they are dropped, counted and logged. It belongs to one event loop.
+
+    Args:
+        log: where the rows go.
+        batch_rows: most rows written at once.
+        batch_wait_ms: how long a row waits for others before it is written, milliseconds.
+        queue_rows: most rows held in memory.
+        retention_days: rows older than this are deleted once an hour; 0 keeps them.
+
+    Attributes:
+        written: rows written since the start.
+        dropped: rows lost since the start: no room, or unwritable.
+        failures: attempts to write that failed since the start.
+    """
+
+    def __init__(
+        self,
+        log: PredictionLog,
+        *,
+        batch_rows: int,
+        batch_wait_ms: float,
+        queue_rows: int,
+        retention_days: int = 0,
+    ) -> None:
+        self._log = log
+        self._batch_rows = batch_rows
+        self._batch_wait_s = batch_wait_ms / 1000.0
+        self._queue_rows = queue_rows
+        self._retention = timedelta(days=retention_days)
+        self._waiting: dict[UUID, PredictionRow] = {}
+        self._writing: dict[UUID, PredictionRow] = {}
+        self._deleted: dict[UUID, str | None] = {}
+        self._work = asyncio.Event()
+        self._hurry = asyncio.Event()  # a batch is full, or the service stops
+        self._stopping = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._overflowing = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self.written = 0
+        self.dropped = 0
+        self.failures = 0
+
+    @property
+    def backlog(self) -> int:
+        """Rows that are not in the database yet."""
+        return len(self._waiting) + len(self._writing)
+
+    def start(self) -> None:
+        """Start writing; needs a running event loop."""
+        self._tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._keep_house())]
+        for task in self._tasks:
+            task.add_done_callback(_report_crash)
+
+    def check(self) -> None:
+        """Say whether the writer works.
+
+        Raises:
+            NotReadyError: it does not run, or has no room for another row.
+        """
+        if not self._tasks or any(task.done() for task in self._tasks):
+            raise NotReadyError("the log's writer does not run", kind="log-writer-stopped")
+        if self.backlog >= self._queue_rows:
+            raise NotReadyError("the log's queue is full (IONPATH_LOG_QUEUE_ROWS)", kind="log-queue-full")
+
+    def put(self, row: PredictionRow) -> bool:
+        """Queue a row, or the next status of one; False where there was no room and the row is lost."""
+        if row.id in self._deleted:
+            return True
+        if row.id not in self._waiting and self.backlog >= self._queue_rows:
+            self._overflow()
+            return False
+        self._waiting[row.id] = row
+        self._idle.clear()
+        self._work.set()
+        if len(self._waiting) >= self._batch_rows:
+            self._hurry.set()
+        return True
+
+    def pending(self, prediction_id: UUID, key_id: str | None) -> PredictionRow | None:
+        """Give a key's row that is not in the database yet; None where there is none."""
+        row = self._waiting.get(prediction_id) or self._writing.get(prediction_id)
+        if row is None or row.key_id != key_id or prediction_id in self._deleted:
+            return None
+        return row
+
+    async def get(self, prediction_id: UUID, key_id: str | None) -> PredictionRow | None:
+        """Give a key's row from memory or the database; None where there is none.
+
+        Raises:
+            NotReadyError: it is not in memory and the database cannot be asked.
+        """
+        row = self.pending(prediction_id, key_id)
+        if row is not None or prediction_id in self._deleted:
+            return row
+        return await self._log.get(prediction_id, key_id)
+
+    async def delete(self, prediction_id: UUID, key_id: str | None, *, known: bool = False) -> bool:
+        """Delete a key's prediction wherever it is; False where the key has none such.
+
+        Args:
+            prediction_id: the prediction's.
+            key_id: the API key's.
+            known: the caller knows that the key has it (another replica may still hold its row): it is then
+                kept from being written later.
+
+        Raises:
+            NotReadyError: it is not in memory and the database cannot be asked.
+        """
+        if prediction_id in self._deleted:
+            return False
+        if known or self.pending(prediction_id, key_id) is not None:
+            self._waiting.pop(prediction_id, None)
+            self._deleted[prediction_id] = key_id
+            self._idle.clear()
+            self._work.set()
+            return True
+        return await self._log.delete(prediction_id, key_id)
+
+    async def drain(self, timeout_s: float) -> int:
+        """Write all that waits, without waiting for more; gives the rows left after `timeout_s` seconds."""
+        self._stopping.set()
+        self._hurry.set()
+        await _wait(self._idle, timeout_s)
+        self._stopping.clear()
+        return self.backlog
+
+    async def aclose(self, timeout_s: float = 0.0) -> None:
+        """Drain and stop; rows that could not be written are counted as dropped and logged."""
+        if self._tasks:
+            await self.drain(timeout_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self.backlog:
+            _log.error("log_rows_lost", rows=self.backlog, why="the service stopped before they were written")
+            self.dropped += self.backlog
+            self._waiting.clear()
+            self._writing.clear()
+
+    async def _write_forever(self) -> None:
+        retry_s = FIRST_RETRY_S
+        while True:
+            await self._work.wait()
+            if not self._stopping.is_set() and len(self._waiting) < self._batch_rows:
+                self._hurry.clear()
+                await _wait(self._hurry, self._batch_wait_s)
+            if await self._write_once():
+                retry_s = FIRST_RETRY_S
+            elif self._stopping.is_set():
+                await asyncio.sleep(FIRST_RETRY_S)
+            else:
+                await _wait(self._stopping, retry_s)
+                retry_s = min(2.0 * retry_s, LAST_RETRY_S)
+
+    async def _write_once(self) -> bool:
+        """Write a batch, then what was deleted meanwhile; False where the database is away."""
+        for number in list(self._waiting)[: self._batch_rows]:
+            self._writing[number] = self._waiting.pop(number)
+        deleted = dict(self._deleted)
+        try:
+            await self._insert([row for row in self._writing.values() if row.id not in deleted])
+            await self._bury(deleted)
+        except NotReadyError as error:
+            self.failures += 1
+            _log.warning("log_unavailable", backlog=self.backlog, cause=repr(error.__cause__))
+            self._put_back()
+            return False
+        self._writing.clear()
+        for number in deleted:
+            del self._deleted[number]
+        self._overflowing = False
+        if not self._waiting and not self._deleted:
+            self._work.clear()
+            self._idle.set()
+        return True
+
+    async def _insert(self, rows: list[PredictionRow]) -> None:
+        """Write rows; a row that the database refuses is left out, found by halving the batch."""
+        try:
+            await self._log.insert_many(rows)
+        except UnwritableRowError as error:
+            if len(rows) > 1:
+                middle = len(rows) // 2
+                await self._insert(rows[:middle])
+                await self._insert(rows[middle:])
+                return
+            self.dropped += 1
+            _log.error("log_row_unwritable", prediction_id=str(rows[0].id), cause=str(error))
+        else:
+            self.written += len(rows)
+        for row in rows:  # done with, even if a later part of the batch fails
+            del self._writing[row.id]
+
+    async def _bury(self, deleted: dict[UUID, str | None]) -> None:
+        by_key: defaultdict[str | None, list[UUID]] = defaultdict(list)
+        for number, key_id in deleted.items():
+            by_key[key_id].append(number)
+        for key_id, numbers in by_key.items():
+            await self._log.bury(numbers, key_id)
+
+    def _put_back(self) -> None:
+        """Queue a failed batch again, before the others; a newer status of a row stays."""
+        self._waiting = {
+            number: row for number, row in (self._writing | self._waiting).items() if number not in self._deleted
+        }
+        self._writing = {}
+
+    def _overflow(self) -> None:
+        self.dropped += 1
+        if not self._overflowing:
+            self._overflowing = True
+            _log.error("log_queue_full", rows=self.backlog, setting="IONPATH_LOG_QUEUE_ROWS")
+
+    async def _keep_house(self) -> None:
+        """Delete what is past its time, once an hour; an hour that fails is made up by the next."""
+        while True:
+            try:
+                removed = await self._log.delete_graves()
+                if self._retention:
+                    removed += await self._log.delete_older_than(datetime.now(UTC) - self._retention)
+                _log.info("log_housekeeping", removed=removed)
+            except NotReadyError as error:
+                _log.warning("log_housekeeping_failed", cause=repr(error.__cause__))
+            await asyncio.sleep(HOUSEKEEPING_S)
+
+
+async def _wait(event: asyncio.Event, timeout_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+
+
+def _report_crash(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        _log.error("log_writer_crashed", exc_info=task.exception())

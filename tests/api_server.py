@@ -1,0 +1,94 @@
+"""Runs `ionpath serve` as its users do: a process of its own, on a free port, told by IONPATH_* variables."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+START_TIMEOUT_S = 120.0  # of a cold start on a machine that does much else
+STOP_TIMEOUT_S = 40.0
+IONPATH = str(Path(sys.executable).parent / "ionpath")
+
+
+def environment(folder: Path, **settings: object) -> dict[str, str]:
+    """The shell's variables, a log in the folder, and the given IONPATH_* settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")}
+    ours = {"DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'log.sqlite3'}", "DEVICE": "cpu"}
+    if store := os.environ.get("IONPATH_TEST_MODEL_STORE"):
+        ours["MODEL_STORE"] = store
+    ours |= {name.upper(): str(value) for name, value in settings.items()}
+    return kept | {f"IONPATH_{name}": value for name, value in ours.items()}
+
+
+class Service:
+    """A running service.
+
+    Attributes:
+        url: as it printed it.
+        client: a client of it, without a key.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+        self.process = process
+        self._folder = folder
+        self.url = self._printed_url()
+        self.client = httpx.Client(base_url=self.url, timeout=120.0)
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "stderr").read_text()
+
+    def _printed_url(self) -> str:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            words = (self._folder / "stdout").read_text().split()
+            if urls := [word for word in words if word.startswith("http://")]:
+                return urls[0]
+            assert self.process.poll() is None, self.log
+            time.sleep(0.05)
+        raise AssertionError(f"not ready within {START_TIMEOUT_S} s:\n{self.log}")
+
+    def wait_for(self, path: str, wanted: Any, **headers: str) -> dict[str, Any]:
+        """Ask until the answer is as wanted."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            body: dict[str, Any] = self.client.get(path, headers=headers).json()
+            if wanted(body):
+                return body
+            assert time.monotonic() < deadline, body
+            time.sleep(0.02)
+
+    def stop(self) -> int:
+        """Ask it to stop, and give its exit status."""
+        self.client.close()
+        self.process.terminate()
+        return self.process.wait(STOP_TIMEOUT_S)
+
+
+@contextmanager
+def running_service(folder: Path, **settings: object) -> Generator[Service, None, None]:
+    """Start a service with the given settings, by their names without IONPATH_, and stop it at the end."""
+    with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
+        process = subprocess.Popen(
+            [IONPATH, "serve", "--port", "0"], env=environment(folder, **settings), stdout=out, stderr=err, cwd=folder
+        )
+    service = None
+    try:
+        service = Service(process, folder)
+        yield service
+    finally:
+        if service is not None:
+            service.client.close()
+        process.terminate()
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise

@@ -1,0 +1,19 @@
+"""One service for every test that needs no settings of its own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from api_server import Service, running_service
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service on SQLite and the in-process cache, as it runs on a laptop."""
+    with running_service(tmp_path_factory.mktemp("service"), log_level="debug") as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def examples(repository: Path) -> Path:
+    return repository / "examples"

@@ -1,0 +1,233 @@
+"""The HTTP contract, on a running service: calls, answers, listing, deleting, answering later."""
+
+import statistics
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from api_server import Service
+
+BAND_FIELDS = {
+    "barrier_ev",
+    "interval_ev",
+    "good_conductor",
+    "in_domain",
+    "model",
+    "prediction_id",
+    "created_at",
+    "ion",
+    "formula",
+    "cached",
+    "warnings",
+}
+CRYSTAL_FIELDS = BAND_FIELDS | {"sites", "hops", "percolation_ev", "truncated", "mechanism"}
+HOP_FIELDS = {"from_site", "to_site", "offset", "distance_angstrom", "multiplicity", "excluded_because", "barrier_ev"}
+CALLS = ("/predict/barrier", "/classify/good-conductor")
+
+
+def example(examples: Path, name: str) -> tuple[str, bytes]:
+    return name, (examples / name).read_bytes()
+
+
+def send_band(service: Service, examples: Path, call: str = CALLS[0], **query: Any) -> httpx.Response:
+    files = {"band": example(examples, "LiFePO4_band.json")}
+    return service.client.post(call, params=query, files=files)
+
+
+def send_crystal(service: Service, examples: Path, call: str = CALLS[0], **query: Any) -> httpx.Response:
+    files = {"structure": example(examples, "LiCoO2.cif")}
+    return service.client.post(call, params=query, files=files, data={"ion": "Li"})
+
+
+def openapi_examples(document: dict[str, Any]) -> Iterator[tuple[str, str, str, Any]]:
+    for call in CALLS:
+        content = document["paths"][call]["post"]["requestBody"]["content"]
+        for kind, media in content.items():
+            for name, shown in media["examples"].items():
+                yield call, kind, name, shown["value"]
+
+
+def test_every_example_of_the_openapi_page_is_answered(service: Service) -> None:
+    document = service.client.get("/openapi.json").json()
+    sent = set()
+    for call, kind, name, value in openapi_examples(document):
+        if kind == "application/json":
+            response = service.client.post(call, json=value)
+        else:
+            files = {
+                field: (text[1:], service.client.get(f"/static/examples/{text[1:]}").raise_for_status().content)
+                for field, text in value.items()
+                if text.startswith("@")
+            }
+            texts = {field: text for field, text in value.items() if not text.startswith("@")}
+            response = service.client.post(call, files=files, data=texts)
+        assert response.status_code == 200, (name, response.text)
+        assert response.json()["barrier_ev"] > 0
+        sent.add((call, name))
+    ways = {"json-band", "extended-xyz", "neb-folder", "end-points", "crystal", "layered-crystal"}
+    assert sent == {(call, way) for call in CALLS for way in ways}
+
+
+def test_a_band_is_answered_with_the_fields_of_the_contract(service: Service, examples: Path) -> None:
+    answer = send_band(service, examples, threshold_ev=0.4).json()
+    assert answer.keys() == BAND_FIELDS
+    assert answer["interval_ev"].keys() == {"low", "high", "coverage"}
+    assert answer["interval_ev"]["low"] <= answer["barrier_ev"] <= answer["interval_ev"]["high"]
+    good = answer["good_conductor"]
+    assert good.keys() == {"verdict", "probability", "threshold_ev"}
+    assert good["threshold_ev"] == 0.4
+    assert good["verdict"] is (answer["barrier_ev"] < 0.4)
+    assert answer["in_domain"].keys() == {"verdict", "reasons"}
+    assert answer["model"].keys() == {"name", "version", "digest"}
+    assert (answer["ion"], answer["formula"]) == ("Li", "Fe16 Li15 O64 P16")
+    UUID(answer["prediction_id"])
+
+
+def test_a_crystal_is_answered_with_its_hops_and_where_they_lead(service: Service, examples: Path) -> None:
+    answer = send_crystal(service, examples).json()
+    assert answer.keys() == CRYSTAL_FIELDS
+    assert answer["percolation_ev"].keys() == {"1d", "2d", "3d"}
+    assert answer["hops"]
+    for hop in answer["hops"]:
+        assert hop.keys() >= HOP_FIELDS
+        assert len(hop["offset"]) == 3
+    assert answer["hops"][0]["distance_angstrom"] == pytest.approx(2.8161, abs=1e-3)
+    assert answer["barrier_ev"] == answer["percolation_ev"]["1d"]
+    assert len(answer["sites"]) == 3
+
+
+def test_classify_puts_the_verdict_first(service: Service, examples: Path) -> None:
+    for send in (send_band, send_crystal):
+        answer = send(service, examples, CALLS[1], threshold_ev=0.3).json()
+        assert list(answer)[:3] == ["verdict", "probability", "threshold_ev"]
+        assert {name: answer[name] for name in list(answer)[:3]} == answer["good_conductor"]
+        assert answer["threshold_ev"] == 0.3
+        assert answer.keys() >= BAND_FIELDS
+
+
+def test_max_hops_says_that_it_left_some_out(service: Service, examples: Path) -> None:
+    answer = send_crystal(service, examples, max_hops=1).json()
+    assert answer["truncated"] is True
+    assert len([hop for hop in answer["hops"] if hop["barrier_ev"] is not None]) <= 1
+
+
+def test_a_line_of_the_data_set_can_be_posted_as_it_is(service: Service, data_rows: list[dict[str, Any]]) -> None:
+    row = next(row for row in data_rows if row["sound"])
+    response = service.client.post("/predict/barrier", json=row)
+    assert response.status_code == 200, response.text
+    assert response.json()["ion"] == row["ion"]
+
+
+def test_the_second_format_of_a_band_is_cached_and_answers_the_same(
+    service: Service, data_rows: list[dict[str, Any]], examples: Path
+) -> None:
+    first = send_band(service, examples).json()
+    ends = {
+        "initial": example(examples, "LiFePO4_initial.cif"),
+        "final": example(examples, "LiFePO4_final.cif"),
+    }
+    ways: tuple[dict[str, tuple[str, bytes]], ...] = (
+        {"band": example(examples, "LiFePO4_band.extxyz")},
+        {"band": example(examples, "LiFePO4_neb.zip")},
+        ends,
+    )
+    for files in ways:
+        answer = service.client.post("/predict/barrier", files=files).json()
+        assert answer["cached"] is True
+        assert answer["barrier_ev"] == pytest.approx(first["barrier_ev"], abs=5e-3)
+        assert answer["prediction_id"] != first["prediction_id"]
+
+
+def test_a_cached_answer_takes_less_than_ten_milliseconds(service: Service, examples: Path) -> None:
+    band = (examples / "LiFePO4_band.json").read_bytes()
+    seconds = []
+    for _ in range(30):
+        started = time.perf_counter()
+        response = service.client.post("/predict/barrier", content=band, headers={"Content-Type": "application/json"})
+        seconds.append(time.perf_counter() - started)
+    assert response.json()["cached"] is True
+    assert statistics.median(seconds) < 0.010
+
+
+def test_a_prediction_is_found_at_once_and_until_it_is_deleted(service: Service, examples: Path) -> None:
+    answer = send_band(service, examples).json()
+    path = f"/predictions/{answer['prediction_id']}"
+    stored = service.client.get(path).json()
+    assert (stored["status"], stored["progress"], stored["kind"]) == ("done", 1.0, "band")
+    assert {name: stored[name] for name in answer} == answer
+    assert service.client.delete(path).status_code == 204
+    assert service.client.get(path).status_code == 404
+    assert service.client.delete(path).status_code == 404
+
+
+def test_predictions_are_listed_by_filter_and_page(service: Service, examples: Path) -> None:
+    ids = {send_band(service, examples).json()["prediction_id"] for _ in range(3)}
+    newest = send_crystal(service, examples).json()["prediction_id"]
+    service.wait_for(
+        "/predictions?kind=crystal&limit=1", lambda page: page["predictions"][0]["prediction_id"] == newest
+    )
+    found, cursor, pages = [], "", 0
+    while cursor is not None and pages < 100:
+        query = {"ion": "Li", "kind": "band", "limit": "2", "model": "model-3"} | ({"cursor": cursor} if cursor else {})
+        page = service.client.get("/predictions", params=query).json()
+        assert len(page["predictions"]) <= 2
+        found += [row["prediction_id"] for row in page["predictions"]]
+        cursor, pages = page["next_cursor"], pages + 1
+    assert ids <= set(found)
+    assert newest not in found
+    assert len(found) == len(set(found))
+    assert service.client.get("/predictions?ion=Zn").json() == {"predictions": [], "next_cursor": None}
+
+
+@pytest.mark.parametrize("prefer", ["respond-async", "wait=5, Respond-Async; foo"])
+def test_respond_async_answers_later_what_is_answered_now(service: Service, examples: Path, prefer: str) -> None:
+    now = send_crystal(service, examples).json()
+    accepted = service.client.post(
+        "/predict/barrier",
+        files={"structure": example(examples, "LiCoO2.cif")},
+        data={"ion": "Li"},
+        headers={"Prefer": prefer},
+    )
+    assert accepted.status_code == 202
+    assert accepted.headers["preference-applied"] == "respond-async"
+    path = accepted.headers["location"]
+    assert path == f"/predictions/{accepted.json()['prediction_id']}"
+    assert service.client.get(path).json()["status"] in {"queued", "running", "done"}
+    stored = service.wait_for(path, lambda body: body["status"] == "done")
+    assert stored["progress"] == 1.0
+    assert stored["percolation_ev"] == pytest.approx(now["percolation_ev"], abs=1e-4)
+
+
+def test_models_and_their_cards_are_shown(service: Service) -> None:
+    listed = service.client.get("/models").json()
+    assert listed["default"] == "model-3"
+    card = service.client.get("/models/model-3").json()
+    assert card in listed["models"]
+    assert len(card["digest"]) == 64
+    answer = service.client.get("/models/model-9")
+    assert answer.status_code == 404
+    assert "model-3" in answer.json()["expected"]
+
+
+def test_health_asks_every_part(service: Service) -> None:
+    assert service.client.get("/health/live").json() == {"status": "alive"}
+    ready = service.client.get("/health/ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "ready")
+    assert {"model", "database", "cache", "log"} <= ready.json()["checks"].keys()
+    assert all(check["ok"] for check in ready.json()["checks"].values())
+
+
+def test_metrics_count_predictions_stages_and_errors(service: Service, examples: Path) -> None:
+    send_band(service, examples)
+    service.client.post("/predict/barrier", json={"ion": "Li"})
+    service.client.get("/nothing-here")
+    text = service.client.get("/metrics").text
+    assert 'ionpath_predictions_total{cached="true",model="model-3"}' in text
+    assert 'ionpath_stage_seconds_count{stage="read"}' in text
+    assert 'ionpath_cache_lookups_total{result="hit"}' in text
+    assert 'ionpath_errors_total{kind="not-found"}' in text
+    assert 'ionpath_errors_total{kind="missing-field"}' in text

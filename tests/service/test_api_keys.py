@@ -1,0 +1,147 @@
+"""Who may call: keys, nobody's keys, the loopback."""
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from api_server import IONPATH, Service, environment, running_service
+
+OPEN = (
+    "/",
+    "/docs",
+    "/openapi.json",
+    "/health/live",
+    "/health/ready",
+    "/static/page.js",
+    "/static/examples/LiCoO2.cif",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    service: Service
+    keys_file: Path
+    alice: dict[str, str]
+    bob: dict[str, str]
+    metrics_url: str
+
+
+def new_key(name: str, file: Path) -> str:
+    made = subprocess.run([IONPATH, "keys", "new", name, "--file", file], capture_output=True, text=True, check=True)
+    return next(word for word in made.stderr.split() if len(word) > 40)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    keys = folder / "keys"
+    alice, bob = new_key("alice", keys), new_key("bob", keys)
+    assert alice not in keys.read_text()
+    port = free_port()
+    with running_service(folder, api_keys_file=keys, metrics_port=port) as service:
+        yield Guarded(
+            service=service,
+            keys_file=keys,
+            alice={"X-API-Key": alice},
+            bob={"Authorization": f"Bearer {bob}"},
+            metrics_url=f"http://127.0.0.1:{port}/metrics",
+        )
+
+
+def predict(guarded: Guarded, examples: Path, key: dict[str, str]) -> httpx.Response:
+    content = (examples / "LiFePO4_band.json").read_bytes()
+    headers = {"Content-Type": "application/json", **key}
+    return guarded.service.client.post("/predict/barrier", content=content, headers=headers)
+
+
+def test_without_a_known_key_only_the_open_paths_answer(guarded: Guarded, examples: Path) -> None:
+    client = guarded.service.client
+    for path in OPEN:
+        assert client.get(path).status_code == 200, path
+    for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
+        for path in ("/models", "/models/model-3", "/predictions", f"/predictions/{'0' * 32}", "/metrics"):
+            answer = client.get(path, headers=headers)
+            assert answer.status_code == 401, path
+            assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert predict(guarded, examples, headers).status_code == 401
+
+
+def test_each_key_sees_its_own_predictions_and_its_own_cache(guarded: Guarded, examples: Path) -> None:
+    client = guarded.service.client
+    alices = predict(guarded, examples, guarded.alice).json()
+    bobs = predict(guarded, examples, guarded.bob).json()
+    assert bobs["cached"] is False
+    assert predict(guarded, examples, guarded.bob).json()["cached"] is True
+    path = f"/predictions/{alices['prediction_id']}"
+    assert client.get(path, headers=guarded.alice).status_code == 200
+    assert client.get(path, headers=guarded.bob).status_code == 404
+    assert client.delete(path, headers=guarded.bob).status_code == 404
+    guarded.service.wait_for("/predictions", lambda page: len(page["predictions"]) == 1, **guarded.alice)
+    guarded.service.wait_for("/predictions", lambda page: len(page["predictions"]) == 2, **guarded.bob)
+
+
+def test_a_new_key_is_let_in_without_a_restart(guarded: Guarded) -> None:
+    carol = {"X-API-Key": new_key("carol", guarded.keys_file)}
+    assert guarded.service.client.get("/models", headers=carol).status_code == 200
+
+
+def test_metrics_have_a_key_or_an_address_of_their_own(guarded: Guarded) -> None:
+    assert "ionpath_queue_cost" in guarded.service.client.get("/metrics", headers=guarded.alice).text
+    assert "ionpath_queue_cost" in httpx.get(guarded.metrics_url).text
+
+
+def test_the_log_names_the_key_s_id_and_never_the_key(guarded: Guarded) -> None:
+    guarded.service.client.get("/models", headers=guarded.alice)
+    assert '"key_id": "alice"' in guarded.service.log
+    assert guarded.alice["X-API-Key"] not in guarded.service.log
+
+
+def test_anonymous_callers_predict_and_do_not_list(tmp_path: Path, examples: Path) -> None:
+    with running_service(tmp_path, allow_anonymous=1) as service:
+        content = (examples / "LiFePO4_band.json").read_bytes()
+        headers = {"Content-Type": "application/json", "Host": "ionpath.example.org"}
+        answer = service.client.post("/predict/barrier", content=content, headers=headers)
+        assert answer.status_code == 200
+        listing = service.client.get("/predictions")
+        assert (listing.status_code, listing.json()["kind"]) == (403, "listing-off")
+        assert service.client.get("/metrics").json()["kind"] == "metrics-off"
+        assert service.client.get(f"/predictions/{answer.json()['prediction_id']}").status_code == 200
+
+
+def test_without_keys_only_loopback_names_are_answered(service: Service) -> None:
+    for name in ("localhost", "127.0.0.1:80", "[::1]"):
+        assert service.client.get("/models", headers={"Host": name}).status_code == 200
+    elsewhere = service.client.get("/predictions", headers={"Host": "rebound.example.org"})
+    assert (elsewhere.status_code, elsewhere.json()["kind"]) == (403, "not-loopback")
+    forwarded = service.client.get("/models", headers={"X-Forwarded-For": "203.0.113.9"})
+    assert forwarded.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"HOST": "0.0.0.0"}, ["IONPATH_API_KEYS_FILE", "IONPATH_ALLOW_ANONYMOUS"]),
+        ({"PORT": "many"}, ["IONPATH_PORT", "many"]),
+        ({"API_KEYS_FILE": "nowhere"}, ["nowhere"]),
+    ],
+)
+def test_settings_that_cannot_be_served_are_refused_in_words(
+    tmp_path: Path, settings: dict[str, str], words: list[str]
+) -> None:
+    refused = subprocess.run(
+        [IONPATH, "serve"],
+        env=environment(tmp_path, **settings) | {"COLUMNS": "500"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert refused.returncode == 2
+    assert all(word in refused.stderr for word in words), refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert os.listdir(tmp_path) == []

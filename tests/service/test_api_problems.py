@@ -1,0 +1,211 @@
+"""What is wrong with a request is told as a problem: what, where, and what would be right; never a 500."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from api_server import Service
+
+PATH = "/predict/barrier"
+
+
+def band(examples: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((examples / "LiFePO4_band.json").read_bytes())
+    return content
+
+
+def problem_of(response: httpx.Response) -> dict[str, Any]:
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    body: dict[str, Any] = response.json()
+    assert body["status"] == response.status_code
+    assert body["request_id"] == response.headers["x-request-id"]
+    assert body["type"].endswith(body["kind"])
+    assert body["detail"]
+    assert body["title"]
+    return body
+
+
+def post(service: Service, *, data: dict[str, str] | None = None, **files: tuple[str, bytes]) -> httpx.Response:
+    return service.client.post(PATH, files=files, data=data)
+
+
+MIXED_CIF = b"""data_mixed
+_cell_length_a 4
+_cell_length_b 4
+_cell_length_c 4
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+loop_
+_atom_site_label
+_atom_site_type_symbol
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+Li1 Li 0 0 0 1
+Fe1 Fe 0.5 0.5 0.5 0.5
+Mn1 Mn 0.5 0.5 0.5 0.5
+O1 O 0.5 0 0.5 1
+"""
+
+
+def test_ten_kinds_of_bad_input_each_get_their_own_problem(service: Service, examples: Path) -> None:
+    good = band(examples)
+    cif = (examples / "LiFePO4.cif").read_bytes()
+    frames = (examples / "LiFePO4_band.extxyz").read_text()
+    many = {**good, "host_species": ["O"] * 10_000, "host_frac_coords": [[i / 10_000, 0.5, 0.5] for i in range(10_000)]}
+    overlapping = {**good, "host_frac_coords": [good["host_frac_coords"][1], *good["host_frac_coords"][1:]]}
+    other_atoms = frames.replace("\nFe ", "\nMn ", 1).encode()
+
+    def structure(content: bytes, ion: str | None = "Li") -> httpx.Response:
+        return post(service, data={"ion": ion} if ion else None, structure=("a.cif", content))
+
+    responses = {
+        "not a crystal": structure(b"Dear Sir or Madam, please find enclosed the crystal."),
+        "truncated CIF": structure(cif[: cif.index(b"_atom_site_type_symbol") + 60]),
+        "no ion": structure(cif, ion=None),
+        "no such element": structure(cif, ion="Xx"),
+        "different atoms": post(service, band=("band.extxyz", other_atoms)),
+        "one image": service.client.post(PATH, json={**good, "image_frac_coords": good["image_frac_coords"][:1]}),
+        "atoms on top of each other": service.client.post(PATH, json=overlapping),
+        "10,000 atoms": service.client.post(PATH, json=many),
+        "50 MB": service.client.post(PATH, content=b" " * 50_000_000, headers={"Content-Type": "application/json"}),
+        "mixed sites": structure(MIXED_CIF),
+    }
+    kinds = {}
+    for name, response in responses.items():
+        assert 400 <= response.status_code < 500, (name, response.text)
+        kinds[name] = problem_of(response)["kind"]
+    assert len(set(kinds.values())) == 10, kinds
+    assert responses["50 MB"].status_code == responses["10,000 atoms"].status_code == 413
+    assert "IONPATH_MAX_BODY_BYTES" in responses["50 MB"].json()["expected"]
+    assert "Li" in responses["no ion"].text
+    assert "Fe" in responses["mixed sites"].json()["detail"]
+
+
+def test_an_ion_that_is_not_in_the_file_is_refused_in_words_or_answered(service: Service, examples: Path) -> None:
+    cif = (examples / "LiFePO4.cif").read_bytes()
+    response = post(service, data={"ion": "Mg"}, structure=("a.cif", cif))
+    assert response.status_code == 200 or "Mg" in problem_of(response)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "kind", "expected"),
+    [
+        ("thresold_ev=0.5", "unknown-parameter", "threshold_ev"),
+        ("second_opinion=1", "unknown-parameter", "mechanism"),
+        ("threshold_ev=nan", "invalid-parameter", "finite"),
+        ("threshold_ev=-1", "invalid-parameter", "greater than 0"),
+        ("threshold_ev=much", "invalid-parameter", "number"),
+        ("mechanism=teleport", "invalid-parameter", "vacancy"),
+        ("max_hops=0", "invalid-parameter", "1"),
+        ("max_hops=100000", "too-many-hops", "60"),
+        ("model=model-9", "unknown-model", "model-3"),
+    ],
+)
+def test_a_wrong_query_parameter_is_named(
+    service: Service, examples: Path, query: str, kind: str, expected: str
+) -> None:
+    response = service.client.post(f"{PATH}?{query}", json=band(examples))
+    found = problem_of(response)
+    assert response.status_code in {404, 422}
+    assert found["kind"] == kind
+    assert expected in found["expected"]
+
+
+def test_a_wrong_form_is_told_the_right_ones(service: Service, examples: Path) -> None:
+    file = ("LiFePO4.cif", (examples / "LiFePO4.cif").read_bytes())
+    wrong = {
+        "one-end-point": post(service, initial=file),
+        "mixed-ways": post(service, band=file, structure=file),
+        "unknown-field": post(service, crystal=file),
+        "no-file": service.client.post(PATH, data={"ion": "Li"}, files={"structure": (None, "")}),
+        "invalid-offset": post(service, data={"offset": "1,x,0"}, initial=file, final=file),
+        "repeated-field": service.client.post(PATH, files=[("band", file), ("band", file)]),
+    }
+    del wrong["no-file"]  # an empty text in the field's place is a file without content
+    for kind, response in wrong.items():
+        assert response.status_code == 422
+        assert problem_of(response)["kind"] == kind
+    unknown = problem_of(post(service, data={"ion": "Li", "threshold_ev": "0.5"}, structure=file))
+    assert unknown["kind"] == "unknown-field"
+    assert "query" in unknown["expected"]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "status"),
+    [
+        ("application/x-www-form-urlencoded", 415),
+        ("text/plain", 415),
+        ("multipart/form-data", 400),
+        ("multipart/form-data; boundary=x", 400),
+        ("application/json", 400),
+        ("application/json; charset=utf-8", 400),
+    ],
+)
+def test_a_body_that_is_not_what_it_says_is_refused(service: Service, content_type: str, status: int) -> None:
+    response = service.client.post(PATH, content=b"a=b", headers={"Content-Type": content_type})
+    assert response.status_code == status
+    assert problem_of(response)["kind"] != "internal"
+
+
+def test_no_body_at_all_is_refused(service: Service) -> None:
+    assert problem_of(service.client.post(PATH))["kind"] == "unsupported-input"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_refused_whether_announced_or_not(service: Service, chunked: bool) -> None:
+    content = (b" " * 1_000_000 for _ in range(25)) if chunked else b" " * 25_000_000
+    response = service.client.post(PATH, content=content, headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+    assert problem_of(response)["kind"] == "body-too-large"
+    assert service.client.get("/health/live").status_code == 200
+
+
+def test_a_zip_bomb_is_refused(service: Service) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            archive.writestr(f"{number:02d}/POSCAR", b" " * 60_000_000)
+    response = post(service, band=("bomb.zip", buffer.getvalue()))
+    assert response.status_code == 413, response.text
+    assert "IONPATH_MAX_UNPACKED_BYTES" in response.text
+
+
+def test_paths_and_methods_that_are_not_there_are_problems_too(service: Service) -> None:
+    assert problem_of(service.client.get("/predict"))["status"] == 404
+    wrong_method = service.client.get(PATH)
+    assert problem_of(wrong_method)["status"] == 405
+    assert wrong_method.headers["allow"] == "POST"
+    assert problem_of(service.client.get("/static/../settings.py"))["status"] == 404
+    assert problem_of(service.client.get("/static/%2e%2e/%2e%2e/settings.py"))["status"] == 404
+    assert problem_of(service.client.get("/predictions/7"))["kind"] == "invalid-parameter"
+    assert problem_of(service.client.get("/predictions?limit=100000"))["kind"] == "invalid-parameter"
+    assert problem_of(service.client.get("/predictions?cursor=rubbish"))["status"] == 422
+    assert problem_of(service.client.get("/predictions?created_after=yesterday"))["status"] == 422
+
+
+def test_a_request_id_is_taken_over_where_it_is_sane(service: Service) -> None:
+    def answered(request_id: str) -> str:
+        return service.client.get("/health/live", headers={"X-Request-ID": request_id}).headers["x-request-id"]
+
+    assert answered("job-17:band.3") == "job-17:band.3"
+    for insane in ("", "a b", 'x"y', "x" * 200):
+        assert answered(insane) != insane
+    service.client.get("/nothing", headers={"X-Request-ID": "look-for-me"})
+    lines = [json.loads(line) for line in service.log.splitlines() if "look-for-me" in line]
+    assert [(line["path"], line["status"], line["problem"]) for line in lines] == [("/nothing", 404, "not-found")]
+
+
+def test_every_reply_forbids_what_a_browser_might_do(service: Service) -> None:
+    for path in ("/", "/docs", "/models", "/nothing", "/static/page.js"):
+        headers = service.client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "server" not in headers

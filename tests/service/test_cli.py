@@ -1,0 +1,108 @@
+"""The command line, as it is typed."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+from api_server import IONPATH, Service, environment
+
+
+def ionpath(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [IONPATH, *words],
+        env=environment(folder) | {"COLUMNS": "200"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )
+
+
+def test_every_command_has_help_that_teaches(tmp_path: Path) -> None:
+    shown = ionpath(tmp_path, "--help")
+    assert shown.returncode == 0, shown.stderr
+    for command in ("serve", "predict", "models", "migrate", "keys", "train", "evaluate"):
+        assert command in shown.stdout
+    for command in ("serve", "predict", "models", "migrate", "keys"):
+        assert ionpath(tmp_path, command, "--help").returncode == 0
+    assert "IONPATH_" in ionpath(tmp_path, "serve", "--help").stdout
+
+
+def test_predict_asks_a_service_and_writes_json_lines(tmp_path: Path, service: Service, examples: Path) -> None:
+    files = [examples / name for name in ("LiFePO4_band.json", "LiFePO4_neb.zip", "LiCoO2.cif", "README.md")]
+    done = ionpath(tmp_path, "predict", *files, "--ion", "Li", "--url", service.url, "--json")
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["file"] for line in lines] == [file.name for file in files]
+    assert lines[0]["barrier_ev"] == pytest.approx(lines[1]["barrier_ev"], abs=5e-3)
+    assert len(lines[2]["hops"]) > 1
+    assert lines[3]["problem"]["detail"]
+    assert done.returncode == 1  # the last one is no crystal
+
+
+def test_predict_here_gives_what_the_service_gives(tmp_path: Path, service: Service, examples: Path) -> None:
+    folder = tmp_path / "neb"
+    with zipfile.ZipFile(examples / "LiFePO4_neb.zip") as archive:
+        archive.extractall(folder)
+    (folder / "WAVECAR").write_bytes(os.urandom(1000))
+    words = ("predict", folder, examples / "LiCoO2.cif", "--ion", "Li", "--csv")
+    words += ("--initial", examples / "LiFePO4_initial.cif", "--final", examples / "LiFePO4_final.cif")
+    here, there = ionpath(tmp_path, *words), ionpath(tmp_path, *words, "--url", service.url)
+    assert (here.returncode, there.returncode) == (0, 0), here.stderr
+    tables = [list(csv.DictReader(io.StringIO(done.stdout))) for done in (here, there)]
+    assert len(tables[0]) == len(tables[1]) > 3
+    for mine, its in zip(*tables, strict=True):
+        assert (mine["file"], mine["hop"]) == (its["file"], its["hop"])
+        assert float(mine["barrier_ev"] or 0) == pytest.approx(float(its["barrier_ev"] or 0), abs=2e-4)
+    assert sorted(os.listdir(tmp_path)) == ["neb"]
+
+
+def test_predict_shows_a_table(tmp_path: Path, service: Service, examples: Path) -> None:
+    done = ionpath(tmp_path, "predict", examples / "LiFePO4.cif", "--ion", "Li", "--url", service.url)
+    assert done.returncode == 0
+    for words in ("barrier eV", "LiFePO4.cif", "3.00", "connects through the crystal", "1d:"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "Nothing to predict"),
+        (("--initial", "{examples}/LiFePO4_initial.cif"), "--final"),
+        (("{examples}/LiFePO4.cif", "--ion", "Li", "--url", "http://127.0.0.1:9"), "did not answer"),
+        (("{examples}/missing.cif",), "missing.cif"),
+        (("{examples}/LiFePO4.cif", "--mechanism", "teleport"), "teleport"),
+    ],
+)
+def test_predict_says_what_is_wrong(tmp_path: Path, examples: Path, words: tuple[str, ...], told: str) -> None:
+    done = ionpath(tmp_path, "predict", *(word.format(examples=examples) for word in words))
+    assert done.returncode in {1, 2}
+    assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_models_are_listed_here_and_there(tmp_path: Path, service: Service) -> None:
+    here, there = ionpath(tmp_path, "models", "--json"), ionpath(tmp_path, "models", "--json", "--url", service.url)
+    assert json.loads(here.stdout) == json.loads(there.stdout)
+    assert "model-3 (default)" in ionpath(tmp_path, "models").stdout
+
+
+def test_migrate_can_be_run_twice(tmp_path: Path) -> None:
+    for _ in range(2):
+        done = ionpath(tmp_path, "migrate")
+        assert done.returncode == 0, done.stderr
+        assert "up to date" in done.stdout
+    assert (tmp_path / "log.sqlite3").exists()
+
+
+def test_a_new_key_is_shown_once_and_its_hash_alone_is_written(tmp_path: Path) -> None:
+    done = ionpath(tmp_path, "keys", "new", "alice")
+    key = next(word for word in done.stderr.split() if len(word) > 40)
+    assert done.stdout.startswith("alice:")
+    assert key not in done.stdout
+    assert ionpath(tmp_path, "keys", "new", "not a name").returncode == 2

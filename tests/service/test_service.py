@@ -1,0 +1,471 @@
+"""The service behind the routes: real network, real readers, real stores."""
+
+import asyncio
+import contextlib
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+from untrained import write_untrained
+
+from app.crystals.limits import Limits
+from app.crystals.readers import File, read_json_band
+from app.crystals.writers import band_to_extxyz
+from app.errors import InputError, NotFoundError, NotReadyError
+from app.serving.answers import Answer
+from app.serving.service import (
+    BandFileUpload,
+    CrystalUpload,
+    JsonBandUpload,
+    PredictionRequest,
+    PredictionService,
+    Upload,
+    open_service,
+)
+from app.serving.wire import Json, answer_to_json
+from app.settings import Settings
+from app.storage.rows import PredictionRow
+
+pytestmark = pytest.mark.anyio
+
+DEADLINE_S = 60.0
+
+LI2O = """Li2O
+1.0
+4.62 0 0
+0 4.62 0
+0 0 4.62
+O Li
+4 8
+Direct
+0 0 0
+0 .5 .5
+.5 0 .5
+.5 .5 0
+.25 .25 .25
+.25 .25 .75
+.25 .75 .25
+.25 .75 .75
+.75 .25 .25
+.75 .25 .75
+.75 .75 .25
+.75 .75 .75
+"""
+
+
+@dataclass(kw_only=True)
+class Query:
+    """What the API's list query has."""
+
+    ion: str | None = None
+    formula: str | None = None
+    model: str | None = None
+    status: Any = None
+    kind: Any = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    barrier_below_ev: float | None = None
+    limit: int = 50
+    cursor: str | None = None
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    write_untrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(data_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in data_rows if row["sound"] and len(row["host_species"]) < 60][:8]
+
+
+@pytest.fixture
+def settings(store: Path, tmp_path: Path) -> Settings:
+    return Settings(
+        model_store=store,
+        database_url=f"sqlite+aiosqlite:///{tmp_path}/log.sqlite3",  # type: ignore[arg-type] # read as from the environment
+        device="cpu",
+    )
+
+
+def request(upload: Upload, **changed: Any) -> PredictionRequest:
+    asked = PredictionRequest(
+        upload=upload,
+        model=None,
+        threshold_ev=0.65,
+        mechanism="auto",
+        max_hops=None,
+        max_hop_angstrom=5.0,
+        key_id=None,
+        request_id="test",
+    )
+    return replace(asked, **changed)
+
+
+def json_band(row: dict[str, Any]) -> JsonBandUpload:
+    return JsonBandUpload(payload=orjson.dumps(row))
+
+
+def crystal() -> CrystalUpload:
+    return CrystalUpload(file=File(name="POSCAR", content=LI2O.encode()), ion="Li")
+
+
+def lonely_band() -> JsonBandUpload:
+    """A hop far from every atom: it can be read and not be predicted."""
+    return json_band(
+        {
+            "lattice_angstrom": [[40, 0, 0], [0, 40, 0], [0, 0, 40]],
+            "host_species": ["O"],
+            "host_frac_coords": [[0, 0, 0]],
+            "ion": "Li",
+            "image_frac_coords": [[0.5, 0.5, 0.5], [0.55, 0.5, 0.5]],
+        }
+    )
+
+
+async def until(ask: Callable[[], Awaitable[bool]]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not await ask():
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.01)
+
+
+async def finished(service: PredictionService, number: UUID, key_id: str | None = None) -> Json:
+    found: Json = {}
+
+    async def ended() -> bool:
+        found.update(await service.get(number, key_id))
+        return found["status"] in {"done", "failed"}
+
+    await until(ended)
+    return found
+
+
+def figure(service: PredictionService, name: str, **labels: str) -> float:
+    return service.metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+async def test_a_band_is_predicted_then_cached_each_with_its_own_id(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    band = read_json_band(rows[0], Limits()).band
+    other_format = BandFileUpload(file=File(name="b.xyz", content=band_to_extxyz(band).encode()))
+    async with open_service(settings) as service:
+        first = await service.predict(request(json_band(rows[0])))
+        second = await service.predict(request(other_format))
+        assert (first.cached, second.cached) == (False, True)
+        assert first.prediction is not None
+        assert second.prediction == first.prediction
+        assert first.prediction_id != second.prediction_id
+        found = [await service.get(answer.prediction_id, None) for answer in (first, second)]
+        assert [one["cached"] for one in found] == [False, True]
+        listed = await written(service, 2)
+        assert [one["prediction_id"] for one in listed] == [str(second.prediction_id), str(first.prediction_id)]
+        assert figure(service, "ionpath_predictions_total", model="model-3", cached="true") == 1
+        assert figure(service, "ionpath_cache_lookups_total", result="hit") == 1
+
+
+async def written(service: PredictionService, count: int, key_id: str | None = None) -> list[Json]:
+    found: list[Json] = []
+
+    async def all_there() -> bool:
+        found[:] = (await service.list(key_id, Query()))["predictions"]  # type: ignore[call-overload] # a list, as JSON
+        return len(found) == count
+
+    await until(all_there)
+    return found
+
+
+async def test_what_is_replied_is_what_is_found(settings: Settings, rows: list[dict[str, Any]]) -> None:
+    patient = settings.model_copy(update={"log_batch_wait_ms": 60_000.0})  # only memory can have it
+    async with open_service(patient) as service:
+        answer = await service.predict(request(json_band(rows[0]), threshold_ev=0.4))
+        found = await service.get(answer.prediction_id, None)
+    replied = orjson.loads(orjson.dumps(answer_to_json(answer)))
+    assert found == {**found, **replied}
+    assert (found["status"], found["progress"], found["kind"]) == ("done", 1.0, "band")
+    assert replied["good_conductor"]["threshold_ev"] == 0.4
+
+
+async def test_one_key_neither_sees_nor_shares_what_another_asked(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    async with open_service(settings) as service:
+        mine = await service.predict(request(json_band(rows[0]), key_id="alice"))
+        theirs = await service.predict(request(json_band(rows[0]), key_id="bob"))
+        assert not theirs.cached, "an answer crossed from one key to another"
+        for call in (service.get, service.delete):
+            with pytest.raises(NotFoundError):
+                await call(mine.prediction_id, "bob")
+        assert [one["prediction_id"] for one in await written(service, 1, "bob")] == [str(theirs.prediction_id)]
+
+
+async def test_what_is_deleted_is_gone_everywhere(settings: Settings, rows: list[dict[str, Any]]) -> None:
+    async with open_service(settings) as service:
+        first = await service.predict(request(json_band(rows[0])))
+        second = await service.predict(request(json_band(rows[1])))
+        await service.delete(first.prediction_id, None)
+        await written(service, 1)
+        await service.delete(second.prediction_id, None)
+        for answer in (first, second):
+            for call in (service.get, service.delete):
+                with pytest.raises(NotFoundError):
+                    await call(answer.prediction_id, None)
+        assert await written(service, 0) == []
+
+
+async def test_concurrent_answers_are_those_given_one_by_one(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    off = settings.model_copy(update={"cache": "off"})
+    async with open_service(off) as service:
+        alone = [await service.predict(request(json_band(row))) for row in rows]
+        together = await asyncio.gather(*(service.predict(request(json_band(row))) for row in rows * 4))
+        assert not any(answer.cached for answer in together)
+    expected = [barrier(answer) for answer in alone] * 4
+    assert [barrier(answer) for answer in together] == pytest.approx(expected, abs=1e-4)
+
+
+def barrier(answer: Answer) -> float:
+    assert answer.prediction is not None
+    return answer.prediction.barrier_ev
+
+
+async def test_the_same_band_asked_at_once_is_computed_once(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    async with open_service(settings) as service:
+        answers = await asyncio.gather(*(service.predict(request(json_band(rows[0]))) for _ in range(16)))
+        assert figure(service, "ionpath_batch_size_sum") == 1
+    assert len({answer.prediction_id for answer in answers}) == 16
+    assert len({barrier(answer) for answer in answers}) == 1
+
+
+async def test_one_who_leaves_does_not_take_the_shared_computation_away(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    async with open_service(settings) as service:
+        tasks = [asyncio.create_task(service.predict(request(json_band(rows[0])))) for _ in range(3)]
+
+        async def computing() -> bool:
+            return service.answering.batcher.waiting_cost > 0 or any(task.done() for task in tasks)
+
+        await until(computing)
+        tasks[0].cancel()
+        assert barrier(await tasks[1]) == barrier(await tasks[2])
+
+
+async def test_a_cached_answer_takes_less_than_ten_milliseconds(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    band = read_json_band(rows[0], Limits()).band
+    file = BandFileUpload(file=File(name="b.xyz", content=band_to_extxyz(band).encode()))
+    async with open_service(settings) as service:
+        for upload in (json_band(rows[0]), file):
+            await service.predict(request(upload))
+            seconds = []
+            for _ in range(51):
+                started = time.perf_counter()
+                answer = await service.predict(request(upload))
+                seconds.append(time.perf_counter() - started)
+                assert answer.cached
+            assert statistics.median(seconds) < 0.010
+
+
+async def test_a_crystal_is_answered_hop_by_hop(settings: Settings) -> None:
+    async with open_service(settings) as service:
+        answer = await service.predict(request(crystal(), max_hop_angstrom=3.5))
+        again = await service.predict(request(crystal(), max_hop_angstrom=3.5))
+        found = await service.get(answer.prediction_id, None)
+    assert answer.crystal is not None
+    assert (answer.cached, again.cached) == (False, True)
+    predicted = [hop for hop in answer.crystal.hops if hop.prediction is not None]
+    assert len(predicted) >= 2
+    assert answer.formula == "Li8 O4"
+    percolation = answer.crystal.percolation_ev
+    assert barrier(answer) == percolation.one_d
+    assert percolation.one_d in [hop.prediction.barrier_ev for hop in predicted if hop.prediction]
+    assert [hop["barrier_ev"] for hop in found["hops"] if hop["barrier_ev"] is not None] == [  # type: ignore[attr-defined] # JSON
+        hop.prediction.barrier_ev for hop in predicted if hop.prediction
+    ]
+    assert found["percolation_ev"] == {
+        "1d": percolation.one_d,
+        "2d": percolation.two_d,
+        "3d": percolation.three_d,
+    }
+
+
+async def test_a_crystal_without_a_percolating_hop_has_no_barrier(settings: Settings) -> None:
+    async with open_service(settings) as service:
+        answer = await service.predict(request(crystal(), max_hop_angstrom=1.0))
+    body = answer_to_json(answer)
+    assert body["barrier_ev"] is None
+    assert body["good_conductor"] == {"verdict": None, "probability": None, "threshold_ev": 0.65}
+    assert body["percolation_ev"] == {"1d": None, "2d": None, "3d": None}
+    assert body["cached"] is False
+
+
+async def test_more_hops_than_allowed_are_refused(settings: Settings) -> None:
+    async with open_service(settings) as service:
+        with pytest.raises(InputError, match="IONPATH_MAX_HOPS"):
+            await service.predict(request(crystal(), max_hops=settings.max_hops + 1))
+
+
+async def test_a_job_is_shown_until_it_is_done(settings: Settings) -> None:
+    async with open_service(settings) as service:
+        now = await service.predict(request(crystal()))
+        number = await service.submit(request(crystal(), key_id="alice"))
+        first = await service.get(number, "alice")
+        assert first["status"] in {"queued", "running", "done"}
+        with pytest.raises(NotFoundError):
+            await service.get(number, "bob")
+        done = await finished(service, number, "alice")
+        assert (done["status"], done["progress"], done["barrier_ev"]) == ("done", 1.0, barrier(now))
+        listed = await written(service, 1, "alice")
+        assert listed[0]["status"] == "done"
+
+
+async def test_a_job_that_cannot_be_predicted_says_why(settings: Settings) -> None:
+    async with open_service(settings) as service:
+        with pytest.raises(InputError) as refused:
+            await service.predict(request(lonely_band()))
+        failed = await finished(service, await service.submit(request(lonely_band())))
+        assert failed["status"] == "failed"
+        assert failed["error"]["kind"] == refused.value.kind  # type: ignore[index] # JSON
+        with pytest.raises(InputError):
+            await service.submit(request(JsonBandUpload(payload=b"{}")))
+
+
+async def test_a_deleted_job_ends_and_leaves_nothing(settings: Settings, rows: list[dict[str, Any]]) -> None:
+    async with open_service(settings) as service:
+        number = await service.submit(request(json_band(rows[0])))
+        await service.delete(number, None)
+
+        async def ended() -> bool:
+            return len(service.jobs) == 0
+
+        await until(ended)
+        with pytest.raises(NotFoundError):
+            await service.get(number, None)
+        assert await written(service, 0) == []
+
+
+async def test_a_job_that_cannot_be_finished_in_time_fails_in_the_log(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    hasty = settings.model_copy(update={"drain_timeout_s": 0.0})
+    async with open_service(hasty) as service:
+        number = await service.submit(request(json_band(rows[0])))
+    async with open_service(settings) as service:
+        row = await service.get(number, None)
+    assert row["status"] == "failed"
+    assert row["error"]["kind"] == "interrupted"  # type: ignore[index] # JSON
+
+
+async def test_a_job_whose_process_was_killed_is_told_as_failed(settings: Settings) -> None:
+    number = uuid4()
+    async with open_service(settings) as service:
+        row = PredictionRow(
+            id=number,
+            created_at=datetime.now(UTC) - timedelta(minutes=5),
+            key_id=None,
+            status="running",
+            kind="band",
+            model_name="model-3",
+        )
+        await service.records.log.insert_many([row])
+        found = await service.get(number, None)
+    assert found["status"] == "failed"
+    assert found["error"]["kind"] == "interrupted"  # type: ignore[index] # JSON
+
+
+async def test_accepted_work_is_finished_and_logged_when_the_service_stops(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    async with open_service(settings) as service:
+        number = await service.submit(request(json_band(rows[0])))
+    async with open_service(settings) as service:
+        assert (await service.get(number, None))["status"] == "done"
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(settings: Settings) -> None:
+    hasty = settings.model_copy(update={"request_timeout_s": 0.0001})
+    async with open_service(hasty) as service:
+        with pytest.raises(NotReadyError, match="IONPATH_REQUEST_TIMEOUT_S"):
+            await service.predict(request(crystal()))
+
+
+async def test_an_unknown_model_is_told_before_anything_is_read(settings: Settings) -> None:
+    async with open_service(settings) as service:
+        with pytest.raises(NotFoundError, match="model-9"):
+            await service.predict(request(JsonBandUpload(payload=b""), model="model-9"))
+
+
+@asynccontextmanager
+async def two_replicas(settings: Settings, postgres_url: str, redis_url: str) -> AsyncIterator[list[PredictionService]]:
+    both = settings.model_validate(
+        {
+            **settings.model_dump(),
+            "database_url": postgres_url,
+            "redis_url": redis_url,
+            "log_batch_wait_ms": 5_000.0,
+        }
+    )
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(open_service(both)) for _ in range(2)]
+
+
+async def test_replicas_share_answers_and_find_each_others_at_once(
+    settings: Settings, rows: list[dict[str, Any]], postgres_url: str, redis_url: str
+) -> None:
+    me = f"key-{uuid4()}"
+    async with two_replicas(settings, postgres_url, redis_url) as (one, two):
+        first = await one.predict(request(json_band(rows[0]), key_id=me))
+        second = await two.predict(request(json_band(rows[0]), key_id=me))
+        assert second.cached
+        assert (await two.get(first.prediction_id, me))["barrier_ev"] == barrier(first)
+        with pytest.raises(NotFoundError):
+            await two.get(first.prediction_id, "another")
+        await two.delete(first.prediction_id, me)
+        for service in (one, two):
+            with pytest.raises(NotFoundError):
+                await service.get(first.prediction_id, me)
+        number = await one.submit(request(json_band(rows[1]), key_id=me))
+        assert (await finished(two, number, me))["status"] == "done"
+        for service in (one, two):
+            await service.records.writer.drain(DEADLINE_S)
+        listed = await written(two, 2, me)
+        assert {one["prediction_id"] for one in listed} == {str(second.prediction_id), str(number)}
+
+
+async def test_readiness_asks_every_store(
+    settings: Settings,
+    rows: list[dict[str, Any]],
+    new_postgres_database: Callable[[], str],
+    postgres_outage: Callable[[str], contextlib.AbstractContextManager[None]],
+    own_redis: Any,
+) -> None:
+    url = new_postgres_database()
+    both = settings.model_validate({**settings.model_dump(), "database_url": url, "redis_url": own_redis.url})
+    async with open_service(both) as service:
+        assert all(check.ok for check in (await service.ready()).values())
+        with postgres_outage(url):
+            checks = await service.ready()
+            assert not checks["database"].ok
+            answer = await service.predict(request(json_band(rows[0])))
+            assert barrier(answer) > 0.0, "without its log the service answers all the same"
+        own_redis.stop()
+        checks = await service.ready()
+        assert not checks["cache"].ok
+        assert not checks["cache"].required
+        assert barrier(await service.predict(request(json_band(rows[0])))) == pytest.approx(barrier(answer))

@@ -1,0 +1,53 @@
+"""Helpers: crystals with textbook structures, made from their lattice parameters."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from app.crystals.band import FloatArray
+from app.crystals.crystal import Crystal, Site
+
+Atom = tuple[str, tuple[float, float, float]]
+
+
+def crystal_of(lattice: FloatArray, atoms: Sequence[Atom]) -> Crystal:
+    """An ordered crystal."""
+    sites = tuple(Site(species=((symbol, 1.0),), frac_coords=coords) for symbol, coords in atoms)
+    return Crystal(lattice_angstrom=lattice, sites=sites)
+
+
+def layered_oxide(*, a: float = 2.816, c: float = 14.05) -> Crystal:
+    """LiCoO2 in its hexagonal setting (R-3m): Li in 3b, Co in 3a, O in 6c with z = 0.2605 (to Co)."""
+    lattice = np.array([[a, 0, 0], [-a / 2, a * np.sqrt(3) / 2, 0], [0, 0, c]])
+    atoms: list[Atom] = []
+    for x, y, z in ((0.0, 0.0, 0.0), (2 / 3, 1 / 3, 1 / 3), (1 / 3, 2 / 3, 2 / 3)):
+        for symbol, height in (("Co", 0.0), ("Li", 0.5), ("O", 0.2605), ("O", -0.2605)):
+            atoms.append((symbol, (x, y, (z + height) % 1.0)))
+    return crystal_of(lattice, atoms)
+
+
+def rock_salt(*, a: float = 5.13, ion: str = "Li", other: str = "Cl") -> Crystal:
+    """LiCl in its cubic setting (Fm-3m)."""
+    corners = [(0.0, 0.0, 0.0), (0.0, 0.5, 0.5), (0.5, 0.0, 0.5), (0.5, 0.5, 0.0)]
+    atoms: list[Atom] = [(ion, corner) for corner in corners]
+    atoms += [(other, ((x + 0.5) % 1, (y + 0.5) % 1, (z + 0.5) % 1)) for x, y, z in corners]
+    return crystal_of(np.eye(3) * a, atoms)
+
+
+def repeated(crystal: Crystal, times: tuple[int, int, int]) -> Crystal:
+    """The same crystal in a cell that is so many times as large."""
+    sites = [
+        replace(site, frac_coords=_divided(site.frac_coords, cell, times))
+        for cell in itertools.product(*(range(n) for n in times))
+        for site in crystal.sites
+    ]
+    return replace(crystal, lattice_angstrom=crystal.lattice_angstrom * np.array(times)[:, None], sites=tuple(sites))
+
+
+def _divided(
+    frac: tuple[float, float, float], cell: tuple[int, ...], times: tuple[int, int, int]
+) -> tuple[float, float, float]:
+    x, y, z = ((value + n) / count for value, n, count in zip(frac, cell, times, strict=True))
+    return x, y, z

@@ -1,0 +1,307 @@
+"""Each kind of bad input gets its own 4xx problem in a chemist's words; nothing else ever comes out of a reader."""
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.crystals.limits import Limits
+from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
+from app.crystals.writers import band_to_extxyz, band_to_poscar_zip
+from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
+
+LIMITS = Limits()
+BAND: dict[str, Any] = {
+    "lattice_angstrom": [[8, 0, 0], [0, 8, 0], [0, 0, 8]],
+    "host_species": ["O", "Fe"],
+    "host_frac_coords": [[0.5, 0.5, 0.5], [0.5, 0.5, 0.25]],
+    "ion": "Li",
+    "image_frac_coords": [[0, 0, 0], [0.15, 0, 0], [0.3, 0, 0]],
+}
+POSCAR = "title\n1\n8 0 0\n0 8 0\n0 0 8\nLi O\n1 1\nDirect\n0 0 0\n0.5 0.5 0.5\n"
+FRAME = '2\nLattice="8 0 0 0 8 0 0 0 8" Properties=species:S:1:pos:R:3\nLi {x} 0 0\nO 4 4 4\n'
+CIF = """data_test
+_symmetry_space_group_name_H-M 'P 1'
+_cell_length_a 8
+_cell_length_b 8
+_cell_length_c 8
+_cell_angle_alpha 90
+_cell_angle_beta 90
+_cell_angle_gamma 90
+_chemical_formula_sum 'Li1 O1'
+loop_
+ _atom_site_type_symbol
+ _atom_site_label
+ _atom_site_fract_x
+ _atom_site_fract_y
+ _atom_site_fract_z
+ _atom_site_occupancy
+ Li Li1 0 0 0 1
+ O O1 0.5 0.5 0.5 1
+"""
+
+
+def file(content: str | bytes, name: str = "upload") -> File:
+    return File(name=name, content=content.encode() if isinstance(content, str) else content)
+
+
+def band(**changes: object) -> bytes:
+    return json.dumps({**BAND, **changes}).encode()
+
+
+def crystal(text: str | bytes) -> object:
+    return read_crystal(file(text), LIMITS)
+
+
+def json_band(**changes: object) -> object:
+    return read_json_band(band(**changes), LIMITS)
+
+
+def xyz(*frames: str) -> object:
+    return read_band_file(file("".join(frames), "band.xyz"), LIMITS)
+
+
+def zipped(members: dict[str, str]) -> File:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return file(packed.getvalue(), "neb.zip")
+
+
+def many_atoms(count: int) -> str:
+    positions = "".join(f"{k / count} 0 0\n" for k in range(count))
+    return f"title\n1\n8 0 0\n0 8 0\n0 0 8\nLi\n{count}\nDirect\n{positions}"
+
+
+Case = tuple[Callable[[], object], type[InputError], str, str]
+
+#: The ten of the specification.
+TEN: dict[str, Case] = {
+    "not a crystal": (lambda: crystal("Dear editor, please find"), FormatError, "not-a-crystal", "not a crystal"),
+    "truncated CIF": (lambda: crystal(CIF[: CIF.index(" O O1")]), FormatError, "truncated-cif", "fewer O atoms"),
+    "no ion": (lambda: json_band(ion=None), InputError, "no-ion", "which ion hops"),
+    "an element that does not exist": (lambda: json_band(ion="Xz"), InputError, "unknown-element", '"Xz"'),
+    "two frames with different atoms": (
+        lambda: xyz(FRAME.format(x=0), FRAME.format(x=3).replace("O 4", "S 4")),
+        InputError,
+        "different-atoms",
+        "has 1 S more, 1 O fewer than",
+    ),
+    "a band with one image": (lambda: json_band(image_frac_coords=[[0, 0, 0]]), InputError, "one-image", "has 1"),
+    "host atoms on top of each other": (
+        lambda: json_band(host_frac_coords=[[0.5, 0.5, 0.999], [0.5, 0.5, 0.001]]),
+        InputError,
+        "atoms-overlap",
+        r"O \(host atom 0\) and Fe \(host atom 1\) are on top of each other, 0.02 angstrom",
+    ),
+    "10,000 atoms": (lambda: crystal(many_atoms(10_000)), TooLargeError, "too-many-atoms", "IONPATH_MAX_ATOMS"),
+    "50 MB": (lambda: crystal(b" " * 50_000_000), TooLargeError, "too-many-bytes", "IONPATH_MAX_BODY_BYTES"),
+    "mixed sites": (
+        lambda: read_end_points(file(CIF.replace("O1 0.5 0.5 0.5 1", "O1 0.5 0.5 0.5 0.5")), file(CIF), LIMITS),
+        InputError,
+        "mixed-sites",
+        "O 0.5 at 0.5000, 0.5000, 0.5000",
+    ),
+}
+
+MORE: dict[str, Case] = {
+    "empty": (lambda: crystal(" \n"), FormatError, "empty-file", "empty"),
+    "binary": (lambda: crystal(bytes(range(256))), FormatError, "not-a-crystal", "not a crystal"),
+    "gzip": (lambda: crystal(b"\x1f\x8b\x08rest"), UnsupportedError, "packed-file", "gzip"),
+    "cell only": (lambda: crystal(CIF[: CIF.index("loop_")]), FormatError, "truncated-cif", "before its atoms"),
+    "half a row": (lambda: crystal(CIF.rstrip()[:-8]), FormatError, "truncated-cif", "row"),
+    "open text": (lambda: crystal(CIF + "_publ\n;\nabout"), FormatError, "truncated-cif", "not closed"),
+    "no number": (lambda: crystal(CIF.replace("0.5 0.5 0.5", "0.5 ? 0.5")), FormatError, "unreadable-cif", "Atom 2"),
+    "element in CIF": (lambda: crystal(CIF.replace(" O O1", " Qq Qq1")), InputError, "unknown-element", '"Qq"'),
+    "one place twice": (
+        lambda: crystal(CIF.replace("'Li1 O1'", "'Li2 O1'") + " Li Li2 0 0 0 1\n"),
+        InputError,
+        "atoms-overlap",
+        "in one place",
+    ),
+    "atoms overlap in a crystal": (
+        lambda: crystal(POSCAR.replace("0.5 0.5 0.5", "0 0 0.99")),
+        InputError,
+        "atoms-overlap",
+        "0.08 angstrom",
+    ),
+    "VASP 4": (lambda: crystal(POSCAR.replace("Li O\n", "")), FormatError, "no-element-names", "VASP 4"),
+    "POSCAR cut": (lambda: crystal(POSCAR[:-12]), FormatError, "unreadable-poscar", "ends early"),
+    "flat cell": (lambda: crystal(POSCAR.replace("0 0 8", "0 8 0")), InputError, "not-a-cell", "flat"),
+    "NaN": (lambda: crystal(POSCAR.replace("0.5 0.5 0.5", "0.5 nan 0.5")), InputError, "not-coordinates", "nan"),
+    "charged nonsense": (lambda: crystal(POSCAR.replace("Li O", "Li LI")), InputError, "unknown-element", "Was Li"),
+    "plain xyz": (lambda: xyz("1\ncomment\nLi 0 0 0\n"), FormatError, "no-lattice", "no Lattice"),
+    "xyz cut": (lambda: xyz(FRAME.format(x=0), FRAME.format(x=3)[:-9]), FormatError, "unreadable-xyz", "ends within"),
+    "one frame": (lambda: xyz(FRAME.format(x=0)), InputError, "one-image", "two images or more"),
+    "other cells": (
+        lambda: xyz(FRAME.format(x=0), FRAME.format(x=3).replace('0 0 8"', '0 0 8.2"')),
+        InputError,
+        "different-cells",
+        "0.200 angstrom",
+    ),
+    "nothing moves": (lambda: xyz(FRAME.format(x=0), FRAME.format(x=0.1)), InputError, "nothing-moves", "no atom"),
+    "ends on an atom": (
+        lambda: json_band(image_frac_coords=[[0, 0, 0], [0.25, 0.25, 0.25], [0.5, 0.5, 0.49]]),
+        InputError,
+        "atoms-overlap",
+        r"Li ends on top of O \(host atom 0\)",
+    ),
+    "single crystal": (
+        lambda: read_band_file(file(POSCAR), LIMITS),
+        FormatError,
+        "single-crystal",
+        "is a single crystal",
+    ),
+    "band as crystal": (
+        lambda: crystal(FRAME.format(x=0) + FRAME.format(x=3)),
+        FormatError,
+        "band-not-crystal",
+        "2 frames",
+    ),
+    "other ion": (
+        lambda: read_end_points(file(POSCAR), file(POSCAR), LIMITS, ion="Na"),
+        InputError,
+        "ion-not-in-crystal",
+        "no Na",
+    ),
+    "broken zip": (lambda: read_band_file(file(b"PK\x03\x04rest"), LIMITS), FormatError, "broken-zip", "broken zip"),
+    "zip of letters": (
+        lambda: read_band_file(zipped({"a/b.txt": "hello"}), LIMITS),
+        FormatError,
+        "no-images",
+        "no images",
+    ),
+    "zip bomb": (
+        lambda: read_band_file(zipped({f"{k}/POSCAR": " " * 30_000_000 for k in range(4)}), LIMITS),
+        TooLargeError,
+        "too-many-unpacked-bytes",
+        "IONPATH_MAX_UNPACKED_BYTES",
+    ),
+    "many files": (
+        lambda: read_band_file(zipped({f"{k}/POSCAR": "" for k in range(401)}), LIMITS),
+        TooLargeError,
+        "too-many-files",
+        "IONPATH_MAX_FILES",
+    ),
+    "many images": (
+        lambda: json_band(image_frac_coords=[[0, 0, k / 500] for k in range(100)]),
+        TooLargeError,
+        "too-many-images",
+        "IONPATH_MAX_IMAGES",
+    ),
+    "no JSON": (lambda: read_json_band(b'{"ion": NaN}', LIMITS), FormatError, "not-json", "no JSON"),
+    "deep JSON": (lambda: read_json_band(b"[" * 100_000, LIMITS), FormatError, "not-json", "no JSON"),
+    "a list": (lambda: read_json_band(b"[]", LIMITS), FormatError, "not-a-band", "not an object"),
+    "text numbers": (lambda: json_band(host_frac_coords=[["0", 0, 0], [1, 1, 1]]), InputError, "wrong-shape", "'0'"),
+    "truth numbers": (lambda: json_band(image_frac_coords=[[True, 0, 0]] * 2), InputError, "wrong-shape", "'True'"),
+    "angstrom": (lambda: json_band(image_frac_coords=[[0, 0, 0], [400, 0, 0]]), InputError, "not-coordinates", "400"),
+    "no lattice field": (lambda: json_band(lattice_angstrom=None), InputError, "missing-field", "lattice_angstrom"),
+    "rows missing": (lambda: json_band(host_frac_coords=[[0, 0, 0.5]]), InputError, "wrong-shape", "1 rows, not 2"),
+    "no host": (lambda: json_band(host_species=[], host_frac_coords=[]), InputError, "wrong-shape", "no atoms"),
+}
+
+
+@pytest.mark.parametrize("case", [*TEN, *MORE])
+def test_bad_input_gets_its_own_problem(case: str) -> None:
+    call, error, kind, words = {**TEN, **MORE}[case]
+    with pytest.raises(error, match=words) as caught:
+        call()
+    assert caught.value.kind == kind
+    assert 400 <= caught.value.status < 500
+    assert caught.value.where
+    assert caught.value.expected
+
+
+def test_the_ten_kinds_are_ten() -> None:
+    assert len({kind for _, _, kind, _ in TEN.values()}) == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"host_species": ["O", "Qq"]}, "host_species[1]"),
+        ({"host_species": ["O", 8]}, "host_species[1]"),
+        ({"host_frac_coords": [[0, 0, 0.5], [0, None, 0]]}, "host_frac_coords[1][1]"),
+        ({"host_frac_coords": [[0, 0, 0.5], [0, 0]]}, "host_frac_coords[1]"),
+        ({"image_frac_coords": [[0, 0, 0], [0, 0, "x"]]}, "image_frac_coords[1][2]"),
+        ({"image_frac_coords": "here"}, "image_frac_coords"),
+        ({"lattice_angstrom": [[1, 0, 0], [0, 1, 0]]}, "lattice_angstrom"),
+        ({"ion": 3}, "ion"),
+        ({"relaxed_host_frac_coords": [[[0, 0, 0]]]}, "relaxed_host_frac_coords"),
+    ],
+)
+def test_a_json_error_names_the_field(changes: dict[str, object], where: str) -> None:
+    with pytest.raises(InputError) as caught:
+        json_band(**changes)
+    assert caught.value.where == where
+
+
+def test_what_a_mapping_may_hold_and_json_may_not_is_refused() -> None:
+    for number in (float("nan"), float("inf"), 10**400):
+        with pytest.raises(InputError) as caught:
+            read_json_band({**BAND, "image_frac_coords": [[0, 0, 0], [number, 0, 0]]}, LIMITS)
+        assert str(caught.value.where).startswith("image_frac_coords")
+
+
+def test_an_encrypted_zip_is_refused_and_a_lying_header_is_counted_out() -> None:
+    content = bytearray(zipped({"00/POSCAR": POSCAR, "01/POSCAR": POSCAR}).content)
+    at = content.index(b"PK\x01\x02")
+    content[at + 8] |= 1
+    with pytest.raises(UnsupportedError, match="encrypted"):
+        read_band_file(file(bytes(content)), LIMITS)
+    with pytest.raises(TooLargeError, match="unpacks to more than 100 bytes"):
+        read_band_file(zipped({"00/POSCAR": POSCAR, "01/POSCAR": POSCAR}), Limits(max_unpacked_bytes=100))
+
+
+def test_latin_1_and_a_byte_order_mark_are_read() -> None:
+    named_author = CIF.replace("data_test", "data_test\n_publ_author_name 'H. Müller'")
+    assert read_crystal(file(named_author.encode("latin-1")), LIMITS).formula == "Li1 O1"
+    assert read_crystal(file(CIF.encode("utf-8-sig")), LIMITS).formula == "Li1 O1"
+    assert read_crystal(file(CIF.replace("\n", "\r\n").encode("utf-16")), LIMITS).formula == "Li1 O1"
+
+
+def test_several_structures_in_a_cif_give_the_first_with_a_warning() -> None:
+    found = read_crystal(file(CIF + CIF.replace("data_test", "data_other").replace("Li", "Na"), "two.cif"), LIMITS)
+    assert found.formula == "Li1 O1"
+    assert "2 structures; the first, test, was read" in found.warnings[0]
+
+
+def problem(call: Callable[[], object]) -> str:
+    """The kind of problem that a call meets, "none" where it goes through."""
+    try:
+        call()
+    except InputError as error:
+        return error.kind
+    return "none"
+
+
+def test_a_cif_with_a_vacancy_beside_its_formula_is_read_with_a_warning() -> None:
+    found = read_crystal(file(CIF.replace("'Li1 O1'", "'Li2 O1'")), LIMITS)
+    assert any("fewer Li atoms are listed than its formula" in warning for warning in found.warnings)
+
+
+def test_broken_files_never_raise_anything_but_an_input_error(data_dir: Path) -> None:
+    generator = np.random.default_rng(7)
+    reading = read_json_band(band(), LIMITS)
+    sources: list[tuple[bytes, Callable[[File, Limits], object]]] = [
+        ((data_dir / "cifs" / "fwz.cif").read_bytes(), read_crystal),
+        (POSCAR.encode(), read_crystal),
+        (band_to_extxyz(reading.band).encode(), read_band_file),
+        (band_to_poscar_zip(reading.band), read_band_file),
+        (band(), read_band_file),
+    ]
+    kinds: list[str] = []
+    for content, read in sources:
+        for _ in range(60):
+            broken = bytearray(content[: generator.integers(1, len(content))])
+            for at in generator.integers(0, len(broken), size=generator.integers(0, 4)):
+                broken[at] = generator.integers(0, 256)
+            kinds.append(problem(lambda: read(file(bytes(broken)), LIMITS)))  # noqa: B023 - called at once
+    assert len(set(kinds)) > 7
+    assert InputError.default_kind not in kinds

@@ -1,0 +1,77 @@
+"""Rows, filters and cursors: what goes in comes out, and nothing else goes in."""
+
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.errors import InputError
+from app.storage.cursors import Place, read_cursor, write_cursor
+from app.storage.rows import PredictionFilter, normal_formula, pack_input, unpack_input
+
+
+@given(moment=st.datetimes(timezones=st.just(UTC)), number=st.uuids())
+def test_a_cursor_is_exact_for_every_moment(moment: datetime, number: UUID) -> None:
+    place = Place(created_at=moment, id=number)
+    assert read_cursor(write_cursor(place)) == place
+
+
+@settings(max_examples=50)
+@given(text=st.text())
+def test_any_other_text_is_a_bad_cursor(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        read_cursor(text)
+    assert caught.value.kind == "bad-cursor"
+
+
+def test_a_cursor_beyond_the_calendar_is_bad() -> None:
+    with pytest.raises(InputError):
+        read_cursor("f" + "_" * 31)
+    with pytest.raises(InputError):
+        read_cursor("g" + "A" * 31)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("Li4Fe4P4O16", "Fe4 Li4 O16 P4"),
+        ("Fe4 Li4 O16 P4", "Fe4 Li4 O16 P4"),
+        (" LiCoO2 ", "Co1 Li1 O2"),
+        ("CH3CH2OH", "C2 H6 O1"),
+        ("Li0.5 Co1 O2", "Li0.5 Co1 O2"),
+        ("Ca(OH)2", "Ca(OH)2"),
+        ("", ""),
+    ],
+)
+def test_formulas_have_one_normal_form(text: str, normal: str) -> None:
+    assert normal_formula(text) == normal
+    assert normal_formula(normal) == normal
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"ion": "Li\x00"},
+        {"formula": "Li\n"},
+        {"model_name": "\ud800"},
+        {"barrier_below_ev": float("nan")},
+        {"barrier_below_ev": float("inf")},
+        {"created_after": datetime.max.replace(tzinfo=timezone(-timedelta(hours=5)))},
+        {"created_before": datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))},
+    ],
+    ids=repr,
+)
+def test_filters_that_mean_nothing_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(InputError) as caught:
+        PredictionFilter(**bad)  # type: ignore[arg-type] # one of several fields, by name
+    assert caught.value.kind == "bad-filter"
+    assert caught.value.where == next(iter(bad))
+
+
+def test_inputs_are_packed_without_loss_and_smaller() -> None:
+    document = {"ion": "Li", "host_frac_coords": [[1.0 / 3.0, 0.5, 1e-17]] * 100}
+    blob = pack_input(document)
+    assert unpack_input(blob) == document
+    assert len(blob) < 300

@@ -1,0 +1,57 @@
+"""How far off a model is on bands it has not seen: the predictive distribution and the domain."""
+
+import numpy as np
+import torch
+
+from app.models.cards import Calibration, Domain
+from app.models.domain import VectorDistance, closest_approach_angstrom
+from app.models.prediction import QUANTILE_LEVELS
+from training.evaluation import OutOfFold
+from training.runs import Run
+
+_OUTSIDE_LEVEL = 0.99  # of the fitted bands' own distances to their nearest neighbour
+
+
+def calibrate(joined: OutOfFold, folds: tuple[int, ...]) -> Calibration:
+    """Quantiles of the out-of-fold residuals, with the finite-sample correction of conformal prediction.
+
+    Each tail's level is widened by (n + 1) / n, so that the intervals cover at least what they claim on bands that
+    are exchangeable with the sound fitted ones. Outside the domain the distribution is stretched by how much larger
+    the residuals of the farthest tenth of the rows were, and at least by a half.
+    """
+    residuals = joined.residuals[joined.sound]
+    count = len(residuals)
+    levels = np.array(QUANTILE_LEVELS)
+    widened = np.clip(0.5 + (levels - 0.5) * (count + 1) / count, 0.0, 1.0)
+    size = np.abs(residuals)
+    distances = joined.distances[joined.sound]
+    far = distances >= np.quantile(distances, 0.9)
+    factor = max(1.5, float(np.median(size[far]) / np.median(size[~far])))
+    return Calibration(
+        residual_quantiles=tuple(float(value) for value in np.quantile(residuals, widened)),
+        outside_factor=factor,
+        rows=count,
+        folds=folds,
+    )
+
+
+def coverage(calibration: Calibration, joined: OutOfFold, low: float, high: float) -> float:
+    """The share of sound rows whose residual lies between two levels of the distribution."""
+    residuals = joined.residuals[joined.sound]
+    bounds = np.interp([low, high], QUANTILE_LEVELS, calibration.residual_quantiles)
+    return float(np.mean((residuals >= bounds[0]) & (residuals <= bounds[1])))
+
+
+def fitted_domain(run: Run, vectors: torch.Tensor) -> Domain:
+    """What the sound bands cover; vectors are their pooled ones, shape [n, features]."""
+    numbers = np.flatnonzero(run.corpus.sound)
+    bands = [run.corpus.records[number].band for number in numbers]
+    lengths = [band.hop_distance_angstrom for band in bands]
+    approaches = [closest_approach_angstrom(run.graphs[number]) for number in numbers]
+    return Domain(
+        ions=tuple(sorted({band.ion for band in bands})),
+        elements=tuple(sorted({symbol for band in bands for symbol in band.host_species})),
+        hop_distance_angstrom=(round(min(lengths) - 0.01, 2), round(max(lengths) + 0.01, 2)),
+        closest_approach_angstrom=(round(min(approaches) - 0.01, 2), round(max(approaches) + 0.01, 2)),
+        vector_distance=VectorDistance(vectors).fitted_quantile(_OUTSIDE_LEVEL),
+    )

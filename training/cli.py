@@ -1,0 +1,127 @@
+"""`ionpath train` and `ionpath evaluate`, which join the service's command line."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from app.models.registry import choose_device
+from training.config import read_config
+from training.corpus import read_corpus
+from training.evaluation import figures
+from training.fit import EpochReport
+from training.publish import publish
+from training.runs import Run
+
+Size = Literal["compact", "full"]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+_MODEL = typer.Argument(
+    help="Which model, such as model-3; or the path of a .toml file like those in training/configs."
+)
+_SIZE = typer.Option(help="compact fits two CPU cores; full is the paper's size, for a GPU.")
+_DATA = typer.Option(envvar="IONPATH_DATA_DIR", help="Folder with barriers/bands.jsonl.gz.")
+_RUNS = typer.Option(help="Where states, TensorBoard logs and results are kept; a run goes on from what is there.")
+_DEVICE = typer.Option(help="auto, cpu or cuda.")
+_THREADS = typer.Option(help="Threads of a CPU fit; 0 leaves the choice to torch.")
+
+
+def train(
+    model: Annotated[str, _MODEL] = "model-3",
+    *,
+    size: Annotated[Size, _SIZE] = "compact",
+    data: Annotated[Path, _DATA] = Path("../shared/data"),
+    runs: Annotated[Path, _RUNS] = Path("runs"),
+    store: Annotated[Path, typer.Option(help="The model store that the checkpoint is written to.")] = Path(
+        "model_store"
+    ),
+    version: Annotated[str, typer.Option(help="The checkpoint's version.")] = "1",
+    device: Annotated[Device, _DEVICE] = "auto",
+    threads: Annotated[int, _THREADS] = 0,
+) -> None:
+    """Fit every calibration fold and then all sound bands, calibrate, and write the checkpoint with its card.
+
+    Stop it whenever you like: the same command goes on at the last whole epoch and ends with the same weights.
+    `tensorboard --logdir runs` shows the curves.
+    """
+    run = _run(_config_name(model, size), data, runs, device, threads)
+    card = publish(run, store, version=version, report=_print_epoch)
+    typer.echo(f"wrote {store / card.name}, digest {card.digest[:12]}")
+
+
+def evaluate(
+    model: Annotated[str, _MODEL] = "model-3",
+    *,
+    size: Annotated[Size, _SIZE] = "compact",
+    folds: Annotated[str, typer.Option(help="Fold numbers, such as 0 or 0,1,2 or 0-9.")] = "0",
+    data: Annotated[Path, _DATA] = Path("../shared/data"),
+    runs: Annotated[Path, _RUNS] = Path("runs"),
+    device: Annotated[Device, _DEVICE] = "auto",
+    threads: Annotated[int, _THREADS] = 0,
+) -> None:
+    """Print out-of-fold errors with their 95 % bootstrap intervals; folds that were not fitted yet are fitted now.
+
+    Two calls on different folds may run side by side; `ionpath train` uses what they leave.
+    """
+    run = _run(_config_name(model, size), data, runs, device, threads)
+    numbers = _fold_numbers(folds)
+    table = figures(run, [run.fold(number, _print_epoch) for number in numbers])
+    _print_figures(table, f"{run.config.name}, {run.config.folding}, out of fold: {folds}")
+
+
+def _config_name(model: str, size: Size) -> str:
+    return model if model.endswith(".toml") else f"{model}-{size}"
+
+
+def _run(config: str, data: Path, runs: Path, device: Device, threads: int) -> Run:
+    try:
+        return Run(
+            read_config(config),
+            read_corpus(data),
+            runs,
+            device=choose_device(device),
+            threads=threads,
+        )
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _fold_numbers(text: str) -> list[int]:
+    numbers: set[int] = set()
+    try:
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            numbers |= set(range(int(first), int(last or first) + 1))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is not a list of folds, such as 0 or 0,1,2 or 0-9") from error
+    return sorted(numbers)
+
+
+def _print_epoch(label: str, report: EpochReport) -> None:
+    minutes, seconds = divmod(round(report.seconds_left), 60)
+    typer.echo(
+        f"{label}: epoch {report.epoch}/{report.epochs}, loss {report.loss:.4f}, {minutes}:{seconds:02d} left", err=True
+    )
+
+
+def _print_figures(table: dict[str, object], title: str) -> None:
+    shown = Table(title=title)
+    shown.add_column("")
+    groups = {name: values for name, values in table.items() if isinstance(values, dict)}
+    for name, values in groups.items():
+        shown.add_column(f"{name} ({values['rows']} rows)", justify="right")
+    first = next(iter(groups.values()))
+    for metric in first:
+        if metric != "rows":
+            shown.add_row(metric, *[_figure(values[metric]) for values in groups.values()])
+    Console(width=int(os.environ.get("COLUMNS", "100"))).print(shown)
+
+
+def _figure(value: object) -> str:
+    if isinstance(value, dict):
+        return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    return f"{value:.3f}"

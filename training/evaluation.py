@@ -1,0 +1,64 @@
+"""Out-of-fold figures of a run, on the sound rows and on all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from training.metrics import metrics_with_intervals
+from training.runs import FoldResult, Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfFold:
+    """Every out-of-fold prediction of a run's fitted folds, in the corpus's order.
+
+    Attributes:
+        rows: row numbers in the corpus, shape [n]; the other arrays go with them.
+        labels_ev, predictions_ev: shape [n], eV.
+        residuals: label less output, in transformed units, shape [n].
+        distances: to the nearest fitted band, shape [n].
+    """
+
+    rows: np.ndarray
+    labels_ev: np.ndarray
+    predictions_ev: np.ndarray
+    residuals: np.ndarray
+    distances: np.ndarray
+    sound: np.ndarray
+
+
+def out_of_fold(run: Run, results: Sequence[FoldResult]) -> OutOfFold:
+    """Joins the results of some folds."""
+    rows = np.concatenate([result.rows for result in results])
+    order = np.argsort(rows)
+    rows = rows[order]
+    outputs = np.concatenate([result.outputs for result in results])[order]
+    labels = run.corpus.barriers_ev[rows]
+    return OutOfFold(
+        rows=rows,
+        labels_ev=labels,
+        predictions_ev=run.to_barriers_ev(outputs),
+        residuals=run.to_target(labels) - outputs,
+        distances=np.concatenate([result.distances for result in results])[order],
+        sound=run.corpus.sound[rows],
+    )
+
+
+def figures(run: Run, results: Sequence[FoldResult]) -> dict[str, object]:
+    """Metrics with bootstrap intervals over the rows of some folds, beside those of always saying the median."""
+    joined = out_of_fold(run, results)
+    median = np.empty(len(run.corpus.records))
+    folds = run.corpus.folds(run.config.folding)
+    for result in results:
+        median[result.rows] = np.median(run.corpus.barriers_ev[(folds != result.fold) & run.corpus.sound])
+    median = median[joined.rows]
+    table: dict[str, object] = {"folds": [result.fold for result in results]}
+    for name, chosen in (("sound", joined.sound), ("all", np.ones(len(joined.rows), dtype=bool))):
+        labels = joined.labels_ev[chosen]
+        table[name] = {
+            "rows": int(chosen.sum()),
+            **metrics_with_intervals(labels, joined.predictions_ev[chosen]),
+            "median_predictor_mae_ev": float(np.abs(median[chosen] - labels).mean()),
+        }
+    return table

@@ -1,0 +1,79 @@
+"""Errors of predicted barriers, each with a bootstrap interval."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+GOOD_CONDUCTOR_EV = 0.65
+_RESAMPLES = 2000
+_LEVELS = (0.025, 0.975)
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def mean_absolute_error(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Mean of |prediction - label|, eV."""
+    return float(np.abs(predictions - labels).mean())
+
+
+def median_absolute_error(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Median of |prediction - label|, eV."""
+    return float(np.median(np.abs(predictions - labels)))
+
+
+def root_mean_square_error(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """Root of the mean squared error, eV."""
+    return float(np.sqrt(np.mean((predictions - labels) ** 2)))
+
+
+def coefficient_of_determination(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """R2: one less the squared error over the labels' variance; NaN where all labels are one."""
+    variance = float(np.mean((labels - labels.mean()) ** 2))
+    return 1.0 - float(np.mean((predictions - labels) ** 2)) / variance if variance > 0 else float("nan")
+
+
+def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """The share of bands whose verdict at 0.65 eV is right."""
+    return float(np.mean((labels < GOOD_CONDUCTOR_EV) == (predictions < GOOD_CONDUCTOR_EV)))
+
+
+def precision(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """The share of bands called good conductors that are; NaN where none is called so."""
+    called = predictions < GOOD_CONDUCTOR_EV
+    return float(np.mean(labels[called] < GOOD_CONDUCTOR_EV)) if called.any() else float("nan")
+
+
+def recall(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """The share of good conductors that are called so; NaN where there is none."""
+    good = labels < GOOD_CONDUCTOR_EV
+    return float(np.mean(predictions[good] < GOOD_CONDUCTOR_EV)) if good.any() else float("nan")
+
+
+METRICS: dict[str, Metric] = {
+    "mae_ev": mean_absolute_error,
+    "median_absolute_error_ev": median_absolute_error,
+    "rmse_ev": root_mean_square_error,
+    "r2": coefficient_of_determination,
+    "accuracy": accuracy,
+    "precision": precision,
+    "recall": recall,
+}
+
+
+def metrics_with_intervals(
+    labels: np.ndarray, predictions: np.ndarray, *, seed: int = 0
+) -> dict[str, dict[str, float]]:
+    """Every metric with the central 95 % of its values over resampled rows.
+
+    Returns:
+        by metric: value, low, high.
+    """
+    generator = np.random.default_rng(seed)
+    draws = generator.integers(0, len(labels), size=(_RESAMPLES, len(labels)))
+    table = {}
+    for name, metric in METRICS.items():
+        resampled = np.array([metric(labels[draw], predictions[draw]) for draw in draws])
+        known = resampled[np.isfinite(resampled)]
+        low, high = np.quantile(known, _LEVELS) if len(known) else (float("nan"), float("nan"))
+        table[name] = {"value": metric(labels, predictions), "low": float(low), "high": float(high)}
+    return table

@@ -1,0 +1,113 @@
+"""The end of a run: the final network, its calibration and its card, written to the model store."""
+
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app.models.cards import Card
+from app.models.checkpoints import write_checkpoint
+from training.calibration import calibrate, coverage, fitted_domain
+from training.corpus import CORPUS_CITATIONS
+from training.evaluation import figures, out_of_fold
+from training.fit import outputs_of
+from training.runs import Report, Run
+
+_METHOD_CITATION = (
+    "K. Choudhary, B. DeCost, Atomistic Line Graph Neural Network for improved materials property predictions, "
+    "npj Comput. Mater. 7, 185 (2021), doi:10.1038/s41524-021-00650-1"
+)
+
+
+def publish(run: Run, store: Path, *, version: str, report: Report) -> Card:
+    """Fits what is not fitted yet, calibrates on the out-of-fold residuals, and writes the checkpoint.
+
+    Args:
+        run: its configuration names the checkpoint and the calibration's folds.
+        store: the model store.
+        version: of the checkpoint.
+        report: is called after each epoch.
+    """
+    folds = run.config.calibration_folds
+    results = [run.fold(fold, report) for fold in folds]
+    joined = out_of_fold(run, results)
+    calibration = calibrate(joined, folds)
+    network, seconds = run.fitted(run.corpus.sound, run.folder / "all", "all bands", report)
+    _, vectors = outputs_of(network, [run.graphs[number] for number in np.flatnonzero(run.corpus.sound)], run.device)
+    metrics = {run.config.folding: figures(run, results)}
+    metrics["interval_coverage"] = {
+        "claimed": 0.9,
+        "of_calibration_rows": coverage(calibration, joined, 0.05, 0.95),
+        "left_out_fold": _left_out_coverage(run, folds, report),
+    }
+    card = Card(
+        name=run.config.name,
+        version=version,
+        description=run.config.description,
+        network=run.config.network,
+        arguments=run.config.arguments,
+        graph=run.config.graph,
+        target=run.target,
+        calibration=calibration,
+        domain=fitted_domain(run, vectors),
+        directional=False,
+        corpus=_corpus(run),
+        metrics=metrics,
+        training=_training(run, seconds, {str(result.fold): round(result.seconds) for result in results}, network),
+        licence="MIT",
+        citations=(*CORPUS_CITATIONS, _METHOD_CITATION),
+        date=datetime.now(UTC).date().isoformat(),
+        weights_sha256="",
+    )
+    return write_checkpoint(store / run.config.name, network, vectors, card)
+
+
+def _left_out_coverage(run: Run, folds: tuple[int, ...], report: Report) -> float | None:
+    """Coverage of each fold by a calibration made without it: the honest one; None with a single fold."""
+    results = {fold: run.fold(fold, report) for fold in folds}
+    if len(results) == 1:
+        return None
+    covered, rows = 0.0, 0
+    for fold in folds:
+        others = tuple(other for other in folds if other != fold)
+        calibration = calibrate(out_of_fold(run, [results[other] for other in others]), others)
+        judged = out_of_fold(run, [results[fold]])
+        count = int(judged.sound.sum())
+        covered += coverage(calibration, judged, 0.05, 0.95) * count
+        rows += count
+    return covered / rows
+
+
+def _corpus(run: Run) -> dict[str, Any]:
+    return {
+        "name": "literature-derived DFT-NEB migration barriers, training part",
+        "sha256": run.corpus.sha256,
+        "rows": len(run.corpus.records),
+        "fitted_rows": int(run.corpus.sound.sum()),
+    }
+
+
+def _training(run: Run, seconds: float, fold_seconds: dict[str, int], network: torch.nn.Module) -> dict[str, Any]:
+    device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else _processor()
+    return {
+        "config": run.config.to_json(),
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "seconds": round(seconds),
+        "seconds_of_folds": fold_seconds,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }
+
+
+def _processor() -> str:
+    """The processor's name where the system tells it."""
+    path = Path("/proc/cpuinfo")
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()

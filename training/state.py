@@ -1,0 +1,60 @@
+"""A run's state on disk: weights, optimiser and schedule, in safetensors and JSON, never a pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+_TENSORS, _SCALARS = "state.safetensors", "state.json"
+
+
+def save_state(folder: Path, epoch: int, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler) -> None:
+    """Writes everything that the next epoch depends on; a run killed while writing keeps its last whole state."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
+    state = optimiser.state_dict()
+    tensors |= {
+        f"optimiser.{number}.{key}": torch.as_tensor(value).contiguous()
+        for number, entries in state["state"].items()
+        for key, value in entries.items()
+    }
+    generation = f"{epoch:05d}"
+    save_file(tensors, folder / f"{generation}.{_TENSORS}")
+    scalars = {"epoch": epoch, "param_groups": state["param_groups"], "schedule": _plain(schedule.state_dict())}
+    pending = folder / f"{_SCALARS}.pending"
+    pending.write_text(json.dumps(scalars), encoding="utf-8")
+    pending.replace(folder / _SCALARS)
+    for old in folder.glob(f"*.{_TENSORS}"):
+        if not old.name.startswith(generation):
+            old.unlink()
+
+
+def load_state(folder: Path, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler) -> int:
+    """Restores what save_state wrote and returns the number of finished epochs, 0 where there is nothing."""
+    path = folder / _SCALARS
+    if not path.is_file():
+        return 0
+    scalars = json.loads(path.read_text(encoding="utf-8"))
+    epoch = int(scalars["epoch"])
+    tensors = load_file(folder / f"{epoch:05d}.{_TENSORS}")
+    network.load_state_dict(
+        {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
+    )
+    entries: dict[int, dict[str, torch.Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, number, key = name.split(".")
+            entries.setdefault(int(number), {})[key] = value
+    optimiser.load_state_dict({"state": entries, "param_groups": scalars["param_groups"]})
+    schedule.load_state_dict(scalars["schedule"])
+    return epoch
+
+
+def _plain(state: dict[str, Any]) -> dict[str, Any]:
+    """Without the functions that a schedule keeps beside its numbers; they are made anew."""
+    return {key: value for key, value in state.items() if not callable(value)}
