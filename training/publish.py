@@ -37,7 +37,12 @@ def publish(run: Run, store: Path, *, version: str, report: Report) -> Card:
     calibration = calibrate(joined, folds)
     network, seconds = run.fitted(run.corpus.sound, run.folder / "all", "all bands", report)
     _, vectors = outputs_of(network, [run.graphs[number] for number in np.flatnonzero(run.corpus.sound)], run.device)
-    metrics = {run.config.folding: figures(run, results)}
+    metrics: dict[str, Any] = {
+        run.config.folding: {
+            **figures(run, results),
+            "by_fold": {str(result.fold): figures(run, [result]) for result in results},
+        }
+    }
     metrics["interval_coverage"] = {
         "claimed": 0.9,
         "of_calibration_rows": coverage(calibration, joined, 0.05, 0.95),

@@ -32,6 +32,7 @@ from app.serving.service import (
 )
 from app.serving.wire import Json, answer_to_json
 from app.settings import Settings
+from app.storage.log import open_log
 from app.storage.rows import PredictionRow
 
 pytestmark = pytest.mark.anyio
@@ -89,13 +90,29 @@ def rows(data_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for row in data_rows if row["sound"] and len(row["host_species"]) < 60][:8]
 
 
-@pytest.fixture
-def settings(store: Path, tmp_path: Path) -> Settings:
+def settings_of(store: Path, folder: Path) -> Settings:
     return Settings(
         model_store=store,
-        database_url=f"sqlite+aiosqlite:///{tmp_path}/log.sqlite3",  # type: ignore[arg-type] # read as from the environment
+        database_url=f"sqlite+aiosqlite:///{folder}/log.sqlite3",
         device="cpu",
     )
+
+
+@pytest.fixture
+def settings(store: Path, tmp_path: Path) -> Settings:
+    return settings_of(store, tmp_path)
+
+
+@pytest.fixture(scope="module")
+async def service(store: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PredictionService]:
+    """One service for all tests that need no other; each test asks with a key of its own."""
+    async with open_service(settings_of(store, tmp_path_factory.mktemp("log"))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def key() -> str:
+    return f"key-{uuid4()}"
 
 
 def request(upload: Upload, **changed: Any) -> PredictionRequest:
@@ -156,34 +173,40 @@ def figure(service: PredictionService, name: str, **labels: str) -> float:
 
 
 async def test_a_band_is_predicted_then_cached_each_with_its_own_id(
-    settings: Settings, rows: list[dict[str, Any]]
+    service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
     band = read_json_band(rows[0], Limits()).band
     other_format = BandFileUpload(file=File(name="b.xyz", content=band_to_extxyz(band).encode()))
-    async with open_service(settings) as service:
-        first = await service.predict(request(json_band(rows[0])))
-        second = await service.predict(request(other_format))
-        assert (first.cached, second.cached) == (False, True)
-        assert first.prediction is not None
-        assert second.prediction == first.prediction
-        assert first.prediction_id != second.prediction_id
-        found = [await service.get(answer.prediction_id, None) for answer in (first, second)]
-        assert [one["cached"] for one in found] == [False, True]
-        listed = await written(service, 2)
-        assert [one["prediction_id"] for one in listed] == [str(second.prediction_id), str(first.prediction_id)]
-        assert figure(service, "ionpath_predictions_total", model="model-3", cached="true") == 1
-        assert figure(service, "ionpath_cache_lookups_total", result="hit") == 1
+    hits = figure(service, "ionpath_cache_lookups_total", result="hit")
+    first = await service.predict(request(json_band(rows[0]), key_id=key))
+    second = await service.predict(request(other_format, key_id=key))
+    assert (first.cached, second.cached) == (False, True)
+    assert first.prediction is not None
+    assert second.prediction == first.prediction
+    assert first.prediction_id != second.prediction_id
+    found = [await service.get(answer.prediction_id, key) for answer in (first, second)]
+    assert [one["cached"] for one in found] == [False, True]
+    listed = await listing(service, key, [str(second.prediction_id), str(first.prediction_id)])
+    assert [one["barrier_ev"] for one in listed] == [barrier(first)] * 2
+    assert figure(service, "ionpath_cache_lookups_total", result="hit") == hits + 1
 
 
-async def written(service: PredictionService, count: int, key_id: str | None = None) -> list[Json]:
+async def listing(service: PredictionService, key: str, expected: list[str], status: str = "done") -> list[Json]:
+    """What is listed, once it is what is expected."""
     found: list[Json] = []
 
     async def all_there() -> bool:
-        found[:] = (await service.list(key_id, Query()))["predictions"]  # type: ignore[call-overload] # a list, as JSON
-        return len(found) == count
+        page = await service.list(key, Query(status=status))
+        found[:] = page["predictions"]  # type: ignore[call-overload] # a list, as JSON
+        return [one["prediction_id"] for one in found] == expected
 
     await until(all_there)
     return found
+
+
+def barrier(answer: Answer) -> float:
+    assert answer.prediction is not None
+    return answer.prediction.barrier_ev
 
 
 async def test_what_is_replied_is_what_is_found(settings: Settings, rows: list[dict[str, Any]]) -> None:
@@ -198,106 +221,100 @@ async def test_what_is_replied_is_what_is_found(settings: Settings, rows: list[d
 
 
 async def test_one_key_neither_sees_nor_shares_what_another_asked(
-    settings: Settings, rows: list[dict[str, Any]]
+    service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
-    async with open_service(settings) as service:
-        mine = await service.predict(request(json_band(rows[0]), key_id="alice"))
-        theirs = await service.predict(request(json_band(rows[0]), key_id="bob"))
-        assert not theirs.cached, "an answer crossed from one key to another"
+    mine = await service.predict(request(json_band(rows[0]), key_id=key))
+    other = key + "-other"
+    theirs = await service.predict(request(json_band(rows[0]), key_id=other))
+    assert not theirs.cached, "an answer crossed from one key to another"
+    for call in (service.get, service.delete):
+        with pytest.raises(NotFoundError):
+            await call(mine.prediction_id, other)
+    await listing(service, other, [str(theirs.prediction_id)])
+
+
+async def test_what_is_deleted_is_gone_everywhere(
+    service: PredictionService, rows: list[dict[str, Any]], key: str
+) -> None:
+    first = await service.predict(request(json_band(rows[0]), key_id=key))
+    second = await service.predict(request(json_band(rows[1]), key_id=key))
+    await service.delete(first.prediction_id, key)  # on its way to the log
+    await listing(service, key, [str(second.prediction_id)])
+    await service.delete(second.prediction_id, key)  # in the log
+    for answer in (first, second):
         for call in (service.get, service.delete):
             with pytest.raises(NotFoundError):
-                await call(mine.prediction_id, "bob")
-        assert [one["prediction_id"] for one in await written(service, 1, "bob")] == [str(theirs.prediction_id)]
-
-
-async def test_what_is_deleted_is_gone_everywhere(settings: Settings, rows: list[dict[str, Any]]) -> None:
-    async with open_service(settings) as service:
-        first = await service.predict(request(json_band(rows[0])))
-        second = await service.predict(request(json_band(rows[1])))
-        await service.delete(first.prediction_id, None)
-        await written(service, 1)
-        await service.delete(second.prediction_id, None)
-        for answer in (first, second):
-            for call in (service.get, service.delete):
-                with pytest.raises(NotFoundError):
-                    await call(answer.prediction_id, None)
-        assert await written(service, 0) == []
+                await call(answer.prediction_id, key)
+    await listing(service, key, [])
 
 
 async def test_concurrent_answers_are_those_given_one_by_one(
-    settings: Settings, rows: list[dict[str, Any]]
+    service: PredictionService, rows: list[dict[str, Any]]
 ) -> None:
-    off = settings.model_copy(update={"cache": "off"})
-    async with open_service(off) as service:
-        alone = [await service.predict(request(json_band(row))) for row in rows]
-        together = await asyncio.gather(*(service.predict(request(json_band(row))) for row in rows * 4))
-        assert not any(answer.cached for answer in together)
-    expected = [barrier(answer) for answer in alone] * 4
+    off = service.settings.model_copy(update={"cache": "off"})
+    uncached = replace(service, answering=replace(service.answering, settings=off))
+    alone = [await uncached.predict(request(json_band(row))) for row in rows]
+    together = await asyncio.gather(*(uncached.predict(request(json_band(row))) for row in rows * 8))
+    assert not any(answer.cached for answer in together)
+    expected = [barrier(answer) for answer in alone] * 8
     assert [barrier(answer) for answer in together] == pytest.approx(expected, abs=1e-4)
 
 
-def barrier(answer: Answer) -> float:
-    assert answer.prediction is not None
-    return answer.prediction.barrier_ev
-
-
 async def test_the_same_band_asked_at_once_is_computed_once(
-    settings: Settings, rows: list[dict[str, Any]]
+    service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
-    async with open_service(settings) as service:
-        answers = await asyncio.gather(*(service.predict(request(json_band(rows[0]))) for _ in range(16)))
-        assert figure(service, "ionpath_batch_size_sum") == 1
+    before = figure(service, "ionpath_batch_size_sum")
+    asked = request(json_band(rows[0]), key_id=key)
+    answers = await asyncio.gather(*(service.predict(asked) for _ in range(16)))
+    assert figure(service, "ionpath_batch_size_sum") == before + 1
     assert len({answer.prediction_id for answer in answers}) == 16
     assert len({barrier(answer) for answer in answers}) == 1
 
 
 async def test_one_who_leaves_does_not_take_the_shared_computation_away(
-    settings: Settings, rows: list[dict[str, Any]]
+    service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
-    async with open_service(settings) as service:
-        tasks = [asyncio.create_task(service.predict(request(json_band(rows[0])))) for _ in range(3)]
+    asked = request(json_band(rows[0]), key_id=key)
+    tasks = [asyncio.create_task(service.predict(asked)) for _ in range(3)]
 
-        async def computing() -> bool:
-            return service.answering.batcher.waiting_cost > 0 or any(task.done() for task in tasks)
+    async def computing() -> bool:
+        return service.answering.batcher.waiting_cost > 0 or any(task.done() for task in tasks)
 
-        await until(computing)
-        tasks[0].cancel()
-        assert barrier(await tasks[1]) == barrier(await tasks[2])
+    await until(computing)
+    tasks[0].cancel()
+    assert barrier(await tasks[1]) == barrier(await tasks[2])
 
 
 async def test_a_cached_answer_takes_less_than_ten_milliseconds(
-    settings: Settings, rows: list[dict[str, Any]]
+    service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
     band = read_json_band(rows[0], Limits()).band
     file = BandFileUpload(file=File(name="b.xyz", content=band_to_extxyz(band).encode()))
-    async with open_service(settings) as service:
-        for upload in (json_band(rows[0]), file):
-            await service.predict(request(upload))
-            seconds = []
-            for _ in range(51):
-                started = time.perf_counter()
-                answer = await service.predict(request(upload))
-                seconds.append(time.perf_counter() - started)
-                assert answer.cached
-            assert statistics.median(seconds) < 0.010
+    for upload in (json_band(rows[0]), file):
+        await service.predict(request(upload, key_id=key))
+        seconds = []
+        for _ in range(51):
+            started = time.perf_counter()
+            answer = await service.predict(request(upload, key_id=key))
+            seconds.append(time.perf_counter() - started)
+            assert answer.cached
+        assert statistics.median(seconds) < 0.010
 
 
-async def test_a_crystal_is_answered_hop_by_hop(settings: Settings) -> None:
-    async with open_service(settings) as service:
-        answer = await service.predict(request(crystal(), max_hop_angstrom=3.5))
-        again = await service.predict(request(crystal(), max_hop_angstrom=3.5))
-        found = await service.get(answer.prediction_id, None)
+async def test_a_crystal_is_answered_hop_by_hop(service: PredictionService, key: str) -> None:
+    asked = request(crystal(), max_hop_angstrom=3.5, key_id=key)
+    answer, again = await service.predict(asked), await service.predict(asked)
+    found = await service.get(answer.prediction_id, key)
     assert answer.crystal is not None
     assert (answer.cached, again.cached) == (False, True)
-    predicted = [hop for hop in answer.crystal.hops if hop.prediction is not None]
-    assert len(predicted) >= 2
+    barriers = [hop.prediction.barrier_ev for hop in answer.crystal.hops if hop.prediction is not None]
+    assert len(barriers) >= 2
     assert answer.formula == "Li8 O4"
     percolation = answer.crystal.percolation_ev
     assert barrier(answer) == percolation.one_d
-    assert percolation.one_d in [hop.prediction.barrier_ev for hop in predicted if hop.prediction]
-    assert [hop["barrier_ev"] for hop in found["hops"] if hop["barrier_ev"] is not None] == [  # type: ignore[attr-defined] # JSON
-        hop.prediction.barrier_ev for hop in predicted if hop.prediction
-    ]
+    assert percolation.one_d in barriers
+    hops: Any = found["hops"]
+    assert [hop["barrier_ev"] for hop in hops if hop["barrier_ev"] is not None] == barriers
     assert found["percolation_ev"] == {
         "1d": percolation.one_d,
         "2d": percolation.two_d,
@@ -305,88 +322,70 @@ async def test_a_crystal_is_answered_hop_by_hop(settings: Settings) -> None:
     }
 
 
-async def test_a_crystal_without_a_percolating_hop_has_no_barrier(settings: Settings) -> None:
-    async with open_service(settings) as service:
-        answer = await service.predict(request(crystal(), max_hop_angstrom=1.0))
-    body = answer_to_json(answer)
+async def test_a_crystal_without_a_percolating_hop_has_no_barrier(service: PredictionService) -> None:
+    body = answer_to_json(await service.predict(request(crystal(), max_hop_angstrom=1.0)))
     assert body["barrier_ev"] is None
     assert body["good_conductor"] == {"verdict": None, "probability": None, "threshold_ev": 0.65}
     assert body["percolation_ev"] == {"1d": None, "2d": None, "3d": None}
     assert body["cached"] is False
 
 
-async def test_more_hops_than_allowed_are_refused(settings: Settings) -> None:
-    async with open_service(settings) as service:
-        with pytest.raises(InputError, match="IONPATH_MAX_HOPS"):
-            await service.predict(request(crystal(), max_hops=settings.max_hops + 1))
+async def test_more_hops_than_allowed_are_refused(service: PredictionService) -> None:
+    with pytest.raises(InputError, match="IONPATH_MAX_HOPS"):
+        await service.predict(request(crystal(), max_hops=service.settings.max_hops + 1))
 
 
-async def test_a_job_is_shown_until_it_is_done(settings: Settings) -> None:
-    async with open_service(settings) as service:
-        now = await service.predict(request(crystal()))
-        number = await service.submit(request(crystal(), key_id="alice"))
-        first = await service.get(number, "alice")
-        assert first["status"] in {"queued", "running", "done"}
-        with pytest.raises(NotFoundError):
-            await service.get(number, "bob")
-        done = await finished(service, number, "alice")
-        assert (done["status"], done["progress"], done["barrier_ev"]) == ("done", 1.0, barrier(now))
-        listed = await written(service, 1, "alice")
-        assert listed[0]["status"] == "done"
+async def test_a_job_is_shown_until_it_is_done(service: PredictionService, key: str) -> None:
+    now = await service.predict(request(crystal()))
+    number = await service.submit(request(crystal(), key_id=key))
+    first = await service.get(number, key)
+    assert first["status"] in {"queued", "running", "done"}
+    with pytest.raises(NotFoundError):
+        await service.get(number, key + "-other")
+    done = await finished(service, number, key)
+    assert (done["status"], done["progress"], done["barrier_ev"]) == ("done", 1.0, barrier(now))
+    await listing(service, key, [str(number)])
 
 
-async def test_a_job_that_cannot_be_predicted_says_why(settings: Settings) -> None:
-    async with open_service(settings) as service:
-        with pytest.raises(InputError) as refused:
-            await service.predict(request(lonely_band()))
-        failed = await finished(service, await service.submit(request(lonely_band())))
-        assert failed["status"] == "failed"
-        assert failed["error"]["kind"] == refused.value.kind  # type: ignore[index] # JSON
-        with pytest.raises(InputError):
-            await service.submit(request(JsonBandUpload(payload=b"{}")))
+async def test_a_job_that_cannot_be_predicted_says_why(service: PredictionService) -> None:
+    with pytest.raises(InputError) as refused:
+        await service.predict(request(lonely_band()))
+    failed = await finished(service, await service.submit(request(lonely_band())))
+    assert failed["status"] == "failed"
+    error: Any = failed["error"]
+    assert error["kind"] == refused.value.kind
+    with pytest.raises(InputError):
+        await service.submit(request(JsonBandUpload(payload=b"{}")))
 
 
-async def test_a_deleted_job_ends_and_leaves_nothing(settings: Settings, rows: list[dict[str, Any]]) -> None:
-    async with open_service(settings) as service:
-        number = await service.submit(request(json_band(rows[0])))
-        await service.delete(number, None)
-
-        async def ended() -> bool:
-            return len(service.jobs) == 0
-
-        await until(ended)
-        with pytest.raises(NotFoundError):
-            await service.get(number, None)
-        assert await written(service, 0) == []
-
-
-async def test_a_job_that_cannot_be_finished_in_time_fails_in_the_log(
-    settings: Settings, rows: list[dict[str, Any]]
+async def test_a_deleted_job_ends_and_leaves_nothing(
+    service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
-    hasty = settings.model_copy(update={"drain_timeout_s": 0.0})
-    async with open_service(hasty) as service:
-        number = await service.submit(request(json_band(rows[0])))
-    async with open_service(settings) as service:
-        row = await service.get(number, None)
-    assert row["status"] == "failed"
-    assert row["error"]["kind"] == "interrupted"  # type: ignore[index] # JSON
+    number = await service.submit(request(json_band(rows[0]), key_id=key))
+    await service.delete(number, key)
+
+    async def ended() -> bool:
+        return len(service.jobs) == 0
+
+    await until(ended)
+    with pytest.raises(NotFoundError):
+        await service.get(number, key)
+    for status in ("queued", "running", "done", "failed"):
+        await listing(service, key, [], status)
 
 
-async def test_a_job_whose_process_was_killed_is_told_as_failed(settings: Settings) -> None:
-    number = uuid4()
-    async with open_service(settings) as service:
-        row = PredictionRow(
-            id=number,
-            created_at=datetime.now(UTC) - timedelta(minutes=5),
-            key_id=None,
-            status="running",
-            kind="band",
-            model_name="model-3",
-        )
-        await service.records.log.insert_many([row])
-        found = await service.get(number, None)
-    assert found["status"] == "failed"
-    assert found["error"]["kind"] == "interrupted"  # type: ignore[index] # JSON
+async def test_a_job_whose_process_was_killed_is_told_as_failed(service: PredictionService, key: str) -> None:
+    row = PredictionRow(
+        id=uuid4(),
+        created_at=datetime.now(UTC) - timedelta(minutes=5),
+        key_id=key,
+        status="running",
+        kind="band",
+        model_name="model-3",
+    )
+    await service.records.log.insert_many([row])
+    found: Any = await service.get(row.id, key)
+    assert (found["status"], found["error"]["kind"]) == ("failed", "interrupted")
 
 
 async def test_accepted_work_is_finished_and_logged_when_the_service_stops(
@@ -394,21 +393,38 @@ async def test_accepted_work_is_finished_and_logged_when_the_service_stops(
 ) -> None:
     async with open_service(settings) as service:
         number = await service.submit(request(json_band(rows[0])))
-    async with open_service(settings) as service:
-        assert (await service.get(number, None))["status"] == "done"
+    row = await logged(settings, number)
+    assert row.status == "done"
 
 
-async def test_an_answer_that_takes_too_long_is_given_up(settings: Settings) -> None:
-    hasty = settings.model_copy(update={"request_timeout_s": 0.0001})
-    async with open_service(hasty) as service:
-        with pytest.raises(NotReadyError, match="IONPATH_REQUEST_TIMEOUT_S"):
-            await service.predict(request(crystal()))
+async def test_a_job_that_cannot_be_finished_in_time_fails_in_the_log(
+    settings: Settings, rows: list[dict[str, Any]]
+) -> None:
+    async with open_service(settings.model_copy(update={"drain_timeout_s": 0.0})) as service:
+        number = await service.submit(request(json_band(rows[0])))
+    row = await logged(settings, number)
+    assert row.status == "failed"
+    assert row.error is not None
+    assert row.error["kind"] == "interrupted"
 
 
-async def test_an_unknown_model_is_told_before_anything_is_read(settings: Settings) -> None:
-    async with open_service(settings) as service:
-        with pytest.raises(NotFoundError, match="model-9"):
-            await service.predict(request(JsonBandUpload(payload=b""), model="model-9"))
+async def logged(settings: Settings, number: UUID) -> PredictionRow:
+    log = open_log(settings)
+    row = await log.get(number, None)
+    await log.aclose()
+    assert row is not None
+    return row
+
+
+async def test_an_answer_that_takes_too_long_is_given_up(service: PredictionService) -> None:
+    hasty = replace(service, settings=service.settings.model_copy(update={"request_timeout_s": 0.0001}))
+    with pytest.raises(NotReadyError, match="IONPATH_REQUEST_TIMEOUT_S"):
+        await hasty.predict(request(crystal()))
+
+
+async def test_an_unknown_model_is_told_before_anything_is_read(service: PredictionService) -> None:
+    with pytest.raises(NotFoundError, match="model-9"):
+        await service.predict(request(JsonBandUpload(payload=b""), model="model-9"))
 
 
 @asynccontextmanager
@@ -444,8 +460,7 @@ async def test_replicas_share_answers_and_find_each_others_at_once(
         assert (await finished(two, number, me))["status"] == "done"
         for service in (one, two):
             await service.records.writer.drain(DEADLINE_S)
-        listed = await written(two, 2, me)
-        assert {one["prediction_id"] for one in listed} == {str(second.prediction_id), str(number)}
+        await listing(two, me, [str(number), str(second.prediction_id)])
 
 
 async def test_readiness_asks_every_store(

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from bands import rock_salt
 
 from app.models.graphs import GraphBatch, GraphSpec, band_graph, collate
-from app.models.networks.alignn import Alignn, AlignnLayer, EdgeGatedConvolution, Expansion
+from app.models.networks.alignn import Alignn, AlignnLayer, EdgeGatedConvolution, Expansion, _cosines
 from app.models.networks.elements import FEATURE_COUNT, element_features
 from app.models.networks.model_3 import Model3
-from tests.unit.models.bands import rock_salt
 
 
 def test_an_edge_gated_convolution_follows_the_published_equations() -> None:
@@ -76,8 +76,6 @@ def test_the_bonds_that_the_crystal_graph_updates_are_the_line_graph_s_nodes() -
 
 
 def test_angles_are_those_between_bonds() -> None:
-    from app.models.networks.alignn import _cosines
-
     corner = GraphBatch(
         atomic_numbers=torch.tensor([8, 3, 8]),
         image_position=torch.tensor([-1.0, 0.0, -1.0]),

@@ -3,10 +3,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from bands import band_of, rock_salt
 
 from app.crystals.band import Band
 from app.models.graphs import GraphSpec, band_graph, collate
-from tests.unit.models.bands import band_of, rock_salt
 
 SPEC = GraphSpec(inner_angstrom=3.0, outer_angstrom=5.0)
 
@@ -53,7 +53,7 @@ def test_a_doubled_host_gives_the_same_graph() -> None:
         lattice_angstrom=band.lattice_angstrom * np.array([[2.0], [1.0], [1.0]]),
         host_species=band.host_species * 2,
         host_frac_coords=np.concatenate(
-            [band.host_frac_coords / [2, 1, 1], (band.host_frac_coords + [1, 0, 0]) / [2, 1, 1]]
+            [band.host_frac_coords / [2, 1, 1], (band.host_frac_coords + np.array([1, 0, 0])) / [2, 1, 1]]
         ),
         image_frac_coords=band.image_frac_coords / [2, 1, 1],
     )

@@ -11,12 +11,12 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from app.crystals.band import Band
-from app.models.checkpoints import read_checkpoint
+from app.models.checkpoints import NETWORKS, read_checkpoint
 from app.models.registry import Registry
 from training.cli import evaluate, train
 from training.config import RunConfig, config_names, read_config
 from training.corpus import Corpus, read_corpus
-from training.fit import EpochReport
+from training.fit import EpochReport, outputs_of
 from training.publish import publish
 from training.runs import Run
 
@@ -100,8 +100,6 @@ def test_a_published_checkpoint_is_loaded_and_answers_as_the_fitted_network(
     assert (predictor.version, predictor.digest) == ("7", card.digest)
     bands: list[Band] = [record.band for record in corpus.records[:5]]
     predictions = predictor.predict([predictor.graph(band) for band in bands])
-    from training.fit import outputs_of
-
     outputs, _ = outputs_of(network, run.graphs[:5], torch.device("cpu"))
     assert [p.barrier_ev for p in predictions] == pytest.approx(list(run.to_barriers_ev(outputs)), abs=1e-4)
     assert all(p.in_domain for p in predictions), [p.domain_reasons for p in predictions]
@@ -118,8 +116,6 @@ def test_target_transform_goes_there_and_back(config: RunConfig, corpus: Corpus,
 
 
 def test_every_shipped_configuration_builds_its_network(corpus: Corpus) -> None:
-    from app.models.checkpoints import NETWORKS
-
     assert config_names() == ("model-3-compact", "model-3-full")
     for name in config_names():
         shipped = read_config(name)

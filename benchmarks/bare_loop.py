@@ -1,0 +1,42 @@
+"""The bare loops: graphs and forward passes in one process, with no service around them."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from app.crystals.band import Band
+from app.models.predictor import Predictor
+from app.models.registry import Registry
+from training.corpus import record_from_json
+
+STORE = Path(__file__).resolve().parent.parent / "model_store"
+
+
+def one_by_one(predictor: Predictor, bands: list[Band]) -> float:
+    started = time.perf_counter()
+    for band in bands:
+        predictor.predict([predictor.graph(band)])
+    return len(bands) / (time.perf_counter() - started)
+
+
+def batched(predictor: Predictor, bands: list[Band], size: int) -> float:
+    started = time.perf_counter()
+    for start in range(0, len(bands), size):
+        predictor.predict([predictor.graph(band) for band in bands[start : start + size]])
+    return len(bands) / (time.perf_counter() - started)
+
+
+def main() -> None:
+    """Reads lines of the data set from standard input and prints bands a second as JSON."""
+    rows: list[dict[str, Any]] = [json.loads(line) for line in sys.stdin]
+    bands = [record_from_json(row).band for row in rows]
+    predictor = Registry.open(STORE, "auto", default="model-3").predictor()
+    predictor.warm_up()
+    one_by_one(predictor, bands[:8])
+    print(json.dumps({"one by one": one_by_one(predictor, bands), "batched, 32": batched(predictor, bands, 32)}))
+
+
+if __name__ == "__main__":
+    main()

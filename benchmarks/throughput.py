@@ -1,0 +1,170 @@
+"""Served throughput and latency against bare loops and a naive route, in one run on one machine.
+
+Run it with `make bench`. Inputs are distinct bands of the data set, the cache is off but in the last row, and the load
+generator shares the machine's cores; its own share is printed.
+"""
+
+import argparse
+import contextlib
+import gzip
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from load import LoadResult, body_of, offer
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).resolve().parent
+CONCURRENCIES = (1, 8, 32, 128)
+PATH = "/predict/barrier"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
+    parser.add_argument("--bands", type=int, default=320, help="distinct bands of each measurement")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions; the medians are printed")
+    arguments = parser.parse_args()
+    rows = chosen_rows(arguments.data, arguments.bands)
+    bodies = [body_of(row) for row in rows]
+    bare: list[dict[str, float]] = []
+    naive: list[LoadResult] = []
+    served: dict[int, list[LoadResult]] = {concurrency: [] for concurrency in CONCURRENCIES}
+    cached: list[LoadResult] = []
+    for _ in range(arguments.rounds):  # interleaved, so that a busy neighbour disturbs all alike
+        bare.append(bare_loops(rows))
+        with naive_service() as port:
+            offer(port, PATH, bodies[:32], concurrency=8)
+            naive.append(offer(port, PATH, bodies, concurrency=32))
+        with ionpath(IONPATH_CACHE="off") as port:
+            offer(port, PATH, bodies[:32], concurrency=8)
+            for concurrency in CONCURRENCIES:
+                served[concurrency].append(offer(port, PATH, bodies, concurrency=concurrency))
+        with ionpath() as port:
+            offer(port, PATH, bodies, concurrency=32)
+            cached.append(offer(port, PATH, bodies, concurrency=1))
+    report(bare, naive, served, cached)
+
+
+def chosen_rows(data: Path, count: int) -> list[dict[str, Any]]:
+    """A seeded choice of the data set's bands."""
+    with gzip.open(data / "barriers" / "bands.jsonl.gz", "rt", encoding="utf-8") as lines:
+        rows = [row for row in map(json.loads, lines) if row["sound"]]
+    order = np.random.default_rng(0).permutation(len(rows))
+    return [rows[number] for number in order[:count]]
+
+
+def bare_loops(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Bands a second of the loops, in a process of their own."""
+    lines = "\n".join(json.dumps(row) for row in rows)
+    done = subprocess.run(
+        [sys.executable, HERE / "bare_loop.py"], input=lines, text=True, capture_output=True, check=True, env=quiet()
+    )
+    rates: dict[str, float] = json.loads(done.stdout)
+    return rates
+
+
+@contextlib.contextmanager
+def naive_service() -> Iterator[int]:
+    port = free_port()
+    with running([sys.executable, str(HERE / "naive_service.py"), str(port)], {}, f"http://127.0.0.1:{port}/docs"):
+        yield port
+
+
+@contextlib.contextmanager
+def ionpath(**settings: str) -> Iterator[int]:
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(Path(sys.executable).parent / "ionpath"), "serve", "--port", str(port)]
+        variables = {
+            "IONPATH_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/log.sqlite3",
+            "IONPATH_LOG_LEVEL": "warning",
+        }
+        with running(command, variables | settings, f"http://127.0.0.1:{port}/health/ready"):
+            yield port
+
+
+@contextlib.contextmanager
+def running(command: list[str], variables: dict[str, str], probe: str) -> Iterator[None]:
+    """A server process, from its first good answer to its end."""
+    process = subprocess.Popen(command, env=quiet() | variables, stdout=subprocess.DEVNULL)
+    try:
+        wait_until_ready(process, probe)
+        yield
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], probe: str) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with status {process.returncode}")
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(probe).status_code == httpx.codes.OK:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"{probe} did not answer within 90 s")
+
+
+def quiet() -> dict[str, str]:
+    """The shell's variables without its IONPATH_* settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")}
+    return kept | {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(HERE.parent)}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def report(
+    bare: list[dict[str, float]],
+    naive: list[LoadResult],
+    served: dict[int, list[LoadResult]],
+    cached: list[LoadResult],
+) -> None:
+    table = Table(title=f"medians of {len(bare)} interleaved rounds, {os.cpu_count()} cores")
+    for heading in ("", "bands/s", "p50 ms", "p95 ms", "p99 ms", "load generator, s CPU/s"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rates = {f"bare loop, {name}": float(np.median([one[name] for one in bare])) for name in bare[0]}
+    for name, rate in rates.items():
+        table.add_row(name, f"{rate:.1f}", f"{1000 / rate:.1f}" if "one by one" in name else "", "", "", "")
+    rows = {"naive FastAPI route, 32 at once": naive}
+    rows |= {f"ionpath, {concurrency} at once": results for concurrency, results in served.items()}
+    rows["ionpath, cached, 1 at once"] = cached
+    for name, results in rows.items():
+        table.add_row(name, *[f"{value:.1f}" for value in medians(results)])
+    console = Console(width=110)
+    console.print(table)
+    best = max(rates.values())
+    at_32, naive_rate = medians(served[32])[0], medians(naive)[0]
+    console.print(
+        f"at 32 at once: {at_32 / best:.2f} of the better bare loop, {at_32 / naive_rate:.2f} of the naive route"
+    )
+    console.print(f"cached answer, median: {medians(cached)[1]:.1f} ms")
+
+
+def medians(results: list[LoadResult]) -> list[float]:
+    """Of rate, p50, p95, p99 and the generator's share of a core."""
+    columns = [
+        [result.per_second, *[result.latency_ms(q) for q in (50, 95, 99)], result.cpu_s / result.seconds]
+        for result in results
+    ]
+    return [float(value) for value in np.median(columns, axis=0)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,110 @@
+"""The shipped model, asked about real bands: what must change nothing changes nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bands import CHANGES, band_of, rock_salt, with_images
+
+from app.crystals.band import Band
+from app.errors import InputError
+from app.models.prediction import QUANTILE_LEVELS
+from app.models.predictor import Predictor
+from app.models.registry import Registry
+
+TOLERANCE_EV = 1e-4
+
+
+@pytest.fixture(scope="module")
+def predictor(repository: Path) -> Predictor:
+    return Registry.open(repository / "model_store", "cpu", default="model-3").predictor()
+
+
+@pytest.fixture(scope="module")
+def bands(data_rows: list[dict[str, object]]) -> list[Band]:
+    """Twenty rows: MgFe2O4 and other high-symmetry ones, hexagonal and triclinic cells, and a seeded sample."""
+    named = [row for row in data_rows if str(row["id"]).startswith("MgFe2O4")][:2]
+    for system in ("Hexagonal", "Triclinic", "Cubic"):
+        named += [row for row in data_rows if row["crystal_system"] == system and row not in named][:2]
+    rest = [row for row in data_rows if row not in named]
+    order = np.random.default_rng(3).permutation(len(rest))
+    chosen = named + [rest[number] for number in order[: 20 - len(named)]]
+    assert len(chosen) == 20
+    assert any(str(row["id"]).startswith("MgFe2O4") for row in chosen)
+    return [band_of(row) for row in chosen]
+
+
+def barriers(predictor: Predictor, bands: list[Band]) -> np.ndarray:
+    return np.array([one.barrier_ev for one in predictor.predict([predictor.graph(band) for band in bands])])
+
+
+@pytest.mark.parametrize("change", list(CHANGES))
+def test_what_is_no_change_of_the_hop_changes_no_barrier(predictor: Predictor, bands: list[Band], change: str) -> None:
+    generator = np.random.default_rng(7)
+    changed = [CHANGES[change](band, generator) for band in bands]
+    assert barriers(predictor, changed) == pytest.approx(barriers(predictor, bands), abs=TOLERANCE_EV)
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_the_number_of_straight_images_changes_no_barrier(predictor: Predictor, bands: list[Band], count: int) -> None:
+    changed = [with_images(band, count) for band in bands]
+    assert barriers(predictor, changed) == pytest.approx(barriers(predictor, bands), abs=TOLERANCE_EV)
+
+
+def test_a_batch_answers_what_singles_answer(predictor: Predictor, bands: list[Band]) -> None:
+    alone = np.concatenate([barriers(predictor, [band]) for band in bands])
+    assert barriers(predictor, bands) == pytest.approx(alone, abs=TOLERANCE_EV)
+
+
+def test_a_prediction_is_a_distribution_around_its_barrier(predictor: Predictor, bands: list[Band]) -> None:
+    for prediction in predictor.predict([predictor.graph(band) for band in bands]):
+        assert len(prediction.quantiles_ev) == len(QUANTILE_LEVELS)
+        assert list(prediction.quantiles_ev) == sorted(prediction.quantiles_ev)
+        low, high = prediction.interval_ev
+        assert 0 <= low <= prediction.barrier_ev <= high
+        below = [prediction.probability_below(threshold) for threshold in (0.0, low, prediction.barrier_ev, high, 20.0)]
+        assert below == sorted(below)
+        assert 0.01 <= below[0] <= below[-1] <= 0.99
+
+
+def test_a_fitted_band_is_in_the_domain_and_a_strange_one_says_why_not(predictor: Predictor, bands: list[Band]) -> None:
+    inside = [one.in_domain for one in predictor.predict([predictor.graph(band) for band in bands])]
+    assert sum(inside) >= 18
+    strange = Band(
+        lattice_angstrom=np.eye(3) * 9.0,
+        host_species=("Xe",) * 8,
+        host_frac_coords=np.stack(np.meshgrid(*[[0.0, 0.5]] * 3), axis=-1).reshape(-1, 3),
+        ion="Cs",
+        image_frac_coords=np.array([[0.25, 0.25, 0.25], [0.75, 0.25, 0.25]]),
+    )
+    (prediction,) = predictor.predict([predictor.graph(strange)])
+    assert not prediction.in_domain
+    assert "no Cs migration" in prediction.domain_reasons[0]
+    assert "Xe" in prediction.domain_reasons[1]
+    low, high = prediction.interval_ev
+    # The distribution is stretched outside the domain.
+    inner = predictor.card.calibration.residual_quantiles
+    target = predictor.card.target
+    assert np.log((high + target.offset_ev) / (low + target.offset_ev)) > 1.2 * (inner[-3] - inner[2]) * target.scale
+
+
+def test_an_ion_in_the_void_is_refused(predictor: Predictor) -> None:
+    band = Band(
+        lattice_angstrom=np.eye(3) * 60.0,
+        host_species=("O",),
+        host_frac_coords=np.zeros((1, 3)),
+        ion="Li",
+        image_frac_coords=np.array([[0.4, 0.5, 0.5], [0.45, 0.5, 0.5]]),
+    )
+    with pytest.raises(InputError) as refused:
+        predictor.graph(band)
+    assert refused.value.kind == "no-host-near-path"
+
+
+def test_cost_grows_with_what_is_near_the_path(predictor: Predictor) -> None:
+    assert predictor.cost(predictor.graph(rock_salt(1.9))) > predictor.cost(predictor.graph(rock_salt(2.4))) > 0
+
+
+def test_warm_up_runs_on_the_device(predictor: Predictor) -> None:
+    predictor.warm_up()
+    assert predictor.device == "cpu"

@@ -1,0 +1,27 @@
+"""The metrics: their names are a contract with dashboards, and no two services share them."""
+
+from app.serving.metrics import CACHE_RESULTS, STAGES, Metrics
+
+
+def test_every_instrument_is_shown_from_the_start() -> None:
+    text = Metrics().render().decode()
+    for name in ("queue_items", "queue_cost", "batch_cost_count", "batch_size_count", "log_backlog_rows", "jobs"):
+        assert f"ionpath_{name} 0.0" in text
+    for stage in STAGES:
+        assert f'ionpath_stage_seconds_count{{stage="{stage}"}} 0.0' in text
+    for result in CACHE_RESULTS:
+        assert f'ionpath_cache_lookups_total{{result="{result}"}} 0.0' in text
+
+
+def test_what_is_counted_is_shown() -> None:
+    metrics = Metrics()
+    metrics.failed("mixed-sites")
+    metrics.predicted("model-3", cached=True, count=3)
+    metrics.batch(cost=12_345, size=7, seconds=0.25)
+    text = metrics.render().decode()
+    assert 'ionpath_errors_total{kind="mixed-sites"} 1.0' in text
+    assert 'ionpath_predictions_total{cached="true",model="model-3"} 3.0' in text
+    assert "ionpath_batch_cost_sum 12345.0" in text
+    assert "ionpath_batch_size_sum 7.0" in text
+    assert 'ionpath_stage_seconds_sum{stage="forward"} 0.25' in text
+    assert "mixed-sites" not in Metrics().render().decode()

@@ -1,0 +1,100 @@
+"""The wire form: the fields that the contract names, and nothing that JSON cannot say."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import orjson
+import pytest
+
+from app.errors import InputError
+from app.models.prediction import QUANTILE_LEVELS, Prediction
+from app.serving.answers import Answer, CrystalAnswer, HopAnswer, ModelReference, Percolation, SiteAnswer
+from app.serving.wire import answer_to_json, error_to_json, row_to_json
+from app.storage.rows import PredictionRow
+
+PREDICTION = Prediction(
+    barrier_ev=0.5,
+    quantiles_ev=tuple(0.5 + (level - 0.5) for level in QUANTILE_LEVELS),
+    in_domain=False,
+    domain_reasons=("no fitted host contains Xe",),
+)
+HOP = HopAnswer(
+    from_site=0,
+    to_site=1,
+    offset=(0, 0, -1),
+    distance_angstrom=3.0,
+    multiplicity=4,
+    excluded_because=None,
+    prediction=PREDICTION,
+    cached=True,
+    warnings=(),
+)
+EXCLUDED = HopAnswer(
+    from_site=0,
+    to_site=0,
+    offset=(1, 0, 0),
+    distance_angstrom=4.0,
+    multiplicity=2,
+    excluded_because="the straight path runs through an atom",
+    prediction=None,
+    cached=False,
+    warnings=(),
+)
+ANSWER = Answer(
+    prediction_id=UUID(int=7),
+    created_at=datetime(2026, 1, 2, tzinfo=UTC),
+    ion="Li",
+    formula="Li1 O1",
+    model=ModelReference(name="model-3", version="1", digest="ab"),
+    prediction=PREDICTION,
+    threshold_ev=0.65,
+    cached=True,
+    warnings=("a warning",),
+    crystal=CrystalAnswer(
+        sites=(SiteAnswer(index=0, frac_coords=(0.0, 0.5, 0.25), occupancy=0.5),),
+        hops=(HOP, EXCLUDED),
+        percolation_ev=Percolation(one_d=0.5, two_d=None, three_d=None),
+        truncated=False,
+        mechanism="vacancy",
+    ),
+)
+
+
+def test_an_answer_has_the_fields_of_the_contract() -> None:
+    body = orjson.loads(orjson.dumps(answer_to_json(ANSWER)))
+    assert body["barrier_ev"] == 0.5
+    assert body["interval_ev"]["coverage"] == 0.9
+    assert body["interval_ev"]["low"] == pytest.approx(0.05)
+    assert body["interval_ev"]["high"] == pytest.approx(0.95)
+    assert body["good_conductor"]["verdict"] is True
+    assert body["good_conductor"]["probability"] == pytest.approx(0.65)
+    assert body["in_domain"] == {"verdict": False, "reasons": ["no fitted host contains Xe"]}
+    assert body["model"] == {"name": "model-3", "version": "1", "digest": "ab"}
+    assert body["prediction_id"] == str(UUID(int=7))
+    assert body["warnings"] == ["a warning"]
+    assert body["percolation_ev"] == {"1d": 0.5, "2d": None, "3d": None}
+    assert [hop["barrier_ev"] for hop in body["hops"]] == [0.5, None]
+    assert body["hops"][1]["good_conductor"] == {"verdict": None, "probability": None, "threshold_ev": 0.65}
+    assert body["sites"] == [{"index": 0, "frac_coords": [0.0, 0.5, 0.25], "occupancy": 0.5}]
+
+
+def test_a_problem_leaves_out_what_does_not_apply() -> None:
+    body = error_to_json(InputError("no ion", kind="no-ion"))
+    assert body == {"title": InputError.title, "status": 422, "detail": "no ion", "kind": "no-ion"}
+
+
+@pytest.mark.parametrize(("status", "progress"), [("queued", 0.0), ("running", 0.0), ("done", 1.0)])
+def test_a_stored_prediction_says_how_far_it_is(status: str, progress: float) -> None:
+    row = PredictionRow(
+        id=UUID(int=7),
+        created_at=ANSWER.created_at,
+        key_id=None,
+        status=status,  # type: ignore[arg-type] # one of the three above
+        kind="crystal",
+        model_name="model-3",
+        answer=answer_to_json(ANSWER) if status == "done" else None,
+    )
+    body = orjson.loads(orjson.dumps(row_to_json(row)))
+    assert (body["status"], body["progress"]) == (status, progress)
+    assert ("barrier_ev" in body) == (status == "done")
+    assert row_to_json(row, progress=0.25)["progress"] == 0.25
