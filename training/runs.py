@@ -142,6 +142,9 @@ class Run:
         )
 
     def _fingerprint(self) -> str:
-        """Names the run by what decides its result, so that a changed configuration never resumes another's state."""
-        told = json.dumps([self.config.to_json(), self.corpus.sha256], sort_keys=True)
+        """Names the run by what decides its weights, so that a changed configuration never resumes another's state."""
+        deciding = self.config.to_json()
+        for name in ("description", "calibration_folds"):
+            del deciding[name]
+        told = json.dumps([deciding, self.corpus.sha256], sort_keys=True)
         return f"{self.config.name}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"

@@ -37,9 +37,10 @@ _FORM_SCHEMA = {
         "initial": {**_FILE, "description": "The first end point: CIF, POSCAR or pymatgen JSON."},
         "final": {**_FILE, "description": "The last end point."},
         "structure": {**_FILE, "description": "One crystal: CIF or POSCAR."},
-        "ion": {**_TEXT, "description": "The migrating element, such as `Li`."},
+        "ion": {**_TEXT, "example": "", "description": "The migrating element, such as `Li`."},
         "offset": {
             **_TEXT,
+            "example": "",
             "description": "For two end points: whole lattice vectors from the first to the last, such as `1,0,0`; "
             "the shortest way if left out.",
         },

@@ -16,6 +16,7 @@ WAYS = (
 )
 _FILES_OF_WAYS = (frozenset({"band"}), frozenset({"initial", "final"}), frozenset({"structure"}))
 _FILE_FIELDS = frozenset().union(*_FILES_OF_WAYS)
+_KNOWN_FIELDS = _FILE_FIELDS | {"ion", "offset"}
 _TEXT_FIELDS = {"band": (), "initial": ("ion", "offset"), "structure": ("ion",)}
 _FARTHEST_OFFSET = 3
 _MOST_FILES, _MOST_FIELDS, _MOST_FIELD_BYTES = 8, 8, 4096
@@ -68,6 +69,8 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
     files: dict[str, File] = {}
     texts: dict[str, str] = {}
     for name, value in form.multi_items():
+        if name in _KNOWN_FIELDS and _is_left_empty(value):
+            continue
         if name in files or name in texts:
             raise InputError(
                 f"The form field {name!r} was sent more than once.",
@@ -82,6 +85,11 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
         else:
             texts[name] = value
     return files, texts
+
+
+def _is_left_empty(value: UploadFile | str) -> bool:
+    """Whether a browser's form sent a field that nobody filled in."""
+    return not value.strip() if isinstance(value, str) else not (value.filename or value.size)
 
 
 def _wrong_files(files: Mapping[str, File]) -> InputError:

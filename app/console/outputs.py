@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.console.callers import Result
+from app.console.asking import Result
 
 COLUMNS = (
     "file",

@@ -6,10 +6,10 @@ from typing import Literal
 import numpy as np
 from scipy.spatial import cKDTree
 
-from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
+from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Crystal
 from app.crystals.geometry import clearances_angstrom, nearest_vectors
-from app.crystals.lattices import IntArray, short_translations
+from app.crystals.lattices import short_translations
 from app.crystals.percolation import HopEdge, Offset
 from app.crystals.sites import IonSite, Sublattices, split
 from app.crystals.supercell import (

@@ -1,4 +1,4 @@
-"""Lattices compared: a reduced basis, and every way in which one lattice falls onto another."""
+"""Lattices compared: every way in which one lattice falls onto another."""
 
 from functools import cache
 from itertools import product
@@ -6,61 +6,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from app.crystals.band import FloatArray
-
-IntArray = NDArray[np.int64]
-
-#: A step of the reduction shortens a squared length by more than this share, so that rounding never loops.
-_LEAST_GAIN = 1e-9
-
-
-def reduced_lattice(lattice_angstrom: FloatArray) -> tuple[FloatArray, IntArray]:
-    """A Minkowski-reduced basis of a lattice: its vectors are as short as vectors of a basis can be.
-
-    Args:
-        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
-
-    Returns:
-        The reduced basis, shortest vector first, and the integer matrix M with reduced = M @ lattice; both
-        of shape [3, 3].
-    """
-    lattice = np.asarray(lattice_angstrom, dtype=np.float64)
-    # Python numbers: the matrices are so small that a NumPy call costs more than the arithmetic in it.
-    basis: list[list[float]] = lattice.tolist()
-    steps = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
-    while _shorten_once(basis, steps):
-        pass
-    order = sorted(range(3), key=lambda row: _dot(basis[row], basis[row]))
-    matrix = np.array([steps[row] for row in order], dtype=np.int64)
-    return matrix @ lattice, matrix  # from the integers: no rounding of the steps is left
-
-
-def _dot(left: list[float], right: list[float]) -> float:
-    return left[0] * right[0] + left[1] * right[1] + left[2] * right[2]
-
-
-def _shorten_once(basis: list[list[float]], steps: list[list[int]]) -> bool:
-    """Shorten one vector by the others, in place; False where Minkowski's conditions hold already."""
-    for one, two in product(range(3), repeat=2):
-        if one != two:
-            times = round(_dot(basis[one], basis[two]) / _dot(basis[two], basis[two]))
-            if times and _add(basis, steps, one, {two: -times}):
-                return True
-    longest = max(range(3), key=lambda row: _dot(basis[row], basis[row]))
-    two, three = (row for row in range(3) if row != longest)
-    return any(_add(basis, steps, longest, {two: x, three: y}) for x, y in product((-1, 1), repeat=2))
-
-
-def _add(basis: list[list[float]], steps: list[list[int]], row: int, others: dict[int, int]) -> bool:
-    """Add multiples of other vectors to one where that makes it shorter."""
-    vector, step = list(basis[row]), list(steps[row])
-    for other, times in others.items():
-        vector = [a + times * b for a, b in zip(vector, basis[other], strict=True)]
-        step = [a + times * b for a, b in zip(step, steps[other], strict=True)]
-    if _dot(vector, vector) >= _dot(basis[row], basis[row]) * (1.0 - _LEAST_GAIN):
-        return False
-    basis[row], steps[row] = vector, step
-    return True
+from app.crystals.band import FloatArray, IntArray
 
 
 @cache

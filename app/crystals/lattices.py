@@ -5,10 +5,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from app.crystals.band import FloatArray
-from app.crystals.periodic import reduced_basis
-
-IntArray = NDArray[np.int64]
+from app.crystals.band import FloatArray, IntArray
+from app.crystals.reduction import reduced_lattice
 
 
 def hermite_form(vectors: IntArray) -> IntArray:
@@ -105,7 +103,7 @@ def short_translations(lattice_angstrom: FloatArray, below_angstrom: float) -> t
 
 def shortest_translation_angstrom(lattice_angstrom: FloatArray) -> float:
     """The length of a lattice's shortest translation, angstrom: not that of its shortest given vector."""
-    return float(np.linalg.norm(reduced_basis(lattice_angstrom), axis=1).min())
+    return float(np.linalg.norm(reduced_lattice(lattice_angstrom)[0], axis=1).min())
 
 
 def contains(forms: IntArray, vectors: IntArray) -> NDArray[np.bool_]:

@@ -6,7 +6,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from app.crystals.band import FloatArray
-from app.crystals.periodic import boxed, cell_heights_angstrom, reduced_basis, shortest_vectors
+from app.crystals.periodic import boxed, cell_heights_angstrom, shortest_vectors
+from app.crystals.reduction import reduced_lattice
 
 #: In one step of a band an atom that keeps its place in the list moves less than this, but for the ion.
 SAME_ORDER_ANGSTROM = 1.0
@@ -56,8 +57,8 @@ def _match_one_kind(frac: FloatArray, other: FloatArray, lattice_angstrom: Float
     if len(left):
         free = np.setdiff1d(np.arange(len(other)), found)
         # rounding in a reduced basis is enough to rank candidates; the hop itself is joined exactly, later
-        basis = reduced_basis(lattice_angstrom)
-        vectors = (other[free][None, :, :] - frac[left][:, None, :]) @ (lattice_angstrom @ np.linalg.inv(basis))
+        basis, steps = reduced_lattice(lattice_angstrom)
+        vectors = (other[free][None, :, :] - frac[left][:, None, :]) @ np.linalg.inv(steps)
         vectors -= np.rint(vectors)
         cost = np.square(vectors @ basis).sum(axis=2)
         rows, columns = linear_sum_assignment(cost)

@@ -6,14 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import FloatArray
+from app.crystals.reduction import reduced_lattice
 
 #: Two periodic vectors whose lengths differ by less than rounding: the one as written is kept.
 TIE_ANGSTROM = 1e-3
-#: A vector is replaced by a shorter one only where it is shorter by more than rounding.
-_SHORTER = 1.0 - 1e-9
 _NEIGHBOUR_CELLS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(27, 3)
-#: One of each pair of opposites among them.
-_SUMS = _NEIGHBOUR_CELLS[14:]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,36 +38,18 @@ def shortest_vectors(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> 
         frac_vectors: fractional, shape [n, 3].
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
     """
-    basis = reduced_basis(lattice_angstrom)
-    to_reduced = lattice_angstrom @ np.linalg.inv(basis)
-    in_reduced = frac_vectors @ to_reduced
+    basis, steps = reduced_lattice(lattice_angstrom)
+    in_reduced = frac_vectors @ np.linalg.inv(steps)
     cells = _NEIGHBOUR_CELLS - np.rint(in_reduced)[:, None, :]
     lengths = np.linalg.norm((in_reduced[:, None, :] + cells) @ basis, axis=2)
     rows = np.arange(len(frac_vectors))
     best = lengths.argmin(axis=1)
     shortest = lengths[rows, best]
-    offsets = np.rint(cells[rows, best] @ np.linalg.inv(to_reduced)).astype(np.int64)
+    offsets = np.rint(cells[rows, best] @ steps).astype(np.int64)
     as_written = np.linalg.norm(frac_vectors @ lattice_angstrom, axis=1)
     offsets[as_written < shortest + TIE_ANGSTROM] = 0
     lengths[rows, best] = np.inf
     return ShortestVectors(offsets=offsets, lengths_angstrom=shortest, runner_up_angstrom=lengths.min(axis=1))
-
-
-def reduced_basis(lattice_angstrom: FloatArray) -> FloatArray:
-    """A basis of the same lattice, its vectors as short as can be (Minkowski-reduced), rows, shape [3, 3], angstrom.
-
-    In three dimensions it is enough that no vector gets shorter by adding or taking away the two others, once each
-    at most (P. Q. Nguyen and D. Stehle, ACM Trans. Algorithms 5, 46 (2009)).
-    """
-    basis = np.array(lattice_angstrom, dtype=np.float64)
-    while True:
-        sums = _SUMS @ basis
-        longest = np.where(_SUMS != 0, np.square(basis).sum(axis=1), 0.0)
-        ratios = np.square(sums).sum(axis=1) / longest.max(axis=1)
-        best = int(ratios.argmin())
-        if ratios[best] >= _SHORTER:
-            return basis
-        basis[longest[best].argmax()] = sums[best]
 
 
 def cell_heights_angstrom(lattice_angstrom: FloatArray) -> FloatArray:

@@ -6,9 +6,8 @@ from functools import cached_property
 
 import numpy as np
 
-from app.crystals.band import FloatArray
+from app.crystals.band import FloatArray, IntArray
 from app.crystals.lattices import (
-    IntArray,
     contains,
     cosets,
     hermite_form,
@@ -17,7 +16,7 @@ from app.crystals.lattices import (
     short_translations,
     shortest_translation_angstrom,
 )
-from app.crystals.periodic import reduced_basis
+from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import IonSite, Sublattices
 from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
 from app.errors import TooLargeError
@@ -171,7 +170,7 @@ def smallest_supercell(motif: Motif, *, max_atoms: int, without: IntArray | None
         forms = forms[~contains(forms, forbidden).any(axis=1)]
         if len(forms):
             form = _roomiest(motif, forms)
-            lattice = _right_handed(reduced_basis(form @ motif.lattice_angstrom))
+            lattice = _right_handed(reduced_lattice(form @ motif.lattice_angstrom)[0])
             return Supercell(motif=motif, form=form, lattice_angstrom=lattice)
         copies += 1
     raise _too_large(copies * motif.atom_count, max_atoms)
@@ -224,7 +223,7 @@ def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
         return uploaded_motif(crystal)
     # pure translations are whole multiples of 1/count, as the order of an element divides that of its group
     steps = np.vstack([np.rint(symmetry.pure_translations * count).astype(np.int64), count * np.eye(3, dtype=np.int64)])
-    lattice = reduced_basis(hermite_form(steps) / count @ crystal.lattice_angstrom)
+    lattice = reduced_lattice(hermite_form(steps) / count @ crystal.lattice_angstrom)[0]
     to_motif = crystal.lattice_angstrom @ np.linalg.inv(lattice)
     coords = np.vstack([crystal.frame_frac_coords, crystal.site_frac_coords]) @ to_motif
     cells = np.rint(coords - coords[first][which]).astype(np.int64)

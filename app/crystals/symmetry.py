@@ -9,9 +9,8 @@ import spglib
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from app.crystals.band import FloatArray
+from app.crystals.band import FloatArray, IntArray
 from app.crystals.elements import SYMBOLS
-from app.crystals.lattices import IntArray
 from app.crystals.sites import Sublattices
 
 #: How far atoms may lie from where a symmetry operation puts them: files round to about a thousandth.

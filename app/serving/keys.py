@@ -95,9 +95,7 @@ def new_key(key_id: str, *, note: str = "") -> tuple[str, str]:
         ValueError: the id or the note cannot stand in the file.
     """
     if not _KEY_ID.fullmatch(key_id):
-        raise ValueError(
-            "a key id has 1 to 64 letters, digits, dots, dashes or underscores, a letter or digit first"
-        )
+        raise ValueError("a key id has 1 to 64 letters, digits, dots, dashes or underscores, a letter or digit first")
     if not note.isprintable():
         raise ValueError("a note is one line of printable text")
     key = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
@@ -142,7 +140,5 @@ def _entry(line: str, where: str) -> _Entry:
     if not _KEY_ID.fullmatch(key_id):
         raise KeysFileError(f"{where}: expected a key id, then a colon (`ionpath keys new` makes such lines)")
     if not _SHA256.fullmatch(digest):
-        raise KeysFileError(
-            f"{where}: expected the key's SHA-256, 64 hexadecimal digits (never the key itself)"
-        )
+        raise KeysFileError(f"{where}: expected the key's SHA-256, 64 hexadecimal digits (never the key itself)")
     return _Entry(key_id=key_id, digest=bytes.fromhex(digest))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from api_server import Service, running_service
-from playwright.sync_api import Page, Request, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Request, expect, sync_playwright
 
 pytestmark = pytest.mark.browser
 
@@ -30,8 +30,16 @@ def examples(repository: Path) -> Path:
     return repository / "examples"
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
-def page(service: Service) -> Iterator[Page]:
+def page(service: Service, browser: Browser) -> Iterator[Page]:
     """A page that fails the test where a script fails or another host is asked."""
     faults: list[str] = []
 
@@ -39,16 +47,14 @@ def page(service: Service) -> Iterator[Page]:
         if not request.url.startswith((service.url, "data:", "blob:")):
             faults.append(f"asked {request.url}")
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        page = browser.new_page(base_url=service.url)
-        page.set_default_timeout(WAIT_MS)
-        expect.set_options(timeout=WAIT_MS)
-        page.on("request", look_at)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
-        yield page
-        browser.close()
+    page = browser.new_page(base_url=service.url)
+    page.set_default_timeout(WAIT_MS)
+    expect.set_options(timeout=WAIT_MS)
+    page.on("request", look_at)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if "Content Security" in message.text else None)
+    yield page
+    page.close()
     assert faults == []
 
 
@@ -65,7 +71,7 @@ def test_a_chosen_file_is_recognised_and_predicted(page: Page, examples: Path) -
     page.goto("/")
     expect(page.get_by_role("button", name="Predict")).to_be_disabled()
     page.get_by_label("Drop files here").set_input_files(examples / "LiCoO2.cif")
-    expect(page.get_by_label("Ion")).to_have_value("Li")
+    expect(page.get_by_role("combobox", name="Ion")).to_have_value("Li")
     page.get_by_label("Good below").fill("0.01")
     page.get_by_role("button", name="Predict").click()
     expect(page.locator(".verdict")).to_contain_text("Not a good conductor")
@@ -83,7 +89,7 @@ def test_a_file_that_is_no_crystal_is_told_in_words(page: Page) -> None:
     page.goto("/")
     not_crystal = {"name": "<b>letter</b>.cif", "mimeType": "text/plain", "buffer": b"Dear Sir or Madam"}
     page.get_by_label("Drop files here").set_input_files(not_crystal)  # type: ignore[arg-type] # a FilePayload
-    page.get_by_label("Ion").fill("Li")
+    page.get_by_role("combobox", name="Ion").fill("Li")
     page.get_by_role("button", name="Predict").click()
     expect(page.get_by_role("alert")).to_contain_text("What would be right")
     expect(page.locator("#chosen b")).to_have_count(0)  # a name is text, never markup
@@ -122,5 +128,16 @@ def test_the_openapi_page_sends_its_own_example(page: Page) -> None:
     call = page.locator("#operations-predict-predict_barrier_predict_barrier_post")
     call.locator(".opblock-summary-control").click()
     call.get_by_role("button", name="Try it out").click()
+    call.get_by_role("button", name="Execute").click()
+    expect(call.locator(".live-responses-table .response-col_status").last).to_contain_text("200")
+
+
+def test_the_openapi_page_sends_a_form(page: Page, examples: Path) -> None:
+    page.goto("/docs")
+    call = page.locator("#operations-predict-predict_barrier_predict_barrier_post")
+    call.locator(".opblock-summary-control").click()
+    call.get_by_role("button", name="Try it out").click()
+    call.locator(".opblock-section-request-body .content-type").select_option("multipart/form-data")
+    call.locator("input[type=file]").first.set_input_files(examples / "LiFePO4_band.extxyz")
     call.get_by_role("button", name="Execute").click()
     expect(call.locator(".live-responses-table .response-col_status").last).to_contain_text("200")

@@ -43,7 +43,9 @@ def rows(data_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def post_json(service: Service, band: Band) -> dict[str, Any]:
-    return checked(service.client.post("/predict/barrier", content=orjson.dumps(band_to_json(band))))
+    body = orjson.dumps(band_to_json(band))
+    headers = {"content-type": "application/json"}
+    return checked(service.client.post("/predict/barrier", content=body, headers=headers))
 
 
 def post_files(service: Service, files: dict[str, tuple[str, bytes]], **form: str) -> dict[str, Any]:

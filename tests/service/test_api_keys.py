@@ -1,6 +1,5 @@
 """Who may call: keys, nobody's keys, the loopback."""
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -144,4 +143,4 @@ def test_settings_that_cannot_be_served_are_refused_in_words(
     assert refused.returncode == 2
     assert all(word in refused.stderr for word in words), refused.stderr
     assert "Traceback" not in refused.stderr
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []

@@ -128,13 +128,24 @@ def test_a_wrong_form_is_told_the_right_ones(service: Service, examples: Path) -
         "invalid-offset": post(service, data={"offset": "1,x,0"}, initial=file, final=file),
         "repeated-field": service.client.post(PATH, files=[("band", file), ("band", file)]),
     }
-    del wrong["no-file"]  # an empty text in the field's place is a file without content
     for kind, response in wrong.items():
         assert response.status_code == 422
         assert problem_of(response)["kind"] == kind
     unknown = problem_of(post(service, data={"ion": "Li", "threshold_ev": "0.5"}, structure=file))
     assert unknown["kind"] == "unknown-field"
     assert "query" in unknown["expected"]
+
+
+def test_fields_that_a_browser_s_form_left_empty_are_not_there(service: Service, examples: Path) -> None:
+    files = {
+        "band": (None, ""),
+        "initial": ("", b""),
+        "structure": ("LiCoO2.cif", (examples / "LiCoO2.cif").read_bytes()),
+    }
+    response = service.client.post(PATH, files=files, data={"ion": "Li", "offset": " "})
+    assert response.status_code == 200, response.text
+    named = post(service, data={"ion": "Li"}, structure=("empty.cif", b""))
+    assert problem_of(named)["kind"] == "empty-file"
 
 
 @pytest.mark.parametrize(

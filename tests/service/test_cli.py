@@ -50,7 +50,7 @@ def test_predict_here_gives_what_the_service_gives(tmp_path: Path, service: Serv
     with zipfile.ZipFile(examples / "LiFePO4_neb.zip") as archive:
         archive.extractall(folder)
     (folder / "WAVECAR").write_bytes(os.urandom(1000))
-    words = ("predict", folder, examples / "LiCoO2.cif", "--ion", "Li", "--csv")
+    words: tuple[str | Path, ...] = ("predict", folder, examples / "LiCoO2.cif", "--ion", "Li", "--csv")
     words += ("--initial", examples / "LiFePO4_initial.cif", "--final", examples / "LiFePO4_final.cif")
     here, there = ionpath(tmp_path, *words), ionpath(tmp_path, *words, "--url", service.url)
     assert (here.returncode, there.returncode) == (0, 0), here.stderr
@@ -59,7 +59,7 @@ def test_predict_here_gives_what_the_service_gives(tmp_path: Path, service: Serv
     for mine, its in zip(*tables, strict=True):
         assert (mine["file"], mine["hop"]) == (its["file"], its["hop"])
         assert float(mine["barrier_ev"] or 0) == pytest.approx(float(its["barrier_ev"] or 0), abs=2e-4)
-    assert sorted(os.listdir(tmp_path)) == ["neb"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_predict_shows_a_table(tmp_path: Path, service: Service, examples: Path) -> None:
@@ -87,9 +87,11 @@ def test_predict_says_what_is_wrong(tmp_path: Path, examples: Path, words: tuple
 
 
 def test_models_are_listed_here_and_there(tmp_path: Path, service: Service) -> None:
-    here, there = ionpath(tmp_path, "models", "--json"), ionpath(tmp_path, "models", "--json", "--url", service.url)
-    assert json.loads(here.stdout) == json.loads(there.stdout)
-    assert "model-3 (default)" in ionpath(tmp_path, "models").stdout
+    there = ionpath(tmp_path, "models", "--json", "--url", service.url)
+    assert json.loads(there.stdout) == service.client.get("/models").json()
+    here = ionpath(tmp_path, "models")
+    assert "model-3 (default)" in here.stdout
+    assert json.loads(there.stdout)["models"][0]["digest"][:12] in here.stdout
 
 
 def test_migrate_can_be_run_twice(tmp_path: Path) -> None:

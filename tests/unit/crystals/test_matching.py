@@ -6,7 +6,7 @@ from ase.geometry import find_mic
 
 from app.crystals.limits import Limits
 from app.crystals.matching import match_atoms
-from app.crystals.periodic import reduced_basis, shortest_vectors
+from app.crystals.periodic import shortest_vectors
 from app.crystals.readers.frames import Frame, band_of_frames
 from app.errors import InputError
 
@@ -32,13 +32,6 @@ def test_shortest_vectors_agree_with_ase_in_sheared_cells() -> None:
         joined = np.linalg.norm((vectors + found.offsets) @ lattice, axis=1)
         np.testing.assert_allclose(joined, lengths, atol=1.1e-3)
         assert (found.runner_up_angstrom >= found.lengths_angstrom).all()
-
-
-def test_a_reduced_basis_spans_the_same_lattice() -> None:
-    lattice = sheared(np.random.default_rng(4))
-    steps = reduced_basis(lattice) @ np.linalg.inv(lattice)
-    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-9)
-    assert abs(np.linalg.det(steps)) == pytest.approx(1)
 
 
 def test_a_shuffled_wrapped_and_shaken_crystal_is_matched_atom_by_atom() -> None:

@@ -1,0 +1,61 @@
+"""Asks somebody, here or far away, for the answer to every source."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from app.console.sources import Source
+from app.errors import IonpathError
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of every file."""
+
+    model: str | None
+    threshold_ev: float
+    mechanism: Literal["auto", "vacancy", "dilute"]
+    max_hops: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """The answer to one source, or the problem in its place."""
+
+    label: str
+    answer: dict[str, Any] | None = None
+    problem: dict[str, Any] | None = None
+
+
+Call = Callable[[Source, Question], Awaitable[dict[str, Any]]]
+
+
+class Caller(Protocol):
+    """Who answers."""
+
+    def open(self) -> AbstractAsyncContextManager[Call]:
+        """A context that gives what to call for an answer."""
+
+
+async def ask(caller: Caller, sources: Sequence[Source], question: Question) -> list[Result]:
+    """Ask for every source, some at once, results in their order; a problem stands in for its answer alone."""
+    room = asyncio.Semaphore(AT_ONCE)
+
+    async def one(call: Call, source: Source) -> Result:
+        async with room:
+            try:
+                return Result(label=source.label, answer=await call(source, question))
+            except IonpathError as error:
+                return Result(label=source.label, problem=_problem(error))
+
+    async with caller.open() as call:
+        return await asyncio.gather(*(one(call, source) for source in sources))
+
+
+def _problem(error: IonpathError) -> dict[str, Any]:
+    fields = {"detail": error.detail, "kind": error.kind, "where": error.where, "expected": error.expected}
+    return {name: value for name, value in fields.items() if value is not None}

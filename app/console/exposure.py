@@ -1,0 +1,29 @@
+"""Decides before anything is loaded whether an address may be served: nobody is let in by accident."""
+
+from app.api.auth import is_loopback
+from app.serving.keys import ApiKeys, KeysFileError
+from app.settings import Settings
+
+
+class CannotServeError(Exception):
+    """What is set does not allow to serve; the message says what would."""
+
+
+def check_exposure(settings: Settings) -> None:
+    """Refuse what would let anybody in, or nobody.
+
+    Raises:
+        CannotServeError: no keys, an address that others reach, and IONPATH_ALLOW_ANONYMOUS is not set; or a
+            keys file that cannot be read.
+    """
+    if not (settings.api_keys_file or settings.allow_anonymous or is_loopback(settings.host)):
+        message = (
+            f"{settings.host} can be reached by others and no API keys are set. Set IONPATH_API_KEYS_FILE "
+            "(`ionpath keys new NAME --file FILE` makes one), or IONPATH_ALLOW_ANONYMOUS=1 to let everybody predict."
+        )
+        raise CannotServeError(message)
+    if settings.api_keys_file:
+        try:
+            ApiKeys.load(settings.api_keys_file)
+        except KeysFileError as error:
+            raise CannotServeError(str(error)) from error

@@ -1,0 +1,74 @@
+"""Answers in this process, by the service's own line from an upload to an answer."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from pydantic import SecretStr
+
+from app.console.asking import Call, Question
+from app.console.sources import Source
+from app.crystals.readers.reading import File
+from app.models.registry import Registry
+from app.serving.service import PredictionRequest, PredictionService, open_service
+from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, FileUpload
+from app.serving.wire import answer_to_json
+from app.settings import Settings
+
+
+class Local:
+    """Predicts in this process; the log is a file that is thrown away.
+
+    Args:
+        settings: the model store and the device count, the stores do not.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Call]:
+        """Load the model, and let it go at the end."""
+        with tempfile.TemporaryDirectory(prefix="ionpath-") as folder:
+            log = SecretStr(f"sqlite+aiosqlite:///{Path(folder) / 'log.sqlite3'}")
+            changes = {"database_url": log, "redis_url": None, "store_inputs": False, "metrics_port": None}
+            async with open_service(self._settings.model_copy(update=changes)) as service:
+
+                async def call(source: Source, question: Question) -> dict[str, Any]:
+                    return await _predict_here(service, source, question)
+
+                yield call
+
+
+async def _predict_here(service: PredictionService, source: Source, question: Question) -> dict[str, Any]:
+    asked = PredictionRequest(
+        upload=_upload(source),
+        model=question.model,
+        threshold_ev=question.threshold_ev,
+        mechanism=question.mechanism,
+        max_hops=question.max_hops,
+        max_hop_angstrom=5.0,
+        key_id=None,
+        request_id=uuid4().hex,
+    )
+    return answer_to_json(await service.predict(asked))
+
+
+def _upload(source: Source) -> FileUpload:
+    files = {field: File(name=name, content=content) for field, (name, content) in source.files.items()}
+    if "band" in files:
+        return BandFileUpload(file=files["band"])
+    if "structure" in files:
+        return CrystalUpload(file=files["structure"], ion=source.ion)
+    return EndPointsUpload(initial=files["initial"], final=files["final"], ion=source.ion, offset=None)
+
+
+def models(settings: Settings) -> dict[str, Any]:
+    """The cards of the model store."""
+    registry = Registry.open(
+        settings.model_store, device="cpu", default=settings.default_model, threads=settings.torch_threads
+    )
+    return {"default": registry.default_name, "models": [registry.card(name) for name in registry.names()]}

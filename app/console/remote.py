@@ -1,0 +1,102 @@
+"""Asks a running service over HTTP; needs no model here."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+
+from app.console.asking import Call, Question
+from app.console.sources import Source
+from app.errors import BusyError, IonpathError, NotReadyError
+
+MOST_TRIES = 6
+TIMEOUT_S = 300.0
+
+
+class RemoteError(IonpathError):
+    """A running service answered with a problem, or did not answer."""
+
+    def __init__(self, problem: dict[str, Any]) -> None:
+        super().__init__(
+            str(problem.get("detail", "no detail")),
+            kind=problem.get("kind"),
+            where=problem.get("where"),
+            expected=problem.get("expected"),
+        )
+
+
+class Remote:
+    """Asks a running service.
+
+    Args:
+        url: its address.
+        api_key: its key, if it needs one.
+    """
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"X-API-Key": api_key} if api_key else {}
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Call]:
+        """Hold the connections."""
+        async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=TIMEOUT_S) as client:
+
+            async def call(source: Source, question: Question) -> dict[str, Any]:
+                return await _predict_there(client, source, question)
+
+            yield call
+
+
+async def _predict_there(client: httpx.AsyncClient, source: Source, question: Question) -> dict[str, Any]:
+    given = {
+        "model": question.model,
+        "threshold_ev": question.threshold_ev,
+        "mechanism": question.mechanism,
+        "max_hops": question.max_hops,
+    }
+    query = {name: value for name, value in given.items() if value is not None}
+    data = {"ion": source.ion} if source.ion else {}
+    for tries_left in reversed(range(MOST_TRIES)):
+        try:
+            response = await client.post("/predict/barrier", params=query, files=source.files, data=data)
+        except httpx.HTTPError as error:
+            raise _silence(str(client.base_url), error) from error
+        if response.status_code not in {BusyError.status, NotReadyError.status} or not tries_left:
+            break
+        await asyncio.sleep(float(response.headers.get("retry-after", "1")))
+    return _answer(response)
+
+
+def _answer(response: httpx.Response) -> dict[str, Any]:
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        body = None
+    if not isinstance(body, dict):
+        body = {"detail": f"{response.url} answered {response.status_code} and no JSON: is it an ionpath service?"}
+        raise RemoteError(body)
+    if response.is_error:
+        raise RemoteError(body)
+    return body
+
+
+def _silence(url: str, error: httpx.HTTPError) -> RemoteError:
+    detail = f"{url} did not answer: {str(error) or type(error).__name__}."
+    return RemoteError({"detail": detail, "kind": "no-answer", "expected": "the address of a running ionpath service"})
+
+
+def models(url: str, api_key: str | None) -> dict[str, Any]:
+    """The cards of a running service.
+
+    Raises:
+        IonpathError: it did not answer, or with a problem.
+    """
+    headers = {"X-API-Key": api_key} if api_key else {}
+    try:
+        return _answer(httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=TIMEOUT_S))
+    except httpx.HTTPError as error:
+        raise _silence(url, error) from error
