@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
-from torch.utils.tensorboard import SummaryWriter
 
 from app.models.graphs import BandGraph, collate
 from training.config import FitConfig
@@ -52,6 +51,8 @@ def fit(
         device: where to fit.
         report: is called after each epoch.
     """
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra that the image does without
+
     network.to(device).train()
     batches = _batch_count(len(graphs), config.batch_bands)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.peak_learning_rate, weight_decay=config.weight_decay)

@@ -155,10 +155,15 @@ def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> No
         stream.write(orjson.dumps(listed, option=orjson.OPT_INDENT_2).decode() + "\n")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "version", "network", "digest"):
+    for heading in ("name", "version", "network", "MAE eV, out of fold", "digest"):
         table.add_column(heading)
     for card in listed["models"]:
         name = f"{card['name']} (default)" if card["name"] == listed["default"] else str(card["name"])
-        cells = (str(card.get(field, "")) for field in ("version", "network"))
-        table.add_row(name, *cells, str(card.get("digest", ""))[:12])
+        table.add_row(name, card["version"], card["network"], _accuracy(card["metrics"]), card["digest"][:12])
     Console(file=stream, highlight=False).print(table)
+
+
+def _accuracy(metrics: dict[str, Any]) -> str:
+    """The mean error on sound bands that were not fitted, by folding, with its 95 % interval."""
+    errors = {name: figures["sound"]["mae_ev"] for name, figures in metrics.items() if "sound" in (figures or ())}
+    return ", ".join(f"{e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}), {name}" for name, e in errors.items())

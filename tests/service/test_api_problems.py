@@ -137,8 +137,8 @@ def test_a_wrong_form_is_told_the_right_ones(service: Service, examples: Path) -
 
 
 def test_fields_that_a_browser_s_form_left_empty_are_not_there(service: Service, examples: Path) -> None:
-    files = {
-        "band": (None, ""),
+    files: dict[str, tuple[str | None, bytes]] = {
+        "band": (None, b""),
         "initial": ("", b""),
         "structure": ("LiCoO2.cif", (examples / "LiCoO2.cif").read_bytes()),
     }
