@@ -2,19 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.models.registry import choose_device
-from training.config import read_config
-from training.corpus import read_corpus
-from training.evaluation import figures
-from training.fit import EpochReport
-from training.publish import publish
-from training.runs import Run
+if TYPE_CHECKING:  # torch takes seconds to import, and `ionpath --help` loads this file
+    from training.fit import EpochReport
+    from training.runs import Run
 
 Size = Literal["compact", "full"]
 Device = Literal["auto", "cpu", "cuda"]
@@ -48,6 +44,8 @@ def train(
     Stop it whenever you like: the same command goes on at the last whole epoch and ends with the same weights.
     `tensorboard --logdir runs` shows the curves.
     """
+    from training.publish import publish  # noqa: PLC0415 - see above
+
     run = _run(_config_name(model, size), data, runs, device, threads)
     card = publish(run, store, version=version, report=_print_epoch)
     typer.echo(f"wrote {store / card.name}, digest {card.digest[:12]}")
@@ -67,6 +65,8 @@ def evaluate(
 
     Two calls on different folds may run side by side; `ionpath train` uses what they leave.
     """
+    from training.evaluation import figures  # noqa: PLC0415 - see above
+
     run = _run(_config_name(model, size), data, runs, device, threads)
     numbers = _fold_numbers(folds)
     table = figures(run, [run.fold(number, _print_epoch) for number in numbers])
@@ -77,7 +77,13 @@ def _config_name(model: str, size: Size) -> str:
     return model if model.endswith(".toml") else f"{model}-{size}"
 
 
-def _run(config: str, data: Path, runs: Path, device: Device, threads: int) -> Run:
+def _run(config: str, data: Path, runs: Path, device: Device, threads: int) -> "Run":
+    from app.models.cards import CheckpointError  # noqa: PLC0415 - see above
+    from app.models.registry import choose_device  # noqa: PLC0415 - see above
+    from training.config import read_config  # noqa: PLC0415 - see above
+    from training.corpus import read_corpus  # noqa: PLC0415 - see above
+    from training.runs import Run  # noqa: PLC0415 - see above
+
     try:
         return Run(
             read_config(config),
@@ -86,7 +92,7 @@ def _run(config: str, data: Path, runs: Path, device: Device, threads: int) -> R
             device=choose_device(device),
             threads=threads,
         )
-    except (FileNotFoundError, TypeError, ValueError) as error:
+    except (FileNotFoundError, TypeError, ValueError, CheckpointError) as error:
         raise typer.BadParameter(str(error)) from error
 
 
@@ -101,7 +107,7 @@ def _fold_numbers(text: str) -> list[int]:
     return sorted(numbers)
 
 
-def _print_epoch(label: str, report: EpochReport) -> None:
+def _print_epoch(label: str, report: "EpochReport") -> None:
     minutes, seconds = divmod(round(report.seconds_left), 60)
     typer.echo(
         f"{label}: epoch {report.epoch}/{report.epochs}, loss {report.loss:.4f}, {minutes}:{seconds:02d} left", err=True
