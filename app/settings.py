@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     log_batch_rows: int = Field(256, ge=1, description="most rows written to the log at once")
     log_batch_wait_ms: float = Field(50.0, ge=0, description="how long a row waits for others before it is written")
     log_queue_rows: int = Field(100_000, ge=1, description="rows held in memory while the log cannot be written")
+    log_queue_mib: int = Field(256, ge=1, description="memory of the rows held while the log cannot be written")
 
     cache: Literal["on", "off"] = Field("on", description="off computes every answer anew")
     redis_url: SecretStr | None = Field(
@@ -41,15 +42,20 @@ class Settings(BaseSettings):
     )
     cache_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="how long an answer is kept")
     cache_entries: int = Field(20_000, ge=1, description="most answers kept by the in-process cache")
+    cache_mib: int = Field(128, ge=1, description="memory of the answers kept by the in-process cache")
     redis_timeout_ms: float = Field(100.0, gt=0, description="a slower cache is passed by")
 
     queue_cost: int = Field(40_000_000, ge=1, description="most cost (line-graph edges) that waits; past it 429")
     batch_cost: int = Field(1_000_000, ge=1, description="most cost in one forward pass; a larger item goes alone")
     batch_wait_ms: float = Field(2.0, ge=0, description="how long a batch waits for more, only under load")
 
+    jobs_mib: int = Field(256, ge=1, description="memory of the inputs of jobs that are not finished; past it 429")
+
     parse_workers: int = Field(1, ge=1, description="processes that read uploads and can be killed")
     parse_timeout_s: float = Field(20.0, gt=0, description="a file that takes longer to read is refused")
     parse_memory_mib: int = Field(4096, ge=512, description="memory of one reading process")
+    reading_mib: int = Field(256, ge=1, description="bytes of uploads that wait to be read; past it 429")
+    kept_readings_mib: int = Field(64, ge=1, description="memory of the files read last, kept for being sent again")
     max_body_bytes: int = Field(20_000_000, ge=1, description="largest request body")
     max_atoms: int = Field(2_000, ge=1, description="most atoms of one image, or of an uploaded crystal")
     max_images: int = Field(99, ge=2, description="most images of a band")

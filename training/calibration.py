@@ -13,24 +13,21 @@ _OUTSIDE_LEVEL = 0.99  # of the fitted bands' own distances to their nearest nei
 
 
 def calibrate(joined: OutOfFold, folds: tuple[int, ...]) -> Calibration:
-    """Quantiles of the out-of-fold residuals, with the finite-sample correction of conformal prediction.
+    """Quantiles of the sound rows' out-of-fold residuals.
 
-    Each tail's level is widened by (n + 1) / n, so that the intervals cover at least what they claim on bands that
-    are exchangeable with the sound fitted ones. Outside the domain the distribution is stretched by how much larger
-    the residuals of the farthest tenth of the rows were, and at least by a half.
+    The k-th smallest of n residuals stands at the level k / (n + 1), as in conformal prediction, so that an interval
+    covers on average what it claims on a band that is exchangeable with the fitted ones. Outside the domain the
+    distribution is stretched by how much larger the residuals of the farthest tenth of the rows were, and at least
+    by a half.
     """
     residuals = joined.residuals[joined.sound]
-    count = len(residuals)
-    levels = np.array(QUANTILE_LEVELS)
-    widened = np.clip(0.5 + (levels - 0.5) * (count + 1) / count, 0.0, 1.0)
-    size = np.abs(residuals)
-    distances = joined.distances[joined.sound]
-    far = distances >= np.quantile(distances, 0.9)
-    factor = max(1.5, float(np.median(size[far]) / np.median(size[~far])))
+    by_distance = np.abs(residuals)[np.argsort(joined.distances[joined.sound], kind="stable")]
+    near, far = np.split(by_distance, [round(0.9 * len(by_distance))])
+    factor = max(1.5, float(np.median(far) / np.median(near)))
     return Calibration(
-        residual_quantiles=tuple(float(value) for value in np.quantile(residuals, widened)),
+        residual_quantiles=tuple(float(value) for value in np.quantile(residuals, QUANTILE_LEVELS, method="weibull")),
         outside_factor=factor,
-        rows=count,
+        rows=len(residuals),
         folds=folds,
     )
 

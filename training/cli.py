@@ -69,6 +69,9 @@ def evaluate(
 
     run = _run(_config_name(model, size), data, runs, device, threads)
     numbers = _fold_numbers(folds)
+    known = {int(fold) for fold in run.corpus.folds(run.config.folding)}
+    if unknown := set(numbers) - known:
+        raise typer.BadParameter(f"{run.config.folding} has the folds {min(known)}-{max(known)}, not {sorted(unknown)}")
     table = figures(run, [run.fold(number, _print_epoch) for number in numbers])
     _print_figures(table, f"{run.config.name}, {run.config.folding}, out of fold: {folds}")
 
@@ -104,6 +107,8 @@ def _fold_numbers(text: str) -> list[int]:
             numbers |= set(range(int(first), int(last or first) + 1))
     except ValueError as error:
         raise typer.BadParameter(f"{text!r} is not a list of folds, such as 0 or 0,1,2 or 0-9") from error
+    if not numbers:
+        raise typer.BadParameter(f"{text!r} names no fold; write the smaller number first, such as 3-5")
     return sorted(numbers)
 
 
@@ -128,6 +133,8 @@ def _print_figures(table: dict[str, object], title: str) -> None:
 
 
 def _figure(value: object) -> str:
+    if isinstance(value, dict) and value["value"] is None:
+        return "not defined"
     if isinstance(value, dict):
         return f"{value['value']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
     return f"{value:.3f}"

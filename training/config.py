@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from app.models.cards import TargetTransform
+
 CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -28,7 +30,7 @@ class RunConfig:
         name: of the checkpoint.
         network, arguments: as in the card.
         graph: keyword arguments of GraphSpec.
-        offset_ev: of the logarithmic target, log(barrier + offset).
+        target: of the labels; constants, so that no fold's labels tell on another's.
         folding, calibration_folds: which folds are fitted out of fold for the metrics and the calibration.
     """
 
@@ -37,7 +39,7 @@ class RunConfig:
     network: str
     arguments: dict[str, Any]
     graph: dict[str, Any]
-    offset_ev: float
+    target: TargetTransform
     folding: str
     calibration_folds: tuple[int, ...]
     fit: FitConfig
@@ -61,7 +63,7 @@ def read_config(name_or_path: str) -> RunConfig:
         raise FileNotFoundError(f"no configuration {name_or_path!r}; shipped are {', '.join(config_names())}")
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     content["calibration_folds"] = tuple(content["calibration_folds"])
-    return RunConfig(**{**content, "fit": FitConfig(**content["fit"])})
+    return RunConfig(**{**content, "fit": FitConfig(**content["fit"]), "target": TargetTransform(**content["target"])})
 
 
 def config_names() -> tuple[str, ...]:

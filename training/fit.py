@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from app.models.graphs import BandGraph, collate
 from training.config import FitConfig
-from training.state import load_state, save_state
+from training.state import Progress, load_state, save_state
 
 _CLEARED_BANDS = 64  # bands in one pass without gradients
 
@@ -36,8 +36,8 @@ def fit(
     folder: Path,
     device: torch.device,
     report: Callable[[EpochReport], None],
-) -> None:
-    """Fits a network in place, from where the folder's state stopped.
+) -> float:
+    """Fits a network in place, from where the folder's state stopped; returns the seconds of all its epochs.
 
     A resumed run ends with the same weights as an unbroken one, to the last bit on a CPU: the order of the bands
     and the random numbers of dropout depend on the seed and the epoch alone.
@@ -57,7 +57,7 @@ def fit(
     batches = _batch_count(len(graphs), config.batch_bands)
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.peak_learning_rate, weight_decay=config.weight_decay)
     schedule = OneCycleLR(optimiser, config.peak_learning_rate, total_steps=max(2, config.epochs * batches))
-    done = load_state(folder, network, optimiser, schedule)
+    progress = load_state(folder, network, optimiser, schedule)
     fitting = _Fitting(
         network=network,
         graphs=graphs,
@@ -67,20 +67,25 @@ def fit(
         schedule=schedule,
         device=device,
     )
-    started = time.monotonic()
     with SummaryWriter(str(folder / "tensorboard")) as board:
-        for epoch in range(done, config.epochs):
-            loss = fitting.epoch(epoch)
-            save_state(folder, epoch + 1, network, optimiser, schedule)
-            board.add_scalar("loss/train", loss, epoch)
-            board.add_scalar("learning_rate", schedule.get_last_lr()[0], epoch)
-            pace = (time.monotonic() - started) / (epoch + 1 - done)
+        while progress.epoch < config.epochs:
+            started = time.monotonic()
+            loss = fitting.epoch(progress.epoch)
+            seconds = time.monotonic() - started
+            board.add_scalar("loss/train", loss, progress.epoch)
+            board.add_scalar("learning_rate", schedule.get_last_lr()[0], progress.epoch)
+            progress = Progress(epoch=progress.epoch + 1, seconds=progress.seconds + seconds)
+            save_state(folder, progress, network, optimiser, schedule)
             report(
                 EpochReport(
-                    epoch=epoch + 1, epochs=config.epochs, loss=loss, seconds_left=pace * (config.epochs - epoch - 1)
+                    epoch=progress.epoch,
+                    epochs=config.epochs,
+                    loss=loss,
+                    seconds_left=seconds * (config.epochs - progress.epoch),
                 )
             )
     network.eval()
+    return progress.seconds
 
 
 @dataclass(frozen=True, kw_only=True)

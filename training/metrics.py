@@ -62,11 +62,11 @@ METRICS: dict[str, Metric] = {
 
 def metrics_with_intervals(
     labels: np.ndarray, predictions: np.ndarray, *, seed: int = 0
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, float | None]]:
     """Every metric with the central 95 % of its values over resampled rows.
 
     Returns:
-        by metric: value, low, high.
+        by metric: value, low, high; None where the rows do not define it.
     """
     generator = np.random.default_rng(seed)
     draws = generator.integers(0, len(labels), size=(_RESAMPLES, len(labels)))
@@ -74,6 +74,7 @@ def metrics_with_intervals(
     for name, metric in METRICS.items():
         resampled = np.array([metric(labels[draw], predictions[draw]) for draw in draws])
         known = resampled[np.isfinite(resampled)]
-        low, high = np.quantile(known, _LEVELS) if len(known) else (float("nan"), float("nan"))
-        table[name] = {"value": metric(labels, predictions), "low": float(low), "high": float(high)}
+        value = metric(labels, predictions)
+        low, high = (float(bound) for bound in np.quantile(known, _LEVELS)) if len(known) else (None, None)
+        table[name] = {"value": value if np.isfinite(value) else None, "low": low, "high": high}
     return table

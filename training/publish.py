@@ -55,7 +55,7 @@ def publish(run: Run, store: Path, *, version: str, report: Report) -> Card:
         network=run.config.network,
         arguments=run.config.arguments,
         graph=run.config.graph,
-        target=run.target,
+        target=run.config.target,
         calibration=calibration,
         domain=fitted_domain(run, vectors),
         directional=False,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from app.models import graphs, networks
 from app.models.allocator import keep_freed_memory
-from app.models.cards import TargetTransform
 from app.models.checkpoints import NETWORKS
 from app.models.domain import VectorDistance
 from app.models.graphs import BandGraph, GraphSpec, band_graph
@@ -72,8 +71,6 @@ class Run:
         """The result of a fold, fitted now unless it was fitted before."""
         path = self.folder / f"fold-{fold}" / "result.safetensors"
         held_out = self.corpus.folds(self.config.folding) == fold
-        if not held_out.any():
-            raise ValueError(f"{self.config.folding} has no fold {fold}")
         if not path.is_file():
             network, seconds = self.fitted(~held_out & self.corpus.sound, path.parent, f"fold {fold}", report)
             self._judge(network, held_out, seconds, path)
@@ -87,12 +84,11 @@ class Run:
         )
 
     def fitted(self, rows: np.ndarray, folder: Path, label: str, report: Report) -> tuple[nn.Module, float]:
-        """A network fitted on some rows, and the seconds that this call took for it."""
+        """A network fitted on some rows, and the seconds that its fit took, in however many pieces."""
         torch.manual_seed(self.config.fit.seed)
         network = NETWORKS[self.config.network](**self.config.arguments)
         numbers = np.flatnonzero(rows)
-        started = time.monotonic()
-        fit(
+        seconds = fit(
             network,
             [self.graphs[number] for number in numbers],
             self.to_target(self.corpus.barriers_ev[numbers]),
@@ -101,29 +97,16 @@ class Run:
             device=self.device,
             report=lambda epoch: report(label, epoch),
         )
-        return network, time.monotonic() - started
-
-    @property
-    def target(self) -> TargetTransform:
-        """The transform of the labels: the same for all folds, from the sound rows' median and spread, rounded.
-
-        Rounding to a tenth keeps any one fold's labels from telling on the others.
-        """
-        logarithms = np.log(self.corpus.barriers_ev[self.corpus.sound] + self.config.offset_ev)
-        return TargetTransform(
-            offset_ev=self.config.offset_ev,
-            mean=round(float(np.median(logarithms)), 1),
-            scale=round(float(logarithms.std()), 1),
-        )
+        return network, seconds
 
     def to_target(self, barriers_ev: np.ndarray) -> np.ndarray:
         """Transformed barriers, as the network gives them."""
-        target = self.target
+        target = self.config.target
         return np.asarray((np.log(barriers_ev + target.offset_ev) - target.mean) / target.scale)
 
     def to_barriers_ev(self, outputs: np.ndarray) -> np.ndarray:
         """Barriers from the network's outputs, eV."""
-        target = self.target
+        target = self.config.target
         return np.asarray(np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0))
 
     def _judge(self, network: nn.Module, held_out: np.ndarray, seconds: float, path: Path) -> None:
@@ -131,6 +114,7 @@ class Run:
         asked = [self.graphs[number] for number in np.flatnonzero(held_out)]
         _, known = outputs_of(network, fitted, self.device)
         outputs, vectors = outputs_of(network, asked, self.device)
+        pending = path.with_suffix(".pending")  # a run killed here leaves no half-written result
         save_file(
             {
                 "rows": torch.from_numpy(np.flatnonzero(held_out)),
@@ -138,13 +122,18 @@ class Run:
                 "distances": torch.from_numpy(VectorDistance(known)(vectors).astype(np.float64)),
                 "seconds": torch.tensor(seconds, dtype=torch.float64),
             },
-            path,
+            pending,
         )
+        pending.replace(path)
 
     def _fingerprint(self) -> str:
-        """Names the run by what decides its weights, so that a changed configuration never resumes another's state."""
+        """Names the run by what decides its weights, so that nothing changed resumes what came before.
+
+        These are the configuration, the corpus, and the code of graphs and networks.
+        """
         deciding = self.config.to_json()
         for name in ("description", "calibration_folds"):
             del deciding[name]
-        told = json.dumps([deciding, self.corpus.sha256], sort_keys=True)
-        return f"{self.config.name}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+        code = [Path(graphs.__file__), *sorted(Path(networks.__file__).parent.glob("*.py"))]
+        told = [json.dumps(deciding, sort_keys=True), self.corpus.sha256, *[path.read_text("utf-8") for path in code]]
+        return f"{self.config.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:10]}"

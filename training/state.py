@@ -1,6 +1,7 @@
 """A run's state on disk: weights, optimiser and schedule, in safetensors and JSON, never a pickle."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,17 @@ from torch.optim.lr_scheduler import LRScheduler
 _TENSORS, _SCALARS = "state.safetensors", "state.json"
 
 
-def save_state(folder: Path, epoch: int, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a fit has come: finished epochs, and the seconds they took, in however many pieces."""
+
+    epoch: int
+    seconds: float
+
+
+def save_state(
+    folder: Path, progress: Progress, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler
+) -> None:
     """Writes everything that the next epoch depends on; a run killed while writing keeps its last whole state."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
@@ -23,9 +34,14 @@ def save_state(folder: Path, epoch: int, network: nn.Module, optimiser: Optimize
         for number, entries in state["state"].items()
         for key, value in entries.items()
     }
-    generation = f"{epoch:05d}"
+    generation = f"{progress.epoch:05d}"
     save_file(tensors, folder / f"{generation}.{_TENSORS}")
-    scalars = {"epoch": epoch, "param_groups": state["param_groups"], "schedule": _plain(schedule.state_dict())}
+    scalars = {
+        "epoch": progress.epoch,
+        "seconds": progress.seconds,
+        "param_groups": state["param_groups"],
+        "schedule": _plain(schedule.state_dict()),
+    }
     pending = folder / f"{_SCALARS}.pending"
     pending.write_text(json.dumps(scalars), encoding="utf-8")
     pending.replace(folder / _SCALARS)
@@ -34,14 +50,14 @@ def save_state(folder: Path, epoch: int, network: nn.Module, optimiser: Optimize
             old.unlink()
 
 
-def load_state(folder: Path, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler) -> int:
-    """Restores what save_state wrote and returns the number of finished epochs, 0 where there is nothing."""
+def load_state(folder: Path, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler) -> Progress:
+    """Restores what save_state wrote and returns how far it had come; nothing is restored where nothing was written."""
     path = folder / _SCALARS
     if not path.is_file():
-        return 0
+        return Progress(epoch=0, seconds=0.0)
     scalars = json.loads(path.read_text(encoding="utf-8"))
-    epoch = int(scalars["epoch"])
-    tensors = load_file(folder / f"{epoch:05d}.{_TENSORS}")
+    progress = Progress(epoch=int(scalars["epoch"]), seconds=float(scalars["seconds"]))
+    tensors = load_file(folder / f"{progress.epoch:05d}.{_TENSORS}")
     network.load_state_dict(
         {name.removeprefix("network."): value for name, value in tensors.items() if name.startswith("network.")}
     )
@@ -52,7 +68,7 @@ def load_state(folder: Path, network: nn.Module, optimiser: Optimizer, schedule:
             entries.setdefault(int(number), {})[key] = value
     optimiser.load_state_dict({"state": entries, "param_groups": scalars["param_groups"]})
     schedule.load_state_dict(scalars["schedule"])
-    return epoch
+    return progress
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from app.models.prediction import QUANTILE_LEVELS
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"  # a fixed name: a card can point nowhere else
@@ -23,6 +26,9 @@ class TargetTransform:
     mean: float
     scale: float
 
+    def __post_init__(self) -> None:
+        _check(all(map(_finite, (self.offset_ev, self.mean, self.scale))) and self.scale > 0, "target")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
@@ -39,6 +45,12 @@ class Calibration:
     outside_factor: float
     rows: int
     folds: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        quantiles = self.residual_quantiles
+        whole = len(quantiles) == len(QUANTILE_LEVELS) and all(map(_finite, quantiles))
+        _check(whole and list(quantiles) == sorted(quantiles), "calibration.residual_quantiles")
+        _check(_finite(self.outside_factor) and self.outside_factor >= 1, "calibration.outside_factor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +70,11 @@ class Domain:
     hop_distance_angstrom: tuple[float, float]
     closest_approach_angstrom: tuple[float, float]
     vector_distance: float
+
+    def __post_init__(self) -> None:
+        for bounds in (self.hop_distance_angstrom, self.closest_approach_angstrom):
+            _check(len(bounds) == 2 and all(map(_finite, bounds)) and bounds[0] <= bounds[1], "domain")  # noqa: PLR2004
+        _check(_finite(self.vector_distance) and self.vector_distance >= 0, "domain.vector_distance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +143,20 @@ def read_card(folder: Path) -> Card:
                 "citations": tuple(content["citations"]),
             }
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a whole card: {error}") from error
     if card.name != folder.name:
         raise CheckpointError(f"{path} calls itself {card.name!r}, which is not its folder's name")
     return card
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _check(holds: bool, field: str) -> None:
+    if not holds:
+        raise ValueError(f"{field} makes no sense")
 
 
 def _tuples(kind: type[Any], content: dict[str, Any]) -> Any:

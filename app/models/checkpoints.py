@@ -11,6 +11,7 @@ from safetensors.torch import load, save
 from torch import nn
 
 from app.models.cards import CARD_FILE, WEIGHTS_FILE, Card, CheckpointError, read_card
+from app.models.graphs import GraphSpec
 from app.models.networks.model_3 import Model3
 
 NETWORKS: dict[str, type[nn.Module]] = {"model-3": Model3}
@@ -33,8 +34,12 @@ def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Ten
     content = save(tensors)
     card = replace(card, weights_sha256=hashlib.sha256(content).hexdigest())
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS_FILE).write_bytes(content)
-    (folder / CARD_FILE).write_text(json.dumps(card.to_json(), indent=1) + "\n", encoding="utf-8")
+    # Written aside first: a write that is cut short leaves what was there, and a mixed pair fails its digest.
+    weights, written = folder / f"{WEIGHTS_FILE}.pending", folder / f"{CARD_FILE}.pending"
+    weights.write_bytes(content)
+    written.write_text(json.dumps(card.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    weights.replace(folder / WEIGHTS_FILE)
+    written.replace(folder / CARD_FILE)
     return card
 
 
@@ -60,8 +65,9 @@ def read_checkpoint(folder: Path) -> tuple[Card, nn.Module, torch.Tensor]:
     try:
         tensors = load(content)
         vectors = tensors.pop(DOMAIN_VECTORS)
+        GraphSpec(**card.graph)
         network = NETWORKS[card.network](**card.arguments)
         network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
-    except (SafetensorError, KeyError, TypeError, RuntimeError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit its card: {error}") from error
     return card, network.eval().requires_grad_(requires_grad=False), vectors

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 
 from app.crystals.band import Band, FloatArray, model_band
+from app.crystals.reduction import reduced_lattice
 
 # First guess of how far the twelfth neighbour is; the full reach is searched only where it is farther.
 _NEAR_REACH_ANGSTROM = 4.5
@@ -36,6 +37,12 @@ class GraphSpec:
     shell_width_angstrom: float = 0.3
     inner_angstrom: float = 4.0
     outer_angstrom: float = 6.0
+
+    def __post_init__(self) -> None:
+        if not (self.neighbour_count >= 1 and self.shell_width_angstrom > 0 and self.reach_angstrom > 0):
+            raise ValueError("a graph needs neighbours, a shell and a reach")
+        if not 0 < self.inner_angstrom < self.outer_angstrom:
+            raise ValueError("the weight must fall from one to zero over a distance: 0 < inner < outer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,9 +76,7 @@ class GraphBatch:
 
     Attributes:
         graph_of_node: shape [n_nodes]; the other fields of nodes and edges are those of BandGraph, joined.
-        node_pointer: where each node's incoming edges begin, shape [n_nodes + 1].
         line_source, line_target: edge numbers; the source edge ends where the target edge starts, shape [n_line].
-        line_pointer: where each edge's line-graph edges begin, shape [n_edges + 1].
         graph_count: bands in the batch.
     """
 
@@ -83,10 +88,8 @@ class GraphBatch:
     edge_target: torch.Tensor
     edge_vector_angstrom: torch.Tensor
     edge_weight: torch.Tensor
-    node_pointer: torch.Tensor
     line_source: torch.Tensor
     line_target: torch.Tensor
-    line_pointer: torch.Tensor
     graph_count: int
 
     def to(self, device: torch.device) -> "GraphBatch":
@@ -136,13 +139,13 @@ class _NearAtoms:
 
 
 def _host_near_path(band: Band, images: FloatArray, radius: float) -> _NearAtoms:
-    lattice = band.lattice_angstrom
+    lattice, steps = reduced_lattice(band.lattice_angstrom)  # a skewed cell would take many more copies
     middle = images.mean(axis=0)
     half_length = 0.5 * float(np.linalg.norm(images[-1] - images[0]))
     # An atom moved into the cell around the path's middle is at most half a cell away along each vector.
     plane_spacing = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
     repeats = np.ceil((radius + half_length) / plane_spacing + 0.5).astype(int)
-    relative = band.host_frac_coords - middle @ np.linalg.inv(lattice)
+    relative = band.host_frac_coords @ np.linalg.inv(steps) - middle @ np.linalg.inv(lattice)
     home = (relative - np.round(relative)) @ lattice + middle
     axes = [np.arange(-n, n + 1) for n in repeats]
     shifts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ lattice
@@ -261,8 +264,7 @@ def collate(graphs: Sequence[BandGraph]) -> GraphBatch:
     source = torch.cat([graph.edge_source + int(o) for graph, o in zip(graphs, offsets, strict=True)])
     target = torch.cat([graph.edge_target + int(o) for graph, o in zip(graphs, offsets, strict=True)])
     incoming = torch.bincount(target, minlength=sum(sizes))
-    node_pointer = torch.cat([torch.zeros(1, dtype=torch.long), incoming.cumsum(0)])
-    line_source, line_target, line_pointer = _line_graph(source, incoming, node_pointer)
+    line_source, line_target = _line_graph(source, incoming)
     return GraphBatch(
         atomic_numbers=torch.cat([graph.atomic_numbers for graph in graphs]),
         image_position=torch.cat([graph.image_position for graph in graphs]),
@@ -272,20 +274,17 @@ def collate(graphs: Sequence[BandGraph]) -> GraphBatch:
         edge_target=target,
         edge_vector_angstrom=torch.cat([graph.edge_vector_angstrom for graph in graphs]),
         edge_weight=torch.cat([graph.edge_weight for graph in graphs]),
-        node_pointer=node_pointer,
         line_source=line_source,
         line_target=line_target,
-        line_pointer=line_pointer,
         graph_count=len(graphs),
     )
 
 
-def _line_graph(
-    source: torch.Tensor, incoming: torch.Tensor, node_pointer: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _line_graph(source: torch.Tensor, incoming: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Every edge that ends where another starts is its neighbour in the line graph (k -> j before j -> i)."""
+    first_incoming = incoming.cumsum(0) - incoming
     count = incoming[source]
-    line_pointer = torch.cat([torch.zeros(1, dtype=torch.long), count.cumsum(0)])
+    first_pair = count.cumsum(0) - count
     line_target = torch.repeat_interleave(torch.arange(len(source)), count)
-    place = torch.arange(len(line_target)) - line_pointer[:-1][line_target]
-    return node_pointer[:-1][source][line_target] + place, line_target, line_pointer
+    place = torch.arange(len(line_target)) - first_pair[line_target]
+    return first_incoming[source][line_target] + place, line_target

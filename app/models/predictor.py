@@ -1,6 +1,6 @@
 """A loaded checkpoint that answers for bands: graphs in, predictions out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from app.errors import InputError
 from app.models.cards import Card
 from app.models.domain import VectorDistance, reasons_outside
 from app.models.graphs import BandGraph, GraphBatch, GraphSpec, band_graph, collate
+from app.models.lanes import Lanes
 from app.models.prediction import Prediction
 
 # On a CPU a forward pass is bound by memory: pieces whose tensors stay in the cache go fastest.
@@ -36,14 +37,24 @@ class Predictor:
     Args:
         card, network, domain_vectors: as app.models.checkpoints.read_checkpoint returns them.
         device: where the network runs.
+        lanes: where the pieces of a batch run side by side, on a CPU; None runs a batch whole.
     """
 
-    def __init__(self, card: Card, network: nn.Module, domain_vectors: torch.Tensor, *, device: torch.device) -> None:
+    def __init__(
+        self,
+        card: Card,
+        network: nn.Module,
+        domain_vectors: torch.Tensor,
+        *,
+        device: torch.device,
+        lanes: Lanes | None = None,
+    ) -> None:
         self.card = card
         self.name = card.name
         self.version = card.version
         self.digest = card.digest
         self._device = device
+        self._lanes = lanes
         self._network = network.to(device)
         self._spec = GraphSpec(**card.graph)
         self._distance = VectorDistance(domain_vectors)
@@ -80,15 +91,10 @@ class Predictor:
         Raises:
             OutOfMemoryError: the device has no room for so many at once.
         """
-        predictions: list[Prediction] = []
-        for piece in self._pieces(prepared):
-            outputs, vectors = self._forward(collate([item.graph for item in piece]))
-            distances = self._distance(vectors)
-            predictions += [
-                self._prediction(float(output), float(distance), item.reasons_outside)
-                for output, distance, item in zip(outputs, distances, piece, strict=True)
-            ]
-        return predictions
+        if self._lanes is None:
+            return self._predict_piece(prepared)
+        pieces = _split(prepared, self._lanes.threads)
+        return [prediction for piece in self._lanes.map(self._predict_piece, pieces) for prediction in piece]
 
     def warm_up(self) -> None:
         """Runs bands of a few sizes, so that the first caller does not wait for kernels to be chosen."""
@@ -105,20 +111,15 @@ class Predictor:
         for count in (1, 2, 4):
             self.predict([prepared] * count)
 
-    def _pieces(self, prepared: Sequence[PreparedBand]) -> Iterator[Sequence[PreparedBand]]:
-        if self._device.type != "cpu":
-            yield prepared
-            return
-        piece: list[PreparedBand] = []
-        cost = 0
-        for item in prepared:
-            if piece and cost + self.cost(item) > _CPU_PIECE_LINE_EDGES:
-                yield piece
-                piece, cost = [], 0
-            piece.append(item)
-            cost += self.cost(item)
-        if piece:
-            yield piece
+    def _predict_piece(self, piece: Sequence[PreparedBand]) -> list[Prediction]:
+        if not piece:
+            return []
+        outputs, vectors = self._forward(collate([item.graph for item in piece]))
+        distances = self._distance(vectors)
+        return [
+            self._prediction(float(output), float(distance), item.reasons_outside)
+            for output, distance, item in zip(outputs, distances, piece, strict=True)
+        ]
 
     def _forward(self, batch: GraphBatch) -> tuple[np.ndarray, torch.Tensor]:
         try:
@@ -156,3 +157,17 @@ class Predictor:
         target = self.card.target
         # A hop always climbs: what the transform would put below zero is a barrier too small to tell.
         return np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0)
+
+
+def _split(prepared: Sequence[PreparedBand], ways: int) -> list[Sequence[PreparedBand]]:
+    """A batch in pieces of like cost, at least one for each way, none too large for the processor's cache."""
+    whole = sum(Predictor.cost(item) for item in prepared)
+    largest = min(_CPU_PIECE_LINE_EDGES, whole / ways)
+    pieces: list[Sequence[PreparedBand]] = []
+    start, cost = 0, 0
+    for number, item in enumerate(prepared):
+        if number > start and cost + Predictor.cost(item) / 2 > largest:
+            pieces.append(prepared[start:number])
+            start, cost = number, 0
+        cost += Predictor.cost(item)
+    return [*pieces, prepared[start:]]

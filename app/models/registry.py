@@ -9,6 +9,7 @@ from app.errors import NotFoundError
 from app.models.allocator import keep_freed_memory
 from app.models.cards import CARD_FILE, CheckpointError
 from app.models.checkpoints import read_checkpoint
+from app.models.lanes import Lanes
 from app.models.predictor import Predictor
 
 
@@ -41,7 +42,7 @@ class Registry:
             store: a folder with one folder a checkpoint.
             device: "auto" takes a GPU where there is one.
             default: name of the checkpoint that answers where none is asked for.
-            threads: of one forward pass on a CPU; 0 leaves the choice to torch.
+            threads: on a CPU; 0 leaves the choice to torch.
 
         Raises:
             CheckpointError: the folder is missing, a checkpoint is damaged, or the device is not there.
@@ -49,12 +50,14 @@ class Registry:
         if not store.is_dir():
             raise CheckpointError(f"the model store {store} (IONPATH_MODEL_STORE) is not a folder")
         chosen = choose_device(device)
+        lanes = None
         if chosen.type == "cpu":
             keep_freed_memory()
-            if threads:
-                torch.set_num_threads(threads)
+            lanes = Lanes(threads or torch.get_num_threads())
         folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
-        predictors = {folder.name: Predictor(*read_checkpoint(folder), device=chosen) for folder in folders}
+        predictors = {
+            folder.name: Predictor(*read_checkpoint(folder), device=chosen, lanes=lanes) for folder in folders
+        }
         return cls(predictors, default=default)
 
     def names(self) -> tuple[str, ...]:

@@ -82,8 +82,3 @@ class Answer:
     cached: bool
     warnings: tuple[str, ...]
     crystal: CrystalAnswer | None = None
-
-    @property
-    def good_conductor(self) -> bool | None:
-        """Whether the barrier lies below the threshold; None where there is no barrier."""
-        return None if self.prediction is None else self.prediction.barrier_ev < self.threshold_ev

@@ -7,6 +7,7 @@ model never waits for the loop.
 
 import asyncio
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -93,11 +94,6 @@ class Batcher:
         await asyncio.to_thread(self._join, left)
 
     @property
-    def waiting_cost(self) -> int:
-        """What waits for the model now, line-graph edges."""
-        return self._queue.waiting_cost
-
-    @property
     def trouble(self) -> str | None:
         """In words, why nothing can be predicted now; None while all is well."""
         if self._crash is not None:
@@ -110,8 +106,13 @@ class Batcher:
                 return f"thread {name} has been at one piece of work for {now - since:.0f} s"
         return None
 
-    async def submit(self, band: Band, predictor: BatchPredictor) -> Prediction:
+    async def submit(self, band: Band, predictor: BatchPredictor, *, request_id: str | None = None) -> Prediction:
         """Predict one band.
+
+        Args:
+            band: what is asked.
+            predictor: the model.
+            request_id: named in the log where the model fails on it; threads know of no request.
 
         Raises:
             BusyError: too much waits already.
@@ -119,13 +120,15 @@ class Batcher:
             TooLargeError: the device cannot hold the band even alone.
             InputError: the band cannot be predicted.
         """
-        return await self._admit([band], predictor)[0]
+        return await self._admit([band], predictor, request_id)[0]
 
     async def submit_many(
         self,
         bands: Sequence[Band],
         predictor: BatchPredictor,
         on_done: Callable[[], None] | None = None,
+        *,
+        request_id: str | None = None,
     ) -> list[Outcome]:
         """Predict the bands of one crystal, admitted together or not at all.
 
@@ -133,6 +136,7 @@ class Batcher:
             bands: any number of bands.
             predictor: the model.
             on_done: called in the event loop at each band that is done.
+            request_id: as for `submit`.
 
         Returns:
             One prediction or error a band, in order.
@@ -141,7 +145,7 @@ class Batcher:
             BusyError: too much waits already.
             NotReadyError: the service is stopping or its batch loop ended.
         """
-        futures = self._admit(bands, predictor)
+        futures = self._admit(bands, predictor, request_id)
         if on_done is not None:
             for future in futures:
                 future.add_done_callback(lambda _: on_done())
@@ -151,12 +155,14 @@ class Batcher:
                 raise outcome
         return [outcome for outcome in outcomes if isinstance(outcome, Prediction | IonpathError)]
 
-    def _admit(self, bands: Sequence[Band], predictor: BatchPredictor) -> list[asyncio.Future[Prediction]]:
+    def _admit(
+        self, bands: Sequence[Band], predictor: BatchPredictor, request_id: str | None
+    ) -> list[asyncio.Future[Prediction]]:
         if self._crash is not None or self._loop is None:
             raise NotReadyError("The model does not run.", kind="model-stopped")
         loop = self._loop
         futures: list[asyncio.Future[Prediction]] = [loop.create_future() for _ in bands]
-        for item in self._queue.admit(predictor, bands, futures):
+        for item in self._queue.admit(predictor, bands, futures, request_id=request_id):
             item.future.add_done_callback(partial(self._closed, item))
         self._open.update(futures)
         return futures
@@ -189,6 +195,8 @@ class Batcher:
             cost = max(1, int(item.predictor.cost(graph)))
         except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; it is told to its client
             self._queue.unprepared(item)
+            if not isinstance(error, IonpathError):
+                _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=error)
             self._call(self._settle, [item], [_told(error)])
         else:
             self._metrics.observe("prepare", time.monotonic() - started)
@@ -235,7 +243,16 @@ class Batcher:
                 raise _miscounted(len(items), len(outcomes))  # noqa: TRY301 # told like any other failure of the model
         except Exception as error:  # noqa: BLE001 # a failure of the model belongs to the bands that caused it
             memory_ran_out = isinstance(error, OutOfMemoryError)
-            _log.warning("forward-failed", bands=len(items), cost=cost, error=repr(error))
+            # A batch is tried again in halves; what fails alone is told as the service's fault, so the log says why.
+            _log.log(
+                logging.ERROR if len(items) == 1 and not memory_ran_out else logging.WARNING,
+                "forward-failed",
+                request_ids=_request_ids(items),
+                bands=len(items),
+                cost=cost,
+                error=repr(error),
+                exc_info=error if len(items) == 1 else None,
+            )
             outcomes = () if len(items) > 1 else (_too_large(cost) if memory_ran_out else _told(error),)
         else:
             self._metrics.batch(cost=cost, size=len(items), seconds=time.monotonic() - started)
@@ -271,6 +288,11 @@ class Batcher:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, until - time.monotonic()))
+
+
+def _request_ids(items: Sequence[WorkItem]) -> list[str]:
+    """Whose bands these are, each request once."""
+    return list(dict.fromkeys(item.request_id for item in items if item.request_id is not None))
 
 
 def _told(error: Exception) -> IonpathError:

@@ -22,6 +22,7 @@ class Job:
         id: the prediction's.
         key_id: the API key's it belongs to.
         total: bands to predict.
+        size_bytes: of its input, held until it is finished.
         done: bands predicted.
         running: it no longer waits for its turn.
         deleted: its prediction was deleted, so nothing more is kept of it.
@@ -30,6 +31,7 @@ class Job:
     id: UUID
     key_id: str | None
     total: int
+    size_bytes: int
     done: int = 0
     running: bool = False
     deleted: bool = False
@@ -41,19 +43,30 @@ class Job:
 
 
 class Jobs:
-    """The jobs of this process; each is a task that reports its own end."""
+    """The jobs of this process; each is a task that reports its own end.
 
-    def __init__(self) -> None:
+    Args:
+        most_bytes: most bytes of the inputs that they hold; one job is always taken.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
         self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
         self._jobs: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def check_room(self) -> None:
-        """Refuse (BusyError) where too many wait already."""
-        if len(self._jobs) >= MOST_JOBS:
-            raise BusyError(f"{len(self._jobs)} jobs wait already.", retry_after_s=RETRY_AFTER_S, kind="jobs-busy")
+    def check_room(self, size_bytes: int = 0) -> None:
+        """Refuse (BusyError) where too many wait already to take one of this size as well."""
+        held_bytes = sum(job.size_bytes for job, _ in self._jobs.values())
+        if len(self._jobs) >= MOST_JOBS or (self._jobs and held_bytes + size_bytes > self._most_bytes):
+            raise BusyError(
+                f"{len(self._jobs)} jobs wait already ({held_bytes / 2**20:.1f} MiB of input; IONPATH_JOBS_MIB allows "
+                f"{self._most_bytes / 2**20:g}).",
+                retry_after_s=RETRY_AFTER_S,
+                kind="jobs-busy",
+            )
 
     def start(self, job: Job, run: Callable[[], Coroutine[None, None, None]]) -> None:
         """Start a job; `run` takes its `turn`, handles its own errors, and is cancelled by stop and cancel."""

@@ -57,11 +57,6 @@ class ApiKeys:
         """
         return cls(path)
 
-    @property
-    def key_ids(self) -> tuple[str, ...]:
-        """The ids of the keys that may call, in the file's order."""
-        return tuple(dict.fromkeys(entry.key_id for entry in self._entries))
-
     def identify(self, key: str) -> str | None:
         """Give the id of a key that was presented; None where it is unknown.
 

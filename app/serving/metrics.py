@@ -1,9 +1,12 @@
 """What the service counts, for Prometheus; one registry an instance, none global."""
 
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 Stage = Literal["read", "cache", "prepare", "queue", "forward", "record", "total"]
 CacheResult = Literal["hit", "miss", "error"]
@@ -16,10 +19,26 @@ _COSTS = (1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
+class CounterOf(Collector):
+    """A counter whose number another part of the service keeps."""
+
+    def __init__(self, name: str, documentation: str, *, registry: CollectorRegistry) -> None:
+        self._name = name
+        self._documentation = documentation
+        self._read: Callable[[], int] = lambda: 0
+        registry.register(self)
+
+    def set_function(self, read: Callable[[], int]) -> None:
+        """Show what `read` gives, which never goes down."""
+        self._read = read
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        """Read it now."""
+        yield CounterMetricFamily(self._name, self._documentation, value=self._read())
+
+
 class Metrics:
     """Every instrument of one service; costs are line-graph edges, times seconds."""
-
-    content_type: Final[str] = CONTENT_TYPE_PLAIN_0_0_4
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -33,6 +52,12 @@ class Metrics:
         )
         self.log_backlog = Gauge(
             "ionpath_log_backlog_rows", "predictions not yet written to the log", registry=self.registry
+        )
+        self.log_dropped = CounterOf(
+            "ionpath_log_rows_dropped", "predictions lost to the log: no room, or unwritable", registry=self.registry
+        )
+        self.log_failures = CounterOf(
+            "ionpath_log_write_failures", "attempts to write the log that failed", registry=self.registry
         )
         self.jobs = Gauge("ionpath_jobs", "accepted jobs that are not finished", registry=self.registry)
         self._predictions = Counter(
@@ -74,5 +99,5 @@ class Metrics:
         self._errors.labels(kind).inc()
 
     def render(self) -> bytes:
-        """Everything in Prometheus' text format; send it as content_type."""
+        """Everything in Prometheus' text format 0.0.4."""
         return generate_latest(self.registry)

@@ -56,13 +56,14 @@ class Stage(enum.Enum):
 
 @dataclass(kw_only=True, eq=False, slots=True)
 class WorkItem:
-    """One band on its way; `cost` is an estimate until the item is READY."""
+    """One band on its way; `cost` is an estimate until the item is READY, `request_id` is for the log."""
 
     predictor: BatchPredictor
     band: Band
     future: asyncio.Future[Prediction]
     cost: int
     admitted_at: float
+    request_id: str | None = None
     stage: Stage = Stage.WAITING
     graph: Any = None
 
@@ -115,7 +116,12 @@ class WorkQueue:
         return len(self._waiting) + self._preparing + len(self._ready)
 
     def admit(
-        self, predictor: BatchPredictor, bands: Sequence[Band], futures: Sequence[asyncio.Future[Prediction]]
+        self,
+        predictor: BatchPredictor,
+        bands: Sequence[Band],
+        futures: Sequence[asyncio.Future[Prediction]],
+        *,
+        request_id: str | None = None,
     ) -> list[WorkItem]:
         """Let bands in together or not at all.
 
@@ -135,6 +141,7 @@ class WorkQueue:
                     future=future,
                     cost=max(1, int(per_atom * _size(band))),
                     admitted_at=now,
+                    request_id=request_id,
                 )
                 for band, future in zip(bands, futures, strict=True)
             ]

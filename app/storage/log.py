@@ -1,7 +1,7 @@
 """The repository of predictions: everything that is asked of the log's table is asked here."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
@@ -35,7 +35,14 @@ from app.errors import InputError, NotReadyError
 from app.settings import Settings
 from app.storage.cursors import Place, read_cursor, write_cursor
 from app.storage.engine import open_engine
-from app.storage.rows import MOST_ROWS_A_PAGE, Page, PredictionFilter, PredictionRow, normal_formula
+from app.storage.rows import (
+    MOST_ROWS_A_PAGE,
+    UNFINISHED,
+    Page,
+    PredictionFilter,
+    PredictionRow,
+    normal_formula,
+)
 from app.storage.tables import predictions
 
 OPERATION_TIMEOUT_S = 30.0
@@ -179,6 +186,13 @@ class PredictionLog:
         if graves:
             async with self._begin() as connection:
                 await connection.execute(self._bury, [{**grave, **_WIPED} for grave in graves])
+
+    async def fail(self, prediction_ids: Iterable[UUID], error: Mapping[str, object]) -> None:
+        """Give predictions that nobody works on any more their end; those that have one keep it."""
+        unfinished = predictions.c.id.in_(tuple(prediction_ids)) & predictions.c.status.in_(UNFINISHED)
+        statement = update(predictions).where(unfinished).values(status="failed", error=dict(error))
+        async with self._begin() as connection:
+            await connection.execute(statement)
 
     async def delete_older_than(self, moment: datetime) -> int:
         """Delete every key's predictions made before a moment; gives their number."""

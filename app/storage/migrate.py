@@ -12,7 +12,7 @@ from alembic.script import ScriptDirectory
 from pydantic import SecretStr
 from sqlalchemy import Connection, text
 
-from app.storage.engine import database_url, open_schema_engine
+from app.storage.engine import open_schema_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -25,17 +25,12 @@ class RevisionState:
     """Where a database's schema stands.
 
     Attributes:
-        current: the newest revision applied; None for an empty database.
+        current: the newest revision applied.
         head: the newest revision that this release knows.
     """
 
     current: str | None
     head: str
-
-    @property
-    def up_to_date(self) -> bool:
-        """Whether this release can serve from the database."""
-        return self.current == self.head
 
 
 def migrate(url: SecretStr | str) -> RevisionState:
@@ -47,28 +42,15 @@ def migrate(url: SecretStr | str) -> RevisionState:
         ValueError: the URL is of no known form.
         sqlalchemy.exc.SQLAlchemyError: the database cannot be reached or refuses the change.
     """
-    with _connection(url, changes=True) as connection:
+    with _connection(url) as connection:
         if connection.dialect.name == "postgresql":
             # Until the end of the transaction, so a replica that dies half way lets the next one in.
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-        return _state(connection)
-
-
-def revision_state(url: SecretStr | str) -> RevisionState:
-    """Say where the schema stands, without changing it.
-
-    Raises:
-        ValueError: the URL is of no known form.
-        sqlalchemy.exc.SQLAlchemyError: the database cannot be reached.
-    """
-    parsed = database_url(url)
-    if parsed.drivername == "sqlite+aiosqlite" and not Path(str(parsed.database)).exists():
-        return RevisionState(current=None, head=_head())  # to connect would make the file
-    with _connection(url, changes=False) as connection:
-        return _state(connection)
+        current = MigrationContext.configure(connection).get_current_revision()
+        return RevisionState(current=current, head=_head())
 
 
 def _config() -> Config:
@@ -83,14 +65,9 @@ def _head() -> str:
     return head
 
 
-def _state(connection: Connection) -> RevisionState:
-    current = MigrationContext.configure(connection).get_current_revision()
-    return RevisionState(current=current, head=_head())
-
-
 @contextmanager
-def _connection(url: SecretStr | str, *, changes: bool) -> Iterator[Connection]:
-    engine = open_schema_engine(url, changes=changes)
+def _connection(url: SecretStr | str) -> Iterator[Connection]:
+    engine = open_schema_engine(url, changes=True)
     try:
         with engine.begin() as connection:
             yield connection

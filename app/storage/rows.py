@@ -18,6 +18,7 @@ RowStatus = Literal["queued", "running", "done", "failed"]
 RowKind = Literal["band", "crystal"]
 
 MOST_ROWS_A_PAGE = 500
+UNFINISHED: tuple[Literal["queued"], Literal["running"]] = ("queued", "running")
 
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*\s*)+")
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*)")

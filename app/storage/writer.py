@@ -10,6 +10,7 @@ import structlog
 
 from app.errors import NotReadyError
 from app.settings import Settings
+from app.storage.held import HeldRows
 from app.storage.log import PredictionLog, UnwritableRowError
 from app.storage.rows import PredictionRow
 
@@ -27,6 +28,7 @@ def open_writer(settings: Settings, log: PredictionLog) -> "LogWriter":
         batch_rows=settings.log_batch_rows,
         batch_wait_ms=settings.log_batch_wait_ms,
         queue_rows=settings.log_queue_rows,
+        queue_bytes=settings.log_queue_mib * 2**20,
         retention_days=settings.retention_days,
     )
 
@@ -42,6 +44,7 @@ class LogWriter:
         batch_rows: most rows written at once.
         batch_wait_ms: how long a row waits for others before it is written, milliseconds.
         queue_rows: most rows held in memory.
+        queue_bytes: most bytes of them; one row is always taken.
         retention_days: rows older than this are deleted once an hour; 0 keeps them.
 
     Attributes:
@@ -57,15 +60,17 @@ class LogWriter:
         batch_rows: int,
         batch_wait_ms: float,
         queue_rows: int,
+        queue_bytes: int,
         retention_days: int = 0,
     ) -> None:
         self._log = log
         self._batch_rows = batch_rows
         self._batch_wait_s = batch_wait_ms / 1000.0
         self._queue_rows = queue_rows
+        self._queue_bytes = queue_bytes
         self._retention = timedelta(days=retention_days)
-        self._waiting: dict[UUID, PredictionRow] = {}
-        self._writing: dict[UUID, PredictionRow] = {}
+        self._waiting = HeldRows()
+        self._writing = HeldRows()
         self._deleted: dict[UUID, str | None] = {}
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()  # a batch is full, or the service stops
@@ -97,17 +102,19 @@ class LogWriter:
         """
         if not self._tasks or any(task.done() for task in self._tasks):
             raise NotReadyError("the log's writer does not run", kind="log-writer-stopped")
-        if self.backlog >= self._queue_rows:
-            raise NotReadyError("the log's queue is full (IONPATH_LOG_QUEUE_ROWS)", kind="log-queue-full")
+        if self._is_full():
+            raise NotReadyError(
+                "the log's queue is full (IONPATH_LOG_QUEUE_ROWS, IONPATH_LOG_QUEUE_MIB)", kind="log-queue-full"
+            )
 
     def put(self, row: PredictionRow) -> bool:
         """Queue a row, or the next status of one; False where there was no room and the row is lost."""
         if row.id in self._deleted:
             return True
-        if row.id not in self._waiting and self.backlog >= self._queue_rows:
+        if row.id not in self._waiting and self._is_full():
             self._overflow()
             return False
-        self._waiting[row.id] = row
+        self._waiting.put(row)
         self._idle.clear()
         self._work.set()
         if len(self._waiting) >= self._batch_rows:
@@ -147,7 +154,7 @@ class LogWriter:
         if prediction_id in self._deleted:
             return False
         if known or self.pending(prediction_id, key_id) is not None:
-            self._waiting.pop(prediction_id, None)
+            self._waiting.pop(prediction_id)
             self._deleted[prediction_id] = key_id
             self._idle.clear()
             self._work.set()
@@ -193,11 +200,12 @@ class LogWriter:
 
     async def _write_once(self) -> bool:
         """Write a batch, then what was deleted meanwhile; False where the database is away."""
-        for number in list(self._waiting)[: self._batch_rows]:
-            self._writing[number] = self._waiting.pop(number)
+        for row in self._waiting.rows()[: self._batch_rows]:
+            self._waiting.pop(row.id)
+            self._writing.put(row)
         deleted = dict(self._deleted)
         try:
-            await self._insert([row for row in self._writing.values() if row.id not in deleted])
+            await self._insert([row for row in self._writing.rows() if row.id not in deleted])
             await self._bury(deleted)
         except NotReadyError as error:
             self.failures += 1
@@ -228,7 +236,7 @@ class LogWriter:
         else:
             self.written += len(rows)
         for row in rows:  # done with, even if a later part of the batch fails
-            del self._writing[row.id]
+            self._writing.pop(row.id)
 
     async def _bury(self, deleted: dict[UUID, str | None]) -> None:
         by_key: defaultdict[str | None, list[UUID]] = defaultdict(list)
@@ -239,16 +247,20 @@ class LogWriter:
 
     def _put_back(self) -> None:
         """Queue a failed batch again, before the others; a newer status of a row stays."""
-        self._waiting = {
-            number: row for number, row in (self._writing | self._waiting).items() if number not in self._deleted
-        }
-        self._writing = {}
+        both = [*self._writing.rows(), *self._waiting.rows()]
+        self._waiting = HeldRows(row for row in both if row.id not in self._deleted)
+        self._writing = HeldRows()
+
+    def _is_full(self) -> bool:
+        held_bytes = self._waiting.bytes + self._writing.bytes
+        return self.backlog >= self._queue_rows or held_bytes >= self._queue_bytes
 
     def _overflow(self) -> None:
         self.dropped += 1
         if not self._overflowing:
             self._overflowing = True
-            _log.error("log_queue_full", rows=self.backlog, setting="IONPATH_LOG_QUEUE_ROWS")
+            held_bytes = self._waiting.bytes + self._writing.bytes
+            _log.error("log_queue_full", rows=self.backlog, bytes=held_bytes)
 
     async def _keep_house(self) -> None:
         """Delete what is past its time, once an hour; an hour that fails is made up by the next."""

@@ -31,6 +31,8 @@ class Model3(nn.Module):
         readout: Literal["path", "ion"] = "path",
     ) -> None:
         super().__init__()
+        if readout not in {"path", "ion"}:
+            raise ValueError(f"no readout {readout!r}: path or ion")
         self.readout = readout
         self.trunk = Alignn(**trunk)  # type: ignore[arg-type]  # the card keeps integers and flags in one mapping
         widths = [self.trunk.features, *head]

@@ -15,14 +15,19 @@ def open_cache(settings: Settings, *, observe: Callable[[LookupResult, int], Non
     """The cache that the settings ask for; nothing is connected before it is used.
 
     Args:
-        settings: cache, redis_url, cache_ttl_s, cache_entries and redis_timeout_ms are read.
+        settings: cache, redis_url, cache_ttl_s, cache_entries, cache_mib and redis_timeout_ms are read.
         observe: told of each look-up: "hit", "miss" or "error", and for how many bands.
     """
     url = settings.redis_url
     if url is None:
         if settings.cache == "off":
             return NoCache()
-        return InProcessCache(entries=settings.cache_entries, ttl_s=settings.cache_ttl_s, observe=observe)
+        return InProcessCache(
+            entries=settings.cache_entries,
+            limit_bytes=settings.cache_mib * 2**20,
+            ttl_s=settings.cache_ttl_s,
+            observe=observe,
+        )
     link = RedisLink(url.get_secret_value(), timeout_ms=settings.redis_timeout_ms)
     if settings.cache == "off":  # other replicas must still find what was just answered
         return NoCache(recent=RedisRecent(link))

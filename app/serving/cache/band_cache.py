@@ -46,6 +46,12 @@ class EntryStore(Protocol):
     async def write(self, entries: Sequence[StoredEntry]) -> None:
         """Put entries into their buckets, each in place of an older one of its field."""
 
+    async def entries(self, keys: Sequence[str]) -> list[StoredEntry]:
+        """What the buckets hold, with its fields."""
+
+    async def remove(self, entries: Sequence[StoredEntry]) -> None:
+        """Take entries out of their buckets."""
+
 
 class BandCache(WithRecent):
     """A cache on any store; see `Cache` for what its methods promise.
@@ -127,6 +133,22 @@ class BandCache(WithRecent):
         except StoreAwayError:
             return  # the next look-up computes it anew; the store has logged why
 
+    async def forget_many(self, scope: CacheScope, bands: Sequence[Band]) -> bool:
+        """Forget what is kept of bands that are the same; False where the store was away and may still hold it."""
+        forms = await self._canonical(bands)
+        keys = {store_key(scope, key) for form in forms for key in bucket_keys(fingerprint(form))}
+        try:
+            found = await self._store.entries(sorted(keys))
+            atoms = sum(form.atom_count for form in forms) if found else 0
+
+            def same() -> list[StoredEntry]:
+                return [entry for entry in found if _is_any(forms, entry.content, directional=scope.directional)]
+
+            await self._store.remove(await _on_loop_if_small(same, atoms))
+        except StoreAwayError:
+            return False
+        return True
+
     async def _canonical(self, bands: Sequence[Band]) -> list[CanonicalBand]:
         missing = [band for band in bands if band not in self._forms]
         made = await _on_loop_if_small(
@@ -139,6 +161,11 @@ class BandCache(WithRecent):
 async def _on_loop_if_small(work: Callable[[], T], atoms: int) -> T:
     """Do arithmetic here, or in a thread where it would hold up the event loop for milliseconds."""
     return work() if atoms <= _ATOMS_ON_LOOP else await asyncio.to_thread(work)
+
+
+def _is_any(forms: Sequence[CanonicalBand], content: bytes, *, directional: bool) -> bool:
+    entry = decode(content)
+    return entry is not None and any(same_band(form, entry.band, directional=directional) for form in forms)
 
 
 def _find(form: CanonicalBand, candidates: Sequence[bytes], *, now: float, directional: bool) -> Prediction | None:

@@ -41,8 +41,8 @@ class RecentRecords(Protocol):
     async def get(self, record_id: str) -> bytes | None:
         """The record, or None where there is none."""
 
-    async def delete(self, record_id: str) -> bool:
-        """Forget a record; False where the store was away, so that it may be seen until its time is over."""
+    async def delete(self, record_id: str) -> None:
+        """Forget a record; where the store is away it may be seen until its time is over."""
 
     async def ping(self) -> bool:
         """Whether the store answers."""
@@ -66,14 +66,17 @@ class Cache(Protocol):
     async def put_many(self, scope: CacheScope, answered: Sequence[tuple[Band, Prediction]]) -> None:
         """Keep many predictions, in one round trip."""
 
+    async def forget_many(self, scope: CacheScope, bands: Sequence[Band]) -> bool:
+        """Forget what is kept of bands that are the same; False where the store was away and may still hold it."""
+
     async def put_recent(self, record_id: str, record: bytes, ttl_s: float) -> None:
         """Keep a record for ttl_s seconds, in place of an older one."""
 
     async def get_recent(self, record_id: str) -> bytes | None:
         """The record, or None where there is none."""
 
-    async def delete_recent(self, record_id: str) -> bool:
-        """Forget a record; False where the store was away, so that it may be seen until its time is over."""
+    async def delete_recent(self, record_id: str) -> None:
+        """Forget a record; where the store is away it may be seen until its time is over."""
 
     async def ping(self) -> bool:
         """Ask the store whether it is there."""
@@ -96,9 +99,9 @@ class WithRecent:
         """The record, or None where there is none."""
         return await self._recent.get(record_id)
 
-    async def delete_recent(self, record_id: str) -> bool:
-        """Forget a record; False where the store was away, so that it may be seen until its time is over."""
-        return await self._recent.delete(record_id)
+    async def delete_recent(self, record_id: str) -> None:
+        """Forget a record; where the store is away it may be seen until its time is over."""
+        await self._recent.delete(record_id)
 
     async def ping(self) -> bool:
         """Ask the store whether it is there."""

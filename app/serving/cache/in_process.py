@@ -13,10 +13,12 @@ _RECENT_BYTES = 64 * 2**20
 
 
 class MemoryEntries:
-    """The entries used last, up to a number; a plain dictionary of buckets."""
+    """The entries used last, up to a number and a number of bytes; a plain dictionary of buckets."""
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, limit_bytes: int) -> None:
         self._limit = entries
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
         self._contents: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._fields: dict[str, list[str]] = {}
 
@@ -31,19 +33,34 @@ class MemoryEntries:
         return [self._contents[key, field] for field in fields]
 
     async def write(self, entries: Sequence[StoredEntry]) -> None:
-        """Put entries into their buckets; past the limit those used longest ago go."""
+        """Put entries into their buckets; past the limits those used longest ago go."""
         for entry in entries:
             self._forget(entry.key, entry.field)
             fields = self._fields.setdefault(entry.key, [])
             fields.append(entry.field)
             self._contents[entry.key, entry.field] = entry.content
+            self._bytes += len(entry.content)
             if len(fields) > BUCKET_ENTRIES:
                 self._forget(entry.key, fields[0])
-            if len(self._contents) > self._limit:
+            while len(self._contents) > self._limit or self._bytes > self._limit_bytes:
                 self._forget(*next(iter(self._contents)))
 
+    async def entries(self, keys: Sequence[str]) -> list[StoredEntry]:
+        """What the buckets hold, with its fields."""
+        return [
+            StoredEntry(key=key, field=field, content=self._contents[key, field])
+            for key in keys
+            for field in self._fields.get(key, ())
+        ]
+
+    async def remove(self, entries: Sequence[StoredEntry]) -> None:
+        """Take entries out of their buckets."""
+        for entry in entries:
+            self._forget(entry.key, entry.field)
+
     def _forget(self, key: str, field: str) -> None:
-        if self._contents.pop((key, field), None) is not None:
+        if (content := self._contents.pop((key, field), None)) is not None:
+            self._bytes -= len(content)
             self._fields[key].remove(field)
             if not self._fields[key]:
                 del self._fields[key]
@@ -79,10 +96,9 @@ class MemoryRecent:
             return None
         return record
 
-    async def delete(self, record_id: str) -> bool:
+    async def delete(self, record_id: str) -> None:
         """Forget a record."""
         self._forget(record_id)
-        return True
 
     async def ping(self) -> bool:
         """Memory always answers."""
@@ -103,6 +119,7 @@ class InProcessCache(BandCache):
 
     Args:
         entries: most answers kept; those used last stay.
+        limit_bytes: most bytes of answers kept.
         ttl_s: how long an answer holds, seconds.
         observe: told of each look-up and for how many bands.
         clock: seconds since 1970.
@@ -113,10 +130,17 @@ class InProcessCache(BandCache):
         *,
         entries: int,
         ttl_s: float,
+        limit_bytes: int,
         observe: Callable[[LookupResult, int], None] = ignore_lookup,
         clock: Callable[[], float] = time,
     ) -> None:
-        super().__init__(store=MemoryEntries(entries), recent=MemoryRecent(), ttl_s=ttl_s, observe=observe, clock=clock)
+        super().__init__(
+            store=MemoryEntries(entries, limit_bytes),
+            recent=MemoryRecent(),
+            ttl_s=ttl_s,
+            observe=observe,
+            clock=clock,
+        )
 
 
 class NoCache(WithRecent):
@@ -138,3 +162,7 @@ class NoCache(WithRecent):
 
     async def put_many(self, scope: CacheScope, answered: Sequence[tuple[Band, Prediction]]) -> None:
         """Keep nothing."""
+
+    async def forget_many(self, _scope: CacheScope, _bands: Sequence[Band]) -> bool:
+        """Nothing is kept."""
+        return True

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from math import ceil
 from time import time
 from typing import TypeVar
@@ -123,6 +124,35 @@ class RedisEntries:
             await self._link.exchange(work)
 
 
+    async def entries(self, keys: Sequence[str]) -> list[StoredEntry]:
+        """What the buckets hold, with its fields, in one round trip."""
+
+        async def work(client: Redis) -> list[dict[bytes, bytes]]:
+            async with client.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.hgetall(key)
+                return list(await pipe.execute())
+
+        buckets = await self._link.exchange(work) if keys else []
+        return [
+            StoredEntry(key=key, field=field.decode(errors="replace"), content=content)
+            for key, bucket in zip(keys, buckets, strict=True)
+            for field, content in bucket.items()
+        ]
+
+    async def remove(self, entries: Sequence[StoredEntry]) -> None:
+        """Take entries out of their buckets, in one round trip."""
+
+        async def work(client: Redis) -> None:
+            async with client.pipeline(transaction=False) as pipe:
+                for entry in entries:
+                    pipe.hdel(entry.key, entry.field)
+                await pipe.execute()
+
+        if entries:
+            await self._link.exchange(work)
+
+
 async def _shrink(client: Redis, key: str, surplus: int) -> None:
     """Drop entries of a full bucket, any of them: a hash keeps no order; a miss costs one forward pass."""
     fields = await client.hrandfield(key, surplus)
@@ -165,18 +195,15 @@ class RedisRecent:
         except StoreAwayError:
             return None
 
-    async def delete(self, record_id: str) -> bool:
-        """Forget a record; False where Redis may still hold it."""
+    async def delete(self, record_id: str) -> None:
+        """Forget a record; a Redis that is away holds it until its time is over."""
 
         async def work(client: Redis) -> None:
             await client.delete(_RECENT_PREFIX + record_id)
 
         await self._own.delete(record_id)
-        try:
+        with suppress(StoreAwayError):
             await self._link.exchange(work)
-        except StoreAwayError:
-            return False
-        return True
 
     async def ping(self) -> bool:
         """Ask Redis, whatever the breaker says."""

@@ -86,10 +86,8 @@ def test_angles_are_those_between_bonds() -> None:
         # From the target to the source: atom 0 is 2 A along x from atom 1, which is 1 A along (1, 1) from atom 2.
         edge_vector_angstrom=torch.tensor([[2.0, 0.0, 0.0], [0.5**0.5, 0.5**0.5, 0.0]]),
         edge_weight=torch.ones(2),
-        node_pointer=torch.tensor([0, 0, 1, 2]),
         line_source=torch.tensor([0]),
         line_target=torch.tensor([1]),
-        line_pointer=torch.tensor([0, 0, 1]),
         graph_count=1,
     )
     length = corner.edge_vector_angstrom.norm(dim=1)

@@ -19,6 +19,9 @@ def folder(repository: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(repository / "model_store" / "model-3", tmp_path / "store" / "model-3"))
 
 
+QUANTILES: dict[str, Any] = {"outside_factor": 1.5, "rows": 1, "folds": [0]}
+
+
 def edit(folder: Path, **changes: Any) -> None:
     card = json.loads((folder / "card.json").read_text())
     card.update(changes)
@@ -58,6 +61,14 @@ def test_a_changed_byte_is_refused(folder: Path) -> None:
         ({"arguments": {"trunk": {"features": 32}}}, "does not fit its card"),
         ({"name": "../../elsewhere"}, "not its folder's name"),
         ({"target": {}}, "not a whole card"),
+        ({"target": {"offset_ev": 0.1, "mean": 0.0, "scale": float("nan")}}, "target makes no sense"),
+        ({"target": {"offset_ev": 0.1, "mean": 0.0, "scale": "0.7"}}, "target makes no sense"),
+        ({"calibration": []}, "not a whole card"),
+        ({"calibration": QUANTILES | {"residual_quantiles": [-1.0, 0.0, 1.0]}}, "residual_quantiles makes no sense"),
+        ({"calibration": QUANTILES | {"residual_quantiles": [1.0] * 14 + [0.0]}}, "residual_quantiles makes no sense"),
+        ({"graph": {"x": 1}}, "does not fit its card"),
+        ({"graph": {"inner_angstrom": 5.0, "outer_angstrom": 5.0}}, "does not fit its card"),
+        ({"arguments": {"trunk": {}, "readout": "nonsense"}}, "does not fit its card"),
         ({"surprise": 1}, "not a whole card"),
     ],
 )

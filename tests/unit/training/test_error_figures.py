@@ -21,8 +21,18 @@ def test_an_interval_holds_its_value_and_narrows_with_more_rows() -> None:
     generator = np.random.default_rng(0)
     labels = generator.lognormal(size=400)
     predictions = labels + generator.normal(scale=0.2, size=400)
-    few = metrics_with_intervals(labels[:40], predictions[:40])["mae_ev"]
-    many = metrics_with_intervals(labels, predictions)["mae_ev"]
-    for interval in (few, many):
-        assert interval["low"] < interval["value"] < interval["high"]
-    assert many["high"] - many["low"] < few["high"] - few["low"]
+    widths = []
+    for rows in (40, 400):
+        interval = metrics_with_intervals(labels[:rows], predictions[:rows])["mae_ev"]
+        low, value, high = interval["low"], interval["value"], interval["high"]
+        assert low is not None
+        assert value is not None
+        assert high is not None
+        assert low < value < high
+        widths.append(high - low)
+    assert widths[1] < widths[0]
+
+
+def test_what_the_rows_do_not_define_is_none() -> None:
+    nobody_is_good = metrics_with_intervals(np.array([1.0, 2.0]), np.array([1.5, 1.6]))
+    assert nobody_is_good["precision"] == {"value": None, "low": None, "high": None}

@@ -1,0 +1,53 @@
+"""The same model behind LitServe, batched."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import litserve
+import numpy as np
+
+from app.crystals.band import Band
+from app.models.prediction import Prediction
+from app.models.predictor import Predictor
+from app.models.registry import Registry
+
+STORE = Path(__file__).resolve().parent.parent / "model_store"
+
+
+class BarrierApi(litserve.LitAPI):  # type: ignore[misc]  # litserve ships no types
+    """One band a request; graphs and forward pass of a batch together."""
+
+    def setup(self, device: str) -> None:
+        self.predictor: Predictor = Registry.open(STORE, "auto", default="model-3").predictor()
+        self.predictor.warm_up()
+
+    def decode_request(self, request: dict[str, Any]) -> Band:
+        return Band(
+            lattice_angstrom=np.array(request["lattice_angstrom"]),
+            host_species=tuple(request["host_species"]),
+            host_frac_coords=np.array(request["host_frac_coords"]),
+            ion=request["ion"],
+            image_frac_coords=np.array(request["image_frac_coords"]),
+        )
+
+    def batch(self, inputs: list[Band]) -> list[Band]:
+        return inputs
+
+    def predict(self, bands: list[Band]) -> list[Prediction]:
+        return self.predictor.predict([self.predictor.graph(band) for band in bands])
+
+    def unbatch(self, output: list[Prediction]) -> list[Prediction]:
+        return output
+
+    def encode_response(self, output: Prediction) -> dict[str, Any]:
+        low, high = output.interval_ev
+        return {"barrier_ev": output.barrier_ev, "low_ev": low, "high_ev": high}
+
+
+if __name__ == "__main__":
+    port, batch_size, timeout_ms = (int(word) for word in sys.argv[1:])
+    api = BarrierApi(max_batch_size=batch_size, batch_timeout=timeout_ms / 1000, api_path="/predict/barrier")
+    litserve.LitServer(api, accelerator="cpu").run(
+        host="127.0.0.1", port=port, log_level="warning", generate_client_file=False, num_api_servers=1
+    )

@@ -1,0 +1,32 @@
+import threading
+
+import pytest
+import torch
+
+from app.models.lanes import Lanes
+
+
+def test_pieces_run_side_by_side_on_one_thread_each_and_keep_their_order() -> None:
+    lanes = Lanes(2)
+    both_here = threading.Barrier(2, timeout=30)
+
+    def run(piece: int) -> tuple[int, int]:
+        both_here.wait()  # passes only where two pieces run at once
+        return piece, torch.get_num_threads()
+
+    assert lanes.map(run, [1, 2]) == [(1, 1), (2, 1)]
+
+
+def test_a_single_piece_gets_all_threads() -> None:
+    lanes = Lanes(3)
+    lanes.map(lambda _: None, [1, 2])
+    assert lanes.map(lambda _: torch.get_num_threads(), ["alone"]) == [3]
+
+
+def test_a_piece_that_fails_raises() -> None:
+    def run(piece: int) -> None:
+        if piece == 2:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        Lanes(2).map(run, [1, 2, 3])
