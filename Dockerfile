@@ -11,14 +11,15 @@ RUN python -m venv /opt/ionpath
 ENV PATH=/opt/ionpath/bin:$PATH
 RUN pip install pip==26.3
 RUN pip install ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} "torch==$TORCH_VERSION"
-COPY requirements-runtime.lock ./
-RUN pip install --require-hashes -r requirements-runtime.lock
+COPY requirements-runtime.lock requirements-build.lock ./
+RUN pip install --require-hashes -r requirements-runtime.lock -r requirements-build.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY training training
 COPY model_store model_store
 COPY examples examples
-RUN pip install --no-deps .
+# Without isolation it is built by the locked hatchling; with it, pip would fetch the newest one, unchecked.
+RUN pip install --no-deps --no-build-isolation .
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/ionpath ionpath

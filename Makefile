@@ -32,14 +32,14 @@ help:
 setup: $(STAMP)
 
 # The stamp is older than any of these after an edit or a pull, and then all is brought up to date.
-$(STAMP): Makefile pyproject.toml requirements.lock
+$(STAMP): Makefile pyproject.toml requirements.lock requirements-build.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 		{ echo "Python 3.11, 3.12 or 3.13 is needed and $(PYTHON) is $(PYTHON_MINOR): make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python$(PYTHON_MINOR) || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --quiet pip==$(PIP_VERSION)
 	$(PIP) install --quiet $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
-	$(PIP) install --quiet --require-hashes -r requirements.lock
-	$(PIP) install --quiet --no-deps -e .
+	$(PIP) install --quiet --require-hashes -r requirements.lock -r requirements-build.lock
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 serve: setup
@@ -62,10 +62,13 @@ format: setup
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# The third lock is of what builds the package: hatchling, and editables for `pip install -e`.
 # Keeps what is locked and still fits; `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock: $(UV)
 	$(COMPILE) --extra train --extra test --output-file requirements.lock pyproject.toml
 	$(COMPILE) --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
+	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], 'editables', sep='\n')" | \
+		$(COMPILE) --constraints requirements.lock --output-file requirements-build.lock -
 
 $(UV): Makefile
 	$(PYTHON) -m venv $(VENV)/lock-tool

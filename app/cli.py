@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import IonpathError
@@ -44,6 +45,9 @@ ApiKey = Annotated[
 
 def main() -> None:
     """Run the command line, with the commands of other installed packages."""
+    # Before torch is imported: its threads wait asleep. By default they spin, and a forward pass of two threads beside
+    # other work on the same cores took up to fifty times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     if asked not in _OWN_COMMANDS:  # training need not be imported to serve
         for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
@@ -69,7 +73,8 @@ def _options(
 
 def fail(message: str) -> NoReturn:
     """Say on standard error what is wrong, and stop."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]ionpath:[/] {message}", markup=True)
+    told = Text.assemble(("ionpath:", "bold red"), " ", message)  # text, not markup: messages quote what users typed
+    Console(stderr=True, highlight=False, soft_wrap=True).print(told)
     raise typer.Exit(2)
 
 
@@ -96,7 +101,8 @@ def serve(
 ) -> None:
     """Serve predictions over HTTP; the page at / and the OpenAPI page at /docs are part of it.
 
-    Everything else is set by IONPATH_* variables. Without API keys it answers this machine alone.
+    Everything else is set by IONPATH_* variables. Without API keys it answers this machine alone. Where it cannot
+    start, the exit status is 2 and standard error says why.
     """
     given = {"host": host, "port": port, "log_format": log_format or _terminal_format()}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
@@ -108,7 +114,10 @@ def serve(
         fail(str(error))
     from app.console.server import run  # noqa: PLC0415 - torch takes seconds to import
 
-    run(settings)
+    try:
+        run(settings)
+    except CannotServeError as error:
+        fail(str(error))
 
 
 def _terminal_format() -> str | None:
@@ -153,9 +162,11 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     except sources.SourceError as error:
         fail(str(error))
     question = asking.Question(model=model, threshold_ev=threshold_ev, mechanism=mechanism, max_hops=max_hops)
-    caller = _remote(url, api_key) if url else _local()
     try:
+        caller = _remote(url, api_key) if url else _local()
         results = asyncio.run(asking.ask(caller, inputs, question))
+    except IonpathError as error:
+        fail(error.detail)
     except CheckpointError as error:
         fail(str(error))
     write = outputs.write_json if as_json else outputs.write_csv if as_csv else outputs.write_table

@@ -19,10 +19,13 @@ class BarrierApi(litserve.LitAPI):  # type: ignore[misc]  # litserve ships no ty
     """One band a request; graphs and forward pass of a batch together."""
 
     def setup(self, device: str) -> None:
+        """Load the checkpoint; the registry chooses the device, as for the other services."""
+        del device
         self.predictor: Predictor = Registry.open(STORE, "auto", default="model-3").predictor()
         self.predictor.warm_up()
 
     def decode_request(self, request: dict[str, Any]) -> Band:
+        """A JSON band."""
         return Band(
             lattice_angstrom=np.array(request["lattice_angstrom"]),
             host_species=tuple(request["host_species"]),
@@ -32,15 +35,19 @@ class BarrierApi(litserve.LitAPI):  # type: ignore[misc]  # litserve ships no ty
         )
 
     def batch(self, inputs: list[Band]) -> list[Band]:
+        """Bands as they are: graphs are joined by the predictor."""
         return inputs
 
     def predict(self, bands: list[Band]) -> list[Prediction]:
+        """Graphs and one forward pass."""
         return self.predictor.predict([self.predictor.graph(band) for band in bands])
 
     def unbatch(self, output: list[Prediction]) -> list[Prediction]:
+        """One prediction a request."""
         return output
 
     def encode_response(self, output: Prediction) -> dict[str, Any]:
+        """The barrier and its interval."""
         low, high = output.interval_ev
         return {"barrier_ev": output.barrier_ev, "low_ev": low, "high_ev": high}
 

@@ -9,6 +9,7 @@ import contextlib
 import gzip
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from benchmarks.load import LoadResult, body_of, offer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONCURRENCIES = (1, 8, 32, 128)
+LITSERVE_GRID = ((1, 0), (8, 2), (32, 5))  # largest batch, wait in milliseconds
 PATH = "/predict/barrier"
 
 
@@ -40,6 +42,7 @@ def main() -> None:
     bodies = [body_of(row) for row in rows]
     bare: list[dict[str, float]] = []
     naive: list[LoadResult] = []
+    litserve: dict[tuple[int, int], list[LoadResult]] = {setting: [] for setting in LITSERVE_GRID}
     served: dict[int, list[LoadResult]] = {concurrency: [] for concurrency in CONCURRENCIES}
     cached: list[LoadResult] = []
     for _ in range(arguments.rounds):  # interleaved, so that a busy neighbour disturbs all alike
@@ -47,6 +50,10 @@ def main() -> None:
         with naive_service() as port:
             offer(port, PATH, bodies[:32], concurrency=8)
             naive.append(offer(port, PATH, bodies, concurrency=32))
+        for setting in LITSERVE_GRID:
+            with litserve_service(*setting) as port:
+                offer(port, PATH, bodies[:32], concurrency=8)
+                litserve[setting].append(offer(port, PATH, bodies, concurrency=32))
         with ionpath(IONPATH_CACHE="off") as port:
             offer(port, PATH, bodies[:32], concurrency=8)
             for concurrency in CONCURRENCIES:
@@ -54,7 +61,9 @@ def main() -> None:
         with ionpath() as port:
             offer(port, PATH, bodies, concurrency=32)
             cached.append(offer(port, PATH, bodies, concurrency=1))
-    report(bare, naive, served, cached)
+    rows_of = {"naive FastAPI route, 32 at once": naive}
+    rows_of |= {f"LitServe, batch {size}, wait {wait} ms, 32 at once": litserve[size, wait] for size, wait in litserve}
+    report(bare, rows_of, served, cached)
 
 
 def chosen_rows(data: Path, count: int) -> list[dict[str, Any]]:
@@ -88,6 +97,14 @@ def naive_service() -> Iterator[int]:
 
 
 @contextlib.contextmanager
+def litserve_service(batch_size: int, wait_ms: int) -> Iterator[int]:
+    port = free_port()
+    command = [sys.executable, "-m", "benchmarks.litserve_service", str(port), str(batch_size), str(wait_ms)]
+    with running(command, {}, f"http://127.0.0.1:{port}/health"):
+        yield port
+
+
+@contextlib.contextmanager
 def ionpath(**settings: str) -> Iterator[int]:
     port = free_port()
     with tempfile.TemporaryDirectory() as folder:
@@ -103,13 +120,16 @@ def ionpath(**settings: str) -> Iterator[int]:
 @contextlib.contextmanager
 def running(command: list[str], variables: dict[str, str], probe: str) -> Iterator[None]:
     """A server process, from its first good answer to its end."""
-    process = subprocess.Popen(command, env=quiet() | variables, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=quiet() | variables, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
         wait_until_ready(process, probe)
         yield
     finally:
         process.terminate()
-        process.wait(60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(30)
+        with contextlib.suppress(ProcessLookupError):  # workers that outlive their server would disturb what is next
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], probe: str) -> None:
@@ -127,7 +147,8 @@ def wait_until_ready(process: subprocess.Popen[bytes], probe: str) -> None:
 def quiet() -> dict[str, str]:
     """The shell's variables without its IONPATH_* settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")}
-    return kept | {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(REPOSITORY)}
+    # As `ionpath` sets it for itself, so that the loops and the other services are not slowed by spinning threads.
+    return kept | {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def free_port() -> int:
@@ -138,7 +159,7 @@ def free_port() -> int:
 
 def report(
     bare: list[dict[str, float]],
-    naive: list[LoadResult],
+    others: dict[str, list[LoadResult]],
     served: dict[int, list[LoadResult]],
     cached: list[LoadResult],
 ) -> None:
@@ -148,7 +169,7 @@ def report(
     rates = {f"bare loop, {name}": float(np.median([one[name] for one in bare])) for name in bare[0]}
     for name, rate in rates.items():
         table.add_row(name, f"{rate:.1f}", f"{1000 / rate:.1f}" if "one by one" in name else "", "", "", "")
-    rows = {"naive FastAPI route, 32 at once": naive}
+    rows = dict(others)
     rows |= {f"ionpath, {concurrency} at once": results for concurrency, results in served.items()}
     rows["ionpath, cached, 1 at once"] = cached
     for name, results in rows.items():
@@ -156,10 +177,10 @@ def report(
     console = Console(width=110)
     console.print(table)
     best = max(rates.values())
-    at_32, naive_rate = medians(served[32])[0], medians(naive)[0]
-    console.print(
-        f"at 32 at once: {at_32 / best:.2f} of the better bare loop, {at_32 / naive_rate:.2f} of the naive route"
-    )
+    at_32 = medians(served[32])[0]
+    console.print(f"ionpath at 32 at once: {at_32 / best:.2f} of the better bare loop")
+    for name, results in others.items():
+        console.print(f"    {at_32 / medians(results)[0]:.2f} of {name}")
     console.print(f"cached answer, median: {medians(cached)[1]:.1f} ms")
 
 

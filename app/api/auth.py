@@ -1,6 +1,7 @@
 """Who calls: the API key's id, or nobody where no key is needed."""
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -10,7 +11,8 @@ from app.errors import ForbiddenError, UnauthorizedError
 from app.serving.keys import ApiKeys
 from app.settings import Settings
 
-_LOOPBACK_NAMES = frozenset({"localhost", ""})
+#: A Host header as RFC 9110 writes it, without what only a URL's authority may hold: a name or address, and a port.
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,26 +96,36 @@ def _secret(headers: Headers) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name is this machine's loopback."""
-    if host.lower() in _LOOPBACK_NAMES:
+    """Whether an address or name is this machine's loopback; an empty one, which binds every address, is not."""
+    if host.lower() == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
     except ValueError:
         return False
 
 
 def _demand_loopback(request: Request) -> None:
-    client = request.client.host if request.client else ""  # a Unix socket has no address
-    name = request.url.hostname or ""
-    if is_loopback(client) and is_loopback(name):
+    near = request.client is None or is_loopback(request.client.host)  # one on a Unix socket has no address
+    if near and is_loopback(_asked_host(request.headers)):
         return
     raise ForbiddenError(
         "Without keys this service answers this machine alone.",
         kind="not-loopback",
-        where="Host header" if is_loopback(client) else "client address",
+        where="Host header" if near else "client address",
         expected="http://127.0.0.1; or, for everybody, IONPATH_API_KEYS_FILE or IONPATH_ALLOW_ANONYMOUS=1.",
     )
+
+
+def _asked_host(headers: Headers) -> str:
+    """The name that the client asked for; empty where the Host header is not exactly one.
+
+    The header itself is judged: `request.url` puts the server's own address in the place of a Host that it cannot
+    read, and a browser may be made to send such a one.
+    """
+    given = headers.getlist("host")
+    match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+    return match["name"] if match else ""
 
 
 async def caller(request: Request) -> Caller:

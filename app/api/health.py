@@ -14,12 +14,14 @@ from app.serving.service import PredictionService
 router = APIRouter(tags=["operation"])
 
 
+@router.head("/health/live", include_in_schema=False)
 @router.get("/health/live", summary="Is the process there?", response_model=Live)
 async def live() -> Response:
     """Answer as long as the event loop turns."""
     return Response(b'{"status":"alive"}', media_type="application/json")
 
 
+@router.head("/health/ready", include_in_schema=False)
 @router.get(
     "/health/ready",
     summary="Can it answer?",

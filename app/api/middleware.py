@@ -35,6 +35,7 @@ _NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
 class RequestContext:
     """Gives each request an id, logs it once, sets the security headers, and answers what nobody caught.
 
+    Every line that the request's tasks and threads log carries the id.
     Outermost, so that its reply to an unexpected error has an id and headers as any other.
     """
 
@@ -49,6 +50,10 @@ class RequestContext:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
         scope["request_id"] = request_id
+        with structlog.contextvars.bound_contextvars(request_id=request_id):  # tasks and threads that it starts inherit
+            await self._handle(request_id, scope, receive, send)
+
+    async def _handle(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = time.perf_counter(), 0
 
         async def send_with_headers(message: Message) -> None:
@@ -63,11 +68,11 @@ class RequestContext:
         except ClientDisconnect:
             scope["problem_kind"] = "client-left"
         except Exception:  # noqa: BLE001 - the last net: logged whole, told to the caller as a fault
-            _log.exception("unexpected", request_id=request_id, path=scope["path"])
+            _log.exception("unexpected", path=scope["path"])
             if status == 0:
                 await _answer_fault(request_id, scope, receive, send_with_headers)
         finally:
-            _log_request(scope, request_id, status, time.perf_counter() - started)
+            _log_request(scope, status, time.perf_counter() - started)
 
 
 def _set_headers(message: MutableMapping[str, object], request_id: str) -> None:
@@ -87,7 +92,7 @@ async def _answer_fault(request_id: str, scope: Scope, receive: Receive, send: S
     await problem_response(fault, request_id=request_id)(scope, receive, send)
 
 
-def _log_request(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
     kind = scope.get("problem_kind")
     service = scope.get("state", {}).get("service")
     if kind is not None and service is not None:
@@ -95,7 +100,6 @@ def _log_request(scope: Scope, request_id: str, status: int, seconds: float) -> 
     write = _log.debug if scope["path"] in _QUIET_PATHS else _log.info
     write(
         "request",
-        request_id=request_id,
         method=scope["method"],
         path=scope["path"],
         status=status or None,  # none where the client left before a reply

@@ -22,12 +22,14 @@ _SWAGGER = _SELF_ALONE.replace("style-src 'self'", "style-src 'self' 'unsafe-inl
 router = APIRouter(include_in_schema=False)
 
 
+@router.head("/")
 @router.get("/")
 async def page() -> Response:
     """Show the page."""
     return _html("index.html", _SELF_ALONE)
 
 
+@router.head("/docs")
 @router.get("/docs")
 async def docs() -> Response:
     """Show the OpenAPI page."""

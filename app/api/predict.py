@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from app.api.auth import Caller, caller
 from app.api.openapi import problems
-from app.api.schemas import ClassificationAnswer, PredictionAnswer, PredictQuery, StoredPrediction
+from app.api.schemas import AcceptedPrediction, ClassificationAnswer, PredictionAnswer, PredictionStatus, PredictQuery
 from app.api.uploads import read_upload
 from app.serving.service import PredictionRequest, PredictionService
 from app.serving.wire import answer_to_json
@@ -21,7 +21,7 @@ router = APIRouter(tags=["predict"])
 
 _ACCEPTED: dict[int | str, dict[str, Any]] = {
     202: {
-        "model": StoredPrediction,
+        "model": AcceptedPrediction,
         "description": "Accepted, since `Prefer: respond-async` was sent; `Location` shows status and progress.",
         "headers": {"Location": {"schema": {"type": "string"}, "description": "`/predictions/{id}`"}},
     }
@@ -68,7 +68,8 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
         request_id=request.scope["request_id"],
     )
     if wants_async(request):
-        return accepted(str(await service.submit(asked)))
+        prediction_id = await service.submit(asked)
+        return accepted(await service.get(prediction_id, who.key_id))
     answer = answer_to_json(await while_connected(request, service.predict(asked)))
     return Response(orjson.dumps(verdict_on_top(answer) if verdict_first else answer), media_type="application/json")
 
@@ -79,10 +80,10 @@ def wants_async(request: Request) -> bool:
     return any(preference.split(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 
-def accepted(prediction_id: str) -> Response:
-    """Say where the answer will be."""
-    path = f"/predictions/{prediction_id}"
-    body = {"prediction_id": prediction_id, "status": "queued", "progress": 0.0, "location": path}
+def accepted(stored: Mapping[str, object]) -> Response:
+    """Say how far a stored prediction is and where its answer will be."""
+    path = f"/predictions/{stored['prediction_id']}"
+    body = {name: stored[name] for name in PredictionStatus.model_fields} | {"location": path}
     headers = {"Location": path, "Preference-Applied": "respond-async"}
     return Response(orjson.dumps(body), 202, headers, media_type="application/json")
 

@@ -21,7 +21,8 @@ from app.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-KIND_PREFIX = "/docs#problem-"
+#: A name and no address: it stays the same wherever the service runs. docs/http.md lists the kinds.
+KIND_PREFIX = "urn:ionpath:problem:"
 
 #: HTTP's own errors that have an error of ours, so that each status has one title.
 _OURS: Mapping[int, type[IonpathError]] = {
@@ -47,10 +48,15 @@ def problem_response(
         "expected": error.expected,
         "request_id": request_id,
     }
-    present = {name: value for name, value in body.items() if value is not None}
+    present = {name: _scrubbed(value) for name, value in body.items() if value is not None}
     return Response(
         orjson.dumps(present), error.status, {**_own_headers(error), **(headers or {})}, media_type=MEDIA_TYPE
     )
+
+
+def _scrubbed(value: object) -> object:
+    """Text with lone surrogates written out: what was sent is quoted, and they have no UTF-8."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _own_headers(error: IonpathError) -> dict[str, str]:
@@ -88,7 +94,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _from_http(request: Request, error: HTTPException) -> IonpathError:
-    path = request.url.path
+    path = request.scope["path"]  # request.url is built from the Host header, whatever stands there
     if error.status_code == HTTPStatus.NOT_FOUND:
         return NotFoundError(f"There is nothing at {path}.", expected="One of the paths that /docs lists.")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:

@@ -11,6 +11,7 @@ Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
 
 DEFAULT_THRESHOLD_EV = 0.65
 DEFAULT_MAX_HOP_ANGSTROM = 5.0
+LONGEST_FILTER = 200
 
 
 class _Query(BaseModel):
@@ -55,16 +56,18 @@ class PredictQuery(_Query):
 class ListQuery(_Query):
     """Filters of the list of predictions."""
 
-    ion: str | None = Field(None, description="The migrating element, such as `Li`.")
-    formula: str | None = Field(None, description="As an answer gives it, such as `Fe16 Li16 O64 P16`.")
-    model: str | None = Field(None, description="Name of the checkpoint that answered.")
+    ion: str | None = Field(None, max_length=LONGEST_FILTER, description="The migrating element, such as `Li`.")
+    formula: str | None = Field(
+        None, max_length=LONGEST_FILTER, description="As an answer gives it, such as `Fe16 Li16 O64 P16`."
+    )
+    model: str | None = Field(None, max_length=LONGEST_FILTER, description="Name of the checkpoint that answered.")
     status: Status | None = Field(None, description="`queued`, `running`, `done` or `failed`.")
     kind: Literal["band", "crystal"] | None = Field(None, description="What was sent.")
     created_after: AwareDatetime | None = Field(None, description="Not before this time, with its time zone.")
     created_before: AwareDatetime | None = Field(None, description="Before this time, with its time zone.")
     barrier_below_ev: float | None = Field(None, allow_inf_nan=False, description="Barrier below this, in eV.")
     limit: int = Field(50, ge=1, le=500, description="Most predictions of one page.")
-    cursor: str | None = Field(None, description="`next_cursor` of the page before.")
+    cursor: str | None = Field(None, max_length=LONGEST_FILTER, description="`next_cursor` of the page before.")
 
 
 class NoQuery(_Query):
@@ -178,23 +181,99 @@ class ClassificationAnswer(PredictionAnswer):
     threshold_ev: float = Field(description="eV")
 
 
-class StoredPrediction(BaseModel):
-    """A prediction as it was logged; once done it has the answer's fields as well."""
+class StoredBand(BaseModel):
+    """A band as it is kept with its prediction: as it was sent, under the data set's field names."""
 
-    model_config = ConfigDict(extra="allow")
+    lattice_angstrom: list[Vector]
+    host_species: list[str]
+    host_frac_coords: list[Vector]
+    ion: str
+    image_frac_coords: list[Vector]
+    relaxed_host_frac_coords: list[list[Vector]] | None = Field(
+        None, description="The host of each image, where its atoms move; left out where they stay."
+    )
+
+
+class StoredSite(BaseModel):
+    """A site of an uploaded crystal."""
+
+    species: dict[str, float] = Field(description="The occupancy of each element.")
+    frac_coords: Vector
+
+
+class StoredCrystal(BaseModel):
+    """A crystal as it is kept with its prediction, and how its hops were looked for."""
+
+    lattice_angstrom: list[Vector]
+    sites: list[StoredSite]
+    ion: str
+    mechanism: Literal["auto", "vacancy", "dilute"]
+    max_hops: int
+    max_hop_angstrom: float
+
+
+class PredictionStatus(BaseModel):
+    """How far a prediction is."""
 
     prediction_id: UUID
     status: Status
     progress: float = Field(description="0 to 1.")
     created_at: datetime
     kind: Literal["band", "crystal"] | None = Field(None, description="What was sent.")
-    error: dict[str, object] | None = Field(None, description="The problem, where it failed.")
+
+
+class AcceptedPrediction(PredictionStatus):
+    """A prediction that was accepted and is answered later."""
+
+    location: str = Field(description="`/predictions/{id}`, where its status and then its answer are.")
+
+
+class LoggedProblem(BaseModel):
+    """What went wrong, as it was logged."""
+
+    title: str
+    status: int
+    detail: str
+    kind: str
+    where: str | None = None
+    expected: str | None = None
+
+
+class ListedPrediction(PredictionStatus):
+    """A prediction as it was logged; once done it has the answer's fields as well."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    error: LoggedProblem | None = Field(None, description="The problem, where it failed.")
+    ion: str | None = None
+    formula: str | None = None
+    threshold_ev: float | None = Field(None, description="eV; in `good_conductor` once it is done.")
+    barrier_ev: float | None = None
+    interval_ev: Interval | None = None
+    good_conductor: GoodConductor | None = None
+    in_domain: InDomain | None = None
+    model: ModelReference | None = None
+    cached: bool | None = None
+    warnings: list[str] | None = None
+    sites: list[Site] | None = None
+    hops: list[Hop] | None = None
+    percolation_ev: PercolationBarriers | None = None
+    truncated: bool | None = None
+    mechanism: Literal["vacancy", "dilute"] | None = None
+
+
+class StoredPrediction(ListedPrediction):
+    """The same with what was sent."""
+
+    input: StoredBand | StoredCrystal | None = Field(
+        description="The canonical input as it was stored; null with IONPATH_STORE_INPUTS=0."
+    )
 
 
 class PredictionPage(BaseModel):
     """One page of what was logged, newest first."""
 
-    predictions: list[StoredPrediction]
+    predictions: list[ListedPrediction]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
 
 
@@ -229,7 +308,9 @@ class Ready(BaseModel):
 class Problem(BaseModel):
     """What went wrong (RFC 9457)."""
 
-    type: str = Field(description="Names the kind of problem, stable across releases.")
+    type: str = Field(
+        description="`urn:ionpath:problem:` and the kind: names the kind of problem, stable across releases."
+    )
     title: str
     status: int
     detail: str = Field(description="What was wrong.")

@@ -1,14 +1,16 @@
 """Reads a request's body into what was uploaded: a JSON band, a band file, two end points, or a crystal."""
 
 from collections.abc import Mapping
-from email.message import Message
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from app.crystals.readers.reading import File
-from app.errors import InputError, UnsupportedError
+from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
 from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
+from app.settings import Settings
 
 WAYS = (
     "A JSON band (Content-Type: application/json); or multipart/form-data with `band` (one file), "
@@ -19,24 +21,27 @@ _FILE_FIELDS = frozenset().union(*_FILES_OF_WAYS)
 _KNOWN_FIELDS = _FILE_FIELDS | {"ion", "offset"}
 _TEXT_FIELDS = {"band": (), "initial": ("ion", "offset"), "structure": ("ion",)}
 _FARTHEST_OFFSET = 3
-_MOST_FILES, _MOST_FIELDS, _MOST_FIELD_BYTES = 8, 8, 4096
+_MOST_FILES, _MOST_FIELDS, _MOST_TEXT = 8, 8, 200
+_UTF8 = frozenset({"utf-8", "utf8"})
 
 
 async def read_upload(request: Request) -> Upload:
     """Take the body for what its content type says.
 
     Raises:
-        UnsupportedError: a content type that is none of the two.
+        UnsupportedError: a content type that is none of the two, or text that is not UTF-8.
+        TooLargeError: a form of too many parts.
         InputError: a form whose fields are none of the ways of calling.
     """
     content_type = _media_type(request.headers.get("content-type", ""))
     if content_type == "application/json":
         return JsonBandUpload(payload=await request.body())
     if content_type == "multipart/form-data":
-        async with request.form(
-            max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=_MOST_FIELD_BYTES
-        ) as form:
+        form = await _form(request)
+        try:
             return await _read_form(form)
+        finally:
+            await form.close()
     raise UnsupportedError(
         f"A body of type {content_type!r} is not taken." if content_type else "The body has no Content-Type.",
         where="Content-Type header",
@@ -45,9 +50,35 @@ async def read_upload(request: Request) -> Upload:
 
 
 def _media_type(header: str) -> str:
-    message = Message()
-    message["content-type"] = header
-    return message.get_content_type() if header else ""
+    """The type alone; read by what reads the form as well, so that both see the same parameters."""
+    content_type, parameters = parse_options_header(header)
+    charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in _UTF8:  # a form's charset would name any of Python's codecs, not all of text
+        raise UnsupportedError(
+            f"Text in {charset[:40]!r} is not taken.",
+            kind="unsupported-charset",
+            where="Content-Type header",
+            expected="UTF-8: charset=utf-8, or no charset.",
+        )
+    return content_type.decode("latin-1")
+
+
+async def _form(request: Request) -> FormData:
+    settings: Settings = request.state.settings
+    try:
+        # A text field may be a whole band (`curl -F band=TEXT`), so it may be as large as the body; BodyLimit counts.
+        return await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=settings.max_body_bytes)
+    except HTTPException as error:
+        if str(error.detail).startswith("Too many"):
+            raise TooLargeError(
+                f"The form has more than {_MOST_FILES} files or {_MOST_FIELDS} texts.",
+                kind="too-many-parts",
+                where="form",
+                expected=f"{WAYS} Many files of one band go in one zip.",
+            ) from error
+        raise FormatError(
+            f"The form cannot be read: {error.detail}", kind="broken-form", where="form", expected=WAYS
+        ) from error
 
 
 async def _read_form(form: FormData) -> Upload:
@@ -82,6 +113,13 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
             files[name] = File(name=value.filename or name, content=await value.read())
         elif name in _FILE_FIELDS:  # `curl -F band=text` instead of `-F band=@file` is a file as well
             files[name] = File(name=name, content=value.encode())
+        elif len(value) > _MOST_TEXT:
+            raise TooLargeError(
+                f"The form field {name[:40]!r} has {len(value):,} characters.",
+                kind="text-too-long",
+                where=f"form field {name[:40]}",
+                expected=f"At most {_MOST_TEXT} characters; a file goes in {', '.join(sorted(_FILE_FIELDS))}.",
+            )
         else:
             texts[name] = value
     return files, texts

@@ -18,7 +18,8 @@ def check_exposure(settings: Settings) -> None:
     """
     if not (settings.api_keys_file or settings.allow_anonymous or is_loopback(settings.host)):
         message = (
-            f"{settings.host} can be reached by others and no API keys are set. Set IONPATH_API_KEYS_FILE "
+            f"{settings.host or 'An empty IONPATH_HOST, which is every address,'} can be reached by others and no API "
+            "keys are set. Set IONPATH_API_KEYS_FILE "
             "(`ionpath keys new NAME --file FILE` makes one), or IONPATH_ALLOW_ANONYMOUS=1 to let everybody predict."
         )
         raise CannotServeError(message)

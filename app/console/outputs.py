@@ -88,7 +88,7 @@ def _figures(predicted: dict[str, Any]) -> dict[str, Any]:
 
 def write_table(results: Sequence[Result], stream: TextIO) -> None:
     """A table for people: bands a row each, crystals a row a hop, and what was noticed below."""
-    console = Console(file=stream, highlight=False)
+    console = Console(file=stream, highlight=False, markup=False)  # file names and formulas are no markup
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading, justify in _HEADINGS:
         table.add_column(heading, justify=justify)  # type: ignore[arg-type] # rich's own literal type
@@ -160,7 +160,7 @@ def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> No
     for card in listed["models"]:
         name = f"{card['name']} (default)" if card["name"] == listed["default"] else str(card["name"])
         table.add_row(name, card["version"], card["network"], _accuracy(card["metrics"]), card["digest"][:12])
-    Console(file=stream, highlight=False).print(table)
+    Console(file=stream, highlight=False, markup=False).print(table)
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:

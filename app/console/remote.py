@@ -1,6 +1,7 @@
 """Asks a running service over HTTP; needs no model here."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from app.errors import BusyError, IonpathError, NotReadyError
 
 MOST_TRIES = 6
 TIMEOUT_S = 300.0
+LONGEST_WAIT_S = 60.0
+HIGHEST_PORT = 65_535
 
 
 class RemoteError(IonpathError):
@@ -34,10 +37,13 @@ class Remote:
     Args:
         url: its address.
         api_key: its key, if it needs one.
+
+    Raises:
+        RemoteError: the address is none.
     """
 
     def __init__(self, url: str, api_key: str | None) -> None:
-        self._url = url.rstrip("/")
+        self._url = _address(url)
         self._headers = {"X-API-Key": api_key} if api_key else {}
 
     @asynccontextmanager
@@ -67,8 +73,27 @@ async def _predict_there(client: httpx.AsyncClient, source: Source, question: Qu
             raise _silence(str(client.base_url), error) from error
         if response.status_code not in {BusyError.status, NotReadyError.status} or not tries_left:
             break
-        await asyncio.sleep(float(response.headers.get("retry-after", "1")))
+        await asyncio.sleep(wait_s(response.headers.get("retry-after", "")))
     return _answer(response)
+
+
+def wait_s(retry_after: str) -> float:
+    """Seconds that a Retry-After header asks for; one where it is a date or nothing, since clocks differ."""
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        return 1.0
+    return min(max(seconds, 0.0), LONGEST_WAIT_S) if math.isfinite(seconds) else 1.0
+
+
+def _address(url: str) -> str:
+    try:
+        port = httpx.URL(url).port
+    except (httpx.InvalidURL, ValueError) as error:
+        raise _silence(url, error) from error
+    if port is not None and port > HIGHEST_PORT:  # sockets raise an OverflowError, hidden in a group
+        raise _silence(url, ValueError(f"there is no port {port}"))
+    return url.rstrip("/")
 
 
 def _answer(response: httpx.Response) -> dict[str, Any]:
@@ -84,7 +109,7 @@ def _answer(response: httpx.Response) -> dict[str, Any]:
     return body
 
 
-def _silence(url: str, error: httpx.HTTPError) -> RemoteError:
+def _silence(url: str, error: Exception) -> RemoteError:
     detail = f"{url} did not answer: {str(error) or type(error).__name__}."
     return RemoteError({"detail": detail, "kind": "no-answer", "expected": "the address of a running ionpath service"})
 
@@ -97,6 +122,6 @@ def models(url: str, api_key: str | None) -> dict[str, Any]:
     """
     headers = {"X-API-Key": api_key} if api_key else {}
     try:
-        return _answer(httpx.get(f"{url.rstrip('/')}/models", headers=headers, timeout=TIMEOUT_S))
+        return _answer(httpx.get(f"{_address(url)}/models", headers=headers, timeout=TIMEOUT_S))
     except httpx.HTTPError as error:
         raise _silence(url, error) from error

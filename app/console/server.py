@@ -5,10 +5,54 @@ import signal
 import socket
 import sys
 
+import structlog
 import uvicorn
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.console.exposure import CannotServeError
 from app.main import configure_logging, create_app
+from app.models.cards import CheckpointError
 from app.settings import Settings
+
+_log = structlog.get_logger("ionpath.serve")
+
+
+class _Start:
+    """Takes what is known to keep the app from starting, for `run` to tell; what is not known stays a traceback.
+
+    Attributes:
+        fault: why it did not start.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.fault: Exception | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+        failed: list[Message] = []
+
+        async def hold_failure(message: Message) -> None:
+            if message["type"] == "lifespan.startup.failed":
+                failed.append(message)  # holds the traceback, which is told only where the fault is not known
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_failure)
+        except (CheckpointError, SQLAlchemyError, ValueError, OSError) as error:
+            if not failed:
+                raise
+            _log.debug("start-failed", exc_info=error)
+            self.fault = error
+            await send({"type": "lifespan.startup.failed", "message": ""})
+        except BaseException:
+            for message in failed:
+                await send(message)
+            raise
 
 
 class _Server(uvicorn.Server):
@@ -28,11 +72,13 @@ def run(settings: Settings) -> None:
     """Serve until told to stop; the settings were let through by `check_exposure`.
 
     Raises:
+        CannotServeError: a checkpoint, the prediction log or an address cannot be used.
         SystemExit: it could not start; the log says why.
     """
     configure_logging(settings)
+    app = _Start(create_app(settings))
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=settings.host,
         port=settings.port,
         lifespan="on",
@@ -45,6 +91,19 @@ def run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises a signal again once it has stopped; being told to stop is a good end, with status 0.
         signal.signal(number, lambda _number, _frame: None)
-    server.run()
+    try:
+        server.run()
+    except SystemExit:  # uvicorn's, where the app did not start
+        if app.fault is None:
+            raise
+        raise CannotServeError(_words(app.fault)) from app.fault
     if not server.started:
         raise SystemExit(3)
+
+
+def _words(fault: Exception) -> str:
+    """A fault in words; a database's without the statement and the links that SQLAlchemy adds."""
+    if isinstance(fault, SQLAlchemyError):
+        told = str(getattr(fault, "orig", None) or fault).strip().splitlines()[0]
+        return f"The prediction log (IONPATH_DATABASE_URL) cannot be used: {told}"
+    return str(fault) if isinstance(fault, CheckpointError) else f"The service cannot start: {fault}"

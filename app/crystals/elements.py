@@ -1,4 +1,4 @@
-"""The elements' symbols, and what to say of a symbol that is none."""
+"""The elements' symbols, and what to say of a symbol that is none or that no network knows."""
 
 import re
 
@@ -15,6 +15,9 @@ SYMBOLS = tuple(
     for symbol in period.split()
 )
 _KNOWN = frozenset(SYMBOLS)
+#: The networks' tables of elements end at fermium.
+LAST_COVERED = 100
+_COVERED = frozenset(SYMBOLS[:LAST_COVERED])
 #: Isotopes with symbols of their own move like their element as far as a barrier goes.
 _ISOTOPES = {"D": "H", "T": "H"}
 _CHARGED = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-]\d*\.?\d*)?\Z")
@@ -26,31 +29,49 @@ def is_element(symbol: str) -> bool:
 
 
 def check_elements(symbols: tuple[str, ...], where: str) -> None:
-    """Refuse symbols of which one is no element.
+    """Refuse symbols of which one is no element, or one that no network knows.
 
     Args:
         symbols: one a site.
         where: the field; the error adds the position.
 
     Raises:
-        InputError: kind "unknown-element"; it names the symbol.
+        InputError: kinds "unknown-element", "element-not-covered"; it names the symbol.
     """
-    if not _KNOWN.issuperset(symbols):
-        index = next(i for i, symbol in enumerate(symbols) if symbol not in _KNOWN)
-        raise unknown_element(symbols[index], f"{where}[{index}]")
+    if not _COVERED.issuperset(symbols):
+        index = next(i for i, symbol in enumerate(symbols) if symbol not in _COVERED)
+        check_element(symbols[index], f"{where}[{index}]")
+
+
+def check_element(symbol: str, where: str) -> None:
+    """Refuse a symbol that is no element's, or that of one heavier than any network knows.
+
+    Raises:
+        InputError: kinds "unknown-element", "element-not-covered"; it names the symbol.
+    """
+    if symbol not in _KNOWN:
+        raise unknown_element(symbol, where)
+    if symbol not in _COVERED:
+        raise InputError(
+            f"{symbol} (Z = {SYMBOLS.index(symbol) + 1}) is heavier than any element that barriers are predicted for.",
+            kind="element-not-covered",
+            where=where,
+            expected=f"elements from {SYMBOLS[0]} (Z = 1) to {SYMBOLS[LAST_COVERED - 1]} (Z = {LAST_COVERED})",
+        )
 
 
 def plain_symbol(text: str, where: str) -> str:
     """The element of a symbol that may carry a charge or name an isotope ("Fe3+", "O2-", "D").
 
     Raises:
-        InputError: kind "unknown-element"; it names the symbol.
+        InputError: kinds "unknown-element", "element-not-covered"; it names the symbol.
     """
     match = _CHARGED.match(text.strip())
     symbol = match.group(1) if match else text
     symbol = _ISOTOPES.get(symbol, symbol)
     if symbol not in _KNOWN:
         raise unknown_element(text, where)
+    check_element(symbol, where)
     return symbol
 
 

@@ -8,10 +8,13 @@ from scipy.spatial import cKDTree
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Crystal
-from app.crystals.geometry import clearances_angstrom, nearest_vectors
+from app.crystals.filling import CROWDED_ANGSTROM, filled_sites
+from app.crystals.geometry import clearances_angstrom
 from app.crystals.lattices import short_translations
 from app.crystals.percolation import HopEdge, Offset
+from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import IonSite, Sublattices, split
+from app.crystals.split_sites import SPLIT_ANGSTROM
 from app.crystals.supercell import (
     SHORTEST_TRANSLATION_ANGSTROM,
     Motif,
@@ -25,6 +28,8 @@ from app.crystals.symmetry import (
     find_symmetry,
     hop_orbits,
 )
+from app.crystals.validation import no_host
+from app.errors import TooLargeError
 
 Mechanism = Literal["vacancy", "dilute"]
 
@@ -32,11 +37,6 @@ Mechanism = Literal["vacancy", "dilute"]
 IMAGE_CLEARANCE_ANGSTROM = 0.7
 #: The straight line between images may pass nearer, but in no sound published band as near as this.
 LINE_CLEARANCE_ANGSTROM = 0.35
-#: A nearly empty host has one site to hop from, one to hop to, and many atoms to each.
-SPARSE_SITES = 2
-SPARSE_ATOMS_PER_SITE = 12
-#: Two ions of a kind are not found nearer than this, so of two partly occupied sites only one is filled.
-CROWDED_ANGSTROM = 1.8
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,7 +74,6 @@ class HopSearch:
             where that was cut short.
         truncated: whether there are more distinct hops than `hops` holds.
         mechanism: whether the other mobile ions stay ("vacancy") or not ("dilute").
-        mechanism_reason: in words, why.
         warnings: what the caller should know.
     """
 
@@ -84,7 +83,6 @@ class HopSearch:
     all_hops: tuple[HopEdge, ...]
     truncated: bool
     mechanism: Mechanism
-    mechanism_reason: str
     warnings: tuple[str, ...]
 
 
@@ -103,17 +101,20 @@ def find_hops(
         crystal: as it was uploaded.
         ion: element symbol of the migrating ion.
         max_hop_angstrom: the longest hop, angstrom.
-        mechanism: what becomes of the crystal's other mobile ions.
+        mechanism: what becomes of the crystal's other mobile ions. "auto" is "vacancy", whatever cell the crystal is
+            written in: a crystal that was uploaded with its ions has them.
         max_hops: most distinct hops that get a band, the shortest ones.
         max_atoms: most atoms of the supercell.
 
     Raises:
-        InputError: as `app.crystals.sites.split`.
+        InputError: as `app.crystals.sites.split`; or nothing is left once the ions are removed ("no-host").
         TooLargeError: the supercell is too large ("too-many-atoms").
     """
     lattices = split(crystal, ion)
+    chosen: Mechanism = "vacancy" if mechanism == "auto" else mechanism
+    if chosen == "dilute" and not lattices.frame_species:
+        raise no_host(lattices.ion, "mechanism")
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
-    chosen, reason = _mechanism(mechanism, lattices)
     orbits = _distinct(lattices, supercell.motif, max_hop_angstrom)
     hops = [_hop(lattices, supercell, members, mechanism=chosen, max_atoms=max_atoms) for members in orbits[:max_hops]]
     return HopSearch(
@@ -123,27 +124,14 @@ def find_hops(
         all_hops=tuple(edge for members in orbits for edge in members),
         truncated=len(orbits) > max_hops,
         mechanism=chosen,
-        mechanism_reason=reason,
         warnings=(
             *crystal.warnings,
+            *lattices.warnings,
+            *(_mechanism_warnings(lattices.ion) if mechanism == "auto" else ()),
             *_count_warnings(lattices.ion, len(orbits), max_hop_angstrom=max_hop_angstrom, max_hops=max_hops),
             *(_occupancy_warnings(lattices) if chosen == "vacancy" else ()),
         ),
     )
-
-
-def _mechanism(asked: Literal["auto", "vacancy", "dilute"], lattices: Sublattices) -> tuple[Mechanism, str]:
-    """Choose: as asked, else by vacancies, unless the host is nearly empty.
-
-    Three in four published bands keep the other ions, whatever their charge. The others were computed in an
-    empty host, into which one ion was put: put back at both its ends, it has but two sites in a large cell.
-    """
-    ion, sites, others = lattices.ion, len(lattices.sites), len(lattices.frame_species)
-    if asked != "auto":
-        return asked, "as asked"
-    if sites == SPARSE_SITES and others >= SPARSE_ATOMS_PER_SITE * sites:
-        return "dilute", f"the host is nearly empty: two {ion} sites among {others} other atoms"
-    return "vacancy", f"{ion} is part of the uploaded crystal: its other ions stay and one is missing"
 
 
 def _distinct(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) -> list[list[HopEdge]]:
@@ -173,17 +161,23 @@ def _distinct(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) -> l
 
 def _all_hops(lattices: Sublattices, radius_angstrom: float) -> tuple[IntArray, FloatArray]:
     """Every undirected hop up to a length: rows (from, to, offset x, y, z) and lengths, shortest first."""
-    lattice, coords = lattices.lattice_angstrom, lattices.site_frac_coords
+    # along a long, skewed cell's own vectors it would take very many copies
+    lattice, steps = reduced_lattice(lattices.lattice_angstrom)
+    in_reduced = lattices.site_frac_coords @ np.linalg.inv(steps)
+    home = np.floor(in_reduced)
+    coords = in_reduced - home
     reach = np.ceil(radius_angstrom * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int)
     cells = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 3)
     images = (coords[None] + cells[:, None]).reshape(-1, 3) @ lattice
     pairs = cKDTree(coords @ lattice).sparse_distance_matrix(cKDTree(images), radius_angstrom, output_type="coo_matrix")
-    to, cell = pairs.col % len(coords), cells[pairs.col // len(coords)]
-    rows = np.column_stack([pairs.row, to, cell]).astype(np.int64)
+    start, to = pairs.row, pairs.col % len(coords)
+    offsets = (cells[pairs.col // len(coords)] + home[start] - home[to]) @ steps
+    rows = np.column_stack([start, to, np.rint(offsets)]).astype(np.int64)
     itself = (rows[:, 0] == rows[:, 1]) & ~rows[:, 2:].any(axis=1)
     hops = np.unique(canonical_hops(rows[~itself]), axis=0)
-    ends = coords[hops[:, 1]] + hops[:, 2:] - coords[hops[:, 0]]
-    lengths = np.linalg.norm(ends @ lattice, axis=1)
+    given = lattices.site_frac_coords
+    ends = given[hops[:, 1]] + hops[:, 2:] - given[hops[:, 0]]
+    lengths = np.linalg.norm(ends @ lattices.lattice_angstrom, axis=1)
     order = np.lexsort([*hops.T[::-1], np.round(lengths, 4)])
     return hops[order], lengths[order]
 
@@ -194,13 +188,19 @@ def _hop(
     vectors = _vectors(lattices, members)
     first = _roomiest(supercell, vectors)
     edge = members[first]
-    band = hop_band(lattices, supercell, edge, mechanism=mechanism, max_atoms=max_atoms)
-    excluded = _excluded(band)
+    distance = float(np.linalg.norm(vectors[first]))
+    band, excluded = None, _too_short(lattices.ion, distance)
+    if excluded is None:
+        try:
+            band = hop_band(lattices, supercell, edge, mechanism=mechanism, max_atoms=max_atoms)
+            excluded = _excluded(band)
+        except TooLargeError as error:  # this hop needs a larger supercell than the others
+            excluded = error.detail
     return Hop(
         from_site=edge.from_site,
         to_site=edge.to_site,
         offset=edge.offset,
-        distance_angstrom=float(np.linalg.norm(vectors[first])),
+        distance_angstrom=distance,
         multiplicity=len(members),
         band=None if excluded else band,
         excluded_because=excluded,
@@ -263,7 +263,7 @@ def hop_band(
     )
     if mechanism == "dilute":
         return empty
-    filled = _filled(supercell, empty, {start_ion, end_ion})
+    filled = filled_sites(supercell, empty, {start_ion, end_ion})
     return replace(
         empty,
         host_species=empty.host_species + (lattices.ion,) * len(filled),
@@ -271,39 +271,18 @@ def hop_band(
     )
 
 
-def _filled(supercell: Supercell, empty: Band, vacant: set[int]) -> IntArray:
-    """Which of the other sites hold an ion: all full ones, and partly occupied ones as the formula allows.
-
-    Those are filled from the best occupied down, each as far from the others as can be, and none within
-    CROWDED_ANGSTROM of another ion or of the images.
-    """
-    others = np.setdiff1d(np.arange(len(supercell.occupancies)), list(vacant))
-    occupancies = supercell.occupancies[others]
-    full = occupancies > 1.0 - FULL_OCCUPANCY_TOLERANCE
-    filled = list(others[full])
-    wanted = round(float(supercell.occupancies.sum())) - 1
-    if full.all() or len(filled) >= wanted:
-        return np.asarray(others[full])
-    lattice, coords = supercell.lattice_angstrom, supercell.ion_frac_coords
-    partly, weights = others[~full], np.round(occupancies[~full], 2)
-
-    def room(points: FloatArray) -> FloatArray:
-        """How far each partly occupied site is from the nearest of some points, angstrom."""
-        vectors = nearest_vectors(lattice, (coords[partly][:, None] - points[None]) @ lattice)
-        return np.asarray(np.linalg.norm(vectors, axis=-1).min(axis=1))
-
-    free = room(np.vstack([empty.image_frac_coords, coords[filled]]))
-    while len(filled) < wanted and (free >= CROWDED_ANGSTROM).any():
-        open_weights = np.where(free >= CROWDED_ANGSTROM, weights, -1.0)
-        best = int(np.lexsort([np.arange(len(partly)), -np.round(free, 3), -open_weights])[0])
-        filled.append(partly[best])
-        free = np.minimum(free, room(coords[partly[best]][None]))
-    return np.sort(np.array(filled, dtype=np.int64))
+def _too_short(ion: str, distance_angstrom: float) -> str | None:
+    if distance_angstrom >= SPLIT_ANGSTROM:
+        return None
+    return (
+        f"the two sites are {distance_angstrom:.2f} angstrom apart: one {ion} is shared out between them, "
+        "and that is no hop"
+    )
 
 
 def _excluded(band: Band) -> str | None:
     if not band.host_species:
-        return None
+        return f"nothing is left in the supercell but the {band.ion} that hops"
     images, line = clearances_angstrom(band)
     for distances, limit in ((images, IMAGE_CLEARANCE_ANGSTROM), (line, LINE_CLEARANCE_ANGSTROM)):
         atom = int(distances.argmin())
@@ -321,6 +300,14 @@ def _count_warnings(ion: str, orbit_count: int, *, max_hop_angstrom: float, max_
     if orbit_count > max_hops:
         return (f"The crystal has {orbit_count} distinct hops; the {max_hops} shortest are listed.",)
     return ()
+
+
+def _mechanism_warnings(ion: str) -> tuple[str, ...]:
+    sentence = (
+        f"The mechanism is vacancy, as {ion} is part of the uploaded crystal: its other {ion} ions stay and one is "
+        f"missing. Ask for `mechanism=dilute` where the host is empty but for the {ion} that hops."
+    )
+    return (sentence,)
 
 
 def _occupancy_warnings(lattices: Sublattices) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ class Fingerprint:
 
 
 def canonical(band: Band) -> CanonicalBand:
-    """The canonical form of a band with at least one host atom."""
+    """The canonical form of a band."""
     lattice, matrix = reduced_lattice(band.lattice_angstrom)
     to_reduced = np.linalg.inv(matrix)
     start = band.image_frac_coords[0]
@@ -131,6 +131,8 @@ def _host_distances(lattice: FloatArray, host: FloatArray, hop: FloatArray) -> F
 
 def _invariants(lattice: FloatArray, hop: FloatArray, distances: FloatArray) -> tuple[float, ...]:
     side = abs(np.linalg.det(lattice)) ** (1 / 3)
+    if distances.shape[1] == 0:  # a lone ion has no distances; zeros stand in, so that a lookup finds nothing odd
+        distances = np.zeros((3, 1))
     nearest, mean = distances.min(axis=1), distances.mean(axis=1)
     values = [side, np.linalg.norm(hop @ lattice)]
     for start, middle, end in (nearest, mean):
@@ -189,7 +191,7 @@ def _could_be_same(left: CanonicalBand, right: CanonicalBand) -> bool:
     if any(abs(a - b) > _REACH_ANGSTROM for a, b in pairs):
         return False
     apart = np.abs(left.middle_distances_angstrom - right.middle_distances_angstrom)
-    return bool(apart.max() <= _REACH_ANGSTROM)
+    return bool((apart <= _REACH_ANGSTROM).all())
 
 
 def _host_matches(left: CanonicalBand, host: FloatArray, hop: FloatArray, changes: FloatArray) -> bool:

@@ -91,14 +91,15 @@ def short_translations(lattice_angstrom: FloatArray, below_angstrom: float) -> t
     Returns:
         whole-number vectors, shape [n, 3], and their lengths, shape [n], angstrom.
     """
-    reach = np.floor(below_angstrom * np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0)).astype(int)
+    basis, steps = reduced_lattice(lattice_angstrom)  # along skewed vectors it would take very many
+    reach = np.floor(below_angstrom * np.linalg.norm(np.linalg.inv(basis), axis=0)).astype(int)
     axes = (np.arange(-r, r + 1) for r in reach)
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     grid = grid[len(grid) // 2 + 1 :]  # the grid is symmetric about its middle, the zero vector
-    lengths = np.linalg.norm(grid @ lattice_angstrom, axis=1)
+    lengths = np.linalg.norm(grid @ basis, axis=1)
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] < below_angstrom]
-    return grid[order].astype(np.int64), lengths[order]
+    return np.asarray(grid[order].astype(np.int64) @ steps), lengths[order]
 
 
 def shortest_translation_angstrom(lattice_angstrom: FloatArray) -> float:

@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from app.crystals.band import FloatArray
-from app.crystals.periodic import boxed, cell_heights_angstrom, shortest_vectors
+from app.crystals.periodic import near_pairs, shortest_vectors
 from app.crystals.reduction import reduced_lattice
 
 #: In one step of a band an atom that keeps its place in the list moves less than this, but for the ion.
@@ -68,19 +67,12 @@ def _match_one_kind(frac: FloatArray, other: FloatArray, lattice_angstrom: Float
 
 def _coincident(frac: FloatArray, other: FloatArray, lattice_angstrom: FloatArray) -> NDArray[np.intp]:
     """The other atom at the same place, -1 where there is none, shape [n]."""
-    heights = cell_heights_angstrom(lattice_angstrom)
-    # measured along the cell's heights no distance is longer than it is in space: no near atom is missed
-    near = cKDTree(boxed(frac, heights), boxsize=heights).sparse_distance_matrix(
-        cKDTree(boxed(other, heights), boxsize=heights), COINCIDENT_ANGSTROM, p=np.inf, output_type="ndarray"
-    )
-    vectors = other[near["j"]] - frac[near["i"]]
-    vectors -= np.rint(vectors)
-    lengths = np.linalg.norm(vectors @ lattice_angstrom, axis=1)
+    pairs, lengths = near_pairs(frac, other, lattice_angstrom, COINCIDENT_ANGSTROM)
     found = np.full(len(frac), -1, dtype=np.intp)
     taken = np.zeros(len(other), dtype=bool)
     for k in np.argsort(lengths, kind="stable"):
-        i, j = near["i"][k], near["j"][k]
-        if lengths[k] < COINCIDENT_ANGSTROM and found[i] < 0 and not taken[j]:
+        i, j = pairs[k]
+        if found[i] < 0 and not taken[j]:
             found[i] = j
             taken[j] = True
     return found

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
-from app.crystals.band import FloatArray
+from app.crystals.band import FloatArray, IntArray
 from app.crystals.reduction import reduced_lattice
 
 #: Two periodic vectors whose lengths differ by less than rounding: the one as written is kept.
@@ -57,7 +58,42 @@ def cell_heights_angstrom(lattice_angstrom: FloatArray) -> FloatArray:
     return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0))
 
 
-def boxed(frac: FloatArray, heights: FloatArray) -> FloatArray:
+def near_pairs(
+    frac: FloatArray, other: FloatArray | None, lattice_angstrom: FloatArray, within_angstrom: float
+) -> tuple[IntArray, FloatArray]:
+    """Find the atoms that are near each other, exactly, in however skewed a cell.
+
+    Args:
+        frac: fractional coordinates, shape [n, 3].
+        other: those of other atoms, shape [m, 3]; None for pairs among the first, each once.
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        within_angstrom: how near, by the shortest periodic distance.
+
+    Returns:
+        indices of both atoms, shape [n_pairs, 2], and their distances, shape [n_pairs], angstrom.
+    """
+    basis, steps = reduced_lattice(lattice_angstrom)
+    to_reduced = np.linalg.inv(steps)
+    here = frac @ to_reduced
+    there = here if other is None else other @ to_reduced
+    heights = cell_heights_angstrom(basis)
+    # measured along the cell's heights no distance is longer than it is in space: no near pair is missed
+    tree = cKDTree(_boxed(here, heights), boxsize=heights)
+    if other is None:
+        pairs = tree.query_pairs(within_angstrom, p=np.inf, output_type="ndarray").astype(np.int64)
+    else:
+        found = tree.sparse_distance_matrix(
+            cKDTree(_boxed(there, heights), boxsize=heights), within_angstrom, p=np.inf, output_type="ndarray"
+        )
+        pairs = np.column_stack([found["i"], found["j"]]).astype(np.int64)
+    if not len(pairs):
+        return pairs.reshape(0, 2), np.empty(0)
+    lengths = shortest_vectors(there[pairs[:, 1]] - here[pairs[:, 0]], basis).lengths_angstrom
+    near = lengths < within_angstrom
+    return pairs[near], lengths[near]
+
+
+def _boxed(frac: FloatArray, heights: FloatArray) -> FloatArray:
     """Positions along the cell's heights, wrapped into 0 <= x < height, as a periodic k-d tree needs them."""
     wrapped = frac - np.floor(frac)
     wrapped[wrapped >= 1.0] = 0.0  # a tiny negative number rounds up to one

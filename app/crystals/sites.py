@@ -8,6 +8,7 @@ import numpy as np
 from app.crystals.band import FloatArray
 from app.crystals.crystal import Crystal, Site
 from app.crystals.elements import plain_symbol
+from app.crystals.split_sites import merge_split_sites
 from app.errors import InputError
 
 #: What usually hops: the migrating elements of the published barriers, suggested where no ion was named.
@@ -21,7 +22,7 @@ class IonSite:
     """A site of the migrating ion in the uploaded cell.
 
     Attributes:
-        index: its place among the ion's sites, in the order of the file.
+        index: its place among the ion's sites, in the order of the file, a split site counted once.
         frac_coords: fractional coordinates in the uploaded cell, each in 0..1.
         occupancy: how much of it the ion fills, above 0 and at most 1.
     """
@@ -41,6 +42,7 @@ class Sublattices:
         sites: the ion's sites, partly occupied ones too.
         frame_species: element symbols of all other atoms, length n_frame.
         frame_frac_coords: shape [n_frame, 3].
+        warnings: which of the ion's sites in the file were taken as one.
     """
 
     lattice_angstrom: FloatArray
@@ -48,6 +50,7 @@ class Sublattices:
     sites: tuple[IonSite, ...]
     frame_species: tuple[str, ...]
     frame_frac_coords: FloatArray
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def site_frac_coords(self) -> FloatArray:
@@ -61,7 +64,7 @@ class Sublattices:
 
 
 def split(crystal: Crystal, ion: str | None) -> Sublattices:
-    """Separate the sites of an ion from the rest of a crystal.
+    """Separate the sites of an ion from the rest of a crystal; the parts of a split site become one site.
 
     Args:
         crystal: as it was uploaded.
@@ -85,18 +88,28 @@ def split(crystal: Crystal, ion: str | None) -> Sublattices:
         )
     frame = [site for site in crystal.sites if site.occupancy_of(element) == 0]
     _refuse_mixed_sites([*frame, *(site for site in mobile if len(site.species) > 1)], element)
+    lattice = np.asarray(crystal.lattice_angstrom, dtype=np.float64)
+    merged = merge_split_sites(
+        lattice,
+        np.array([site.frac_coords for site in mobile], dtype=np.float64),
+        np.array([1.0 if site.is_ordered else site.occupancy_of(element) for site in mobile]),
+        element,
+    )
     return Sublattices(
-        lattice_angstrom=np.asarray(crystal.lattice_angstrom, dtype=np.float64),
+        lattice_angstrom=lattice,
         ion=element,
-        sites=tuple(_ion_site(index, site, element) for index, site in enumerate(mobile)),
+        sites=tuple(
+            _ion_site(index, frac_coords, float(occupancy))
+            for index, (frac_coords, occupancy) in enumerate(zip(merged.frac_coords, merged.occupancies, strict=True))
+        ),
         frame_species=tuple(site.species[0][0] for site in frame),
         frame_frac_coords=np.array([site.frac_coords for site in frame], dtype=np.float64).reshape(-1, 3) % 1.0,
+        warnings=merged.warnings,
     )
 
 
-def _ion_site(index: int, site: Site, element: str) -> IonSite:
-    x, y, z = (float(value) % 1.0 for value in site.frac_coords)
-    occupancy = 1.0 if site.is_ordered else site.occupancy_of(element)
+def _ion_site(index: int, frac_coords: FloatArray, occupancy: float) -> IonSite:
+    x, y, z = (float(value) % 1.0 for value in frac_coords)
     return IonSite(index=index, frac_coords=(x, y, z), occupancy=occupancy)
 
 

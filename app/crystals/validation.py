@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
-from app.crystals.periodic import boxed, cell_heights_angstrom
+from app.crystals.periodic import cell_heights_angstrom, near_pairs
+from app.crystals.reduction import reduced_lattice
 from app.errors import InputError
 
 #: Nearer than this two atoms are on top of each other: the shortest bond there is, H-H, has 0.74.
@@ -20,10 +20,20 @@ LEAST_HOP_ANGSTROM = 0.3
 LEAST_HEIGHT_ANGSTROM = 1.2
 LARGEST_CELL_ANGSTROM = 1000.0
 LARGEST_FRACTION = 100.0
+#: Diamond, the densest there is, has 0.18 atoms in a cubic angstrom.
+DENSEST_ATOMS_PER_CUBIC_ANGSTROM = 0.5
+#: A split atom has many sites, one for each place where it may be found.
+DENSEST_SITES_PER_CUBIC_ANGSTROM = 2.0
+#: Even a lone molecule in a box has more atoms than this.
+SPARSEST_ATOMS_PER_CUBIC_ANGSTROM = 1e-4
+#: The smallest primitive cells, of one nickel or cobalt atom, have 11.
+SMALLEST_CELL_CUBIC_ANGSTROM = 8.0
 
 
 def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
     """Refuse a cell that is not finite, flat, or larger than any calculation's.
+
+    A lattice may be written with long, skewed vectors, so it is flat where its shortest basis is.
 
     Args:
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
@@ -42,8 +52,8 @@ def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
         )
     lengths = np.linalg.norm(lattice_angstrom, axis=1)
     volume = abs(float(np.linalg.det(lattice_angstrom)))
-    flat = volume < LEAST_HEIGHT_ANGSTROM**3
-    if flat or cell_heights_angstrom(lattice_angstrom).min() < LEAST_HEIGHT_ANGSTROM:
+    flat = volume < LEAST_HEIGHT_ANGSTROM**3  # asked first: vectors in one plane have no shortest basis
+    if flat or cell_heights_angstrom(reduced_lattice(lattice_angstrom)[0]).min() < LEAST_HEIGHT_ANGSTROM:
         shown = ", ".join(f"{length:.3g}" for length in lengths)
         raise InputError(
             f"The cell is flat: its vectors of {shown} angstrom span {volume:.3g} cubic angstrom, "
@@ -52,6 +62,37 @@ def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
             where=where,
             expected=expected,
         )
+
+
+def check_density(lattice_angstrom: FloatArray, where: str, *, atoms: float, sites: int | None = None) -> None:
+    """Refuse more or fewer atoms than any crystal has in its cell's volume: most likely the unit is wrong.
+
+    Args:
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom; a cell that `check_cell` takes.
+        where: the file or field.
+        atoms: how many there are, a partly occupied site counted in part.
+        sites: how many places they have, where some are partly occupied.
+
+    Raises:
+        InputError: kind "impossible-density".
+    """
+    volume = abs(float(np.linalg.det(lattice_angstrom)))
+    places = atoms if sites is None else sites
+    crowded = (
+        atoms > DENSEST_ATOMS_PER_CUBIC_ANGSTROM * volume
+        or places > DENSEST_SITES_PER_CUBIC_ANGSTROM * volume
+        or volume < SMALLEST_CELL_CUBIC_ANGSTROM
+    )
+    if not crowded and places >= SPARSEST_ATOMS_PER_CUBIC_ANGSTROM * volume:
+        return
+    amount = f"{atoms:g} atom{'' if atoms == 1 else 's'}" + (f" on {sites} sites" if sites and sites > atoms else "")
+    raise InputError(
+        f"A cell of {volume:.4g} cubic angstrom is far too {'small' if crowded else 'large'} for {amount}: "
+        "no crystal has such a density.",
+        kind="impossible-density",
+        where=where,
+        expected="lengths in angstrom; a crystal has between 0.01 and 0.18 atoms in a cubic angstrom",
+    )
 
 
 def check_coordinates(frac_coords: FloatArray, where: str) -> None:
@@ -83,9 +124,13 @@ def validate_band(band: Band) -> tuple[str, ...]:
         straight path leads through an atom.
 
     Raises:
-        InputError: kinds "not-a-cell", "not-coordinates", "one-image", "nothing-moves", "atoms-overlap".
+        InputError: kinds "not-a-cell", "impossible-density", "not-coordinates", "no-host", "one-image",
+            "nothing-moves", "atoms-overlap".
     """
     check_cell(band.lattice_angstrom, "lattice_angstrom")
+    if not band.host_species:
+        raise no_host(band.ion, "host_species")
+    check_density(band.lattice_angstrom, "lattice_angstrom", atoms=band.atom_count)
     check_coordinates(band.host_frac_coords, "host_frac_coords")
     check_coordinates(band.image_frac_coords, "image_frac_coords")
     if len(band.image_frac_coords) < 2:  # noqa: PLR2004 - a hop has two ends
@@ -98,6 +143,17 @@ def validate_band(band: Band) -> tuple[str, ...]:
             check_coordinates(host, f"relaxed_host_frac_coords[{k}]")
             _check_host(band, host, f" of image {k}")
     return (*_host_warnings(band), *_curve_warnings(band), *_check_path(band))
+
+
+def no_host(ion: str, where: str) -> InputError:
+    """The error for an ion that has no atom around it to hop past."""
+    return InputError(
+        f"There is nothing but the migrating {ion}: no host that it could hop through.",
+        kind="no-host",
+        where=where,
+        expected="a crystal of more than the ions that hop; where the others of its kind are its host, the vacancy "
+        "mechanism leaves them in",
+    )
 
 
 def one_image(where: str, found: int = 1) -> InputError:
@@ -122,16 +178,9 @@ def nothing_moves(ion: str, distance_angstrom: float) -> InputError:
 
 
 def _check_host(band: Band, host_frac: FloatArray, of_image: str) -> None:
-    heights = cell_heights_angstrom(band.lattice_angstrom)
-    # measured along the cell's heights no distance is longer than it is in space: no near pair is missed
-    pairs = cKDTree(boxed(host_frac, heights), boxsize=heights).query_pairs(
-        OVERLAP_ANGSTROM, p=np.inf, output_type="ndarray"
-    )
-    if not len(pairs):
-        return
-    lengths = _near_distances(host_frac[pairs[:, 1]] - host_frac[pairs[:, 0]], band.lattice_angstrom)
-    k = int(lengths.argmin())
-    if lengths[k] < OVERLAP_ANGSTROM:
+    pairs, lengths = near_pairs(host_frac, None, band.lattice_angstrom, OVERLAP_ANGSTROM)
+    if len(pairs):
+        k = int(lengths.argmin())
         i, j = sorted(int(index) for index in pairs[k])
         first, second = (f"{band.host_species[index]} (host atom {index})" for index in (i, j))
         raise InputError(
@@ -143,8 +192,10 @@ def _check_host(band: Band, host_frac: FloatArray, of_image: str) -> None:
 
 
 def _near_distances(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> FloatArray:
-    """Periodic distances, exact below half the cell's least height; larger ones may come out too large."""
-    return np.asarray(np.linalg.norm((frac_vectors - np.rint(frac_vectors)) @ lattice_angstrom, axis=-1))
+    """Periodic distances, exact below half the reduced cell's least height; larger ones may come out too large."""
+    basis, steps = reduced_lattice(lattice_angstrom)
+    in_reduced = frac_vectors @ np.linalg.inv(steps)
+    return np.asarray(np.linalg.norm((in_reduced - np.rint(in_reduced)) @ basis, axis=-1))
 
 
 def _check_path(band: Band) -> tuple[str, ...]:
@@ -155,8 +206,6 @@ def _check_path(band: Band) -> tuple[str, ...]:
     first, last = band.image_frac_coords[0], band.image_frac_coords[-1]
     steps = np.linspace(0.0, 1.0, MODEL_IMAGE_COUNT)[:, None]
     path = first + steps * (last - first)
-    if not band.host_species:
-        return ()
     distances = _near_distances(path[:, None, :] - band.host_frac_coords[None, :, :], band.lattice_angstrom)
     nearest = distances.argmin(axis=1)
     for image, name in ((0, "starts"), (MODEL_IMAGE_COUNT - 1, "ends")):

@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 from pymatgen.core import Element
 
-from app.crystals.band import Band, FloatArray, model_band
+from app.crystals.band import Band, FloatArray, IntArray, model_band
 from app.crystals.reduction import reduced_lattice
 
 # First guess of how far the twelfth neighbour is; the full reach is searched only where it is farther.
 _NEAR_REACH_ANGSTROM = 4.5
+_SKEWED = 4  # a cell that needs so many times the copies of its reduced form is replaced by that
 _SWITCH_NODES_AT_ONCE = 4_000_000  # points tried against the path in one piece, which bounds the memory
 
 
@@ -134,18 +135,19 @@ class _NearAtoms:
     """Host atoms near the path: positions [n, 3], their index in the host [n], distance to the path [n]."""
 
     positions: FloatArray
-    host_index: NDArray[np.int64]
+    host_index: IntArray
     path_distance: FloatArray
 
 
 def _host_near_path(band: Band, images: FloatArray, radius: float) -> _NearAtoms:
-    lattice, steps = reduced_lattice(band.lattice_angstrom)  # a skewed cell would take many more copies
+    reach = radius + 0.5 * float(np.linalg.norm(images[-1] - images[0]))
+    lattice, host = band.lattice_angstrom, band.host_frac_coords
+    reduced, steps = reduced_lattice(lattice)
+    if _copies(lattice, reach).prod() > _SKEWED * _copies(reduced, reach).prod():
+        lattice, host = reduced, host @ np.linalg.inv(steps)
+    repeats = _copies(lattice, reach) // 2
     middle = images.mean(axis=0)
-    half_length = 0.5 * float(np.linalg.norm(images[-1] - images[0]))
-    # An atom moved into the cell around the path's middle is at most half a cell away along each vector.
-    plane_spacing = 1.0 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    repeats = np.ceil((radius + half_length) / plane_spacing + 0.5).astype(int)
-    relative = band.host_frac_coords @ np.linalg.inv(steps) - middle @ np.linalg.inv(lattice)
+    relative = host - middle @ np.linalg.inv(lattice)
     home = (relative - np.round(relative)) @ lattice + middle
     axes = [np.arange(-n, n + 1) for n in repeats]
     shifts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ lattice
@@ -158,9 +160,16 @@ def _host_near_path(band: Band, images: FloatArray, radius: float) -> _NearAtoms
     )
 
 
+def _copies(lattice_angstrom: FloatArray, reach_angstrom: float) -> IntArray:
+    """How many cells along each lattice vector hold all that is within reach of the middle one, shape [3]."""
+    plane_spacing = 1.0 / np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0)
+    # An atom moved into the cell around the path's middle is at most half a cell away along each vector.
+    return np.asarray(2 * np.ceil(reach_angstrom / plane_spacing + 0.5).astype(np.int64) + 1)
+
+
 def _keep_near(
     home: FloatArray, shifts: FloatArray, images: FloatArray, radius: float
-) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
+) -> tuple[FloatArray, IntArray, FloatArray]:
     """Copies of the host's atoms within a radius of the straight path."""
     axis = images[-1] - images[0]
     middle = 0.5 * (images[0] + images[-1])
@@ -216,7 +225,7 @@ class _Shells:
 def _assemble(
     *,
     near: _NearAtoms,
-    host_numbers: NDArray[np.int64],
+    host_numbers: IntArray,
     ion_number: int,
     images: FloatArray,
     shells: _Shells,

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
 
+import structlog
+
 from app.crystals.band import Band
 from app.crystals.limits import Limits
-from app.errors import InputError
+from app.errors import InputError, NotReadyError
 from app.models.prediction import Prediction
 from app.models.registry import Registry
 from app.serving.answers import Answer, CrystalAnswer, ModelReference
@@ -18,9 +20,13 @@ from app.serving.crystals import HopOutcome, all_cached, compose, decisive
 from app.serving.metrics import Metrics
 from app.serving.parsing import ParsePool
 from app.serving.read import CrystalInput, ReadOptions
+from app.serving.recent import StoredInput
 from app.serving.request import Asked, PredictionRequest
 from app.serving.single_flight import SingleFlight
+from app.serving.uploads import StoredUpload
 from app.settings import Settings
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,7 +52,9 @@ class Answering:
         """
         started_s, created_at = time.monotonic(), datetime.now(UTC)
         predictor = self.registry.predictor(request.model)
-        read = await self.pool.read(request.upload, self._options(request), key_id=request.key_id)
+        read = await self.pool.read(
+            request.upload, self._options(request), key_id=request.key_id, request_id=request.request_id
+        )
         self.metrics.observe("read", time.monotonic() - started_s)
         return Asked(
             request=request,
@@ -109,10 +117,46 @@ class Answering:
             crystal=crystal,
         )
 
+    async def forget(self, asked: Asked) -> None:
+        """Take what was answered out of the cache.
+
+        Raises:
+            NotReadyError: the cache is away and may still hold it.
+        """
+        await self._forget(asked.scope, asked.read.bands)
+
+    async def forget_stored(self, stored: StoredInput, key_id: str | None) -> None:
+        """The same, for a prediction of which the log has the input; without its input nothing is found.
+
+        Raises:
+            BusyError: too many uploads wait to be read.
+            NotReadyError: the cache is away and may still hold it.
+        """
+        if self.settings.cache == "off" or stored.packed is None or stored.model_digest is None:
+            return
+        options = ReadOptions(limits=self.limits, keep_input=False)
+        try:
+            read = await self.pool.read(StoredUpload(packed=stored.packed), options, key_id=key_id)
+        except InputError as error:  # the limits were lowered since
+            _log.warning("stored-input-unreadable", kind=error.kind, detail=error.detail)
+            return
+        for directional in (False, True):  # the checkpoint may be gone, and with it the word which it was
+            scope = CacheScope(
+                key_id=key_id,
+                model_name=stored.model_name,
+                model_digest=stored.model_digest,
+                directional=directional,
+            )
+            await self._forget(scope, read.bands)
+
+    async def _forget(self, scope: CacheScope, bands: Sequence[Band]) -> None:
+        if not await self.cache.forget_many(scope, bands):
+            raise NotReadyError("The cache is away, and may still hold what is to be deleted.", kind="cache-away")
+
     async def _predict_band(self, asked: Asked, band: Band) -> tuple[Prediction, bool]:
         scope, predictor = asked.scope, asked.predictor
         if self.settings.cache == "off":
-            prediction = await self.batcher.submit(band, predictor)
+            prediction = await self.batcher.submit(band, predictor, request_id=asked.request.request_id)
             self.metrics.predicted(predictor.name, cached=False)
             return prediction, False
         (known,) = await self._look_up(scope, [band])
@@ -121,7 +165,7 @@ class Answering:
             return known, True
 
         async def compute() -> Prediction:
-            prediction = await self.batcher.submit(band, predictor)
+            prediction = await self.batcher.submit(band, predictor, request_id=asked.request.request_id)
             await self.cache.put(scope, band, prediction)
             return prediction
 
@@ -134,7 +178,9 @@ class Answering:
         missing = [index for index, prediction in known.items() if prediction is None]
         for _ in range(len(bands) - len(missing)):
             on_done()
-        computed = await self.batcher.submit_many([bands[index] for index in missing], predictor, on_done)
+        computed = await self.batcher.submit_many(
+            [bands[index] for index in missing], predictor, on_done, request_id=asked.request.request_id
+        )
         fresh = dict(zip(missing, computed, strict=True))
         await self.cache.put_many(
             scope, [(bands[index], one) for index, one in fresh.items() if isinstance(one, Prediction)]

@@ -244,14 +244,15 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 # a failure of the model belongs to the bands that caused it
             memory_ran_out = isinstance(error, OutOfMemoryError)
             # A batch is tried again in halves; what fails alone is told as the service's fault, so the log says why.
+            is_fault = len(items) == 1 and not memory_ran_out and not isinstance(error, IonpathError)
             _log.log(
-                logging.ERROR if len(items) == 1 and not memory_ran_out else logging.WARNING,
+                logging.ERROR if is_fault else logging.WARNING,
                 "forward-failed",
                 request_ids=_request_ids(items),
                 bands=len(items),
                 cost=cost,
                 error=repr(error),
-                exc_info=error if len(items) == 1 else None,
+                exc_info=error if is_fault else None,
             )
             outcomes = () if len(items) > 1 else (_too_large(cost) if memory_ran_out else _told(error),)
         else:

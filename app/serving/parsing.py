@@ -1,14 +1,12 @@
-"""The parsing pool: files are read in processes that can be killed, JSON in a thread, the same file only once."""
+"""The parsing pool: files are read in processes that can be killed, small JSON in a thread, a file only once."""
 
 import asyncio
 import contextlib
-import hashlib
 import multiprocessing
 import resource
 import time
 import warnings
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -16,18 +14,21 @@ from dataclasses import dataclass
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
-from app.crystals.readers.reading import File
 from app.errors import BusyError, InputError, IonpathError, NotReadyError
 from app.serving.read import ReadInput, ReadOptions, read_or_refuse
-from app.serving.uploads import FileUpload, JsonBandUpload, Upload
+from app.serving.readings import KeptReadings, files_of, upload_digest
+from app.serving.uploads import FileUpload, JsonBandUpload, StoredUpload, Upload
 
-#: Readings kept for files that are sent again, a minute of a screening client's traffic.
-KEPT_READINGS = 256
-#: Files whose reading is not kept: few, and each would push out many.
+#: JSON above this is read in a process like any file: parsing holds the interpreter's lock, and so the event loop.
+LARGEST_JSON_HERE_BYTES = 1_000_000
+#: Files above this are neither hashed nor is their reading kept: few are sent twice.
 LARGEST_KEPT_BYTES = 1_000_000
+#: Small JSON bands that may wait for the reading thread, some seconds of its work.
+WAITING_JSON = 4_096
 #: Uploads that may wait for one process before callers are asked to come back.
 WAITING_PER_WORKER = 64
 FIRST_READ_S = 0.5
+FIRST_JSON_READ_S = 0.001
 NEWEST_WEIGHT = 0.1
 _MIB = 1024 * 1024
 
@@ -44,11 +45,15 @@ class ParseSettings:
         workers: processes that read files.
         timeout_s: a file that takes longer is refused and its process killed, seconds.
         memory_mib: address space of one process, MiB.
+        waiting_mib: bytes of uploads that may wait to be read, MiB; one upload is always taken.
+        kept_mib: memory of the readings kept for files that are sent again, MiB.
     """
 
     workers: int
     timeout_s: float
     memory_mib: int
+    waiting_mib: int
+    kept_mib: int
 
 
 class ParsePool:
@@ -66,9 +71,12 @@ class ParsePool:
         self._reader = reader
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-json")
         self._pool: ProcessPool | None = None
-        self._kept: OrderedDict[tuple[str | None, bytes], ReadInput] = OrderedDict()
+        self._kept = KeptReadings(settings.kept_mib * _MIB)
+        self._held_bytes = 0
         self._waiting = 0
         self._read_s = FIRST_READ_S
+        self._waiting_json = 0
+        self._json_read_s = FIRST_JSON_READ_S
 
     async def start(self) -> None:
         """Start the processes and wait until one has loaded the crystal libraries."""
@@ -89,34 +97,81 @@ class ParsePool:
             return "the reading processes do not run"
         return None if self._pool.active else "the reading processes ended; the next file starts them anew"
 
-    async def read(self, upload: Upload, options: ReadOptions, *, key_id: str | None) -> ReadInput:
+    async def read(
+        self, upload: Upload, options: ReadOptions, *, key_id: str | None, request_id: str | None = None
+    ) -> ReadInput:
         """Read an upload.
 
         Args:
             upload: what was sent.
             options: how it is read.
             key_id: the API key's id; readings are never shared between keys.
+            request_id: named in the log where a process dies of it.
 
         Raises:
             InputError: it cannot be read, makes no sense, is too large or takes too long.
             BusyError: too many uploads wait already.
             NotReadyError: the service is stopping.
         """
-        loop = asyncio.get_running_loop()
-        if isinstance(upload, JsonBandUpload):
-            return _given(await loop.run_in_executor(self._thread, self._reader, upload, options))
-        key = (key_id, await loop.run_in_executor(self._thread, _digest, upload, options))
-        if (kept := self._kept.get(key)) is not None:
-            self._kept.move_to_end(key)
-            return kept
-        read = _given(await self._read_in_process(upload, options))
-        if _size(upload) <= LARGEST_KEPT_BYTES:
-            self._kept[key] = read
-            if len(self._kept) > KEPT_READINGS:
-                self._kept.popitem(last=False)
+        size_bytes = _size(upload)
+        with self._holding(size_bytes):
+            if isinstance(upload, JsonBandUpload) and size_bytes <= LARGEST_JSON_HERE_BYTES:
+                return _given(await self._read_here(upload, options))
+            if isinstance(upload, JsonBandUpload | StoredUpload) or size_bytes > LARGEST_KEPT_BYTES:
+                return _given(await self._read_in_process(upload, options, request_id))
+            return await self._read_once(upload, options, key_id, request_id)
+
+    @contextlib.contextmanager
+    def _holding(self, size_bytes: int) -> Iterator[None]:
+        """Count an upload's bytes while it waits and is read; BusyError where there are too many already."""
+        most_bytes = self._settings.waiting_mib * _MIB
+        if self._held_bytes and self._held_bytes + size_bytes > most_bytes:
+            raise BusyError(
+                f"{self._held_bytes / _MIB:.1f} MiB of uploads wait to be read already (IONPATH_READING_MIB allows "
+                f"{self._settings.waiting_mib}).",
+                retry_after_s=max(1, self._waiting) * self._read_s / self._settings.workers,
+                kind="reading-busy",
+            )
+        self._held_bytes += size_bytes
+        try:
+            yield
+        finally:
+            self._held_bytes -= size_bytes
+
+    async def _read_here(self, upload: JsonBandUpload, options: ReadOptions) -> ReadInput | IonpathError:
+        if self._waiting_json >= WAITING_JSON:
+            raise BusyError(
+                f"{self._waiting_json} JSON bands wait to be read already.",
+                retry_after_s=self._waiting_json * self._json_read_s,
+                kind="reading-busy",
+            )
+
+        def timed() -> tuple[ReadInput | IonpathError, float]:
+            started = time.monotonic()
+            return self._reader(upload, options), time.monotonic() - started
+
+        self._waiting_json += 1
+        try:
+            read, spent_s = await asyncio.get_running_loop().run_in_executor(self._thread, timed)
+        finally:
+            self._waiting_json -= 1
+        self._json_read_s += NEWEST_WEIGHT * (spent_s - self._json_read_s)
         return read
 
-    async def _read_in_process(self, upload: FileUpload, options: ReadOptions) -> ReadInput | IonpathError:
+    async def _read_once(
+        self, upload: FileUpload, options: ReadOptions, key_id: str | None, request_id: str | None
+    ) -> ReadInput:
+        """Read a file in a process, or find the reading of the same one."""
+        digest = await asyncio.get_running_loop().run_in_executor(self._thread, upload_digest, upload, options)
+        if (kept := self._kept.get((key_id, digest))) is not None:
+            return kept
+        read = _given(await self._read_in_process(upload, options, request_id))
+        self._kept.put((key_id, digest), read)
+        return read
+
+    async def _read_in_process(
+        self, upload: Upload, options: ReadOptions, request_id: str | None
+    ) -> ReadInput | IonpathError:
         workers = self._settings.workers
         if self._waiting >= WAITING_PER_WORKER * workers:
             raise BusyError(
@@ -127,13 +182,13 @@ class ParsePool:
         started = time.monotonic()
         self._waiting += 1
         try:
-            return await self._schedule(upload, options)
+            return await self._schedule(upload, options, request_id)
         finally:
             self._waiting -= 1
             spent = (time.monotonic() - started) / (1 + self._waiting / workers)
             self._read_s += NEWEST_WEIGHT * (spent - self._read_s)
 
-    async def _schedule(self, upload: FileUpload, options: ReadOptions) -> ReadInput | IonpathError:
+    async def _schedule(self, upload: Upload, options: ReadOptions, request_id: str | None) -> ReadInput | IonpathError:
         timeout_s = self._settings.timeout_s
         try:
             future = self._running_pool().schedule(self._reader, args=(upload, options), timeout=timeout_s)
@@ -146,7 +201,7 @@ class ParsePool:
                 expected="a smaller crystal, or a file without errors",
             )
         except ProcessExpired as error:
-            _log.warning("reading-process-died", exit_code=error.exitcode)
+            _log.warning("reading-process-died", exit_code=error.exitcode, request_id=request_id)
             return InputError(
                 "The process that read this input died of it; other requests go on.",
                 kind="reading-crashed",
@@ -201,20 +256,9 @@ def _given(read: ReadInput | IonpathError) -> ReadInput:
     return read
 
 
-def _files(upload: FileUpload) -> tuple[File, ...]:
-    return tuple(value for value in vars(upload).values() if isinstance(value, File))
-
-
-def _size(upload: FileUpload) -> int:
-    return sum(len(file.content) for file in _files(upload))
-
-
-def _digest(upload: FileUpload, options: ReadOptions) -> bytes:
-    """SHA-256 of everything that a reading depends on."""
-    fields = [value for value in vars(upload).values() if not isinstance(value, File)]
-    lengths = [[file.name, len(file.content)] for file in _files(upload)]
-    head = repr([type(upload).__name__, fields, lengths, options])
-    digest = hashlib.sha256(head.encode(errors="surrogatepass"))
-    for file in _files(upload):
-        digest.update(file.content)
-    return digest.digest()
+def _size(upload: Upload) -> int:
+    if isinstance(upload, JsonBandUpload):
+        return len(upload.payload)
+    if isinstance(upload, StoredUpload):
+        return len(upload.packed)
+    return sum(len(file.content) for file in files_of(upload))

@@ -8,7 +8,6 @@ from uuid import UUID
 
 import structlog
 
-from app.crystals.band import Band
 from app.errors import BusyError, IonpathError, NotReadyError
 from app.models.registry import Registry
 from app.serving.answering import Answering
@@ -76,7 +75,7 @@ class PredictionService:
                 "with `Prefer: respond-async` it may take as long as it needs.",
                 kind="took-too-long",
             ) from None
-        await self._keep(asked, answer)
+        await self._keep(asked, answer, new=True)
         return answer
 
     async def submit(self, request: PredictionRequest) -> UUID:
@@ -84,19 +83,25 @@ class PredictionService:
 
         Raises:
             InputError, NotFoundError: as `predict`.
-            BusyError: too many jobs wait already.
+            BusyError: too many jobs wait already, or their inputs take too much memory.
+            NotReadyError: the log has no room for it, so that nobody could find it again.
         """
         self.jobs.check_room()
         asked = await self.answering.read(request)
-        content = asked.read.content
-        total = 1 if isinstance(content, Band) else sum(hop.band is not None for hop in content.search.hops)
-        job = Job(id=asked.prediction_id, key_id=request.key_id, total=total)
-        await self.records.keep(asked.row("queued"))
+        job = Job(
+            id=asked.prediction_id,
+            key_id=request.key_id,
+            total=len(asked.read.bands),
+            size_bytes=asked.read.size_bytes,
+        )
+        self.jobs.check_room(job.size_bytes)
+        if not await self.records.keep(asked.row("queued"), new=True):
+            raise NotReadyError("The prediction log has no room for another job now.", kind="log-queue-full")
         self.jobs.start(job, lambda: self._run_job(job, asked))
         return job.id
 
     async def get(self, prediction_id: UUID, key_id: str | None) -> Json:
-        """Give a key's prediction as JSON; NotFoundError where there is none such."""
+        """Give a key's prediction as JSON, with its stored input; NotFoundError where there is none such."""
         return await self.records.get(prediction_id, key_id)
 
     async def list(self, key_id: str | None, query: ListQuery) -> Json:
@@ -104,7 +109,19 @@ class PredictionService:
         return await self.records.list(key_id, query)
 
     async def delete(self, prediction_id: UUID, key_id: str | None) -> None:
-        """Delete a key's prediction; NotFoundError where there is none such."""
+        """Delete a key's prediction: its row, and what the cache keeps of its bands for this key.
+
+        The cache is searched by the stored input. Where IONPATH_STORE_INPUTS=0 there is none, and the cache keeps
+        the band (its canonical form) and its barrier until IONPATH_CACHE_TTL_S is over.
+
+        Raises:
+            NotFoundError: there is none such, or it is another key's.
+            BusyError: too many uploads wait to be read.
+            NotReadyError: the database or the cache is away; nothing was deleted.
+        """
+        stored = await self.records.stored_input(prediction_id, key_id)
+        if stored is not None:
+            await self.answering.forget_stored(stored, key_id)
         await self.records.delete(prediction_id, key_id)
 
     async def ready(self) -> dict[str, Check]:
@@ -124,10 +141,10 @@ class PredictionService:
             ),
         }
 
-    async def _keep(self, asked: Asked, answer: Answer) -> None:
+    async def _keep(self, asked: Asked, answer: Answer, *, new: bool) -> None:
         """Hand the answer to the log; the client's leaving now must not lose its row."""
         started = time.monotonic()
-        await asyncio.shield(self.records.keep(asked.row("done", answer=answer)))
+        await asyncio.shield(self.records.keep(asked.row("done", answer=answer), new=new))
         now = time.monotonic()
         self.metrics.observe("record", now - started)
         self.metrics.observe("total", now - asked.started_s)
@@ -135,7 +152,7 @@ class PredictionService:
     async def _run_job(self, job: Job, asked: Asked) -> None:
         try:
             answer = await self._with_signs(job, asked, self._take_turn(job, asked))
-            await self._keep(asked, answer)
+            await self._keep(asked, answer, new=False)
         except asyncio.CancelledError:
             if not job.deleted:
                 await self.records.keep(asked.row("failed", error=interrupted()))
@@ -143,10 +160,21 @@ class PredictionService:
         except IonpathError as error:
             await self._fail_job(asked, error)
         except Exception as error:  # noqa: BLE001 # nobody awaits a job: whatever ends it is logged and told
-            _log.exception("job-failed", prediction_id=str(job.id))
+            _log.exception("job-failed", prediction_id=str(job.id), request_id=asked.request.request_id)
             told = IonpathError("The service failed on this; its log says why.")
             told.__cause__ = error
             await self._fail_job(asked, told)
+        finally:
+            await self._forget_if_deleted(job, asked)
+
+    async def _forget_if_deleted(self, job: Job, asked: Asked) -> None:
+        """Take out of the cache what a job put there while its prediction was being deleted."""
+        if not job.deleted and not await self.records.is_deleted(job.id):
+            return
+        try:
+            await self.answering.forget(asked)
+        except NotReadyError as error:
+            _log.warning("deleted-job-in-cache", prediction_id=str(job.id), detail=error.detail)
 
     async def _fail_job(self, asked: Asked, error: IonpathError) -> None:
         self.metrics.failed(error.kind)
@@ -158,15 +186,20 @@ class PredictionService:
         try:
             while not working.done():
                 await asyncio.wait({working}, timeout=JOB_SIGN_S / SIGNS_IN_TIME)
-                if await self.records.is_deleted(job.id):
-                    job.deleted = True
-                    raise asyncio.CancelledError
+                await self._end_if_deleted(job)
                 if not working.done():
                     row = asked.row("running" if job.running else "queued")
                     await self.records.keep(row, progress=job.progress, log=False)
             return working.result()
         finally:
             working.cancel()
+            await asyncio.wait({working})
+
+    async def _end_if_deleted(self, job: Job) -> None:
+        """End the job (CancelledError) where another replica was told to delete its prediction."""
+        if await self.records.is_deleted(job.id):
+            job.deleted = True
+            raise asyncio.CancelledError
 
     async def _take_turn(self, job: Job, asked: Asked) -> Answer:
         """Answer once it is the job's turn; it was accepted, so where the queue is full it waits."""
@@ -175,6 +208,7 @@ class PredictionService:
             job.done += 1
 
         async with self.jobs.turn(job):
+            await self._end_if_deleted(job)
             await self.records.keep(asked.row("running"))
             while True:
                 job.done = 0

@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import numpy as np
 import orjson
 
 from app.crystals.band import Band
-from app.crystals.crystal import Crystal
+from app.crystals.crystal import Crystal, Site
 from app.crystals.hops import HopSearch, find_hops
 from app.crystals.identity import canonical_digest
 from app.crystals.limits import Limits
@@ -16,11 +17,18 @@ from app.crystals.readers import read_band_file, read_crystal, read_end_points, 
 from app.crystals.readers.reading import Reading
 from app.crystals.writers import band_to_json
 from app.errors import FormatError, IonpathError, TooLargeError
-from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
-from app.storage.rows import pack_input
+from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, StoredUpload, Upload
+from app.storage.rows import pack_input, unpack_input
 
 #: Decimals of a crystal's digest: coarser than any file rounds, so that it serves to find, never to decide.
 DIGEST_DECIMALS = 3
+#: What was asked of a crystal besides its ion, kept with it so that its hops can be found again.
+_HOP_OPTIONS = ("mechanism", "max_hops", "max_hop_angstrom")
+
+
+#: A reading besides its arrays, and a site or hop of it: some ten Python objects of some fifty bytes.
+_READING_BYTES = 2_000
+_OBJECT_BYTES = 500
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +84,22 @@ class ReadInput:
         """Of the atoms that were sent."""
         return self.content.formula if isinstance(self.content, Band) else self.content.crystal.formula
 
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        """What a model predicts of it: the band, or that of each hop that has one."""
+        if isinstance(self.content, Band):
+            return (self.content,)
+        return tuple(hop.band for hop in self.content.search.hops if hop.band is not None)
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes it takes in memory."""
+        own = _READING_BYTES + len(self.packed or b"") + sum(map(_band_bytes, self.bands))
+        if isinstance(self.content, Band):
+            return own
+        search = self.content.search
+        return own + _OBJECT_BYTES * (len(self.content.crystal.sites) + len(search.hops) + len(search.all_hops))
+
 
 def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
     """Read an upload of any kind.
@@ -85,6 +109,8 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
     """
     if isinstance(upload, CrystalUpload):
         return _read_crystal(upload, options)
+    if isinstance(upload, StoredUpload):
+        return _read_stored(upload, options)
     if isinstance(upload, JsonBandUpload):
         reading = read_json_band(upload.payload, options.limits)
     elif isinstance(upload, BandFileUpload):
@@ -125,10 +151,13 @@ def _read_end_points(upload: EndPointsUpload, limits: Limits) -> Reading:
 
 
 def _read_crystal(upload: CrystalUpload, options: ReadOptions) -> ReadInput:
-    crystal = read_crystal(upload.file, options.limits)
+    return _with_hops(read_crystal(upload.file, options.limits), upload.ion, options)
+
+
+def _with_hops(crystal: Crystal, ion: str | None, options: ReadOptions) -> ReadInput:
     search = find_hops(
         crystal,
-        upload.ion,
+        ion,
         max_hop_angstrom=options.max_hop_angstrom,
         mechanism=options.mechanism,
         max_hops=options.max_hops,
@@ -138,17 +167,48 @@ def _read_crystal(upload: CrystalUpload, options: ReadOptions) -> ReadInput:
         content=CrystalInput(crystal=crystal, search=search),
         warnings=search.warnings,
         digest=_crystal_digest(crystal, search.ion),
-        packed=pack_input(crystal_to_json(crystal, search.ion)) if options.keep_input else None,
+        packed=pack_input(_crystal_to_json(crystal, search.ion, options)) if options.keep_input else None,
     )
 
 
-def crystal_to_json(crystal: Crystal, ion: str) -> dict[str, object]:
-    """A crystal as it is kept with its prediction: every site of the cell and the ion that was asked about."""
+def _crystal_to_json(crystal: Crystal, ion: str, options: ReadOptions) -> dict[str, object]:
+    """A crystal as it is kept with its prediction: every site of the cell and what was asked about it."""
     return {
         "lattice_angstrom": crystal.lattice_angstrom,
         "sites": [{"species": dict(site.species), "frac_coords": site.frac_coords} for site in crystal.sites],
         "ion": ion,
+        **{name: getattr(options, name) for name in _HOP_OPTIONS},
     }
+
+
+def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
+    """Rebuild what the log keeps, exactly: nothing is unwrapped, matched or checked a second time."""
+    record: dict[str, Any] = unpack_input(upload.packed)
+    if "sites" in record:
+        crystal = Crystal(
+            lattice_angstrom=np.array(record["lattice_angstrom"]),
+            sites=tuple(
+                Site(species=tuple(site["species"].items()), frac_coords=tuple(site["frac_coords"]))
+                for site in record["sites"]
+            ),
+        )
+        asked = {name: record[name] for name in _HOP_OPTIONS if name in record}
+        return _with_hops(crystal, record["ion"], replace(options, **asked))
+    relaxed = record.get("relaxed_host_frac_coords")
+    band = Band(
+        lattice_angstrom=np.array(record["lattice_angstrom"]),
+        host_species=tuple(record["host_species"]),
+        host_frac_coords=np.array(record["host_frac_coords"]),
+        ion=record["ion"],
+        image_frac_coords=np.array(record["image_frac_coords"]),
+        relaxed_host_frac_coords=None if relaxed is None else np.array(relaxed),
+    )
+    return ReadInput(content=band, warnings=(), digest=canonical_digest(band), packed=upload.packed)
+
+
+def _band_bytes(band: Band) -> int:
+    arrays = (band.lattice_angstrom, band.host_frac_coords, band.image_frac_coords, band.relaxed_host_frac_coords)
+    return sum(array.nbytes for array in arrays if array is not None) + 8 * len(band.host_species)
 
 
 def _crystal_digest(crystal: Crystal, ion: str) -> str:

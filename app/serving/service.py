@@ -17,27 +17,16 @@ from app.serving.cache import open_cache
 from app.serving.jobs import Jobs
 from app.serving.metrics import Metrics
 from app.serving.parsing import ParsePool, ParseSettings
-from app.serving.predictions import Check, PredictionService
+from app.serving.predictions import PredictionService
 from app.serving.records import Records
 from app.serving.request import PredictionRequest
 from app.serving.single_flight import SingleFlight
-from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
 from app.settings import Settings
 from app.storage.log import open_log
 from app.storage.migrate import migrate
 from app.storage.writer import open_writer
 
-__all__ = [
-    "BandFileUpload",
-    "Check",
-    "CrystalUpload",
-    "EndPointsUpload",
-    "JsonBandUpload",
-    "PredictionRequest",
-    "PredictionService",
-    "Upload",
-    "open_service",
-]
+__all__ = ["PredictionRequest", "PredictionService", "open_service"]
 
 #: On a CPU a larger batch is no faster, only later: everyone in it waits for its end.
 CPU_BATCH_COST = 80_000
@@ -58,7 +47,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         ValueError: a URL is of no known form.
     """
     started = time.monotonic()
-    metrics, jobs = Metrics(), Jobs()
+    metrics, jobs = Metrics(), Jobs(settings.jobs_mib * 2**20)
     drain = _Drain(settings.drain_timeout_s)
     async with AsyncExitStack() as stack:
         if settings.migrate_on_start:
@@ -71,12 +60,16 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         writer.start()
         stack.push_async_callback(lambda: writer.aclose(max(LEAST_LOG_DRAIN_S, drain.left_s)))
         metrics.log_backlog.set_function(lambda: writer.backlog)
+        metrics.log_dropped.set_function(lambda: writer.dropped)
+        metrics.log_failures.set_function(lambda: writer.failures)
         metrics.jobs.set_function(lambda: len(jobs))
         pool = ParsePool(
             ParseSettings(
                 workers=settings.parse_workers,
                 timeout_s=settings.parse_timeout_s,
                 memory_mib=settings.parse_memory_mib,
+                waiting_mib=settings.reading_mib,
+                kept_mib=settings.kept_readings_mib,
             )
         )
         stack.push_async_callback(pool.stop)

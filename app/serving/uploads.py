@@ -37,5 +37,12 @@ class CrystalUpload:
     ion: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class StoredUpload:
+    """The canonical input of an earlier prediction, as the log keeps it (`app.storage.rows.pack_input`)."""
+
+    packed: bytes
+
+
 FileUpload = BandFileUpload | EndPointsUpload | CrystalUpload
-Upload = JsonBandUpload | FileUpload
+Upload = JsonBandUpload | FileUpload | StoredUpload

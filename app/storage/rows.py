@@ -20,8 +20,9 @@ RowKind = Literal["band", "crystal"]
 MOST_ROWS_A_PAGE = 500
 UNFINISHED: tuple[Literal["queued"], Literal["running"]] = ("queued", "running")
 
-_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*\s*)+")
-_FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*)")
+# Nine digits: no crystal has more atoms, and int() refuses numbers of thousands.
+_FORMULA = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,9}\s*)+")
+_FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,9})")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,21 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import numpy as np
 import pytest
 from api_server import Service
+from pydantic import BaseModel
+
+from app.api.schemas import (
+    AcceptedPrediction,
+    ClassificationAnswer,
+    Live,
+    ModelList,
+    PredictionAnswer,
+    PredictionPage,
+    Ready,
+    StoredPrediction,
+)
 
 BAND_FIELDS = {
     "barrier_ev",
@@ -27,6 +40,14 @@ BAND_FIELDS = {
 CRYSTAL_FIELDS = BAND_FIELDS | {"sites", "hops", "percolation_ev", "truncated", "mechanism"}
 HOP_FIELDS = {"from_site", "to_site", "offset", "distance_angstrom", "multiplicity", "excluded_because", "barrier_ev"}
 CALLS = ("/predict/barrier", "/classify/good-conductor")
+ANSWERS: dict[str, type[BaseModel]] = {CALLS[0]: PredictionAnswer, CALLS[1]: ClassificationAnswer}
+
+
+def as_declared(response: httpx.Response, schema: type[BaseModel]) -> dict[str, Any]:
+    """The body, which is what /openapi.json says: every field that it requires, of its type, and no other."""
+    schema.model_validate_json(response.content, strict=True, extra="forbid")
+    body: dict[str, Any] = response.json()
+    return body
 
 
 def example(examples: Path, name: str) -> tuple[str, bytes]:
@@ -66,7 +87,9 @@ def test_every_example_of_the_openapi_page_is_answered(service: Service) -> None
             texts = {field: text for field, text in value.items() if not text.startswith("@")}
             response = service.client.post(call, files=files, data=texts)
         assert response.status_code == 200, (name, response.text)
-        assert response.json()["barrier_ev"] > 0
+        assert as_declared(response, ANSWERS[call])["barrier_ev"] > 0
+        declared = document["paths"][call]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+        assert declared["$ref"].endswith(f"/{ANSWERS[call].__name__}")
         sent.add((call, name))
     ways = {"json-band", "extended-xyz", "neb-folder", "end-points", "crystal", "layered-crystal"}
     assert sent == {(call, way) for call in CALLS for way in ways}
@@ -161,7 +184,7 @@ def test_a_cached_answer_takes_less_than_ten_milliseconds(service: Service, exam
 def test_a_prediction_is_found_at_once_and_until_it_is_deleted(service: Service, examples: Path) -> None:
     answer = send_band(service, examples).json()
     path = f"/predictions/{answer['prediction_id']}"
-    stored = service.client.get(path).json()
+    stored = as_declared(service.client.get(path), StoredPrediction)
     assert (stored["status"], stored["progress"], stored["kind"]) == ("done", 1.0, "band")
     assert {name: stored[name] for name in answer} == answer
     assert service.client.delete(path).status_code == 204
@@ -178,7 +201,7 @@ def test_predictions_are_listed_by_filter_and_page(service: Service, examples: P
     found, cursor, pages = [], "", 0
     while cursor is not None and pages < 100:
         query = {"ion": "Li", "kind": "band", "limit": "2", "model": "model-3"} | ({"cursor": cursor} if cursor else {})
-        page = service.client.get("/predictions", params=query).json()
+        page = as_declared(service.client.get("/predictions", params=query), PredictionPage)
         assert len(page["predictions"]) <= 2
         found += [row["prediction_id"] for row in page["predictions"]]
         cursor, pages = page["next_cursor"], pages + 1
@@ -200,7 +223,9 @@ def test_respond_async_answers_later_what_is_answered_now(service: Service, exam
     assert accepted.status_code == 202
     assert accepted.headers["preference-applied"] == "respond-async"
     path = accepted.headers["location"]
-    assert path == f"/predictions/{accepted.json()['prediction_id']}"
+    body = as_declared(accepted, AcceptedPrediction)
+    assert path == body["location"] == f"/predictions/{body['prediction_id']}"
+    assert service.client.get(path).json()["created_at"] == body["created_at"]
     assert service.client.get(path).json()["status"] in {"queued", "running", "done"}
     stored = service.wait_for(path, lambda body: body["status"] == "done")
     assert stored["progress"] == 1.0
@@ -208,7 +233,7 @@ def test_respond_async_answers_later_what_is_answered_now(service: Service, exam
 
 
 def test_models_and_their_cards_are_shown(service: Service) -> None:
-    listed = service.client.get("/models").json()
+    listed = as_declared(service.client.get("/models"), ModelList)
     assert listed["default"] == "model-3"
     card = service.client.get("/models/model-3").json()
     assert card in listed["models"]
@@ -219,15 +244,72 @@ def test_models_and_their_cards_are_shown(service: Service) -> None:
 
 
 def test_health_asks_every_part(service: Service) -> None:
-    assert service.client.get("/health/live").json() == {"status": "alive"}
+    assert as_declared(service.client.get("/health/live"), Live) == {"status": "alive"}
     ready = service.client.get("/health/ready")
+    as_declared(ready, Ready)
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
     assert {"model", "database", "cache", "log"} <= ready.json()["checks"].keys()
     assert all(check["ok"] for check in ready.json()["checks"].values())
 
 
+@pytest.mark.parametrize("path", ["/", "/docs", "/health/live", "/health/ready", "/static/page.js"])
+def test_head_gives_the_headers_alone(service: Service, path: str) -> None:
+    head, whole = service.client.head(path), service.client.get(path)
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == whole.headers["content-type"]
+
+
+def curved_band() -> dict[str, Any]:
+    """Seven images round a corner, with the host moving a little at each; numbers of many digits."""
+    steps = np.linspace(0.0, 1.0, 7)
+    images = np.stack([0.1 + 0.25 * steps, 0.1 + 0.03 * np.sin(np.pi * steps), np.full(7, 1 / 3)], axis=1)
+    host = np.array([[0.0, 0.5, 0.0], [0.5, 0.0, 0.02], [0.5, 0.5, 0.5], [0.0, 0.0, 0.8], [0.75, 0.75, 0.1]])
+    drift = 0.004 * np.sin(np.pi * steps)[:, None, None] * np.random.default_rng(3).normal(size=(1, 5, 3))
+    hosts = host + drift
+    return {
+        "lattice_angstrom": [[8.1, 0.0, 0.0], [0.3, 8.4, 0.0], [0.1, 0.2, 9.0]],
+        "host_species": ["O", "O", "O", "Fe", "Fe"],
+        "host_frac_coords": hosts[0].tolist(),
+        "ion": "Li",
+        "image_frac_coords": images.tolist(),
+        "relaxed_host_frac_coords": hosts.tolist(),
+    }
+
+
+def as_frames(band: dict[str, Any]) -> bytes:
+    lattice = np.array(band["lattice_angstrom"])
+    lines = []
+    for host, ion in zip(band["relaxed_host_frac_coords"], band["image_frac_coords"], strict=True):
+        lines += [str(len(host) + 1), f'Lattice="{" ".join(map(str, lattice.ravel()))}" Properties=species:S:1:pos:R:3']
+        places = np.array([*host, ion]) @ lattice
+        symbols = [*band["host_species"], band["ion"]]
+        lines += [f"{symbol} {x:.12f} {y:.12f} {z:.12f}" for symbol, (x, y, z) in zip(symbols, places, strict=True)]
+    return "\n".join(lines).encode()
+
+
+def test_the_stored_input_of_a_band_is_what_was_sent(service: Service) -> None:
+    sent = curved_band()
+    response = service.client.post(CALLS[0], files={"band": ("band.extxyz", as_frames(sent))})
+    assert response.status_code == 200, response.text
+    stored = service.client.get(f"/predictions/{response.json()['prediction_id']}")
+    kept = as_declared(stored, StoredPrediction)["input"]
+    assert kept.keys() == sent.keys()
+    assert (kept["ion"], kept["host_species"]) == (sent["ion"], sent["host_species"])
+    for name in sent.keys() - {"ion", "host_species"}:
+        np.testing.assert_allclose(kept[name], sent[name], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_the_stored_input_of_a_crystal_is_its_sites(service: Service, examples: Path) -> None:
+    answer = send_crystal(service, examples).json()
+    stored = service.client.get(f"/predictions/{answer['prediction_id']}")
+    kept = as_declared(stored, StoredPrediction)["input"]
+    assert kept["ion"] == "Li"
+    assert sorted(symbol for site in kept["sites"] for symbol in site["species"]) == ["Co"] * 3 + ["Li"] * 3 + ["O"] * 6
+
+
 def test_metrics_count_predictions_stages_and_errors(service: Service, examples: Path) -> None:
-    send_band(service, examples)
+    for _ in range(2):  # the second one comes from the cache
+        send_band(service, examples)
     service.client.post("/predict/barrier", json={"ion": "Li"})
     service.client.get("/nothing-here")
     text = service.client.get("/metrics").text

@@ -1,5 +1,6 @@
 """Who may call: keys, nobody's keys, the loopback."""
 
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -116,14 +117,57 @@ def test_without_keys_only_loopback_names_are_answered(service: Service) -> None
         assert service.client.get("/models", headers={"Host": name}).status_code == 200
     elsewhere = service.client.get("/predictions", headers={"Host": "rebound.example.org"})
     assert (elsewhere.status_code, elsewhere.json()["kind"]) == (403, "not-loopback")
-    forwarded = service.client.get("/models", headers={"X-Forwarded-For": "203.0.113.9"})
-    assert forwarded.status_code == 403
+    for address in ("203.0.113.9", "localhost.example.org", ""):
+        forwarded = service.client.get("/models", headers={"X-Forwarded-For": address})
+        assert forwarded.status_code == (403 if address else 200)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"[",
+        b"[::1",
+        b"localhost@evil.com",
+        b"evil.com@localhost",
+        b"127.0.0.1:abc",
+        b"127.0.0.1:80:80",
+        b"127.0.0.1:8000/x",
+        b"a{b.evil.com",
+        b"localhost, evil.com",
+        b"localhost.",
+        b"[evil.com]",
+        b"",
+        b"\xff",
+    ],
+)
+def test_a_host_that_does_not_parse_is_no_loopback_name(service: Service, host: bytes) -> None:
+    answer = raw(service, b"GET /models HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % host)
+    assert answer.split()[1] in {b"400", b"403"}, answer
+    assert b'"models"' not in answer
+
+
+def test_a_request_names_one_host(service: Service) -> None:
+    two = b"GET /models HTTP/1.1\r\nHost: evil.com\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    for request in (two, b"GET /models HTTP/1.0\r\n\r\n"):
+        assert raw(service, request).split()[1] in {b"400", b"403"}
+
+
+def raw(service: Service, request: bytes) -> bytes:
+    """Send bytes as they are: httpx sends no such header."""
+    url = httpx.URL(service.url)
+    with socket.create_connection((url.host, url.port or 0), timeout=30.0) as connection:
+        connection.sendall(request)
+        return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"HOST": "0.0.0.0"}, ["IONPATH_API_KEYS_FILE", "IONPATH_ALLOW_ANONYMOUS"]),
+        ({"HOST": ""}, ["empty IONPATH_HOST", "IONPATH_API_KEYS_FILE", "IONPATH_ALLOW_ANONYMOUS"]),
+        ({"PORT": "[/b]"}, ["IONPATH_PORT", "[/b]"]),
+        ({"DATABASE_URL": "nonsense"}, ["IONPATH_DATABASE_URL", "sqlite+aiosqlite:///FILE"]),
+        ({"DATABASE_URL": "postgresql+psycopg://me:hidden@127.0.0.1:9/x"}, ["IONPATH_DATABASE_URL", "refused"]),
         ({"PORT": "many"}, ["IONPATH_PORT", "many"]),
         ({"API_KEYS_FILE": "nowhere"}, ["nowhere"]),
     ],
@@ -143,4 +187,5 @@ def test_settings_that_cannot_be_served_are_refused_in_words(
     assert refused.returncode == 2
     assert all(word in refused.stderr for word in words), refused.stderr
     assert "Traceback" not in refused.stderr
+    assert "hidden" not in refused.stderr
     assert list(tmp_path.iterdir()) == []

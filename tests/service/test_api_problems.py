@@ -1,14 +1,20 @@
 """What is wrong with a request is told as a problem: what, where, and what would be right; never a 500."""
 
+import ast
 import io
 import json
+import re
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from api_server import Service
+
+from app.api.schemas import Problem
+from app.crystals.limits import Limits
 
 PATH = "/predict/barrier"
 
@@ -23,7 +29,8 @@ def problem_of(response: httpx.Response) -> dict[str, Any]:
     body: dict[str, Any] = response.json()
     assert body["status"] == response.status_code
     assert body["request_id"] == response.headers["x-request-id"]
-    assert body["type"].endswith(body["kind"])
+    assert body["type"] == f"urn:ionpath:problem:{body['kind']}"
+    Problem.model_validate_json(response.content, strict=True, extra="forbid")
     assert body["detail"]
     assert body["title"]
     return body
@@ -88,10 +95,13 @@ def test_ten_kinds_of_bad_input_each_get_their_own_problem(service: Service, exa
     assert "Fe" in responses["mixed sites"].json()["detail"]
 
 
-def test_an_ion_that_is_not_in_the_file_is_refused_in_words_or_answered(service: Service, examples: Path) -> None:
+def test_an_ion_that_is_not_in_the_file_is_refused_in_words(service: Service, examples: Path) -> None:
     cif = (examples / "LiFePO4.cif").read_bytes()
     response = post(service, data={"ion": "Mg"}, structure=("a.cif", cif))
-    assert response.status_code == 200 or "Mg" in problem_of(response)["detail"]
+    assert response.status_code == 422
+    found = problem_of(response)
+    assert found["kind"] == "ion-not-in-crystal"
+    assert "Mg" in found["detail"]
 
 
 @pytest.mark.parametrize(
@@ -163,6 +173,99 @@ def test_a_body_that_is_not_what_it_says_is_refused(service: Service, content_ty
     response = service.client.post(PATH, content=b"a=b", headers={"Content-Type": content_type})
     assert response.status_code == status
     assert problem_of(response)["kind"] != "internal"
+
+
+@pytest.mark.parametrize(
+    "charset", ["undefined", "unicode_escape", "raw_unicode_escape", "utf-7", "utf-16", "latin-1", '"idna"', "\xff", ""]
+)
+@pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", "application/json"])
+def test_text_in_another_charset_than_utf_8_is_refused(service: Service, content_type: str, charset: str) -> None:
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="structure"; filename="\\ud800.cif"\r\n\r\ndata_\r\n'
+        b'--x\r\nContent-Disposition: form-data; name="ion"\r\n\r\n\\udfff +2AA-\r\n--x--\r\n'
+    )
+    headers = {b"Content-Type": f"{content_type}; charset={charset}".encode("latin-1")}
+    response = service.client.post(PATH, content=body, headers=headers)
+    assert response.status_code == 415, response.text
+    assert problem_of(response)["kind"] == "unsupported-charset"
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"'])
+def test_utf_8_may_be_named(service: Service, examples: Path, charset: str) -> None:
+    content = (examples / "LiFePO4_band.json").read_bytes()
+    response = service.client.post(
+        PATH, content=content, headers={"Content-Type": f"application/json;charset={charset}"}
+    )
+    assert response.status_code == 200, response.text
+    body = b'--x\r\nContent-Disposition: form-data; name="band"; filename="b.json"\r\n\r\n' + content + b"\r\n--x--\r\n"
+    form = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    response = service.client.post(PATH, content=body, headers=form)
+    assert response.status_code == 200, response.text
+
+
+def test_a_form_of_too_many_parts_or_too_long_a_text_is_too_large(service: Service, examples: Path) -> None:
+    file = ("LiFePO4.cif", (examples / "LiFePO4.cif").read_bytes())
+    crowded = {
+        "too-many-parts": service.client.post(PATH, files=[("band", file)] * 9),
+        "text-too-long": post(service, data={"ion": "Li" * 5000}, structure=file),
+    }
+    texts = [(f"text{number}", (None, b"Li")) for number in range(9)]
+    for kind, response in (*crowded.items(), ("too-many-parts", service.client.post(PATH, files=texts))):
+        assert response.status_code == 413, response.text
+        found = problem_of(response)
+        assert found["kind"] == kind
+        assert found["where"].startswith("form")
+        assert found["expected"]
+
+
+@pytest.mark.parametrize("name", ["LiFePO4_band.json", "LiFePO4_band.extxyz"])
+def test_a_band_may_be_sent_as_a_text_field(service: Service, examples: Path, name: str) -> None:
+    content = (examples / name).read_bytes()
+    padded = content if name.endswith("xyz") else content + b" " * 2_000_000
+    response = service.client.post(PATH, files={"band": (None, padded)})
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
+    "filter_", ["formula=Li{long}", "formula=Li{most}", "ion={long}", "model={long}", "cursor={long}"]
+)
+def test_a_filter_of_thousands_of_digits_is_answered_in_words(service: Service, filter_: str) -> None:
+    response = service.client.get("/predictions?" + filter_.format(long="9" * 5000, most="9" * 150))
+    if response.status_code == 200:
+        assert response.json()["predictions"] == []
+    else:
+        assert (response.status_code, problem_of(response)["kind"]) == (422, "invalid-parameter")
+
+
+def test_every_kind_of_problem_is_listed(repository: Path) -> None:
+    text = (repository / "docs" / "http.md").read_text("utf-8")
+    table = text.split("| status | kinds |")[1].split("\n\n")[0]
+    listed = re.findall(r"`([a-z0-9-]+)`", table)
+    assert sorted(listed) == sorted(set(listed))
+    assert set(listed) == kinds_in(repository / "app")
+
+
+def kinds_in(package: Path) -> set[str]:
+    """Every literal that is given as an error's `kind`, and the kinds that errors have by default."""
+    found = set()
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call) and called(node).endswith("Error"):
+                found |= {text for word in node.keywords if word.arg == "kind" for text in literals(word.value)}
+            elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                if any(isinstance(target, ast.Name) and target.id == "default_kind" for target in targets):
+                    found |= set(literals(node.value))
+    limits = {name.removeprefix("check_").replace("_", "-") for name in vars(Limits) if name.startswith("check_")}
+    return (found - {"too-many-"}) | {f"too-many-{limit}" for limit in limits}
+
+
+def called(call: ast.Call) -> str:
+    return ast.unparse(call.func)
+
+
+def literals(value: ast.expr) -> Iterator[str]:
+    return (node.value for node in ast.walk(value) if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def test_no_body_at_all_is_refused(service: Service) -> None:

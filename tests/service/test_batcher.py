@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from app.crystals.band import Band
 from app.errors import BusyError, InputError, IonpathError, NotReadyError, TooLargeError
@@ -243,18 +244,24 @@ async def test_the_time_to_come_back_follows_from_speed_and_size() -> None:
         await asyncio.gather(first, *tasks)
 
 
-async def test_a_single_band_is_let_in_wherever_a_crystal_is() -> None:
-    model = SmallModel(cost_per_atom=132)
-    async with running(queue_cost=20_000) as batcher:
+@pytest.mark.parametrize("hosts", [(15,), (5, 5)], ids=["a single band", "a crystal of two"])
+@pytest.mark.parametrize("missing", [0, 1], ids=["just enough room", "one edge too little"])
+async def test_a_single_band_is_let_in_wherever_a_crystal_is(hosts: tuple[int, ...], missing: int) -> None:
+    model = SmallModel(cost_per_atom=264)  # five atoms cost 1,320, as estimated
+    bands = [band(number, atoms=atoms) for number, atoms in enumerate(hosts, start=2)]  # 2,640 in either way
+    async with running(queue_cost=1_320 + 2_640 - missing, batch_cost=1_320) as batcher:
         first = await occupy(batcher, model)
-        crystal = asyncio.create_task(batcher.submit_many([band(n) for n in range(1, 6)], model))
+        waiting = await submit_in_order(batcher, model, [band(1)])
+        asked = asyncio.create_task(
+            batcher.submit(bands[0], model) if len(bands) == 1 else batcher.submit_many(bands, model)
+        )
         await asyncio.sleep(0)
-        single = asyncio.create_task(batcher.submit(band(6), model))
-        await asyncio.sleep(0)
+        assert asked.done() == bool(missing)
         model.may_run.set()
-        assert (await single).barrier_ev == 6.0
-        assert len(await crystal) == 5
-        await first
+        if missing:
+            with pytest.raises(BusyError):
+                await asked
+        await asyncio.gather(first, *waiting, asked, return_exceptions=True)
 
 
 async def test_a_crystal_is_let_in_whole_or_not_at_all() -> None:
@@ -294,7 +301,7 @@ async def test_a_client_that_leaves_drops_its_work_and_stops_nobody() -> None:
         assert (await tasks[1]).barrier_ev == 2.0
         assert (await late[1]).barrier_ev == 4.0
         assert batcher.trouble is None
-        assert batcher.waiting_cost == 0
+        assert batcher._queue.waiting_cost == 0
     assert model.batches == [[99], [2], [4]]
 
 
@@ -303,9 +310,9 @@ async def test_a_client_that_leaves_during_preparation_gives_its_room_back() -> 
     model.hold_preparation_of(1)
     async with running() as batcher:
         task = asyncio.create_task(batcher.submit(band(1), model))
-        await until(lambda: batcher.waiting_cost > 0)
+        await until(lambda: batcher._queue.waiting_cost > 0)
         task.cancel()
-        await until(lambda: batcher.waiting_cost == 0)
+        await until(lambda: batcher._queue.waiting_cost == 0)
         model.may_prepare.set()
         assert (await batcher.submit(band(2), model)).barrier_ev == 2.0
     assert model.batches == [[2]]
@@ -321,7 +328,28 @@ async def test_an_error_in_preparation_fails_that_band_alone(stage: str) -> None
             await tasks[1]
         assert failed.value.kind == ("no-neighbours" if stage == "graph" else "model-failed")
         assert [(await tasks[index]).barrier_ev for index in (0, 2)] == [1.0, 3.0]
-        assert batcher.waiting_cost == 0
+        assert batcher._queue.waiting_cost == 0
+
+
+@pytest.mark.parametrize(("stage", "event"), [("cost", "prepare-failed"), ("predict", "forward-failed")])
+async def test_the_log_says_why_a_model_failed_and_at_whose_request(stage: str, event: str) -> None:
+    model = SmallModel()
+    model.bad[stage] = {2}
+    async with running() as batcher:
+        with capture_logs() as lines, pytest.raises(IonpathError, match="log says why"):
+            await batcher.submit(band(2), model, request_id="r-7")
+    (line,) = [line for line in lines if line["event"] == event]
+    assert (line["log_level"], line["request_ids"]) == ("error", ["r-7"])
+    assert isinstance(line["exc_info"], ZeroDivisionError if stage == "cost" else ValueError)
+
+
+async def test_a_band_at_fault_itself_is_no_error_of_the_service() -> None:
+    model = SmallModel()
+    model.bad["graph"] = {2}
+    async with running() as batcher:
+        with capture_logs() as lines, pytest.raises(InputError):
+            await batcher.submit(band(2), model, request_id="r-7")
+    assert lines == []
 
 
 async def test_one_bad_band_does_not_fail_its_batch() -> None:

@@ -105,6 +105,16 @@ def moved(band: Band, angstrom: float, atom: int = 0) -> Band:
     return replace(band, host_frac_coords=host)
 
 
+def in_process(
+    *,
+    entries: int = 1000,
+    limit_bytes: int = 2**24,
+    observe: Observe = ignore_lookup,
+    clock: Callable[[], float] = time.time,
+) -> InProcessCache:
+    return InProcessCache(entries=entries, limit_bytes=limit_bytes, ttl_s=60, observe=observe, clock=clock)
+
+
 @asynccontextmanager
 async def redis_cache(
     url: str, *, timeout_ms: float = GENEROUS_MS, observe: Observe = ignore_lookup, breaker: Breaker | None = None
@@ -136,7 +146,7 @@ def frozen(server: Server) -> Iterator[None]:
 @pytest.fixture(params=["in process", "redis"])
 async def cache(request: pytest.FixtureRequest, clean_redis: str) -> AsyncIterator[Cache]:
     if request.param == "in process":
-        yield InProcessCache(entries=1000, ttl_s=60)
+        yield in_process()
     else:
         async with redis_cache(clean_redis) as made:
             yield made
@@ -170,6 +180,25 @@ async def test_nothing_crosses_from_one_scope_to_another(cache: Cache, bands: li
     ):
         assert await cache.get(other, bands[0]) is None
     assert await cache.get(SCOPE, bands[0]) is not None
+
+
+async def test_what_is_forgotten_is_gone_and_nothing_else_is(cache: Cache, bands: list[Band]) -> None:
+    others = replace(SCOPE, key_id="group-b")
+    near = moved(bands[0], 0.01)  # another band, mostly of the same bucket
+    await cache.put_many(SCOPE, [(band, prediction()) for band in (*bands[:3], near)])
+    await cache.put(others, bands[0], prediction())
+    assert await cache.forget_many(SCOPE, [in_other_words(bands[0]), in_other_words(bands[1])])
+    found = await cache.get_many(SCOPE, [*bands[:3], near])
+    assert [answer is not None for answer in found] == [False, False, True, True]
+    assert await cache.get(others, bands[0]) is not None
+    assert await cache.forget_many(SCOPE, [])
+
+
+async def test_a_redis_that_is_away_cannot_forget_and_says_so(own_redis: Server, bands: list[Band]) -> None:
+    async with redis_cache(own_redis.url) as cache:
+        await cache.put(SCOPE, bands[0], prediction())
+        own_redis.stop()
+        assert not await cache.forget_many(SCOPE, bands[:1])
 
 
 async def test_no_key_and_an_empty_key_id_are_two_scopes() -> None:
@@ -222,7 +251,7 @@ async def test_recent_records_are_kept_replaced_and_forgotten(cache: Cache) -> N
     await cache.put_recent(name, b"queued", 60)
     await cache.put_recent(name, b"done\x00\xff", 60)
     assert await cache.get_recent(name) == b"done\x00\xff"
-    assert await cache.delete_recent(name)
+    await cache.delete_recent(name)
     assert await cache.get_recent(name) is None
     assert await cache.ping()
 
@@ -251,7 +280,7 @@ async def test_bytes_that_were_cut_off_or_changed_are_no_entry(bands: list[Band]
 
 async def test_an_answer_is_forgotten_when_its_time_is_over(bands: list[Band]) -> None:
     clock = Clock()
-    cache = InProcessCache(entries=10, ttl_s=60, clock=clock)
+    cache = in_process(clock=clock)
     await cache.put(SCOPE, bands[0], prediction())
     clock.now += 59
     assert await cache.get(SCOPE, bands[0]) == prediction()
@@ -260,13 +289,25 @@ async def test_an_answer_is_forgotten_when_its_time_is_over(bands: list[Band]) -
 
 
 async def test_the_answers_used_last_stay(bands: list[Band]) -> None:
-    cache = InProcessCache(entries=3, ttl_s=60)
+    cache = in_process(entries=3)
     for band in bands[:3]:
         await cache.put(SCOPE, band, prediction())
     assert await cache.get(SCOPE, bands[0]) is not None
     await cache.put(SCOPE, bands[3], prediction())
     found = await cache.get_many(SCOPE, bands[:4])
     assert [answer is not None for answer in found] == [True, False, True, True]
+
+
+async def test_answers_in_memory_are_bounded_by_their_bytes(bands: list[Band]) -> None:
+    bands = sorted(bands, key=lambda band: -band.atom_count)[:4]
+    sizes = [len(encode(Entry(band=canonical(band), prediction=prediction(), expires_at=1.0))) for band in bands[:3]]
+    cache = in_process(limit_bytes=sum(sizes) + 100)
+    for band in bands[:3]:
+        await cache.put(SCOPE, band, prediction())
+    assert None not in await cache.get_many(SCOPE, bands[:3])
+    await cache.put(SCOPE, bands[3], prediction())
+    assert await cache.get(SCOPE, bands[0]) is None
+    assert await cache.get(SCOPE, bands[3]) is not None
 
 
 async def test_recent_records_of_a_process_end_and_are_bounded() -> None:
@@ -282,7 +323,7 @@ async def test_recent_records_of_a_process_end_and_are_bounded() -> None:
 
 async def test_look_ups_are_counted(bands: list[Band]) -> None:
     lookups = Lookups()
-    cache = InProcessCache(entries=10, ttl_s=60, observe=lookups)
+    cache = in_process(observe=lookups)
     await cache.get(SCOPE, bands[0])
     await cache.put(SCOPE, bands[0], prediction())
     await cache.get_many(SCOPE, bands[:3])
@@ -297,7 +338,8 @@ async def test_without_a_cache_every_answer_is_new_but_recent_records_are_found(
     assert await cache.get_many(SCOPE, bands[:2]) == [None, None]
     await cache.put_recent("a", b"1", 60)
     assert await cache.get_recent("a") == b"1"
-    assert await cache.delete_recent("a")
+    await cache.delete_recent("a")
+    assert await cache.get_recent("a") is None
     await cache.aclose()
 
 
@@ -429,7 +471,7 @@ async def test_recent_records_are_found_while_redis_is_away(own_redis: Server) -
         await cache.put_recent("job", b"done", 60)
         assert await cache.get_recent("job") == b"done"
         assert await cache.get_recent("other") is None
-        assert not await cache.delete_recent("job")
+        await cache.delete_recent("job")
         assert await cache.get_recent("job") is None
         own_redis.start()
         clock.now += 60

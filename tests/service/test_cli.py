@@ -4,18 +4,22 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 from api_server import IONPATH, Service, environment
 
+from app.console.remote import wait_s
 
-def ionpath(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+
+def ionpath(folder: Path, *words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [IONPATH, *words],
-        env=environment(folder) | {"COLUMNS": "200"},
+        env=environment(folder, **settings) | {"COLUMNS": "200"},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -75,6 +79,9 @@ def test_predict_shows_a_table(tmp_path: Path, service: Service, examples: Path)
         ((), "Nothing to predict"),
         (("--initial", "{examples}/LiFePO4_initial.cif"), "--final"),
         (("{examples}/LiFePO4.cif", "--ion", "Li", "--url", "http://127.0.0.1:9"), "did not answer"),
+        (("{examples}/LiFePO4.cif", "--ion", "Li", "--url", "http://127.0.0.1:99999999"), "no port 99999999"),
+        (("{examples}/LiFePO4.cif", "--ion", "Li", "--url", "http://[::1"), "did not answer"),
+        (("{examples}/[/b].cif",), "[/b].cif"),
         (("{examples}/missing.cif",), "missing.cif"),
         (("{examples}/LiFePO4.cif", "--mechanism", "teleport"), "teleport"),
     ],
@@ -83,6 +90,57 @@ def test_predict_says_what_is_wrong(tmp_path: Path, examples: Path, words: tuple
     done = ionpath(tmp_path, "predict", *(word.format(examples=examples) for word in words))
     assert done.returncode in {1, 2}
     assert told in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_s_name_is_no_markup(tmp_path: Path, service: Service, examples: Path) -> None:
+    name = "[bold][red].cif"  # a closing one needs a slash, which no name has
+    (tmp_path / name).write_bytes((examples / "LiCoO2.cif").read_bytes())
+    done = ionpath(tmp_path, "predict", tmp_path / name, "--ion", "Li", "--url", service.url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(name) >= 2
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999999", "http://[::1", "http://127.0.0.1:9", "nonsense"])
+def test_models_of_a_service_that_is_not_there_are_refused_in_words(tmp_path: Path, url: str) -> None:
+    done = ionpath(tmp_path, "models", "--url", url)
+    assert done.returncode == 2
+    assert "did not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7.0),
+        ("0.5", 0.5),
+        ("", 1.0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 1.0),
+        ("nan", 1.0),
+        ("-3", 0.0),
+        ("1e9", 60),
+    ],
+)
+def test_a_busy_service_is_asked_again_when_it_says(header: str, seconds: float) -> None:
+    assert wait_s(header) == seconds
+
+
+def test_a_damaged_checkpoint_is_told_in_words(tmp_path: Path, repository: Path) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(repository / "model_store", store)
+    (weights,) = (store / "model-3").glob("*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    done = ionpath(tmp_path, "serve", "--port", "0", model_store=store)
+    assert done.returncode == 2
+    assert "model-3" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+    done = ionpath(tmp_path, "serve", "--port", "0", device="cuda")
+    assert done.returncode == 2
+    assert "IONPATH_DEVICE=cuda" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import make_url
 
 from app.errors import NotReadyError
 from app.settings import Settings
+from app.storage.held import bytes_of
 from app.storage.log import PredictionLog
 from app.storage.migrate import migrate
 from app.storage.rows import PredictionRow
@@ -113,7 +114,7 @@ async def log(database: Database) -> AsyncIterator[PredictionLog]:
 
 @pytest.fixture
 async def writer(log: PredictionLog) -> AsyncIterator[LogWriter]:
-    writer = LogWriter(log, batch_rows=16, batch_wait_ms=5.0, queue_rows=64)
+    writer = LogWriter(log, batch_rows=16, batch_wait_ms=5.0, queue_rows=64, queue_bytes=2**30)
     writer.start()
     yield writer
     await writer.aclose(timeout_s=DEADLINE_S)
@@ -136,7 +137,7 @@ async def test_rows_are_found_at_once_and_then_in_the_database(writer: LogWriter
 
 
 async def test_a_full_batch_does_not_wait(log: PredictionLog) -> None:
-    writer = LogWriter(log, batch_rows=4, batch_wait_ms=3_600_000.0, queue_rows=64)
+    writer = LogWriter(log, batch_rows=4, batch_wait_ms=3_600_000.0, queue_rows=64, queue_bytes=2**30)
     writer.start()
     for _ in range(4):
         writer.put(make_row())
@@ -192,6 +193,24 @@ async def test_what_does_not_fit_is_counted_and_told(writer: LogWriter, database
     await until(lambda: writer.backlog == 0)
     writer.check()
     assert writer.written == 64
+
+
+async def test_rows_that_take_too_much_memory_do_not_fit(log: PredictionLog, database: Database) -> None:
+    large = make_row(input_blob=bytes(100_000))
+    writer = LogWriter(log, batch_rows=16, batch_wait_ms=5.0, queue_rows=64, queue_bytes=2 * bytes_of(large))
+    writer.start()
+    with database.outage():
+        rows = [replace(large, id=uuid4()) for _ in range(3)]
+        assert [writer.put(row) for row in rows] == [True, True, False]
+        await until(lambda: writer.failures >= 2)  # they went to be written and came back
+        assert not writer.put(rows[2])
+        assert await writer.delete(rows[0].id, "alice")
+        assert writer.put(rows[2])
+        with pytest.raises(NotReadyError, match="IONPATH_LOG_QUEUE_MIB"):
+            writer.check()
+    await until(lambda: writer.backlog == 0)
+    assert [writer.put(replace(large, id=uuid4())) for _ in range(2)] == [True, True], "its room was not given back"
+    await writer.aclose(timeout_s=DEADLINE_S)
 
 
 async def test_one_row_that_cannot_be_written_does_not_hold_up_the_others(
@@ -254,7 +273,7 @@ async def test_a_row_that_another_replica_still_holds_can_be_deleted(writer: Log
 
 
 async def test_stopping_writes_what_waits_and_counts_what_it_cannot(log: PredictionLog, database: Database) -> None:
-    writer = LogWriter(log, batch_rows=16, batch_wait_ms=3_600_000.0, queue_rows=64)
+    writer = LogWriter(log, batch_rows=16, batch_wait_ms=3_600_000.0, queue_rows=64, queue_bytes=2**30)
     with pytest.raises(NotReadyError, match="does not run"):
         writer.check()
     writer.start()
@@ -264,7 +283,7 @@ async def test_stopping_writes_what_waits_and_counts_what_it_cannot(log: Predict
     with pytest.raises(NotReadyError, match="does not run"):
         writer.check()
 
-    writer = LogWriter(log, batch_rows=16, batch_wait_ms=1.0, queue_rows=64)
+    writer = LogWriter(log, batch_rows=16, batch_wait_ms=1.0, queue_rows=64, queue_bytes=2**30)
     writer.start()
     with database.outage():
         writer.put(make_row())

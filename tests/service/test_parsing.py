@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from app.crystals.band import Band
 from app.crystals.limits import Limits
@@ -22,7 +23,7 @@ from app.errors import BusyError, FormatError, InputError, IonpathError, TooLarg
 from app.serving import parsing
 from app.serving.parsing import ParsePool, ParseSettings, Reader
 from app.serving.read import CrystalInput, ReadInput, ReadOptions, read_or_refuse
-from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
+from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, StoredUpload, Upload
 from app.storage.rows import unpack_input
 
 pytestmark = pytest.mark.anyio
@@ -81,8 +82,11 @@ def odd(_upload: Upload, _options: ReadOptions) -> ReadInput:
 
 
 @asynccontextmanager
-async def open_pool(reader: Reader = read_or_refuse, *, timeout_s: float = DEADLINE_S) -> AsyncIterator[ParsePool]:
-    pool = ParsePool(ParseSettings(workers=1, timeout_s=timeout_s, memory_mib=4096), reader)
+async def open_pool(
+    reader: Reader = read_or_refuse, *, timeout_s: float = DEADLINE_S, waiting_mib: int = 64
+) -> AsyncIterator[ParsePool]:
+    limits = ParseSettings(workers=1, timeout_s=timeout_s, memory_mib=4096, waiting_mib=waiting_mib, kept_mib=16)
+    pool = ParsePool(limits, reader)
     await pool.start()
     try:
         yield pool
@@ -172,14 +176,65 @@ async def test_the_same_file_is_read_once_a_key(band: Band) -> None:
         assert await pool.read(upload, other, key_id="alice") is not first
 
 
-async def test_readings_kept_are_bounded(band: Band, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parsing, "KEPT_READINGS", 2)
-    text = band_to_extxyz(band)
+async def test_a_stored_input_is_rebuilt_as_it_was_read(row: dict[str, Any]) -> None:
+    crystal = CrystalUpload(file=File(name="POSCAR", content=LI2O.encode()), ion="Li")
+    asked = ReadOptions(limits=Limits(), max_hop_angstrom=3.5, mechanism="dilute", max_hops=2)
     async with open_pool() as pool:
-        first = await pool.read(band_file(text, "0.xyz"), OPTIONS, key_id=None)
-        for number in (1, 2):
-            await pool.read(band_file(text, f"{number}.xyz"), OPTIONS, key_id=None)
-        assert await pool.read(band_file(text, "0.xyz"), OPTIONS, key_id=None) is not first
+        for upload in (JsonBandUpload(payload=orjson.dumps(row)), crystal):
+            first = await pool.read(upload, asked, key_id=None)
+            assert first.packed is not None
+            again = await pool.read(StoredUpload(packed=first.packed), OPTIONS, key_id=None)
+            assert again.digest == first.digest
+            assert len(again.bands) == len(first.bands) > 0
+            for one, other in zip(again.bands, first.bands, strict=True):
+                assert np.array_equal(one.host_frac_coords, other.host_frac_coords)
+                assert np.array_equal(one.image_frac_coords, other.image_frac_coords)
+
+
+def tell_process(_upload: Upload, _options: ReadOptions) -> IonpathError:
+    return InputError(str(os.getpid()))
+
+
+async def test_a_large_json_band_is_read_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsing, "LARGEST_JSON_HERE_BYTES", 100)
+    here = str(os.getpid())
+    async with open_pool(tell_process) as pool:
+        for size, is_here in ((100, True), (101, False)):
+            with pytest.raises(InputError) as told:
+                await pool.read(JsonBandUpload(payload=b" " * size), OPTIONS, key_id=None)
+            assert (told.value.detail == here) == is_here
+
+
+@pytest.mark.parametrize("bound", ["IONPATH_READING_MIB", "JSON bands wait"])
+async def test_json_that_waits_to_be_read_is_bounded(
+    bound: str, row: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bound == "JSON bands wait":
+        monkeypatch.setattr(parsing, "WAITING_JSON", 1)
+    may_read = threading.Event()
+
+    def read_when_told(upload: Upload, options: ReadOptions) -> ReadInput | IonpathError:
+        assert may_read.wait(DEADLINE_S)
+        return read_or_refuse(upload, options)
+
+    large = JsonBandUpload(payload=orjson.dumps(row).ljust(600_000 if bound.startswith("IONPATH") else 1))
+    async with open_pool(read_when_told, waiting_mib=1) as pool:
+        first = asyncio.create_task(pool.read(large, OPTIONS, key_id=None))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError, match=bound) as busy:
+            await pool.read(large, OPTIONS, key_id=None)
+        assert busy.value.retry_after_s > 0.0
+        may_read.set()
+        await first
+        assert (await pool.read(large, OPTIONS, key_id=None)).ion == row["ion"]
+
+
+async def test_a_large_file_is_neither_hashed_nor_kept(band: Band, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parsing, "LARGEST_KEPT_BYTES", 10)
+    upload = band_file(band_to_extxyz(band))
+    async with open_pool() as pool:
+        first = await pool.read(upload, OPTIONS, key_id=None)
+        assert await pool.read(upload, OPTIONS, key_id=None) is not first
 
 
 async def test_a_reader_that_never_returns_is_killed_and_others_are_read(band: Band, tmp_path: Path) -> None:
@@ -202,9 +257,10 @@ async def test_a_client_that_leaves_stops_its_reader(band: Band, tmp_path: Path)
 
 async def test_a_reader_that_dies_takes_one_request_with_it(band: Band) -> None:
     async with open_pool(misbehave) as pool:
-        with pytest.raises(InputError) as died:
-            await pool.read(band_file("", "die"), OPTIONS, key_id=None)
+        with capture_logs() as lines, pytest.raises(InputError) as died:
+            await pool.read(band_file("", "die"), OPTIONS, key_id=None, request_id="r-7")
         assert died.value.kind == "reading-crashed"
+        assert [(line["event"], line["request_id"]) for line in lines] == [("reading-process-died", "r-7")]
         assert (await pool.read(band_file(band_to_extxyz(band)), OPTIONS, key_id=None)).ion == band.ion
 
 

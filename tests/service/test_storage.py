@@ -21,7 +21,7 @@ from app.errors import InputError, NotReadyError
 from app.settings import Settings
 from app.storage.engine import open_schema_engine
 from app.storage.log import PredictionLog, UnwritableRowError, open_log
-from app.storage.migrate import migrate, revision_state
+from app.storage.migrate import migrate
 from app.storage.rows import PredictionFilter, PredictionRow, pack_input, unpack_input
 from app.storage.tables import metadata
 
@@ -87,15 +87,12 @@ async def log(empty_url: str) -> AsyncIterator[PredictionLog]:
 
 class TestMigrations:
     def test_an_empty_database_is_brought_to_the_head_and_stays_there(self, empty_url: str) -> None:
-        before = revision_state(empty_url)
-        assert before.current is None
-        assert not before.up_to_date
-        assert migrate(SecretStr(empty_url)).up_to_date
-        assert migrate(empty_url) == revision_state(empty_url)
-        assert revision_state(empty_url).up_to_date
+        first = migrate(SecretStr(empty_url))
+        assert first.current == first.head
+        assert migrate(empty_url) == first
 
     def test_replicas_that_start_together_migrate_once(self, empty_url: str) -> None:
-        program = "import sys; from app.storage.migrate import migrate; print(migrate(sys.argv[1]).up_to_date)"
+        program = "import sys; from app.storage.migrate import migrate; print(migrate(sys.argv[1]).current)"
         replicas = [
             subprocess.Popen(
                 [sys.executable, "-c", program, empty_url],
@@ -105,7 +102,7 @@ class TestMigrations:
             )
             for _ in range(3)
         ]
-        assert [replica.communicate(timeout=60)[0].strip() for replica in replicas] == ["True"] * 3
+        assert [replica.communicate(timeout=60)[0].strip() for replica in replicas] == [migrate(empty_url).head] * 3
 
     def test_the_revisions_make_the_tables_of_the_code(self, empty_url: str) -> None:
         migrate(empty_url)
@@ -114,10 +111,6 @@ class TestMigrations:
             context = MigrationContext.configure(connection, opts={"compare_type": True})
             assert compare_metadata(context, metadata) == []
         engine.dispose()
-
-    def test_asking_makes_no_file(self, tmp_path: Path) -> None:
-        revision_state(f"sqlite+aiosqlite:///{tmp_path / 'none.sqlite3'}")
-        assert list(tmp_path.iterdir()) == []
 
     def test_sqlite_keeps_a_write_ahead_log(self, tmp_path: Path) -> None:
         migrate(f"sqlite+aiosqlite:///{tmp_path / 'log.sqlite3'}")
@@ -200,6 +193,20 @@ class TestRows:
         await log.insert_many([])
         await log.bury([], "alice")
         await log.ping()
+
+
+class TestJobsWithoutAProcess:
+    async def test_those_that_have_no_end_are_failed_and_keep_their_input(self, log: PredictionLog) -> None:
+        lost = [make_row(status=status, answer=None, barrier_ev=None) for status in ("queued", "running")]
+        ended = [make_row(status="done"), make_row(status="failed", error={"kind": "mixed-sites"})]
+        await log.insert_many([*lost, *ended])
+        await log.fail([row.id for row in (*lost, *ended)], {"kind": "interrupted"})
+        for row in lost:
+            expected = replace(row, status="failed", error={"kind": "interrupted"})
+            assert await log.get(row.id, "alice") == expected
+        assert [await log.get(row.id, "alice") for row in ended] == ended
+        await log.insert_many([replace(lost[0], status="done")])  # it was only slow
+        assert (await log.list("alice", where=PredictionFilter(status="failed"))).rows[0].id != lost[0].id
 
 
 class TestLists:

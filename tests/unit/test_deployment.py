@@ -28,6 +28,7 @@ from app.settings import REPOSITORY, Settings
 # Read by the tests, the training and the command line, not by the service.
 OTHER_VARIABLES = {"IONPATH_DATA_DIR", "IONPATH_API_KEY"}
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+LOCKS = ("requirements.lock", "requirements-runtime.lock", "requirements-build.lock")
 PINNED = re.compile(r"^(?P<pin>[\w.-]+==[^\s;\\]+)(?: ; (?P<marker>[^\\]+?))? \\$", re.MULTILINE)
 
 
@@ -240,6 +241,23 @@ def test_the_image_has_the_pins_that_are_tested() -> None:
     assert shipped < tested
 
 
+def test_the_package_is_built_by_what_is_locked() -> None:
+    """Build isolation would fetch the newest builder, without a hash, at each build."""
+    build = tomllib.loads(_read("pyproject.toml"))["build-system"]["requires"]
+    pins = _pins("requirements-build.lock")
+    for requirement in map(Requirement, build):
+        (pin,) = pins[canonicalize_name(requirement.name)]
+        (version,) = (part.version for part in pin.specifier)
+        assert requirement.specifier.contains(version)
+    both = {pin: pins[pin] for pin in pins.keys() & _pins("requirements.lock").keys()}
+    assert all(str(_pins("requirements.lock")[name]) == str(pin) for name, pin in both.items()), "run `make lock`"
+    for name in ("Dockerfile", "Makefile"):
+        own = re.findall(r"^.*install.*--no-deps.*$", _read(name), flags=re.MULTILINE)
+        assert own
+        assert all("--no-build-isolation" in line for line in own), name
+        assert re.search(r"--require-hashes.* -r requirements-build\.lock", _read(name)), name
+
+
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 def test_each_python_gets_one_version_of_each_package(python: str) -> None:
     machine = {"python_version": python, "python_full_version": f"{python}.4"}  # all else as on this machine
@@ -248,7 +266,7 @@ def test_each_python_gets_one_version_of_each_package(python: str) -> None:
         assert len(fitting) <= 1, f"{name}: {fitting}"
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-runtime.lock"])
+@pytest.mark.parametrize("name", LOCKS)
 def test_every_pin_has_hashes_and_no_index_is_named(name: str) -> None:
     text = _read(name)
     entries = re.split(r"\n(?=[\w])", text)
@@ -278,6 +296,16 @@ def test_the_proxy_finds_every_replica_on_the_services_port() -> None:
     for name in ("api", "api-gpu"):
         assert services[name]["networks"]["front"]["aliases"] == ["replicas"]
         assert "container_name" not in services[name], "a fixed name forbids --scale"
+
+
+def test_replicas_believe_the_proxy_and_the_proxy_believes_nobody() -> None:
+    services = _compose()["services"]
+    for name in ("api", "api-gpu"):
+        assert services[name]["environment"]["FORWARDED_ALLOW_IPS"] == "*"
+        assert "ports" not in services[name], "whoever reaches a replica could claim any address"
+    rules = [line.split("#")[0].strip() for line in _read("deploy/haproxy.cfg").splitlines()]
+    assert "http-request set-header X-Forwarded-For %[src]" in rules
+    assert "option forwardfor" not in rules, "it would pass on what the client wrote"
 
 
 def test_every_health_path_is_the_services() -> None:
@@ -369,9 +397,9 @@ def test_every_make_target_that_a_document_names_exists() -> None:
         )
 
 
-@pytest.mark.parametrize("changed", ["pyproject.toml", "requirements.lock", "Makefile"])
+@pytest.mark.parametrize("changed", ["pyproject.toml", "requirements.lock", "requirements-build.lock", "Makefile"])
 def test_a_second_set_up_does_nothing_until_something_changes(tmp_path: Path, changed: str) -> None:
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
         os.utime(tmp_path / name, (1e9, 1e9))
     stamp = tmp_path / ".venv" / f".installed-{sys.version_info.major}.{sys.version_info.minor}"

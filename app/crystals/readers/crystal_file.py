@@ -1,11 +1,10 @@
 """One crystal from one file: CIF, POSCAR, pymatgen JSON, or a single frame of extended XYZ."""
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from app.crystals.crystal import Crystal, Site
 from app.crystals.limits import Limits
-from app.crystals.periodic import boxed, cell_heights_angstrom
+from app.crystals.periodic import near_pairs
 from app.crystals.readers.cif import read_cif
 from app.crystals.readers.extxyz import read_extxyz
 from app.crystals.readers.frames import Frame
@@ -13,7 +12,7 @@ from app.crystals.readers.poscar import read_poscar
 from app.crystals.readers.reading import File
 from app.crystals.readers.structure_json import is_structure, load_json, structure_crystal
 from app.crystals.readers.text import format_of, text_of
-from app.crystals.validation import OVERLAP_ANGSTROM, check_cell, check_coordinates
+from app.crystals.validation import OVERLAP_ANGSTROM, check_cell, check_coordinates, check_density
 from app.errors import FormatError, InputError
 
 
@@ -66,6 +65,8 @@ def read_frame(file: File, limits: Limits) -> Frame:
 def _read(file: File, limits: Limits) -> Crystal:
     crystal = _parse(file, limits)
     check_cell(crystal.lattice_angstrom, f"{file.name}, the cell")
+    occupied = sum(occupancy for site in crystal.sites for _, occupancy in site.species)
+    check_density(crystal.lattice_angstrom, f"{file.name}, the cell", atoms=occupied, sites=len(crystal.sites))
     check_coordinates(np.array([site.frac_coords for site in crystal.sites]), f"{file.name}, atoms")
     return crystal
 
@@ -123,16 +124,15 @@ def _check_overlap(crystal: Crystal, name: str) -> None:
     if not full:
         return
     frac = np.array([site.frac_coords for site in full])
-    heights = cell_heights_angstrom(crystal.lattice_angstrom)
-    tree = cKDTree(boxed(frac, heights), boxsize=heights)
-    for i, j in tree.query_pairs(OVERLAP_ANGSTROM, p=np.inf, output_type="ndarray"):
-        vector = frac[j] - frac[i]
-        distance = float(np.linalg.norm((vector - np.rint(vector)) @ crystal.lattice_angstrom))
-        if distance < OVERLAP_ANGSTROM:
-            names = [f"{site.species[0][0]} at {np.round(site.frac_coords, 4).tolist()}" for site in (full[i], full[j])]
-            raise InputError(
-                f"{names[0]} and {names[1]} are on top of each other, {distance:.2f} angstrom apart.",
-                kind="atoms-overlap",
-                where=name,
-                expected="each atom once; of a split site, partial occupancies",
-            )
+    pairs, lengths = near_pairs(frac, None, crystal.lattice_angstrom, OVERLAP_ANGSTROM)
+    if len(pairs):
+        closest = int(lengths.argmin())
+        names = [
+            f"{full[k].species[0][0]} at {np.round(full[k].frac_coords, 4).tolist()}" for k in sorted(pairs[closest])
+        ]
+        raise InputError(
+            f"{names[0]} and {names[1]} are on top of each other, {lengths[closest]:.2f} angstrom apart.",
+            kind="atoms-overlap",
+            where=name,
+            expected="each atom once; of a split site, partial occupancies",
+        )

@@ -8,13 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.elements import is_element, unknown_element
+from app.crystals.elements import check_element
 from app.crystals.limits import Limits
 from app.crystals.matching import match_atoms
 from app.crystals.periodic import ShortestVectors, shortest_vectors
-from app.crystals.readers.joining import ambiguity_warnings
+from app.crystals.readers.joining import ambiguity_warnings, step_warnings
 from app.crystals.readers.reading import Reading
-from app.crystals.validation import LEAST_HOP_ANGSTROM, check_cell, check_coordinates, one_image, validate_band
+from app.crystals.validation import (
+    LEAST_HOP_ANGSTROM,
+    check_cell,
+    check_coordinates,
+    check_density,
+    one_image,
+    validate_band,
+)
 from app.errors import InputError
 
 #: Hosts that agree to within what file formats round are one host.
@@ -50,8 +57,9 @@ def band_of_frames(
 ) -> Reading:
     """Tell the migrating ion by what moves and follow it through the images.
 
-    Three images or more are unwrapped step by step. Two are joined through the shortest periodic vector, or through
-    the offset: whole cells added to the ion's position in the last image, both positions wrapped into 0 <= x < 1.
+    Three images or more are unwrapped step by step, each step the shortest way. Two are joined through the shortest
+    periodic vector, or through the offset: whole cells added to the ion's position in the last image, both positions
+    wrapped into 0 <= x < 1.
 
     Args:
         frames: the images in their order; the atoms of each may be listed in any order.
@@ -80,6 +88,10 @@ def band_of_frames(
         else:
             ends = np.stack([_wrapped(frame.frac_coords[migrating]) for frame in frames])
             positions[:, migrating] = ends + np.array([(0, 0, 0), offset])
+    else:
+        images = np.stack([frame.frac_coords[migrating] for frame in frames])
+        steps = shortest_vectors(np.diff(images, axis=0), lattice)
+        warnings.extend(step_warnings(frames[0].species[migrating], images, steps, lattice))
     band = _band(frames[0], positions, migrating)
     _check_related(frames, positions, migrating)
     return Reading(band=band, warnings=(*warnings, *validate_band(band)))
@@ -93,6 +105,7 @@ def _check_frames(frames: Sequence[Frame], limits: Limits) -> None:
     for frame in frames:
         limits.check_atoms(len(frame.species), frame.name)
         check_cell(frame.lattice_angstrom, f"{frame.name}, the cell")
+        check_density(frame.lattice_angstrom, f"{frame.name}, the cell", atoms=len(frame.species))
         check_coordinates(frame.frac_coords, f"{frame.name}, atoms")
         _check_same_atoms(first, frame)
         difference = _cell_difference_angstrom(first.lattice_angstrom, frame.lattice_angstrom)
@@ -124,8 +137,7 @@ def _check_same_atoms(first: Frame, frame: Frame) -> None:
 
 
 def _check_ion(ion: str, frame: Frame) -> None:
-    if not is_element(ion):
-        raise unknown_element(ion, "ion")
+    check_element(ion, "ion")
     if ion not in frame.species:
         raise InputError(
             f"There is no {ion} in {frame.name}; it has {', '.join(sorted(set(frame.species)))}.",

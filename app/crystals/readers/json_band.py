@@ -8,10 +8,10 @@ import numpy as np
 import orjson
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.elements import check_elements, is_element, unknown_element
+from app.crystals.elements import check_element, check_elements
 from app.crystals.limits import Limits
 from app.crystals.periodic import TIE_ANGSTROM, shortest_vectors
-from app.crystals.readers.joining import ambiguity_warnings
+from app.crystals.readers.joining import ambiguity_warnings, step_warnings
 from app.crystals.readers.reading import Reading
 from app.crystals.validation import check_cell, check_coordinates, one_image, validate_band
 from app.errors import FormatError, InputError
@@ -23,7 +23,9 @@ _NUMBERS = frozenset((int, float))
 def read_json_band(payload: Mapping[str, object] | bytes, limits: Limits) -> Reading:
     """Read a band from JSON; fields besides the data set's own are ignored.
 
-    Two images are joined through the shortest periodic vector; three or more are unwrapped step by step.
+    Two images are joined through the shortest periodic vector; three or more are unwrapped step by step,
+    each step the shortest way, so that it makes no difference whether the sender wrapped them into the cell; a step
+    that is written longer than half a cell in coordinates that are not wrapped is taken so too, with a warning.
     `relaxed_host_frac_coords`, shape [n_images, n_host, 3], is taken where it is given.
 
     Args:
@@ -46,8 +48,7 @@ def read_json_band(payload: Mapping[str, object] | bytes, limits: Limits) -> Rea
     check_elements(species, "host_species")
     if ion.strip() == "":
         raise _missing("ion")
-    if not is_element(ion):
-        raise unknown_element(ion, "ion")
+    check_element(ion, "ion")
     images = record["image_frac_coords"]
     if isinstance(images, list):
         limits.check_images(len(images), "image_frac_coords")
@@ -113,8 +114,6 @@ def _species(value: object, limits: Limits) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
         raise _wrong("The host's species are not a list", "host_species", "a list of element symbols")
     limits.check_atoms(len(value) + 1, "the band")
-    if not value:
-        raise _wrong("The host has no atoms", "host_species", "every atom but the migrating ion")
     for k, symbol in enumerate(value):
         if not isinstance(symbol, str):
             raise _wrong("A species is not text", f"host_species[{k}]", "an element's symbol, such as O")
@@ -146,12 +145,12 @@ def _matrix(value: object, where: str, rows: int | None) -> FloatArray:
 
 
 def _join(images: FloatArray, lattice: FloatArray, ion: str) -> tuple[FloatArray, tuple[str, ...]]:
-    """Unwrap the images of the ion, shape [n, 3]; of two alone, say what else might have been meant."""
+    """Unwrap the images of the ion, shape [n, 3], and say what else might have been meant."""
     found = shortest_vectors(np.diff(images, axis=0), lattice)
     joined = images.copy()
     joined[1:] += np.cumsum(found.offsets, axis=0)
     if len(images) > 2:  # noqa: PLR2004 - only two alone leave open how they are joined
-        return joined, ()
+        return joined, step_warnings(ion, images, found, lattice)
     as_written = float(np.linalg.norm((images[1] - images[0]) @ lattice))
     shortest = float(found.lengths_angstrom[0])
     warnings = list(ambiguity_warnings(ion, found))

@@ -19,7 +19,7 @@ from app.serving.cache.contract import LookupResult, StoreAwayError, ignore_look
 from app.serving.cache.in_process import MemoryRecent
 
 _CONNECTIONS = 32
-_RECENT_PREFIX = "ionpath:r1:"
+_RECENT_PREFIX = "ionpath:r2:"
 
 T = TypeVar("T")
 logger = structlog.get_logger(__name__)
@@ -122,7 +122,6 @@ class RedisEntries:
 
         if entries:
             await self._link.exchange(work)
-
 
     async def entries(self, keys: Sequence[str]) -> list[StoredEntry]:
         """What the buckets hold, with its fields, in one round trip."""

@@ -2,16 +2,23 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 
 import httpx
+import orjson
 import pytest
+import structlog
 from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
-from starlette.types import Message
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Scope, Send
 
+from app.api.auth import Gate, is_loopback
 from app.api.middleware import BodyLimit, RequestContext
 from app.api.predict import wants_async, while_connected
-from app.api.problems import add_problem_handlers
+from app.api.problems import add_problem_handlers, problem_response
+from app.errors import ForbiddenError, InputError
+from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +108,52 @@ async def test_a_fault_is_a_problem_that_tells_nothing_of_the_inside() -> None:
     assert response.status_code == 500
     assert response.json()["request_id"] == response.headers["x-request-id"] == "seven"
     assert "secret" not in response.text
+
+
+async def test_what_a_request_starts_knows_its_id_and_what_comes_after_does_not() -> None:
+    seen: list[object] = []
+
+    def look() -> None:
+        seen.append(structlog.contextvars.get_contextvars().get("request_id"))
+
+    async def look_later() -> None:
+        look()
+
+    async def app(scope: Scope, receive: object, send: Send) -> None:
+        look()
+        await asyncio.create_task(look_later())
+        await asyncio.to_thread(look)
+        await PlainTextResponse("")(scope, never, send)
+
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(RequestContext(app)), base_url="http://localhost"
+    ) as client:
+        await client.get("/", headers={"X-Request-ID": "seven"})
+    look()
+    assert seen == ["seven", "seven", "seven", None]
+
+
+def test_text_that_has_no_utf_8_is_told_all_the_same() -> None:
+    response = problem_response(InputError("no \ud800", where="\udfff.cif", expected="é"))
+    body = orjson.loads(response.body)
+    assert (body["detail"], body["where"], body["expected"]) == ("no \\ud800", "\\udfff.cif", "é")
+
+
+@pytest.mark.parametrize(
+    ("host", "near"),
+    [("127.0.0.1", True), ("[::1]", True), ("LOCALHOST", True), ("", False), ("0.0.0.0", False), ("::", False)],
+)
+def test_no_address_is_every_address(host: str, near: bool) -> None:
+    assert is_loopback(host) is near
+
+
+@pytest.mark.parametrize(("client", "let_in"), [(None, True), (("127.0.0.1", 1), True), (("", 0), False)])
+async def test_a_client_without_an_address_is_one_on_a_unix_socket(
+    client: tuple[str, int] | None, let_in: bool
+) -> None:
+    scope = {"type": "http", "method": "GET", "path": "/", "client": client, "headers": [(b"host", b"localhost")]}
+    with nullcontext() if let_in else pytest.raises(ForbiddenError):
+        await Gate(Settings()).caller(Request(scope))
 
 
 @pytest.mark.parametrize(("pieces", "status"), [([10], 200), ([5, 5], 200), ([11], 413), ([5, 5, 1], 413), ([], 200)])

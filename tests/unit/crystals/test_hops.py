@@ -14,8 +14,9 @@ from put_back import congruent, own_hop, perfect_crystal, row_band
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal, Site
+from app.crystals.filling import CROWDED_ANGSTROM
 from app.crystals.geometry import clearances_angstrom, nearest_vectors
-from app.crystals.hops import CROWDED_ANGSTROM, HopSearch, find_hops, hop_band
+from app.crystals.hops import HopSearch, find_hops, hop_band
 from app.crystals.lattices import shortest_translation_angstrom
 from app.crystals.limits import Limits
 from app.crystals.percolation import percolation
@@ -103,7 +104,8 @@ def test_dilute_takes_the_other_ions_out_and_vacancy_keeps_them() -> None:
     assert vacancy.hops[0].band is not None
     assert "Li" in vacancy.hops[0].band.host_species
     assert (dilute.mechanism, vacancy.mechanism, automatic.mechanism) == ("dilute", "vacancy", "vacancy")
-    assert "Li is part of the uploaded crystal" in automatic.mechanism_reason
+    assert any("mechanism is vacancy, as Li is part of the uploaded crystal" in text for text in automatic.warnings)
+    assert not any("mechanism" in text for text in (*dilute.warnings, *vacancy.warnings))
 
 
 def test_a_hop_through_another_ion_is_listed_but_not_predicted() -> None:
@@ -208,12 +210,12 @@ def test_every_pair_of_sites_in_reach_is_a_hop() -> None:
 
 
 def half_filled() -> Crystal:
-    """Rock salt with half of its lithium, and a lithium site split in two, 0.8 angstrom apart."""
+    """Rock salt with half of its lithium, and a lithium site in two places, 1.2 angstrom apart."""
     crystal = rock_salt(a=5.4)
     lithium = [site for site in crystal.sites if site.occupancy_of("Li")]
     others = [site for site in crystal.sites if not site.occupancy_of("Li")]
     halves = [replace(site, species=(("Li", 0.5),)) for site in lithium[1:]]
-    split_site = [Site(species=(("Li", 0.25),), frac_coords=(x, 0.0, 0.0)) for x in (0.074, -0.074)]
+    split_site = [Site(species=(("Li", 0.25),), frac_coords=(x, 0.0, 0.0)) for x in (0.111, -0.111)]
     return replace(crystal, sites=(*others, *halves, *split_site))
 
 
@@ -306,9 +308,9 @@ def test_twenty_published_hops_are_among_the_hops_of_their_own_crystals(data_row
 def test_a_large_hop_of_a_small_cell_sees_the_same_surroundings_in_the_larger_one(data_rows: Rows) -> None:
     row = next(row for row in data_rows if row["id"] == "e-VOPO4_Li_1")  # 30 atoms, 7.3 angstrom, no other Li
     band = row_band(row)
-    found = search(perfect_crystal(band), band.ion, max_hop_angstrom=band.hop_distance_angstrom + 0.01)
+    longest = band.hop_distance_angstrom + 0.01
+    found = search(perfect_crystal(band), band.ion, max_hop_angstrom=longest, mechanism="dilute")
     assert found.mechanism == "dilute"
-    assert "nearly empty" in found.mechanism_reason
     hop = own_hop(band, found)
     assert hop is not None
     assert hop.band is not None
@@ -338,3 +340,45 @@ def test_a_crystal_of_a_hundred_atoms_takes_less_than_a_second(data_rows: Rows) 
     begun = time.process_time()
     search(crystal, row["ion"])
     assert time.process_time() - begun < 1.0
+
+
+def test_a_crystal_of_its_ions_alone_has_no_host_when_they_are_removed() -> None:
+    lithium = crystal_of(np.eye(3) * 3.51, [("Li", (0.0, 0.0, 0.0)), ("Li", (0.5, 0.5, 0.5))])
+    with pytest.raises(InputError, match="no host that it could hop through") as refused:
+        search(lithium, mechanism="dilute")
+    assert (refused.value.kind, refused.value.status) == ("no-host", 422)
+    assert all(hop.band is not None for hop in search(lithium).hops if hop.distance_angstrom < 4.0)
+
+
+def test_a_hop_that_leaves_nothing_behind_is_not_predicted() -> None:
+    lonely = crystal_of(np.eye(3) * 9.0, [("Li", (0.0, 0.0, 0.0)), ("Li", (0.4, 0.0, 0.0))])
+    (hop,) = search(lonely).hops
+    assert hop.band is None
+    assert hop.excluded_because is not None
+    assert "nothing is left" in hop.excluded_because
+
+
+def test_one_hop_whose_own_supercell_is_too_large_leaves_the_others() -> None:
+    # the ion's own copy is 8.2 angstrom away, and one cell with both has 12 atoms
+    atoms = [("K", (0.0, 0.0, 0.0)), ("K", (0.5, 0.0, 0.0)), *(("I", (0.25, 0.5, k / 4)) for k in range(4))]
+    crystal = crystal_of(np.eye(3) * 8.2, [(symbol, (x, y, z)) for symbol, (x, y, z) in atoms])
+    found = search(crystal, "K", max_hop_angstrom=8.3, max_atoms=8)
+    assert found.hops[0].band is not None
+    (own, *_) = [hop for hop in found.hops if hop.from_site == hop.to_site]
+    assert own.band is None
+    assert own.excluded_because is not None
+    assert "IONPATH_MAX_ATOMS" in own.excluded_because
+
+
+@pytest.mark.parametrize("lattice", [np.ones((3, 3)) * 1.755 - np.eye(3) * 3.51, np.eye(3) * 2.0])
+def test_the_smallest_cells_are_searched_quickly(lattice: FloatArray) -> None:
+    begun = time.process_time()
+    assert search(crystal_of(lattice, [("Li", (0.0, 0.0, 0.0))])).hops
+    assert time.process_time() - begun < 4.0
+
+
+def test_the_mechanism_is_that_of_the_crystal_in_whatever_cell(data_rows: Rows) -> None:
+    """Two Li among many other atoms: as a row's crystal, and with the cell doubled."""
+    row = next(row for row in data_rows if row["id"] == "e-VOPO4_Li_1")
+    crystal = perfect_crystal(row_band(row))
+    assert {search(repeated(crystal, times)).mechanism for times in ((1, 1, 1), (1, 1, 2))} == {"vacancy"}

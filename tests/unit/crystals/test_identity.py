@@ -293,3 +293,18 @@ def test_few_buckets_are_looked_into(bands: list[Band]) -> None:
     counts = [len(bucket_keys(fingerprint(band))) for band in bands]
     assert np.mean(counts) < 3
     assert max(counts) <= 32
+
+
+def test_an_ion_without_a_host_breaks_nothing() -> None:
+    lone = Band(
+        lattice_angstrom=np.eye(3) * 8.0,
+        host_species=(),
+        host_frac_coords=np.zeros((0, 3)),
+        ion="Li",
+        image_frac_coords=np.array([[0.0, 0.0, 0.0], [0.3, 0.0, 0.0]]),
+    )
+    longer = replace(lone, image_frac_coords=lone.image_frac_coords * 1.1)
+    assert same_band(lone, lone)
+    assert not same_band(lone, longer)
+    assert canonical_digest(lone) != canonical_digest(longer)
+    assert bucket_keys(fingerprint(lone))

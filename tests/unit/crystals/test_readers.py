@@ -253,6 +253,55 @@ def test_two_images_alone_take_the_shortest_way_and_say_where_two_are_nearly_equ
     assert "nearly equal, 4.000 and 4.000" in equal.warnings[0]
 
 
+def along_x(*numbers: float) -> dict[str, object]:
+    return {
+        "lattice_angstrom": [[8, 0, 0], [0, 8, 0], [0, 0, 8]],
+        "host_species": ["O"],
+        "host_frac_coords": [[0.1, 0.5, 0.5]],
+        "ion": "Li",
+        "image_frac_coords": [[x, 0, 0] for x in numbers],
+    }
+
+
+def frames_along_x(*numbers: float) -> File:
+    head = '2\nLattice="8 0 0 0 8 0 0 0 8" Properties=species:S:1:pos:R:3\n'
+    return named("".join(f"{head}O 1 4 4\nLi {x * 8} 0 0\n" for x in numbers), "band.xyz")
+
+
+@pytest.mark.parametrize("numbers", [(0.0, 0.7, 1.4), (-0.2, 0.5, 1.2), (1.4, 0.7, 0.0)])
+def test_a_step_that_is_written_the_longer_way_in_unwrapped_images_is_told(numbers: tuple[float, ...]) -> None:
+    for reading in (read_json_band(along_x(*numbers), LIMITS), read_band_file(frames_along_x(*numbers), LIMITS)):
+        assert abs(np.diff(reading.band.image_frac_coords[:, 0])) == pytest.approx([0.3, 0.3])
+        (warning,) = reading.warnings
+        assert "2 of 2 steps" in warning
+        assert "by 2.40 angstrom and not 5.60" in warning
+
+
+@pytest.mark.parametrize("numbers", [(0.8, 0.95, 0.1), (0.4, 0.49, -0.42), (0.8, 0.95, 1.1), (-1.2, -1.3, -1.4)])
+def test_wrapped_images_and_short_steps_are_joined_in_silence(numbers: tuple[float, ...]) -> None:
+    for reading in (read_json_band(along_x(*numbers), LIMITS), read_band_file(frames_along_x(*numbers), LIMITS)):
+        assert abs(np.diff(reading.band.image_frac_coords[:, 0])).max() < 0.2
+        assert reading.warnings == ()
+
+
+def test_a_step_of_half_a_cell_is_told() -> None:
+    for read in (
+        read_json_band(along_x(0.1, 0.3, 0.797), LIMITS),
+        read_band_file(frames_along_x(0.1, 0.3, 0.797), LIMITS),
+    ):
+        (warning,) = read.warnings
+        assert "from image 1 to image 2 are nearly equal, 3.976 and 4.024" in warning
+
+
+def test_published_rows_are_read_exactly_as_they_are_and_their_steps_in_silence(data_rows: list[Row]) -> None:
+    for row in data_rows:
+        if row["id"] in OVERLAPPING_ROWS:
+            continue
+        reading = read_json_band(row, LIMITS)
+        np.testing.assert_array_equal(reading.band.image_frac_coords, np.array(row["image_frac_coords"]))
+        assert not any("image" in warning for warning in reading.warnings), row["id"]
+
+
 def zipped(members: dict[str, str]) -> File:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.crystals.hops import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
 from app.crystals.writers import band_to_extxyz, band_to_poscar_zip
@@ -72,6 +73,15 @@ def zipped(members: dict[str, str]) -> File:
         for name, text in members.items():
             archive.writestr(name, text)
     return file(packed.getvalue(), "neb.zip")
+
+
+def grid(count: int, step: float | None = None, head: str = "") -> str:
+    """Lines of a cubic grid's coordinates, fractional where no step is given."""
+    spacing = step or 1 / count
+    numbers = range(count)
+    return "".join(
+        f"{head}{x * spacing} {y * spacing} {z * spacing}\n" for x in numbers for y in numbers for z in numbers
+    )
 
 
 def many_atoms(count: int) -> str:
@@ -203,7 +213,99 @@ MORE: dict[str, Case] = {
     "angstrom": (lambda: json_band(image_frac_coords=[[0, 0, 0], [400, 0, 0]]), InputError, "not-coordinates", "400"),
     "no lattice field": (lambda: json_band(lattice_angstrom=None), InputError, "missing-field", "lattice_angstrom"),
     "rows missing": (lambda: json_band(host_frac_coords=[[0, 0, 0.5]]), InputError, "wrong-shape", "1 rows, not 2"),
-    "no host": (lambda: json_band(host_species=[], host_frac_coords=[]), InputError, "wrong-shape", "no atoms"),
+    "no host": (lambda: json_band(host_species=[], host_frac_coords=[]), InputError, "no-host", "no host"),
+    "no host in frames": (
+        lambda: xyz(*(FRAME.format(x=x).replace("2\n", "1\n", 1).replace("O 4 4 4\n", "") for x in (0, 3))),
+        InputError,
+        "no-host",
+        "no host",
+    ),
+    "heavy in JSON": (
+        lambda: json_band(host_species=["O", "Md"]),
+        InputError,
+        "element-not-covered",
+        r"Md \(Z = 101\) is heavier",
+    ),
+    "heavy ion": (lambda: json_band(ion="Og"), InputError, "element-not-covered", "Z = 118"),
+    "heavy in POSCAR": (lambda: crystal(POSCAR.replace("Li O", "Li No")), InputError, "element-not-covered", "No"),
+    "heavy in CIF": (
+        lambda: crystal(CIF.replace(" O O1", " Md Md1").replace("O1'", "Md1'")),
+        InputError,
+        "element-not-covered",
+        "Md",
+    ),
+    "heavy in xyz": (
+        lambda: xyz(*(FRAME.format(x=x).replace("O 4", "Lr 4") for x in (0, 3))),
+        InputError,
+        "element-not-covered",
+        "Lr",
+    ),
+    "heavy in pymatgen JSON": (
+        lambda: crystal(
+            json.dumps(
+                {
+                    "lattice": {"matrix": BAND["lattice_angstrom"]},
+                    "sites": [{"species": [{"element": "Rf", "occu": 1}], "abc": [0, 0, 0]}],
+                }
+            )
+        ),
+        InputError,
+        "element-not-covered",
+        "Rf",
+    ),
+    "heavy ion of a crystal": (
+        lambda: find_hops(read_crystal(file(POSCAR), LIMITS), "Lr", max_atoms=2000),
+        InputError,
+        "element-not-covered",
+        "Lr",
+    ),
+    "crowded band": (
+        lambda: json_band(
+            lattice_angstrom=(np.eye(3) * 2.4).tolist(),
+            host_species=["O"] * 63,
+            host_frac_coords=[[x / 4, y / 4, z / 4] for x in range(4) for y in range(4) for z in range(4)][1:],
+        ),
+        InputError,
+        "impossible-density",
+        "13.82 cubic angstrom is far too small for 64 atoms",
+    ),
+    "crowded crystal": (
+        lambda: crystal("title\n0.3\n8 0 0\n0 8 0\n0 0 8\nLi\n64\nDirect\n" + grid(4)),
+        InputError,
+        "impossible-density",
+        "too small for 64 atoms",
+    ),
+    "crowded frames": (
+        lambda: xyz(*(f'64\nLattice="2.4 0 0 0 2.4 0 0 0 2.4"\n{grid(4, 0.6, "O ")}' for _ in range(2))),
+        InputError,
+        "impossible-density",
+        "too small for 64 atoms",
+    ),
+    "crowded split sites": (
+        lambda: crystal(
+            json.dumps(
+                {
+                    "lattice": {"matrix": (np.eye(3) * 2.4).tolist()},
+                    "sites": [{"species": [{"element": "Li", "occu": 0.01}], "abc": [k / 50, 0, 0]} for k in range(50)],
+                }
+            )
+        ),
+        InputError,
+        "impossible-density",
+        "0.5 atoms on 50 sites",
+    ),
+    "one atom in nothing": (
+        lambda: crystal(POSCAR.replace("\n1\n", "\n0.1625\n").replace("Li O\n1 1", "Li\n1")),
+        InputError,
+        "impossible-density",
+        "2.197 cubic angstrom is far too small for 1 atom",
+    ),
+    "nanometres taken for a cell": (
+        lambda: crystal(POSCAR.replace("\n1\n", "\n10\n")),
+        InputError,
+        "impossible-density",
+        "far too large for 2 atoms",
+    ),
 }
 
 

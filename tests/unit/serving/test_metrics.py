@@ -15,10 +15,14 @@ def test_every_instrument_is_shown_from_the_start() -> None:
 
 def test_what_is_counted_is_shown() -> None:
     metrics = Metrics()
+    metrics.log_dropped.set_function(lambda: 4)
+    metrics.log_failures.set_function(lambda: 2)
     metrics.failed("mixed-sites")
     metrics.predicted("model-3", cached=True, count=3)
     metrics.batch(cost=12_345, size=7, seconds=0.25)
     text = metrics.render().decode()
+    assert "ionpath_log_rows_dropped_total 4.0" in text
+    assert "ionpath_log_write_failures_total 2.0" in text
     assert 'ionpath_errors_total{kind="mixed-sites"} 1.0' in text
     assert 'ionpath_predictions_total{cached="true",model="model-3"} 3.0' in text
     assert "ionpath_batch_cost_sum 12345.0" in text

@@ -1,0 +1,60 @@
+"""Readings kept for files that are sent again, bounded by the memory they take."""
+
+import hashlib
+from collections import OrderedDict
+
+from app.crystals.readers.reading import File
+from app.serving.read import ReadInput, ReadOptions
+from app.serving.uploads import FileUpload
+
+#: Of the budget, the most that one reading may take: a larger one would push out many.
+_LARGEST_SHARE = 0.25
+
+ReadingKey = tuple[str | None, bytes]
+
+
+class KeptReadings:
+    """The readings used last, up to a number of bytes.
+
+    Args:
+        most_bytes: what they may take together, by `ReadInput.size_bytes`.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._kept: OrderedDict[ReadingKey, tuple[ReadInput, int]] = OrderedDict()
+
+    def get(self, key: ReadingKey) -> ReadInput | None:
+        """The reading of a file that was sent before; None where there is none."""
+        found = self._kept.get(key)
+        if found is None:
+            return None
+        self._kept.move_to_end(key)
+        return found[0]
+
+    def put(self, key: ReadingKey, read: ReadInput) -> None:
+        """Keep a reading in place of those used longest ago."""
+        size_bytes = read.size_bytes
+        if size_bytes > _LARGEST_SHARE * self._most_bytes:
+            return
+        self._bytes += size_bytes - self._kept.pop(key, (read, 0))[1]
+        self._kept[key] = (read, size_bytes)
+        while self._bytes > self._most_bytes:
+            self._bytes -= self._kept.popitem(last=False)[1][1]
+
+
+def files_of(upload: FileUpload) -> tuple[File, ...]:
+    """The files of an upload."""
+    return tuple(value for value in vars(upload).values() if isinstance(value, File))
+
+
+def upload_digest(upload: FileUpload, options: ReadOptions) -> bytes:
+    """SHA-256 of everything that a reading depends on."""
+    fields = [value for value in vars(upload).values() if not isinstance(value, File)]
+    lengths = [[file.name, len(file.content)] for file in files_of(upload)]
+    head = repr([type(upload).__name__, fields, lengths, options])
+    digest = hashlib.sha256(head.encode(errors="surrogatepass"))
+    for file in files_of(upload):
+        digest.update(file.content)
+    return digest.digest()
