@@ -45,9 +45,6 @@ ApiKey = Annotated[
 
 def main() -> None:
     """Run the command line, with the commands of other installed packages."""
-    # Before torch is imported: its threads wait asleep. By default they spin, and a forward pass of two threads beside
-    # other work on the same cores took up to fifty times as long.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     if asked not in _OWN_COMMANDS:  # training need not be imported to serve
         for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):

@@ -28,7 +28,7 @@ from benchmarks.load import LoadResult, body_of, offer
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONCURRENCIES = (1, 8, 32, 128)
-LITSERVE_GRID = ((1, 0), (8, 2), (32, 5))  # largest batch, wait in milliseconds
+LITSERVE_GRID = ((2, 0), (8, 2), (32, 5))  # largest batch, wait in milliseconds
 PATH = "/predict/barrier"
 
 
@@ -147,8 +147,7 @@ def wait_until_ready(process: subprocess.Popen[bytes], probe: str) -> None:
 def quiet() -> dict[str, str]:
     """The shell's variables without its IONPATH_* settings."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")}
-    # As `ionpath` sets it for itself, so that the loops and the other services are not slowed by spinning threads.
-    return kept | {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(REPOSITORY), "OMP_WAIT_POLICY": "PASSIVE"}
+    return kept | {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(REPOSITORY)}
 
 
 def free_port() -> int:

@@ -1,5 +1,6 @@
 """The model store, opened: every checkpoint checked and loaded onto the device."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +54,7 @@ class Registry:
         lanes = None
         if chosen.type == "cpu":
             keep_freed_memory()
-            lanes = Lanes(threads or torch.get_num_threads())
+            lanes = Lanes(threads or len(os.sched_getaffinity(0)))
         folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
         predictors = {
             folder.name: Predictor(*read_checkpoint(folder), device=chosen, lanes=lanes) for folder in folders

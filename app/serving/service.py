@@ -143,6 +143,7 @@ def _batcher(settings: Settings, registry: Registry, metrics: Metrics) -> Batche
         batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
         batch_wait_ms=settings.batch_wait_ms,
         prepare_threads=max(1, min(MOST_PREPARE_THREADS, (os.cpu_count() or 1) // 2)),
+        run_threads=2 if on_cpu else 1,
         stall_s=settings.request_timeout_s,
         metrics=metrics,
     )

@@ -17,10 +17,8 @@ def test_pieces_run_side_by_side_on_one_thread_each_and_keep_their_order() -> No
     assert lanes.map(run, [1, 2]) == [(1, 1), (2, 1)]
 
 
-def test_a_single_piece_gets_all_threads() -> None:
-    lanes = Lanes(3)
-    lanes.map(lambda _: None, [1, 2])
-    assert lanes.map(lambda _: torch.get_num_threads(), ["alone"]) == [3]
+def test_a_single_piece_shares_its_operations_with_no_other_thread() -> None:
+    assert Lanes(3).map(lambda _: torch.get_num_threads(), ["alone"]) == [1]
 
 
 def test_a_piece_that_fails_raises() -> None:
