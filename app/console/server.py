@@ -69,7 +69,7 @@ class _Server(uvicorn.Server):
 
 
 #: Every operation of a forward pass asks for the interpreter again, behind threads that read and answer; at the
-#: interpreter's own 5 ms they waited so long that 8 % of the throughput was lost.
+#: interpreter's own 5 ms they waited so long that a tenth of the throughput was lost.
 _SWITCH_INTERVAL_S = 0.0005
 
 

@@ -1,6 +1,6 @@
 """The batcher: bands from many requests through few threads, in batches of bounded cost.
 
-Threads prepare graphs, one or two run the model, and the event loop only admits and answers, so that the three
+Threads prepare graphs, one thread runs the model, and the event loop only admits and answers, so that the three
 overlap and a request costs the loop one future. The threads take their work themselves: between two batches the
 model never waits for the loop.
 """
@@ -39,15 +39,13 @@ class _Part:
 
 
 class Batcher:
-    """Predicts bands by any number of models.
+    """Predicts bands by any number of models, one forward pass at a time.
 
     Args:
         queue_cost: most cost that waits, line-graph edges; past it BusyError.
         batch_cost: most cost of one forward pass, line-graph edges; a larger item goes alone.
         batch_wait_ms: how long a batch waits for more, only while more is on its way, milliseconds.
         prepare_threads: threads that build graphs.
-        run_threads: threads that run batches. A second one keeps a CPU's cores at work while the first waits for the
-            slowest piece of its batch; a GPU takes one batch after the other.
         stall_s: a forward pass or preparation that takes longer is reported by `trouble`, seconds.
         metrics: where queue, batches and stages are counted.
     """
@@ -59,7 +57,6 @@ class Batcher:
         batch_cost: int,
         batch_wait_ms: float,
         prepare_threads: int,
-        run_threads: int,
         stall_s: float,
         metrics: Metrics,
     ) -> None:
@@ -75,10 +72,7 @@ class Batcher:
             threading.Thread(target=self._guarded, args=(self._prepare_next,), name=f"prepare-{index}", daemon=True)
             for index in range(prepare_threads)
         ]
-        self._threads += [
-            threading.Thread(target=self._guarded, args=(self._run_next,), name=f"model-{index}", daemon=True)
-            for index in range(run_threads)
-        ]
+        self._threads.append(threading.Thread(target=self._guarded, args=(self._run_next,), name="model", daemon=True))
         metrics.queue_cost.set_function(lambda: self._queue.waiting_cost)
         metrics.queue_items.set_function(lambda: self._queue.waiting_items)
 

@@ -28,8 +28,8 @@ from app.storage.writer import open_writer
 
 __all__ = ["PredictionRequest", "PredictionService", "open_service"]
 
-#: On a CPU a larger batch is no faster, only later: everyone in it waits for its end.
-CPU_BATCH_COST = 80_000
+#: On a CPU a larger batch is no faster, only later: everyone in it waits for its end. Some thirty bands.
+CPU_BATCH_COST = 320_000
 #: Of the time to drain, what is left for writing the log once all is answered, at least, seconds.
 LEAST_LOG_DRAIN_S = 2.0
 MOST_PREPARE_THREADS = 4
@@ -143,7 +143,6 @@ def _batcher(settings: Settings, registry: Registry, metrics: Metrics) -> Batche
         batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
         batch_wait_ms=settings.batch_wait_ms,
         prepare_threads=max(1, min(MOST_PREPARE_THREADS, (os.cpu_count() or 1) // 2)),
-        run_threads=2 if on_cpu else 1,
         stall_s=settings.request_timeout_s,
         metrics=metrics,
     )

@@ -102,7 +102,6 @@ async def running(
     queue_cost: int = 1_000_000,
     batch_cost: int = 1_000,
     batch_wait_ms: float = 1.0,
-    run_threads: int = 1,
     stall_s: float = 60.0,
     stop_s: float = DEADLINE_S,
 ) -> AsyncIterator[Batcher]:
@@ -111,7 +110,6 @@ async def running(
         batch_cost=batch_cost,
         batch_wait_ms=batch_wait_ms,
         prepare_threads=1,
-        run_threads=run_threads,
         stall_s=stall_s,
         metrics=Metrics(),
     )
@@ -184,16 +182,6 @@ async def test_the_wait_for_others_ends() -> None:
         model.may_prepare.set()
         await tasks[1]
     assert model.batches == [[1], [2]]
-
-
-async def test_two_threads_run_two_batches_at_once() -> None:
-    model = SmallModel()
-    async with running(batch_cost=20, run_threads=2) as batcher:
-        first = await occupy(batcher, model)
-        second = asyncio.create_task(batcher.submit(band(7, atoms=10), model))
-        await until(lambda: model.batches == [[99], [7]])  # both are in the model, which is still held
-        model.may_run.set()
-        await asyncio.gather(first, second)
 
 
 async def test_batches_are_bounded_by_cost_not_by_count() -> None:
