@@ -15,8 +15,8 @@ from app.models.graphs import BandGraph, GraphBatch, GraphSpec, band_graph, coll
 from app.models.lanes import Lanes
 from app.models.prediction import Prediction
 
-# On a CPU, larger pieces are no faster and hold memory (40 MB a tensor); smaller ones ask for the interpreter more often,
-# behind the threads that read and answer: pieces of 40,000 gave the service four fifths of this throughput.
+# On a CPU, larger pieces are no faster and hold memory (40 MB a tensor); smaller ones ask for the interpreter more
+# often, behind the threads that read and answer: pieces of 40,000 gave the service four fifths of this throughput.
 _CPU_PIECE_LINE_EDGES = 160_000
 
 
