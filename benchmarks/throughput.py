@@ -35,7 +35,7 @@ PATH = "/predict/barrier"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
-    parser.add_argument("--bands", type=int, default=320, help="distinct bands of each measurement")
+    parser.add_argument("--bands", type=int, default=500, help="distinct bands of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions; the medians are printed")
     arguments = parser.parse_args()
     rows = chosen_rows(arguments.data, arguments.bands)
