@@ -10,12 +10,10 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 
 from app.crystals.band import Band, FloatArray, IntArray, model_band
-from app.crystals.reduction import reduced_lattice
+from app.crystals.surroundings import NearAtoms, fade, host_near_path
 
 # First guess of how far the twelfth neighbour is; the full reach is searched only where it is farther.
 _NEAR_REACH_ANGSTROM = 4.5
-_SKEWED = 4  # a cell that needs so many times the copies of its reduced form is replaced by that
-_SWITCH_NODES_AT_ONCE = 4_000_000  # points tried against the path in one piece, which bounds the memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +113,7 @@ def band_graph(band: Band, spec: GraphSpec) -> BandGraph:
     host_numbers = np.array([Element(symbol).Z for symbol in band.host_species], dtype=np.int64)
     reach = min(_NEAR_REACH_ANGSTROM, spec.reach_angstrom)
     while True:
-        found = _host_near_path(band, images, spec.outer_angstrom + reach)
+        found = host_near_path(band, images, spec.outer_angstrom + reach)
         shells = _Shells.measure(found, images, spec, reach)
         if shells.complete or reach >= spec.reach_angstrom:
             break
@@ -128,60 +126,6 @@ def band_graph(band: Band, spec: GraphSpec) -> BandGraph:
         shells=shells,
         spec=spec,
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _NearAtoms:
-    """Host atoms near the path: positions [n, 3], their index in the host [n], distance to the path [n]."""
-
-    positions: FloatArray
-    host_index: IntArray
-    path_distance: FloatArray
-
-
-def _host_near_path(band: Band, images: FloatArray, radius: float) -> _NearAtoms:
-    reach = radius + 0.5 * float(np.linalg.norm(images[-1] - images[0]))
-    lattice, host = band.lattice_angstrom, band.host_frac_coords
-    reduced, steps = reduced_lattice(lattice)
-    if _copies(lattice, reach).prod() > _SKEWED * _copies(reduced, reach).prod():
-        lattice, host = reduced, host @ np.linalg.inv(steps)
-    repeats = _copies(lattice, reach) // 2
-    middle = images.mean(axis=0)
-    relative = host - middle @ np.linalg.inv(lattice)
-    home = (relative - np.round(relative)) @ lattice + middle
-    axes = [np.arange(-n, n + 1) for n in repeats]
-    shifts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ lattice
-    size = max(1, _SWITCH_NODES_AT_ONCE // max(1, len(home)))
-    pieces = [_keep_near(home, shifts[start : start + size], images, radius) for start in range(0, len(shifts), size)]
-    return _NearAtoms(
-        positions=np.concatenate([piece[0] for piece in pieces]),
-        host_index=np.concatenate([piece[1] for piece in pieces]),
-        path_distance=np.concatenate([piece[2] for piece in pieces]),
-    )
-
-
-def _copies(lattice_angstrom: FloatArray, reach_angstrom: float) -> IntArray:
-    """How many cells along each lattice vector hold all that is within reach of the middle one, shape [3]."""
-    plane_spacing = 1.0 / np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0)
-    # An atom moved into the cell around the path's middle is at most half a cell away along each vector.
-    return np.asarray(2 * np.ceil(reach_angstrom / plane_spacing + 0.5).astype(np.int64) + 1)
-
-
-def _keep_near(
-    home: FloatArray, shifts: FloatArray, images: FloatArray, radius: float
-) -> tuple[FloatArray, IntArray, FloatArray]:
-    """Copies of the host's atoms within a radius of the straight path."""
-    axis = images[-1] - images[0]
-    middle = 0.5 * (images[0] + images[-1])
-    # Most copies fall to a cheap test: outside the sphere around the path.
-    centred = shifts[:, None, :] + (home - middle)[None, :, :]
-    squared = np.einsum("sai,sai->sa", centred, centred)
-    shift_index, atom = np.nonzero(squared < (radius + 0.5 * np.linalg.norm(axis)) ** 2)
-    positions = home[atom] + shifts[shift_index]
-    along = np.clip((positions - images[0]) @ axis / max(float(axis @ axis), 1e-12), 0.0, 1.0)
-    distance = np.linalg.norm(positions - images[0] - along[:, None] * axis, axis=1)
-    near = distance < radius
-    return positions[near], atom[near], distance[near]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +142,7 @@ class _Shells:
     complete: bool
 
     @classmethod
-    def measure(cls, near: _NearAtoms, images: FloatArray, spec: GraphSpec, reach: float) -> "_Shells":
+    def measure(cls, near: NearAtoms, images: FloatArray, spec: GraphSpec, reach: float) -> "_Shells":
         in_graph = near.path_distance < spec.outer_angstrom
         everything = np.concatenate([near.positions, images])
         nodes = np.concatenate([near.positions[in_graph], images])
@@ -224,7 +168,7 @@ class _Shells:
 
 def _assemble(
     *,
-    near: _NearAtoms,
+    near: NearAtoms,
     host_numbers: IntArray,
     ion_number: int,
     images: FloatArray,
@@ -236,14 +180,14 @@ def _assemble(
     excess = (distance - shells.radius[:, None]) / spec.shell_width_angstrom
     node_weight = np.concatenate(
         [
-            _fade(
+            fade(
                 (near.path_distance[shells.in_graph] - spec.inner_angstrom)
                 / (spec.outer_angstrom - spec.inner_angstrom)
             ),
             np.ones(len(images)),
         ]
     )
-    weight = np.where(np.isfinite(excess), _fade(excess), 0.0) * node_weight[None, :]
+    weight = np.where(np.isfinite(excess), fade(excess), 0.0) * node_weight[None, :]
     target, source = np.nonzero(weight > 1e-6)  # noqa: PLR2004 - too little to be seen in an answer
     incoming = np.bincount(target, minlength=len(node_weight))
     numbers = np.concatenate([host_numbers[near.host_index[shells.in_graph]], np.full(len(images), ion_number)])
@@ -259,11 +203,6 @@ def _assemble(
         edge_weight=torch.from_numpy(weight[target, source].astype(np.float32)),
         line_edge_count=int(incoming[source].sum()),
     )
-
-
-def _fade(excess: FloatArray) -> FloatArray:
-    """1 up to zero, then half a cosine down to 0 at one."""
-    return np.asarray(0.5 * (1.0 + np.cos(np.pi * np.clip(excess, 0.0, 1.0))))
 
 
 def collate(graphs: Sequence[BandGraph]) -> GraphBatch:

@@ -1,0 +1,77 @@
+"""The host atoms around a path, periodic copies counted one by one, whatever supercell they are given in."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.crystals.band import Band, FloatArray, IntArray
+from app.crystals.reduction import reduced_lattice
+
+_SKEWED = 4  # a cell that needs so many times the copies of its reduced form is replaced by that
+_POINTS_AT_ONCE = 4_000_000  # points tried against the path in one piece, which bounds the memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class NearAtoms:
+    """Host atoms near the path.
+
+    Attributes:
+        positions: shape [n_near, 3], angstrom.
+        host_index: which atom of the host each one is a copy of, shape [n_near].
+        path_distance: to the nearest point of the path, shape [n_near], angstrom.
+    """
+
+    positions: FloatArray
+    host_index: IntArray
+    path_distance: FloatArray
+
+
+def host_near_path(band: Band, images: FloatArray, radius: float) -> NearAtoms:
+    """Every host atom within a radius (angstrom) of the line through images, shape [n_images, 3], angstrom."""
+    reach = radius + 0.5 * float(np.linalg.norm(images[-1] - images[0]))
+    lattice, host = band.lattice_angstrom, band.host_frac_coords
+    reduced, steps = reduced_lattice(lattice)
+    if _copies(lattice, reach).prod() > _SKEWED * _copies(reduced, reach).prod():
+        lattice, host = reduced, host @ np.linalg.inv(steps)
+    repeats = _copies(lattice, reach) // 2
+    middle = images.mean(axis=0)
+    relative = host - middle @ np.linalg.inv(lattice)
+    home = (relative - np.round(relative)) @ lattice + middle
+    axes = [np.arange(-n, n + 1) for n in repeats]
+    shifts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ lattice
+    size = max(1, _POINTS_AT_ONCE // max(1, len(home)))
+    pieces = [_keep_near(home, shifts[start : start + size], images, radius) for start in range(0, len(shifts), size)]
+    return NearAtoms(
+        positions=np.concatenate([piece[0] for piece in pieces]),
+        host_index=np.concatenate([piece[1] for piece in pieces]),
+        path_distance=np.concatenate([piece[2] for piece in pieces]),
+    )
+
+
+def _copies(lattice_angstrom: FloatArray, reach_angstrom: float) -> IntArray:
+    """How many cells along each lattice vector hold all that is within reach of the middle one, shape [3]."""
+    plane_spacing = 1.0 / np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0)
+    # An atom moved into the cell around the path's middle is at most half a cell away along each vector.
+    return np.asarray(2 * np.ceil(reach_angstrom / plane_spacing + 0.5).astype(np.int64) + 1)
+
+
+def _keep_near(
+    home: FloatArray, shifts: FloatArray, images: FloatArray, radius: float
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Copies of the host's atoms within a radius of the straight path."""
+    axis = images[-1] - images[0]
+    middle = 0.5 * (images[0] + images[-1])
+    # Most copies fall to a cheap test: outside the sphere around the path.
+    centred = shifts[:, None, :] + (home - middle)[None, :, :]
+    squared = np.einsum("sai,sai->sa", centred, centred)
+    shift_index, atom = np.nonzero(squared < (radius + 0.5 * np.linalg.norm(axis)) ** 2)
+    positions = home[atom] + shifts[shift_index]
+    along = np.clip((positions - images[0]) @ axis / max(float(axis @ axis), 1e-12), 0.0, 1.0)
+    distance = np.linalg.norm(positions - images[0] - along[:, None] * axis, axis=1)
+    near = distance < radius
+    return positions[near], atom[near], distance[near]
+
+
+def fade(excess: FloatArray) -> FloatArray:
+    """1 up to zero, then half a cosine down to 0 at one."""
+    return np.asarray(0.5 * (1.0 + np.cos(np.pi * np.clip(excess, 0.0, 1.0))))

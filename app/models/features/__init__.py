@@ -1,0 +1,1 @@
+"""Hand-made numbers that describe a hop."""

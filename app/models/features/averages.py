@@ -1,0 +1,111 @@
+"""What the ions around a path are made of: smoothly weighted averages, never totals of a cell."""
+
+import numpy as np
+
+from app.crystals.band import FloatArray
+from app.models.features.host import CENTRES
+from app.models.features.surroundings import Surroundings
+from app.models.features.tables import ElementTable, atomic_number, element_table
+
+_PROPERTIES = (
+    "electronegativity",
+    "ionic_radius_angstrom",
+    "atomic_number",
+    "row",
+    "group",
+    "mass_u",
+    "polarizability_angstrom3",
+    "charge",
+)
+_KINDS = ("anions", "framework")
+_ANIONS = ("O", "F", "S", "Se", "Cl", "N", "P")
+_BLOCKS = ("alkali", "alkaline_earth", "transition_metal", "rare_earth", "post_transition")
+_NOTHING = 1e-3  # added to a sum of weights, so that an average is 0 where there are no such atoms
+
+AVERAGE_NAMES = (
+    *(f"{kind}_{of}_{what}" for kind in _KINDS for what in _PROPERTIES for of in ("mean", "spread")),
+    *(f"anion_share_{symbol}" for symbol in (*_ANIONS, "other")),
+    *(f"polyanion_share_{symbol}" for symbol in CENTRES),
+    *(f"framework_share_{block}" for block in _BLOCKS),
+    "same_element_share",
+    "anion_to_cation_ratio",
+    "polyanion_to_cation_ratio",
+    "ion_charge_to_framework_charge",
+    "ion_radius_to_anion_radius",
+    "ion_electronegativity_minus_anions",
+)
+
+
+def averages(around: Surroundings) -> dict[str, float]:
+    """The averages of AVERAGE_NAMES over atoms weighted by how near to the path they are.
+
+    Framework cations are those of another element than the ion.
+    """
+    table = element_table()
+    anions = around.weight * around.anion
+    cations = around.weight * around.cation
+    framework = cations * (1.0 - around.same_element)
+    found: dict[str, float] = {}
+    for kind, weight in zip(_KINDS, (anions, framework), strict=True):
+        for name, values in _properties(around, table).items():
+            found |= _mean_and_spread(kind, name, values, weight)
+    shares = [_share(around.numbers == atomic_number(symbol), anions) for symbol in _ANIONS]
+    found |= {f"anion_share_{symbol}": share for symbol, share in zip(_ANIONS, shares, strict=True)}
+    found["anion_share_other"] = 1.0 - sum(shares)
+    found |= {f"polyanion_share_{symbol}": _share(around.bonded[:, i], anions) for i, symbol in enumerate(CENTRES)}
+    found |= {f"framework_share_{name}": _share(block, framework) for name, block in _blocks(around, table).items()}
+    polyanion = float((anions[:, None] * around.bonded).sum())
+    return found | {
+        "same_element_share": _share(around.same_element, cations),
+        "anion_to_cation_ratio": float(anions.sum() / (cations.sum() + 1.0)),
+        "polyanion_to_cation_ratio": polyanion / float(cations.sum() + 1.0),
+        "ion_charge_to_framework_charge": around.ion_charge / (1.0 + found["framework_mean_charge"]),
+        "ion_radius_to_anion_radius": around.ion_radius_angstrom / (0.5 + found["anions_mean_ionic_radius_angstrom"]),
+        "ion_electronegativity_minus_anions": float(table.electronegativity[around.ion])
+        - found["anions_mean_electronegativity"],
+    }
+
+
+def _properties(around: Surroundings, table: ElementTable) -> dict[str, FloatArray]:
+    numbers = around.numbers
+    return {
+        "electronegativity": table.electronegativity[numbers],
+        "ionic_radius_angstrom": around.radius_angstrom,
+        "atomic_number": numbers.astype(np.float64),
+        "row": table.row[numbers],
+        "group": table.group[numbers],
+        "mass_u": table.mass_u[numbers],
+        "polarizability_angstrom3": table.polarizability_angstrom3[numbers],
+        "charge": np.abs(around.charge),
+    }
+
+
+def _mean_and_spread(kind: str, name: str, values: FloatArray, weight: FloatArray) -> dict[str, float]:
+    total = weight.sum() + _NOTHING
+    mean = float((weight @ values) / total)
+    return {
+        f"{kind}_mean_{name}": mean,
+        f"{kind}_spread_{name}": float(np.sqrt((weight @ (values - mean) ** 2) / total)),
+    }
+
+
+def _share(part: FloatArray | np.ndarray, weight: FloatArray) -> float:
+    return float((weight @ part) / (weight.sum() + _NOTHING))
+
+
+def _blocks(around: Surroundings, table: ElementTable) -> dict[str, np.ndarray]:
+    group, numbers = table.group[around.numbers], around.numbers
+    rare_earth = (group == 3) | ((numbers >= 57) & (numbers <= 71)) | (numbers >= 89)  # noqa: PLR2004 - La-Lu, actinides
+    return dict(
+        zip(
+            _BLOCKS,
+            (
+                group == 1,
+                group == 2,  # noqa: PLR2004 - the group's number
+                (group >= 4) & (group <= 11) & ~rare_earth,  # noqa: PLR2004 - the groups' numbers
+                rare_earth,
+                group >= 12,  # noqa: PLR2004 - the group's number
+            ),
+            strict=True,
+        )
+    )

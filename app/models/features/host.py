@@ -1,0 +1,101 @@
+"""What each host atom is in its bonds: anion or cation, its valence, and the polyanion it belongs to."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from vesin import NeighborList
+
+from app.crystals.band import Band, FloatArray, IntArray
+from app.crystals.surroundings import fade
+from app.models.features.tables import VALENCE_DECAY_ANGSTROM, atomic_number, element_table
+
+#: Centres of polyanions that are told apart; "other" is every further non-metal that holds its anions as shortly.
+CENTRES = ("B", "C", "N", "Si", "P", "S", "other")
+
+_BOND_REACH_ANGSTROM = 3.8
+_VALENCE_FADE_ANGSTROM = 0.8  # a bond's valence fades out over this distance before the reach
+_COVALENT_SLACK_ANGSTROM = 0.3  # a bond is covalent up to the covalent radii and this, and not beyond twice this
+_OXYGEN, _FLUORINE = 8, 9
+_MOST_VALENCE = 7.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostAtoms:
+    """The host's atoms, each by what it is among its neighbours.
+
+    An element that may be either (sulfur in a sulfide or in a sulfate) is an anion as far as no atom more
+    electronegative than itself is bonded to it. All figures change smoothly with the positions.
+
+    Attributes:
+        numbers: atomic numbers, shape [n_host].
+        anion: 1 for an anion, 0 for a cation, shape [n_host].
+        valence: a cation's bond valence sum, at most 7, shape [n_host].
+        charge: the valence of a cation, the charge of the element's usual ion for an anion, shape [n_host].
+        radius_angstrom: ionic radius in that role, shape [n_host], angstrom.
+        bonded: how far an anion belongs to a polyanion, by CENTRES, 0 to 1, shape [n_host, 7].
+    """
+
+    numbers: IntArray
+    anion: FloatArray
+    valence: FloatArray
+    charge: FloatArray
+    radius_angstrom: FloatArray
+    bonded: FloatArray
+
+
+def host_atoms(band: Band) -> HostAtoms:
+    """Reads the role of each host atom from its neighbours within 3.8 angstrom."""
+    table = element_table()
+    numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)
+    atom, other, distance = _bonds(band)
+    covalent = _covalent_share(numbers[atom], numbers[other], distance)
+    anion = _anion_share(numbers, atom, other, covalent)
+    of_anion = (1.0 - anion[atom]) * anion[other]
+    valence = np.exp((table.unit_bond_angstrom(numbers[atom], numbers[other]) - distance) / VALENCE_DECAY_ANGSTROM)
+    valence *= of_anion * fade(1.0 - (_BOND_REACH_ANGSTROM - distance) / _VALENCE_FADE_ANGSTROM)
+    total = _MOST_VALENCE * np.tanh(np.bincount(atom, valence, len(numbers)) / _MOST_VALENCE)
+    return HostAtoms(
+        numbers=numbers,
+        anion=anion,
+        valence=total,
+        charge=anion * table.anion_charge[numbers] + (1.0 - anion) * total,
+        radius_angstrom=anion * table.anion_radius_angstrom[numbers]
+        + (1.0 - anion) * table.cation_radius_angstrom[numbers],
+        bonded=_polyanions(numbers, atom, other, covalent * of_anion),
+    )
+
+
+def _bonds(band: Band) -> tuple[IntArray, IntArray, FloatArray]:
+    """Pairs of host atoms, both ways round, and their distances."""
+    points = (band.host_frac_coords % 1.0) @ band.lattice_angstrom
+    search = NeighborList(cutoff=_BOND_REACH_ANGSTROM, full_list=True)
+    atom, other, distance = search.compute(points, band.lattice_angstrom, periodic=True, quantities="ijd")
+    return atom.astype(np.int64), other.astype(np.int64), distance
+
+
+def _covalent_share(numbers: IntArray, others: IntArray, distance: FloatArray) -> FloatArray:
+    """1 for a pair as close as a covalent bond, falling to 0 over 0.3 angstrom."""
+    radius = element_table().covalent_radius_angstrom
+    excess = distance - radius[numbers] - radius[others] - _COVALENT_SLACK_ANGSTROM
+    return fade(excess / _COVALENT_SLACK_ANGSTROM)
+
+
+def _anion_share(numbers: IntArray, atom: IntArray, other: IntArray, covalent: FloatArray) -> FloatArray:
+    table = element_table()
+    may_be = table.anion_charge < 0
+    electronegativity = table.electronegativity
+    stronger = may_be[numbers[other]] & (electronegativity[numbers[other]] > electronegativity[numbers[atom]])
+    unbonded = np.ones(len(numbers))
+    np.multiply.at(unbonded, atom[stronger], 1.0 - covalent[stronger])
+    always = (numbers == _OXYGEN) | (numbers == _FLUORINE)
+    return np.where(always, 1.0, np.where(may_be[numbers], unbonded, 0.0))
+
+
+def _polyanions(numbers: IntArray, atom: IntArray, other: IntArray, share: FloatArray) -> FloatArray:
+    """How far each anion (the other of a pair) is bonded covalently to each kind of centre (the atom)."""
+    bonded = np.zeros((len(numbers), len(CENTRES)))
+    centre_of = np.full(len(element_table().mass_u), -1)
+    centre_of[[atomic_number(symbol) for symbol in CENTRES[:-1]]] = np.arange(len(CENTRES) - 1)
+    central = element_table().anion_charge[numbers[atom]] < 0
+    np.add.at(bonded, (other[central], centre_of[numbers[atom[central]]]), share[central])
+    return np.minimum(bonded, 1.0)

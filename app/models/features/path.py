@@ -1,0 +1,144 @@
+"""A hop as a row of numbers with names: what a regression of barriers reads beside the graph."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.crystals.band import Band, FloatArray
+from app.crystals.surroundings import fade
+from app.models.features.averages import AVERAGE_NAMES, averages
+from app.models.features.profiles import (
+    PROFILE_NAMES,
+    SUMMARY_NAMES,
+    profiles,
+    sorted_distances,
+    summaries,
+)
+from app.models.features.surroundings import FIRST, LAST, MIDDLE, QUARTERS, Surroundings, surroundings
+from app.models.features.tables import element_table
+from app.models.features.window import WINDOW_NAMES, window
+
+_SHELLS = {"anion": 8, "cation": 6}  # how many sorted distances of each are kept
+_PLACES = ("ends", "quarters", "middle")
+_ION_PROPERTIES = (
+    "charge",
+    "radius_angstrom",
+    "electronegativity",
+    "mass_u",
+    "polarizability_angstrom3",
+    "row",
+    "group",
+    "field_strength_per_angstrom2",
+)
+_BOTTLENECK_NAMES = (
+    "hop_length_angstrom",
+    "bottleneck_radius_angstrom",
+    "bottleneck_minus_ion_radius_angstrom",
+    "bottleneck_to_ion_radius",
+    "bottleneck_from_middle",
+    "shared_anions",
+    "shared_anions_share",
+    "anions_of_ends_and_middle",
+    "anion_shells_difference_angstrom",
+    "cation_shells_difference_angstrom",
+)
+_BONDED, _UNBONDED = 1.15, 1.5  # as in the soft coordination numbers
+_TIED_ANGSTROM = 0.05  # places whose free radii differ by less count as one bottleneck
+
+PATH_DESCRIPTOR_NAMES = (
+    *_BOTTLENECK_NAMES,
+    *WINDOW_NAMES,
+    *(f"{profile}_{summary}" for profile in PROFILE_NAMES for summary in SUMMARY_NAMES),
+    *(
+        f"{place}_{kind}_distance_{rank}_angstrom"
+        for kind, count in _SHELLS.items()
+        for place in _PLACES
+        for rank in range(1, count + 1)
+    ),
+    *AVERAGE_NAMES,
+    *(f"ion_{name}" for name in _ION_PROPERTIES),
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PathDescriptors:
+    """The descriptors of one hop.
+
+    Attributes:
+        values: in the order of PATH_DESCRIPTOR_NAMES, all finite, shape [n_descriptors].
+    """
+
+    values: FloatArray
+
+    def as_dict(self) -> dict[str, float]:
+        """The same by name."""
+        return dict(zip(PATH_DESCRIPTOR_NAMES, self.values.tolist(), strict=True))
+
+
+def path_descriptors(band: Band) -> PathDescriptors:
+    """Describes a hop by its straight line through the unrelaxed host.
+
+    The numbers stay the same, to rounding, under rotation, translation, another atom order or lattice setting, the
+    other direction of the hop, and for 3, 5 or 9 straight images. They see host atoms within 8 angstrom of the
+    line (and those bonded to them), each periodic copy for itself and none of the ion's own copies, so they do
+    not depend on the supercell that the hop was cut from. They are continuous in the positions: nothing is
+    counted that could flip with rounding.
+    """
+    around = surroundings(band)
+    along = profiles(around)
+    found = _bottleneck(around, along) | window(around)
+    for name in PROFILE_NAMES:
+        found |= {f"{name}_{kept}": value for kept, value in summaries(along[name]).items()}
+    found |= _shells(around) | averages(around) | _ion(around)
+    return PathDescriptors(values=np.array([found[name] for name in PATH_DESCRIPTOR_NAMES]))
+
+
+def _bottleneck(around: Surroundings, along: dict[str, FloatArray]) -> dict[str, float]:
+    free = along["free_radius_angstrom"]
+    narrowest = float(free.min())
+    from_middle = np.abs(np.linspace(-1.0, 1.0, len(free)))
+    tied = np.exp((narrowest - free) / _TIED_ANGSTROM)
+    scaled = around.distance / (around.radius_angstrom + around.ion_radius_angstrom).clip(0.5)
+    bonded = around.anion * fade((scaled - _BONDED) / (_UNBONDED - _BONDED))
+    shared = float((bonded[FIRST] * bonded[LAST]).sum())
+    ends = 0.5 * (bonded[FIRST] + bonded[LAST])
+    anions = sorted_distances(around.distance[[FIRST, LAST]], around.anion, _SHELLS["anion"])
+    cations = sorted_distances(around.distance[[FIRST, LAST]], around.cation, _SHELLS["cation"])
+    return {
+        "hop_length_angstrom": float(np.linalg.norm(around.points[LAST] - around.points[FIRST])),
+        "bottleneck_radius_angstrom": narrowest,
+        "bottleneck_minus_ion_radius_angstrom": narrowest - around.ion_radius_angstrom,
+        "bottleneck_to_ion_radius": narrowest / max(around.ion_radius_angstrom, 0.1),
+        "bottleneck_from_middle": float(tied @ from_middle / tied.sum()),
+        "shared_anions": shared,
+        "shared_anions_share": shared / float(ends.sum() + 1.0),
+        "anions_of_ends_and_middle": float((ends * bonded[MIDDLE]).sum()),
+        "anion_shells_difference_angstrom": float(np.abs(anions[0] - anions[1]).mean()),
+        "cation_shells_difference_angstrom": float(np.abs(cations[0] - cations[1]).mean()),
+    }
+
+
+def _shells(around: Surroundings) -> dict[str, float]:
+    """Sorted distances to anions and to cations, at most 6 angstrom, averaged over places that count alike."""
+    shares = {"anion": around.anion, "cation": around.cation}
+    found: dict[str, float] = {}
+    for kind, count in _SHELLS.items():
+        for place, where in zip(_PLACES, ((FIRST, LAST), QUARTERS, (MIDDLE,)), strict=True):
+            mean = sorted_distances(around.distance[list(where)], shares[kind], count).mean(axis=0)
+            found |= {f"{place}_{kind}_distance_{i + 1}_angstrom": float(value) for i, value in enumerate(mean)}
+    return found
+
+
+def _ion(around: Surroundings) -> dict[str, float]:
+    table, ion = element_table(), around.ion
+    values = (
+        around.ion_charge,
+        around.ion_radius_angstrom,
+        table.electronegativity[ion],
+        table.mass_u[ion],
+        table.polarizability_angstrom3[ion],
+        table.row[ion],
+        table.group[ion],
+        around.ion_charge / max(around.ion_radius_angstrom, 0.1) ** 2,
+    )
+    return {f"ion_{name}": float(value) for name, value in zip(_ION_PROPERTIES, values, strict=True)}

@@ -1,0 +1,93 @@
+"""The host atoms that a hop's descriptors look at, and the ion's distances to them along the line."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.crystals.band import Band, FloatArray, IntArray, model_band
+from app.crystals.surroundings import fade, host_near_path
+from app.models.features.host import host_atoms
+from app.models.features.tables import atomic_number, element_table
+
+#: Nothing farther than this from the path is seen.
+OUTER_ANGSTROM = 8.0
+_INNER_ANGSTROM = 6.0  # and an atom's part in averages begins to fade here
+POINT_COUNT = 13
+#: Places along the line, of POINT_COUNT.
+FIRST, LAST, MIDDLE, QUARTERS = 0, 12, 6, (3, 9)
+_SAME_PLACE_ANGSTROM = 0.3  # an atom that the line runs through is kept at this distance, so that sums stay finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """A hop's line and the host atoms within 8 angstrom of it.
+
+    Attributes:
+        ion: atomic number.
+        points: 13 places along the straight line, shape [13, 3], angstrom.
+        numbers: atomic numbers, shape [n_near].
+        positions: shape [n_near, 3], angstrom.
+        distance: from each place to each atom, shape [13, n_near], angstrom.
+        weight: 1 near the path, falling to 0 from 6 to 8 angstrom, shape [n_near].
+        anion, valence, charge, radius_angstrom, bonded: as those of HostAtoms, shapes [n_near], and [n_near, 7].
+    """
+
+    ion: int
+    points: FloatArray
+    numbers: IntArray
+    positions: FloatArray
+    distance: FloatArray
+    weight: FloatArray
+    anion: FloatArray
+    valence: FloatArray
+    charge: FloatArray
+    radius_angstrom: FloatArray
+    bonded: FloatArray
+
+    @property
+    def cation(self) -> FloatArray:
+        """1 for a cation, 0 for an anion, shape [n_near]."""
+        return np.asarray(1.0 - self.anion)
+
+    @property
+    def same_element(self) -> FloatArray:
+        """1 for atoms of the ion's element, shape [n_near]."""
+        return np.asarray(self.numbers == self.ion, dtype=np.float64)
+
+    @property
+    def ion_charge(self) -> float:
+        """The ion's usual charge, elementary charges."""
+        return float(element_table().cation_charge[self.ion])
+
+    @property
+    def ion_radius_angstrom(self) -> float:
+        """The ion's radius, angstrom."""
+        return float(element_table().cation_radius_angstrom[self.ion])
+
+
+def surroundings(band: Band) -> Surroundings:
+    """Measures the straight line of a band against the unrelaxed host."""
+    band = model_band(band)
+    images = band.image_frac_coords @ band.lattice_angstrom
+    near = host_near_path(band, images, OUTER_ANGSTROM)
+    host = host_atoms(band)
+    points = images[0] + np.linspace(0.0, 1.0, POINT_COUNT)[:, None] * (images[-1] - images[0])
+    return Surroundings(
+        ion=atomic_number(band.ion),
+        points=points,
+        numbers=host.numbers[near.host_index],
+        positions=near.positions,
+        distance=distances(points, near.positions),
+        weight=fade((near.path_distance - _INNER_ANGSTROM) / (OUTER_ANGSTROM - _INNER_ANGSTROM)),
+        anion=host.anion[near.host_index],
+        valence=host.valence[near.host_index],
+        charge=host.charge[near.host_index],
+        radius_angstrom=host.radius_angstrom[near.host_index],
+        bonded=host.bonded[near.host_index],
+    )
+
+
+def distances(points: FloatArray, positions: FloatArray) -> FloatArray:
+    """From each point to each atom, never under 0.3 angstrom, shape [n_points, n_atoms], angstrom."""
+    apart = positions[None, :, :] - points[:, None, :]
+    return np.asarray(np.maximum(np.sqrt(np.einsum("pai,pai->pa", apart, apart)), _SAME_PLACE_ANGSTROM))

@@ -1,0 +1,85 @@
+"""The window that the ion passes half way: the triangle of the nearest anions, and the ring across the hop."""
+
+from itertools import combinations
+
+import numpy as np
+
+from app.crystals.band import FloatArray
+from app.crystals.surroundings import fade
+from app.models.features.surroundings import FIRST, LAST, MIDDLE, Surroundings
+
+_ALIKE_ANGSTROM = 0.15  # an anion's part falls e-fold over this much more distance than the nearest one's
+_REACH_ANGSTROM = 1.5  # and to nothing here
+_MOST_ANIONS = 14  # of a window: more within 1.5 angstrom of the nearest do not change its averages
+_ACROSS_ANGSTROM = 1.5  # how far before or behind the middle an atom still counts in the ring
+_FAR_ANGSTROM = 6.0
+
+WINDOW_NAMES = (
+    "window_area_angstrom2",
+    "window_perimeter_angstrom",
+    "window_height_angstrom",
+    "window_radius_angstrom",
+    "window_to_ion_area",
+    "ring_anion_distance_angstrom",
+    "ring_anions",
+    "ring_cations",
+    "hop_axis_anion_angstrom",
+)
+
+
+def window(around: Surroundings) -> dict[str, float]:
+    """The numbers of WINDOW_NAMES, at the middle of the line.
+
+    Triangles of anions are averaged, each weighted by how near its corners are, so that it does not matter which
+    three of several equally near ones are called nearest. Height is that of the middle above the triangle's
+    centre, radius from there to the corners. The ring holds what lies across the hop.
+    """
+    return _triangles(around) | _ring(around)
+
+
+def _triangles(around: Surroundings) -> dict[str, float]:
+    names = WINDOW_NAMES[:5]
+    corners, part = _nearest_anions(around)
+    if len(corners) < 3:  # noqa: PLR2004 - a triangle
+        return dict.fromkeys(names, 0.0)
+    chosen = np.array(list(combinations(range(len(corners)), 3)))
+    weight = part[chosen].prod(axis=1)
+    one, two, three = (corners[chosen[:, i]] for i in range(3))
+    area = 0.5 * np.linalg.norm(np.cross(two - one, three - one), axis=1)
+    perimeter = sum(np.linalg.norm(side, axis=1) for side in (two - one, three - two, one - three))
+    centre = (one + two + three) / 3.0
+    height = np.linalg.norm(centre, axis=1)
+    radius = sum(np.linalg.norm(corner - centre, axis=1) for corner in (one, two, three)) / 3.0
+    means = [float(weight @ values / weight.sum()) for values in (area, perimeter, height, radius)]
+    ion_area = np.pi * max(around.ion_radius_angstrom, 0.1) ** 2
+    return dict(zip(names, [*means, means[0] / ion_area], strict=True))
+
+
+def _nearest_anions(around: Surroundings) -> tuple[FloatArray, FloatArray]:
+    """Anions as near as the nearest one to the middle, from there, shape [n, 3], angstrom, and their parts [n]."""
+    distance = around.distance[MIDDLE] + _FAR_ANGSTROM * (1.0 - around.anion)
+    if not len(distance):
+        return np.zeros((0, 3)), np.zeros(0)
+    excess = distance - distance.min()
+    part = np.exp(-excess / _ALIKE_ANGSTROM) * fade(excess / _REACH_ANGSTROM)
+    order = np.argsort(excess, kind="stable")[:_MOST_ANIONS]
+    order = order[part[order] > 0.0]
+    return around.positions[order] - around.points[MIDDLE], part[order]
+
+
+def _ring(around: Surroundings) -> dict[str, float]:
+    hop = around.points[LAST] - around.points[FIRST]
+    apart = around.positions - around.points[MIDDLE]
+    length = float(np.linalg.norm(hop))
+    along = np.abs(apart @ hop) / max(length, 1e-6)
+    across = np.sqrt(np.maximum(np.einsum("ai,ai->a", apart, apart) - along**2, 0.0))
+    inside = fade(along / _ACROSS_ANGSTROM) * fade((across - 2.5) / 1.5)
+    anions = around.anion * inside
+    nearest = across + _FAR_ANGSTROM * (1.0 - around.anion * fade(along / _ACROSS_ANGSTROM))
+    axis = along + _FAR_ANGSTROM * (1.0 - around.anion * fade((across - 0.5) / 1.5))
+    return {
+        "ring_anion_distance_angstrom": float(min(nearest.min(initial=_FAR_ANGSTROM), _FAR_ANGSTROM)),
+        "ring_anions": float(anions.sum()),
+        "ring_cations": float((around.cation * inside).sum()),
+        "hop_axis_anion_angstrom": float(min(axis.min(initial=_FAR_ANGSTROM), _FAR_ANGSTROM)),
+    }

@@ -1,0 +1,157 @@
+"""The promises of the path's descriptors, on real bands and on made ones."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from bands import CHANGES, band_of, rock_salt, with_images
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.crystals.band import Band
+from app.crystals.elements import LAST_COVERED, SYMBOLS
+from app.models.features.path import PATH_DESCRIPTOR_NAMES, path_descriptors
+
+#: High-symmetry hosts, where orders are tied, sulfates, dilute and vacancy hops.
+CHOSEN = ("MgFe2O4", "AlFe2O4", "CaMoO3", "Li3PS4", "NaFePO4", "KFeSO4F", "MgTi2S4", "LiCoO2")
+
+
+@pytest.fixture(scope="module")
+def bands(data_rows: list[dict[str, object]]) -> list[Band]:
+    named = [row for row in data_rows if str(row["id"]).startswith(CHOSEN)]
+    rows = named[:12] + data_rows[::40]
+    assert any(str(row["id"]).startswith("MgFe2O4") for row in rows)
+    return [band_of(row) for row in rows]
+
+
+def assert_same(one: Band, two: Band) -> None:
+    first, second = path_descriptors(one).values, path_descriptors(two).values
+    apart = np.abs(first - second) > 1e-6 * np.abs(first) + 1e-9
+    assert not apart.any(), [(PATH_DESCRIPTOR_NAMES[i], first[i], second[i]) for i in np.flatnonzero(apart)]
+
+
+def test_names_are_told_apart_and_match_the_values() -> None:
+    described = path_descriptors(rock_salt())
+    assert len(set(PATH_DESCRIPTOR_NAMES)) == len(PATH_DESCRIPTOR_NAMES) == len(described.values)
+    assert list(described.as_dict()) == list(PATH_DESCRIPTOR_NAMES)
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_nothing_changes_with_how_a_hop_is_written(
+    change: Callable[[Band, np.random.Generator], Band], bands: list[Band]
+) -> None:
+    generator = np.random.default_rng(7)
+    for band in bands:
+        assert_same(band, change(band, generator))
+
+
+@pytest.mark.parametrize("count", [2, 3, 9])
+def test_any_number_of_straight_images_gives_the_same(count: int, bands: list[Band]) -> None:
+    for band in bands:
+        assert_same(band, with_images(band, count))
+
+
+@pytest.mark.parametrize("repeats", [(2, 1, 1), (1, 2, 2)])
+def test_a_larger_supercell_of_the_same_host_gives_the_same(repeats: tuple[int, int, int], bands: list[Band]) -> None:
+    """The repeated host keeps the copied vacancies empty, so what is within 8 angstrom of the path is the same."""
+    for band in bands:
+        assert_same(band, repeated(band, repeats))
+
+
+def test_rounding_of_coordinates_changes_little(bands: list[Band]) -> None:
+    """No count flips where neighbours are nearly tied: a change of 1e-6 angstrom shows as little.
+
+    Electrostatic sums are steep, some 100 eV an angstrom; a hard count would change by a whole number.
+    """
+    generator = np.random.default_rng(3)
+    for band in bands:
+        shift = generator.normal(scale=1e-6, size=band.host_frac_coords.shape) @ np.linalg.inv(band.lattice_angstrom)
+        moved = replace(band, host_frac_coords=band.host_frac_coords + shift)
+        first, second = path_descriptors(band).values, path_descriptors(moved).values
+        apart = np.abs(first - second) > 5e-4 * np.maximum(np.abs(first), 1.0)
+        assert not apart.any(), [PATH_DESCRIPTOR_NAMES[i] for i in np.flatnonzero(apart)]
+
+
+@pytest.mark.parametrize("number", range(1, LAST_COVERED + 1))
+def test_every_covered_element_gives_finite_numbers(number: int) -> None:
+    symbol = SYMBOLS[number - 1]
+    host = rock_salt()
+    as_cation = replace(host, host_species=tuple(symbol if one == "Mg" else one for one in host.host_species))
+    as_anion = replace(host, host_species=tuple(symbol if one == "O" else one for one in host.host_species))
+    for band in (as_cation, as_anion, replace(host, ion=symbol)):
+        assert np.isfinite(path_descriptors(band).values).all()
+
+
+@pytest.mark.parametrize("species", [(), ("O",), ("Fe",)])
+def test_a_host_of_few_atoms_is_described(species: tuple[str, ...]) -> None:
+    band = Band(
+        lattice_angstrom=np.eye(3) * 30.0,
+        host_species=species,
+        host_frac_coords=np.zeros((len(species), 3)),
+        ion="Li",
+        image_frac_coords=np.array([[0.06, 0.0, 0.0], [0.16, 0.0, 0.0]]),
+    )
+    assert np.isfinite(path_descriptors(band).values).all()
+
+
+def test_an_ion_that_passes_through_an_atom_or_stays_is_described() -> None:
+    band = rock_salt()
+    through = replace(band, image_frac_coords=np.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]]))
+    still = replace(band, image_frac_coords=np.array([[0.1, 0.1, 0.1], [0.1, 0.1, 0.1]]))
+    for one in (through, still):
+        assert np.isfinite(path_descriptors(one).values).all()
+
+
+def test_what_is_known_of_rock_salt_is_found() -> None:
+    """From one tetrahedral void of MgO (a/2 = 2.1 angstrom) to the next, through the middle of an edge."""
+    found = path_descriptors(rock_salt()).as_dict()
+    assert found["hop_length_angstrom"] == pytest.approx(2.1)
+    assert found["ends_anion_distance_1_angstrom"] == pytest.approx(2.1 * np.sqrt(3) / 2)
+    assert found["ends_anion_distance_4_angstrom"] == pytest.approx(2.1 * np.sqrt(3) / 2)
+    assert found["ends_anion_distance_5_angstrom"] > 3.0
+    assert found["middle_anion_distance_2_angstrom"] == pytest.approx(2.1 / np.sqrt(2))
+    assert found["bottleneck_radius_angstrom"] == pytest.approx(min(2.1 / np.sqrt(2) - 1.4, 2.1 / np.sqrt(2) - 0.72))
+    assert found["shared_anions"] == pytest.approx(2.0, abs=0.01)
+    assert found["anion_share_O"] == pytest.approx(1.0, abs=1e-3)
+    assert found["ion_charge"] == 1.0
+
+
+def test_sulfur_is_a_cation_in_a_sulfate_and_an_anion_in_a_sulfide(data_rows: list[dict[str, object]]) -> None:
+    sulfate = next(row for row in data_rows if str(row["chemical_system"]) == "Fe-Na-O-S")
+    sulfide = next(row for row in data_rows if str(row["chemical_system"]) == "Mg-S-Ti")
+    found = path_descriptors(band_of(sulfate)).as_dict()
+    assert found["anion_share_S"] == pytest.approx(0.0, abs=1e-3)
+    assert found["polyanion_share_S"] > 0.5
+    found = path_descriptors(band_of(sulfide)).as_dict()
+    assert found["anion_share_S"] == pytest.approx(1.0, abs=1e-3)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_random_bands_are_described_alike_however_they_are_written(data: st.DataObject) -> None:
+    generator = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    count = data.draw(st.integers(1, 24))
+    species = data.draw(st.lists(st.sampled_from(SYMBOLS[:LAST_COVERED]), min_size=count, max_size=count))
+    band = Band(
+        lattice_angstrom=np.eye(3) * generator.uniform(4.0, 9.0) + generator.uniform(-1.0, 1.0, (3, 3)),
+        host_species=tuple(species),
+        host_frac_coords=generator.random((count, 3)),
+        ion=data.draw(st.sampled_from(["Li", "Mg", "Zn", "Al", "F"])),
+        image_frac_coords=generator.random((2, 3)),
+    )
+    assert np.isfinite(path_descriptors(band).values).all()
+    for change in CHANGES.values():
+        assert_same(band, change(band, generator))
+
+
+def repeated(band: Band, repeats: tuple[int, int, int]) -> Band:
+    cells = np.stack(np.meshgrid(*map(np.arange, repeats), indexing="ij"), axis=-1).reshape(-1, 3)
+    times = np.array(repeats)
+    return replace(
+        band,
+        lattice_angstrom=band.lattice_angstrom * times[:, None],
+        host_species=band.host_species * len(cells),
+        host_frac_coords=((band.host_frac_coords[None] + cells[:, None]) / times).reshape(-1, 3),
+        image_frac_coords=band.image_frac_coords / times,
+    )
