@@ -8,6 +8,7 @@ from app.crystals.band import Band, FloatArray, IntArray
 from app.crystals.reduction import reduced_lattice
 
 _SKEWED = 4  # a cell that needs so many times the copies of its reduced form is replaced by that
+_ROUNDING_ANGSTROM = 1e-6
 _POINTS_AT_ONCE = 4_000_000  # points tried against the path in one piece, which bounds the memory
 
 
@@ -61,10 +62,12 @@ def _keep_near(
     """Copies of the host's atoms within a radius of the straight path."""
     axis = images[-1] - images[0]
     middle = 0.5 * (images[0] + images[-1])
-    # Most copies fall to a cheap test: outside the sphere around the path.
-    centred = shifts[:, None, :] + (home - middle)[None, :, :]
-    squared = np.einsum("sai,sai->sa", centred, centred)
-    shift_index, atom = np.nonzero(squared < (radius + 0.5 * np.linalg.norm(axis)) ** 2)
+    # Most copies fall to a cheap test: outside the sphere around the path, and a little for rounding.
+    centred = home - middle
+    squared = 2.0 * shifts @ centred.T
+    squared += np.einsum("ai,ai->a", centred, centred)
+    squared += np.einsum("si,si->s", shifts, shifts)[:, None]
+    shift_index, atom = np.nonzero(squared < (radius + 0.5 * np.linalg.norm(axis) + _ROUNDING_ANGSTROM) ** 2)
     positions = home[atom] + shifts[shift_index]
     along = np.clip((positions - images[0]) @ axis / max(float(axis @ axis), 1e-12), 0.0, 1.0)
     distance = np.linalg.norm(positions - images[0] - along[:, None] * axis, axis=1)
@@ -74,4 +77,4 @@ def _keep_near(
 
 def fade(excess: FloatArray) -> FloatArray:
     """1 up to zero, then half a cosine down to 0 at one."""
-    return np.asarray(0.5 * (1.0 + np.cos(np.pi * np.clip(excess, 0.0, 1.0))))
+    return np.asarray(0.5 * (1.0 + np.cos(np.pi * np.minimum(np.maximum(excess, 0.0), 1.0))))

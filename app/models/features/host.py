@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from vesin import NeighborList
 
 from app.crystals.band import Band, FloatArray, IntArray
@@ -47,7 +48,7 @@ def host_atoms(band: Band) -> HostAtoms:
     """Reads the role of each host atom from its neighbours within 3.8 angstrom."""
     table = element_table()
     numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)
-    atom, other, distance = _bonds(band)
+    atom, other, distance = _bonds_to_anions(band, table.anion_charge[numbers] < 0)
     covalent = _covalent_share(numbers[atom], numbers[other], distance)
     anion = _anion_share(numbers, atom, other, covalent)
     of_anion = (1.0 - anion[atom]) * anion[other]
@@ -65,12 +66,13 @@ def host_atoms(band: Band) -> HostAtoms:
     )
 
 
-def _bonds(band: Band) -> tuple[IntArray, IntArray, FloatArray]:
-    """Pairs of host atoms, both ways round, and their distances."""
+def _bonds_to_anions(band: Band, may_be: NDArray[np.bool_]) -> tuple[IntArray, IntArray, FloatArray]:
+    """Pairs of host atoms of which the second is of an element that may be an anion, and their distances."""
     points = (band.host_frac_coords % 1.0) @ band.lattice_angstrom
     search = NeighborList(cutoff=_BOND_REACH_ANGSTROM, full_list=True)
     atom, other, distance = search.compute(points, band.lattice_angstrom, periodic=True, quantities="ijd")
-    return atom.astype(np.int64), other.astype(np.int64), distance
+    kept = np.flatnonzero(may_be[other])
+    return atom[kept].astype(np.int64), other[kept].astype(np.int64), distance[kept]
 
 
 def _covalent_share(numbers: IntArray, others: IntArray, distance: FloatArray) -> FloatArray:
@@ -84,9 +86,10 @@ def _anion_share(numbers: IntArray, atom: IntArray, other: IntArray, covalent: F
     table = element_table()
     may_be = table.anion_charge < 0
     electronegativity = table.electronegativity
-    stronger = may_be[numbers[other]] & (electronegativity[numbers[other]] > electronegativity[numbers[atom]])
+    stronger = electronegativity[numbers[other]] > electronegativity[numbers[atom]]
+    bonded = np.flatnonzero(may_be[numbers[atom]] & stronger & (covalent > 0.0))
     unbonded = np.ones(len(numbers))
-    np.multiply.at(unbonded, atom[stronger], 1.0 - covalent[stronger])
+    np.multiply.at(unbonded, atom[bonded], 1.0 - covalent[bonded])
     always = (numbers == _OXYGEN) | (numbers == _FLUORINE)
     return np.where(always, 1.0, np.where(may_be[numbers], unbonded, 0.0))
 
@@ -96,6 +99,6 @@ def _polyanions(numbers: IntArray, atom: IntArray, other: IntArray, share: Float
     bonded = np.zeros((len(numbers), len(CENTRES)))
     centre_of = np.full(len(element_table().mass_u), -1)
     centre_of[[atomic_number(symbol) for symbol in CENTRES[:-1]]] = np.arange(len(CENTRES) - 1)
-    central = element_table().anion_charge[numbers[atom]] < 0
+    central = np.flatnonzero((element_table().anion_charge[numbers[atom]] < 0) & (share > 0.0))
     np.add.at(bonded, (other[central], centre_of[numbers[atom[central]]]), share[central])
     return np.minimum(bonded, 1.0)

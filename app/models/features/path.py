@@ -7,6 +7,7 @@ import numpy as np
 from app.crystals.band import Band, FloatArray
 from app.crystals.surroundings import fade
 from app.models.features.averages import AVERAGE_NAMES, averages
+from app.models.features.easing import EASING_NAMES, easing
 from app.models.features.profiles import (
     PROFILE_NAMES,
     SUMMARY_NAMES,
@@ -39,8 +40,6 @@ _BOTTLENECK_NAMES = (
     "shared_anions",
     "shared_anions_share",
     "anions_of_ends_and_middle",
-    "anion_shells_difference_angstrom",
-    "cation_shells_difference_angstrom",
 )
 _BONDED, _UNBONDED = 1.15, 1.5  # as in the soft coordination numbers
 _TIED_ANGSTROM = 0.05  # places whose free radii differ by less count as one bottleneck
@@ -48,6 +47,7 @@ _TIED_ANGSTROM = 0.05  # places whose free radii differ by less count as one bot
 PATH_DESCRIPTOR_NAMES = (
     *_BOTTLENECK_NAMES,
     *WINDOW_NAMES,
+    *EASING_NAMES,
     *(f"{profile}_{summary}" for profile in PROFILE_NAMES for summary in SUMMARY_NAMES),
     *(
         f"{place}_{kind}_distance_{rank}_angstrom"
@@ -55,6 +55,7 @@ PATH_DESCRIPTOR_NAMES = (
         for place in _PLACES
         for rank in range(1, count + 1)
     ),
+    *(f"{kind}_shells_difference_angstrom" for kind in _SHELLS),
     *AVERAGE_NAMES,
     *(f"ion_{name}" for name in _ION_PROPERTIES),
 )
@@ -86,10 +87,8 @@ def path_descriptors(band: Band) -> PathDescriptors:
     """
     around = surroundings(band)
     along = profiles(around)
-    found = _bottleneck(around, along) | window(around)
-    for name in PROFILE_NAMES:
-        found |= {f"{name}_{kept}": value for kept, value in summaries(along[name]).items()}
-    found |= _shells(around) | averages(around) | _ion(around)
+    found = _bottleneck(around, along) | _shells(around) | window(around) | easing(around)
+    found |= summaries(along) | averages(around) | _ion(around)
     return PathDescriptors(values=np.array([found[name] for name in PATH_DESCRIPTOR_NAMES]))
 
 
@@ -102,8 +101,6 @@ def _bottleneck(around: Surroundings, along: dict[str, FloatArray]) -> dict[str,
     bonded = around.anion * fade((scaled - _BONDED) / (_UNBONDED - _BONDED))
     shared = float((bonded[FIRST] * bonded[LAST]).sum())
     ends = 0.5 * (bonded[FIRST] + bonded[LAST])
-    anions = sorted_distances(around.distance[[FIRST, LAST]], around.anion, _SHELLS["anion"])
-    cations = sorted_distances(around.distance[[FIRST, LAST]], around.cation, _SHELLS["cation"])
     return {
         "hop_length_angstrom": float(np.linalg.norm(around.points[LAST] - around.points[FIRST])),
         "bottleneck_radius_angstrom": narrowest,
@@ -113,8 +110,6 @@ def _bottleneck(around: Surroundings, along: dict[str, FloatArray]) -> dict[str,
         "shared_anions": shared,
         "shared_anions_share": shared / float(ends.sum() + 1.0),
         "anions_of_ends_and_middle": float((ends * bonded[MIDDLE]).sum()),
-        "anion_shells_difference_angstrom": float(np.abs(anions[0] - anions[1]).mean()),
-        "cation_shells_difference_angstrom": float(np.abs(cations[0] - cations[1]).mean()),
     }
 
 
@@ -123,9 +118,11 @@ def _shells(around: Surroundings) -> dict[str, float]:
     shares = {"anion": around.anion, "cation": around.cation}
     found: dict[str, float] = {}
     for kind, count in _SHELLS.items():
-        for place, where in zip(_PLACES, ((FIRST, LAST), QUARTERS, (MIDDLE,)), strict=True):
-            mean = sorted_distances(around.distance[list(where)], shares[kind], count).mean(axis=0)
-            found |= {f"{place}_{kind}_distance_{i + 1}_angstrom": float(value) for i, value in enumerate(mean)}
+        shells = sorted_distances(around.distance[[FIRST, LAST, *QUARTERS, MIDDLE]], shares[kind], count)
+        means = (0.5 * (shells[0] + shells[1]), 0.5 * (shells[2] + shells[3]), shells[4])
+        for place, mean in zip(_PLACES, means, strict=True):
+            found |= {f"{place}_{kind}_distance_{i + 1}_angstrom": value for i, value in enumerate(mean.tolist())}
+        found[f"{kind}_shells_difference_angstrom"] = float(np.abs(shells[0] - shells[1]).mean())
     return found
 
 

@@ -12,7 +12,7 @@ from app.models.features.tables import VALENCE_DECAY_ANGSTROM, element_table
 FARTHEST_ANGSTROM = 6.0
 COULOMB_EV_ANGSTROM = 14.399645
 _SCREENING_PER_ANGSTROM = 0.25
-_HARDNESS_ANGSTROM = 0.3  # over which overlap repulsion changes e-fold
+HARDNESS_ANGSTROM = 0.3  # over which overlap repulsion changes e-fold
 _BONDED, _UNBONDED = 1.15, 1.5  # distances over sums of radii between which an anion leaves the first shell
 
 #: Profiles along the line, each with its unit.
@@ -58,44 +58,49 @@ def profiles(around: Surroundings) -> dict[str, FloatArray]:
     distance, anion, cation = around.distance, around.anion, around.cation
     scaled = distance / (around.radius_angstrom + around.ion_radius_angstrom).clip(0.5)
     coordination = anion * fade((scaled - _BONDED) / (_UNBONDED - _BONDED))
-    valence, vector = _bond_valence(around)
-    overlap = np.exp((around.radius_angstrom + around.ion_radius_angstrom - distance) / _HARDNESS_ANGSTROM)
-    overlap *= fade((distance - FARTHEST_ANGSTROM) / (OUTER_ANGSTROM - FARTHEST_ANGSTROM))
+    kept = fade((distance - FARTHEST_ANGSTROM) / (OUTER_ANGSTROM - FARTHEST_ANGSTROM))
+    valence, vector = _bond_valence(around, kept)
+    overlap = np.exp((around.radius_angstrom + around.ion_radius_angstrom - distance) / HARDNESS_ANGSTROM) * kept
+    room = distance - around.radius_angstrom
     interaction = around.ion_charge * COULOMB_EV_ANGSTROM * around.charge * _damped_inverse(distance)
     return {
         "anion_coordination": coordination.sum(axis=1),
         "cation_coordination": (cation * fade(distance - 3.0)).sum(axis=1),
         "same_element_coordination": (around.same_element * fade((distance - 3.0) / 2.0)).sum(axis=1),
-        "nearest_anion_angstrom": sorted_distances(distance, anion, 1)[:, 0],
-        "nearest_cation_angstrom": sorted_distances(distance, cation, 1)[:, 0],
-        "nearest_same_element_angstrom": sorted_distances(distance, around.same_element, 1)[:, 0],
-        "free_radius_angstrom": sorted_distances(distance - around.radius_angstrom, np.ones(len(anion)), 1)[:, 0],
-        "cation_free_radius_angstrom": sorted_distances(distance - around.radius_angstrom, cation, 1)[:, 0],
+        "nearest_anion_angstrom": _nearest(distance, anion),
+        "nearest_cation_angstrom": _nearest(distance, cation),
+        "nearest_same_element_angstrom": _nearest(distance, around.same_element),
+        "free_radius_angstrom": _nearest(room, np.ones(len(anion))),
+        "cation_free_radius_angstrom": _nearest(room, cation),
         "bond_valence": valence,
-        "bond_valence_mismatch": np.abs(valence - around.ion_charge),
+        "bond_valence_mismatch": np.abs(valence / around.ion_charge - 1.0),
         "bond_valence_vector": vector,
-        "anion_overlap_log": np.log1p((anion * overlap).sum(axis=1)),
-        "cation_overlap_log": np.log1p((cation * overlap).sum(axis=1)),
-        "cation_repulsion_ev": (cation * interaction).sum(axis=1),
-        "anion_attraction_ev": (anion * interaction).sum(axis=1),
+        "anion_overlap_log": np.log1p(overlap @ anion),
+        "cation_overlap_log": np.log1p(overlap @ cation),
+        "cation_repulsion_ev": interaction @ cation,
+        "anion_attraction_ev": interaction @ anion,
         "electrostatic_ev": interaction.sum(axis=1),
         "atoms_within_4_angstrom": fade((distance - 3.5) / 1.0).sum(axis=1),
         "atoms_within_6_angstrom": fade((distance - 5.5) / 1.0).sum(axis=1),
     }
 
 
-def summaries(profile: FloatArray) -> dict[str, float]:
-    """What is kept of a profile along the line, shape [13]."""
-    ends = float(0.5 * (profile[FIRST] + profile[LAST]))
-    return {
-        "ends_mean": ends,
-        "ends_difference": float(abs(profile[FIRST] - profile[LAST])),
-        "quarters_mean": float(profile[list(QUARTERS)].mean()),
-        "middle": float(profile[MIDDLE]),
-        "middle_minus_ends": float(profile[MIDDLE]) - ends,
-        "highest_minus_ends": float(profile.max()) - ends,
-        "lowest_minus_ends": float(profile.min()) - ends,
-    }
+def summaries(along: dict[str, FloatArray]) -> dict[str, float]:
+    """What is kept of profiles along the line, each of shape [13]: every profile with every one of SUMMARY_NAMES."""
+    every = np.stack([along[name] for name in PROFILE_NAMES])
+    first, last, middle = every[:, FIRST], every[:, LAST], every[:, MIDDLE]
+    ends = 0.5 * (first + last)
+    kept = (
+        ends,
+        np.abs(first - last),
+        0.5 * (every[:, QUARTERS[0]] + every[:, QUARTERS[1]]),
+        middle,
+        middle - ends,
+        every.max(axis=1) - ends,
+        every.min(axis=1) - ends,
+    )
+    names = [f"{profile}_{summary}" for profile in PROFILE_NAMES for summary in SUMMARY_NAMES]
+    return dict(zip(names, np.stack(kept, axis=1).ravel().tolist(), strict=True))
 
 
 def sorted_distances(distance: FloatArray, share: FloatArray, count: int) -> FloatArray:
@@ -108,11 +113,16 @@ def sorted_distances(distance: FloatArray, share: FloatArray, count: int) -> Flo
     return np.sort(np.partition(shown, count - 1, axis=1)[:, :count], axis=1)
 
 
-def _bond_valence(around: Surroundings) -> tuple[FloatArray, FloatArray]:
+def _nearest(distance: FloatArray, share: FloatArray) -> FloatArray:
+    """As the first of the sorted distances, shape [n_points], angstrom."""
+    return np.asarray((distance + FARTHEST_ANGSTROM * (1.0 - share)).min(axis=1, initial=FARTHEST_ANGSTROM))
+
+
+def _bond_valence(around: Surroundings, kept: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The ion's bond valence sum, and the length of the sum of its bonds as vectors, both of shape [13]."""
     unit = element_table().unit_bond_angstrom(around.ion, around.numbers)
     bond = around.anion * np.exp((unit - around.distance) / VALENCE_DECAY_ANGSTROM)
-    bond *= fade((around.distance - FARTHEST_ANGSTROM) / (OUTER_ANGSTROM - FARTHEST_ANGSTROM))
+    bond *= kept
     direction = (around.positions[None] - around.points[:, None]) / around.distance[:, :, None]
     vector = np.einsum("pa,pai->pi", bond, direction)
     return bond.sum(axis=1), np.linalg.norm(vector, axis=1)

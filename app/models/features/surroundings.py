@@ -15,7 +15,7 @@ _INNER_ANGSTROM = 6.0  # and an atom's part in averages begins to fade here
 POINT_COUNT = 13
 #: Places along the line, of POINT_COUNT.
 FIRST, LAST, MIDDLE, QUARTERS = 0, 12, 6, (3, 9)
-_SAME_PLACE_ANGSTROM = 0.3  # an atom that the line runs through is kept at this distance, so that sums stay finite
+SAME_PLACE_ANGSTROM = 0.3  # an atom that the line runs through is kept at this distance, so that sums stay finite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,4 +90,4 @@ def surroundings(band: Band) -> Surroundings:
 def distances(points: FloatArray, positions: FloatArray) -> FloatArray:
     """From each point to each atom, never under 0.3 angstrom, shape [n_points, n_atoms], angstrom."""
     apart = positions[None, :, :] - points[:, None, :]
-    return np.asarray(np.maximum(np.sqrt(np.einsum("pai,pai->pa", apart, apart)), _SAME_PLACE_ANGSTROM))
+    return np.asarray(np.maximum(np.sqrt(np.einsum("pai,pai->pa", apart, apart)), SAME_PLACE_ANGSTROM))

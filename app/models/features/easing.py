@@ -1,0 +1,135 @@
+"""How far the ion eases out of a tight place when it may leave the line: a few steps in a simple pair potential."""
+
+import numpy as np
+
+from app.crystals.band import FloatArray
+from app.crystals.surroundings import fade
+from app.models.features.profiles import COULOMB_EV_ANGSTROM, HARDNESS_ANGSTROM
+from app.models.features.surroundings import (
+    FIRST,
+    LAST,
+    MIDDLE,
+    OUTER_ANGSTROM,
+    QUARTERS,
+    SAME_PLACE_ANGSTROM,
+    Surroundings,
+    distances,
+)
+from app.models.features.tables import VALENCE_DECAY_ANGSTROM, element_table
+
+# A pair of opposite ions in rock salt rests at the sum of its radii where its overlap carries this share (the
+# Madelung constant over six neighbours) of what would hold it there alone.
+_OVERLAP_SHARE = 0.29
+_STEPS = 8
+_LONGEST_STEP_ANGSTROM = 0.2
+# A step is the force over this share of the summed stiffness of all contacts: short enough to settle in any cage,
+# and to let rounding grow no more than some tenfold where the ion sits on a crest and falls to neither side.
+_STIFFNESS_SHARE = 0.6
+_LEAST_STIFFNESS_EV_ANGSTROM2 = 2.0  # times the charge, where nothing touches the ion
+_PLACES = (FIRST, QUARTERS[0], MIDDLE, QUARTERS[1], LAST)
+
+EASING_NAMES = (
+    "pair_energy_ends_difference_asinh_ev",
+    "pair_energy_quarters_minus_ends_asinh_ev",
+    "pair_energy_middle_minus_ends_asinh_ev",
+    "eased_energy_ends_difference_asinh_ev",
+    "eased_energy_quarters_minus_ends_asinh_ev",
+    "eased_energy_middle_minus_ends_asinh_ev",
+    "eased_energy_highest_minus_ends_asinh_ev",
+    "ends_move_angstrom",
+    "quarters_move_angstrom",
+    "middle_move_angstrom",
+    "eased_ends_bond_valence_share",
+    "eased_middle_bond_valence_share",
+    "eased_bond_valence_middle_minus_ends",
+    "eased_ends_free_radius_angstrom",
+    "eased_middle_free_radius_angstrom",
+)
+
+
+def easing(around: Surroundings) -> dict[str, float]:
+    """The numbers of EASING_NAMES: energies, moves and rooms before and after eight damped steps downhill.
+
+    The ends move freely, the places between only across the hop. Charges are those of the electrostatic sums and
+    the overlap is Born and Mayer's, so that energies rank places and are no barriers. Each is shown as asinh of
+    its electronvolts, since places on top of an atom would drown all others.
+    """
+    potential = _PairPotential(around)
+    start = around.points[list(_PLACES)]
+    eased = potential.eased(start, around.points[LAST] - around.points[FIRST])
+    before, after = potential.energy(start), potential.energy(eased)
+    move = np.linalg.norm(eased - start, axis=1)
+    apart = distances(eased, around.positions)
+    valence = _valence_share(around, apart)
+    room = np.minimum((apart - around.radius_angstrom).min(axis=1, initial=OUTER_ANGSTROM), OUTER_ANGSTROM)
+    values = (
+        *_relative(before)[:3],
+        *_relative(after),
+        0.5 * (move[0] + move[4]),
+        0.5 * (move[1] + move[3]),
+        move[2],
+        0.5 * (valence[0] + valence[4]),
+        valence[2],
+        valence[2] - 0.5 * (valence[0] + valence[4]),
+        0.5 * (room[0] + room[4]),
+        room[2],
+    )
+    return {name: float(value) for name, value in zip(EASING_NAMES, values, strict=True)}
+
+
+def _relative(energy: FloatArray) -> tuple[float, float, float, float]:
+    """Energies at the five places against the ends: the ends' difference, quarters, middle and the highest."""
+    ends = 0.5 * (energy[0] + energy[4])
+    seen = (abs(energy[0] - energy[4]), 0.5 * (energy[1] + energy[3]) - ends, energy[2] - ends, energy.max() - ends)
+    first, second, third, fourth = np.arcsinh(seen).tolist()
+    return first, second, third, fourth
+
+
+def _valence_share(around: Surroundings, apart: FloatArray) -> FloatArray:
+    unit = element_table().unit_bond_angstrom(around.ion, around.numbers)
+    bond = around.anion * np.exp((unit - apart) / VALENCE_DECAY_ANGSTROM) * fade((apart - 6.0) / 2.0)
+    return np.asarray(bond.sum(axis=1) / around.ion_charge)
+
+
+class _PairPotential:
+    """Coulomb and overlap energies of the ion with the host.
+
+    The Coulomb force of each pair is shifted to vanish at 8 angstrom, its energy with it, which is the cheapest
+    smooth end of a sum that is asked for eight times.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self._positions = around.positions
+        self._charge = around.ion_charge
+        touching = (around.radius_angstrom + around.ion_radius_angstrom).clip(0.8)
+        self._coulomb = COULOMB_EV_ANGSTROM * around.ion_charge * around.charge
+        at_touch = _OVERLAP_SHARE * np.abs(self._coulomb) * HARDNESS_ANGSTROM / touching**2
+        self._overlap = at_touch * np.exp(touching / HARDNESS_ANGSTROM)
+
+    def energy(self, points: FloatArray) -> FloatArray:
+        """At each point, shape [n_points], eV."""
+        distance = np.minimum(distances(points, self._positions), OUTER_ANGSTROM)
+        coulomb = (1.0 - distance / OUTER_ANGSTROM) ** 2 / distance
+        return np.asarray(coulomb @ self._coulomb + np.exp(-distance / HARDNESS_ANGSTROM) @ self._overlap)
+
+    def eased(self, points: FloatArray, hop: FloatArray) -> FloatArray:
+        """The points after the steps; all but the first and last stay in their plane across the hop."""
+        axis = hop / max(float(np.linalg.norm(hop)), 1e-6)
+        along = np.ones((len(points), 1))
+        along[[0, -1]] = 0.0
+        for _ in range(_STEPS):
+            downhill, stiffness = self._force(points)
+            downhill = downhill - along * (downhill @ axis)[:, None] * axis
+            size = np.linalg.norm(downhill, axis=1)
+            points = points + downhill / (_STIFFNESS_SHARE * stiffness + size / _LONGEST_STEP_ANGSTROM)[:, None]
+        return points
+
+    def _force(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The force at each point, shape [n_points, 3], and the contacts' stiffness there, shape [n_points]."""
+        apart = points[:, None, :] - self._positions[None, :, :]
+        distance = np.sqrt(np.einsum("pai,pai->pa", apart, apart))
+        distance = np.minimum(np.maximum(distance, SAME_PLACE_ANGSTROM), OUTER_ANGSTROM)
+        pull = self._coulomb * (1.0 / distance**2 - 1.0 / OUTER_ANGSTROM**2)
+        push = self._overlap / HARDNESS_ANGSTROM * np.exp(-distance / HARDNESS_ANGSTROM)
+        stiffness = push.sum(axis=1) / HARDNESS_ANGSTROM + _LEAST_STIFFNESS_EV_ANGSTROM2 * self._charge
+        return np.asarray(np.einsum("pa,pai->pi", (pull + push) / distance, apart)), stiffness
