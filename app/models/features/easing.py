@@ -27,6 +27,10 @@ _LONGEST_STEP_ANGSTROM = 0.2
 _STIFFNESS_SHARE = 0.6
 _LEAST_STIFFNESS_EV_ANGSTROM2 = 2.0  # times the charge, where nothing touches the ion
 _PLACES = (FIRST, QUARTERS[0], MIDDLE, QUARTERS[1], LAST)
+# An oxide ion, held by two valences, feels some 20 eV/angstrom^2 against its neighbours at rest.
+_HOST_STIFFNESS_EV_ANGSTROM2 = 10.0  # for each valence
+_LEAST_HELD = 0.2  # valences, where an atom is bonded to nothing
+_MOST_YIELD_ANGSTROM = 2.0
 
 EASING_NAMES = (
     "pair_energy_ends_difference_asinh_ev",
@@ -44,6 +48,11 @@ EASING_NAMES = (
     "eased_bond_valence_middle_minus_ends",
     "eased_ends_free_radius_angstrom",
     "eased_middle_free_radius_angstrom",
+    "yielding_quarters_asinh_ev",
+    "yielding_middle_asinh_ev",
+    "yielded_energy_quarters_minus_ends_asinh_ev",
+    "yielded_energy_middle_minus_ends_asinh_ev",
+    "yielding_move_at_middle_angstrom",
 )
 
 
@@ -52,9 +61,11 @@ def easing(around: Surroundings) -> dict[str, float]:
 
     The ends move freely, the places between only across the hop. Charges are those of the electrostatic sums and
     the overlap is Born and Mayer's, so that energies rank places and are no barriers. Each is shown as asinh of
-    its electronvolts, since places on top of an atom would drown all others.
+    its electronvolts, since places on top of an atom would drown all others. Yielding is what the host would
+    give by a linear answer to the change of the ion's force, each atom as stiff as its bonds are strong; yielded
+    energies have it taken off.
     """
-    potential = _PairPotential(around)
+    potential = PairPotential(around)
     start = around.points[list(_PLACES)]
     eased = potential.eased(start, around.points[LAST] - around.points[FIRST])
     before, after = potential.energy(start), potential.energy(eased)
@@ -73,6 +84,7 @@ def easing(around: Surroundings) -> dict[str, float]:
         valence[2] - 0.5 * (valence[0] + valence[4]),
         0.5 * (room[0] + room[4]),
         room[2],
+        *_yielding(potential.pair_forces(eased)[0], around.held, after),
     )
     return {name: float(value) for name, value in zip(EASING_NAMES, values, strict=True)}
 
@@ -85,13 +97,28 @@ def _relative(energy: FloatArray) -> tuple[float, float, float, float]:
     return first, second, third, fourth
 
 
+def _yielding(
+    pair_forces: FloatArray, held: FloatArray, energy: FloatArray
+) -> tuple[float, float, float, float, float]:
+    """What the host gives at the quarters and the middle, energies without it, and the farthest move it takes."""
+    stiffness = _HOST_STIFFNESS_EV_ANGSTROM2 * (held + _LEAST_HELD)
+    changed = pair_forces - 0.5 * (pair_forces[0] + pair_forces[4])
+    squared = np.einsum("pai,pai->pa", changed, changed)
+    given = 0.5 * (squared / stiffness).sum(axis=1)
+    left = energy - given - 0.5 * (energy[0] + energy[4])
+    seen = (0.5 * (given[1] + given[3]), given[2], 0.5 * (left[1] + left[3]), left[2])
+    first, second, third, fourth = np.arcsinh(seen).tolist()
+    move = float((np.sqrt(squared[2]) / stiffness).max(initial=0.0))
+    return first, second, third, fourth, min(move, _MOST_YIELD_ANGSTROM)
+
+
 def _valence_share(around: Surroundings, apart: FloatArray) -> FloatArray:
     unit = element_table().unit_bond_angstrom(around.ion, around.numbers)
     bond = around.anion * np.exp((unit - apart) / VALENCE_DECAY_ANGSTROM) * fade((apart - 6.0) / 2.0)
     return np.asarray(bond.sum(axis=1) / around.ion_charge)
 
 
-class _PairPotential:
+class PairPotential:
     """Coulomb and overlap energies of the ion with the host.
 
     The Coulomb force of each pair is shifted to vanish at 8 angstrom, its energy with it, which is the cheapest
@@ -118,18 +145,19 @@ class _PairPotential:
         along = np.ones((len(points), 1))
         along[[0, -1]] = 0.0
         for _ in range(_STEPS):
-            downhill, stiffness = self._force(points)
-            downhill = downhill - along * (downhill @ axis)[:, None] * axis
+            forces, stiffness = self.pair_forces(points)
+            downhill = forces.sum(axis=1)
+            downhill -= along * (downhill @ axis)[:, None] * axis
             size = np.linalg.norm(downhill, axis=1)
             points = points + downhill / (_STIFFNESS_SHARE * stiffness + size / _LONGEST_STEP_ANGSTROM)[:, None]
         return points
 
-    def _force(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The force at each point, shape [n_points, 3], and the contacts' stiffness there, shape [n_points]."""
+    def pair_forces(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """The force of each atom on the ion, [n_points, n_atoms, 3], and the contacts' stiffness, [n_points]."""
         apart = points[:, None, :] - self._positions[None, :, :]
         distance = np.sqrt(np.einsum("pai,pai->pa", apart, apart))
         distance = np.minimum(np.maximum(distance, SAME_PLACE_ANGSTROM), OUTER_ANGSTROM)
         pull = self._coulomb * (1.0 / distance**2 - 1.0 / OUTER_ANGSTROM**2)
         push = self._overlap / HARDNESS_ANGSTROM * np.exp(-distance / HARDNESS_ANGSTROM)
         stiffness = push.sum(axis=1) / HARDNESS_ANGSTROM + _LEAST_STIFFNESS_EV_ANGSTROM2 * self._charge
-        return np.asarray(np.einsum("pa,pai->pi", (pull + push) / distance, apart)), stiffness
+        return np.asarray(((pull + push) / distance)[:, :, None] * apart), stiffness

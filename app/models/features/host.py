@@ -31,6 +31,7 @@ class HostAtoms:
         numbers: atomic numbers, shape [n_host].
         anion: 1 for an anion, 0 for a cation, shape [n_host].
         valence: a cation's bond valence sum, at most 7, shape [n_host].
+        held: the bond valences of all bonds that hold an atom, whichever of the two it is in them, shape [n_host].
         charge: the valence of a cation, the charge of the element's usual ion for an anion, shape [n_host].
         radius_angstrom: ionic radius in that role, shape [n_host], angstrom.
         bonded: how far an anion belongs to a polyanion, by CENTRES, 0 to 1, shape [n_host, 7].
@@ -39,6 +40,7 @@ class HostAtoms:
     numbers: IntArray
     anion: FloatArray
     valence: FloatArray
+    held: FloatArray
     charge: FloatArray
     radius_angstrom: FloatArray
     bonded: FloatArray
@@ -54,11 +56,13 @@ def host_atoms(band: Band) -> HostAtoms:
     of_anion = (1.0 - anion[atom]) * anion[other]
     valence = np.exp((table.unit_bond_angstrom(numbers[atom], numbers[other]) - distance) / VALENCE_DECAY_ANGSTROM)
     valence *= of_anion * fade(1.0 - (_BOND_REACH_ANGSTROM - distance) / _VALENCE_FADE_ANGSTROM)
-    total = _MOST_VALENCE * np.tanh(np.bincount(atom, valence, len(numbers)) / _MOST_VALENCE)
+    of_cation = np.bincount(atom, valence, len(numbers))
+    total = _MOST_VALENCE * np.tanh(of_cation / _MOST_VALENCE)
     return HostAtoms(
         numbers=numbers,
         anion=anion,
         valence=total,
+        held=np.asarray(of_cation + np.bincount(other, valence, len(numbers)), dtype=np.float64),
         charge=anion * table.anion_charge[numbers] + (1.0 - anion) * total,
         radius_angstrom=anion * table.anion_radius_angstrom[numbers]
         + (1.0 - anion) * table.cation_radius_angstrom[numbers],

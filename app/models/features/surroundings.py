@@ -29,7 +29,7 @@ class Surroundings:
         positions: shape [n_near, 3], angstrom.
         distance: from each place to each atom, shape [13, n_near], angstrom.
         weight: 1 near the path, falling to 0 from 6 to 8 angstrom, shape [n_near].
-        anion, valence, charge, radius_angstrom, bonded: as those of HostAtoms, shapes [n_near], and [n_near, 7].
+        anion, valence, held, charge, radius_angstrom, bonded: as those of HostAtoms, shapes [n_near], and [n_near, 7].
     """
 
     ion: int
@@ -40,6 +40,7 @@ class Surroundings:
     weight: FloatArray
     anion: FloatArray
     valence: FloatArray
+    held: FloatArray
     charge: FloatArray
     radius_angstrom: FloatArray
     bonded: FloatArray
@@ -81,6 +82,7 @@ def surroundings(band: Band) -> Surroundings:
         weight=fade((near.path_distance - _INNER_ANGSTROM) / (OUTER_ANGSTROM - _INNER_ANGSTROM)),
         anion=host.anion[near.host_index],
         valence=host.valence[near.host_index],
+        held=host.held[near.host_index],
         charge=host.charge[near.host_index],
         radius_angstrom=host.radius_angstrom[near.host_index],
         bonded=host.bonded[near.host_index],
