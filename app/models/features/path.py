@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.surroundings import fade
 from app.models.features.averages import AVERAGE_NAMES, averages
 from app.models.features.easing import EASING_NAMES, easing
 from app.models.features.profiles import (
     PROFILE_NAMES,
     SUMMARY_NAMES,
+    bonded_anions,
     profiles,
     sorted_distances,
     summaries,
@@ -41,7 +41,6 @@ _BOTTLENECK_NAMES = (
     "shared_anions_share",
     "anions_of_ends_and_middle",
 )
-_BONDED, _UNBONDED = 1.15, 1.5  # as in the soft coordination numbers
 _TIED_ANGSTROM = 0.05  # places whose free radii differ by less count as one bottleneck
 
 PATH_DESCRIPTOR_NAMES = (
@@ -97,8 +96,7 @@ def _bottleneck(around: Surroundings, along: dict[str, FloatArray]) -> dict[str,
     narrowest = float(free.min())
     from_middle = np.abs(np.linspace(-1.0, 1.0, len(free)))
     tied = np.exp((narrowest - free) / _TIED_ANGSTROM)
-    scaled = around.distance / (around.radius_angstrom + around.ion_radius_angstrom).clip(0.5)
-    bonded = around.anion * fade((scaled - _BONDED) / (_UNBONDED - _BONDED))
+    bonded = bonded_anions(around)
     shared = float((bonded[FIRST] * bonded[LAST]).sum())
     ends = 0.5 * (bonded[FIRST] + bonded[LAST])
     return {

@@ -56,15 +56,13 @@ def profiles(around: Surroundings) -> dict[str, FloatArray]:
     angstrom (Wolf et al. 1999), with the ion's usual charge and bond valences for the charges of host cations.
     """
     distance, anion, cation = around.distance, around.anion, around.cation
-    scaled = distance / (around.radius_angstrom + around.ion_radius_angstrom).clip(0.5)
-    coordination = anion * fade((scaled - _BONDED) / (_UNBONDED - _BONDED))
     kept = fade((distance - FARTHEST_ANGSTROM) / (OUTER_ANGSTROM - FARTHEST_ANGSTROM))
     valence, vector = _bond_valence(around, kept)
     overlap = np.exp((around.radius_angstrom + around.ion_radius_angstrom - distance) / HARDNESS_ANGSTROM) * kept
     room = distance - around.radius_angstrom
     interaction = around.ion_charge * COULOMB_EV_ANGSTROM * around.charge * _damped_inverse(distance)
     return {
-        "anion_coordination": coordination.sum(axis=1),
+        "anion_coordination": bonded_anions(around).sum(axis=1),
         "cation_coordination": (cation * fade(distance - 3.0)).sum(axis=1),
         "same_element_coordination": (around.same_element * fade((distance - 3.0) / 2.0)).sum(axis=1),
         "nearest_anion_angstrom": _nearest(distance, anion),
@@ -83,6 +81,12 @@ def profiles(around: Surroundings) -> dict[str, FloatArray]:
         "atoms_within_4_angstrom": fade((distance - 3.5) / 1.0).sum(axis=1),
         "atoms_within_6_angstrom": fade((distance - 5.5) / 1.0).sum(axis=1),
     }
+
+
+def bonded_anions(around: Surroundings) -> FloatArray:
+    """How far each atom is an anion in the ion's first shell, 0 to 1, shape [13, n_near]."""
+    scaled = around.distance / (around.radius_angstrom + around.ion_radius_angstrom).clip(0.5)
+    return around.anion * fade((scaled - _BONDED) / (_UNBONDED - _BONDED))
 
 
 def summaries(along: dict[str, FloatArray]) -> dict[str, float]:
