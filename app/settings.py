@@ -20,7 +20,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = Field("json", description="structured JSON lines, or text for a terminal")
 
     model_store: Path = Field(REPOSITORY / "model_store", description="folder with one folder a checkpoint")
-    default_model: str = Field("model-3", description="the checkpoint that answers where ?model= is not given")
+    default_model: str = Field("default", description="the checkpoint that answers where ?model= is not given")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the networks run")
     torch_threads: int = Field(0, ge=0, description="threads of one forward pass on a CPU; 0 takes all cores")
 

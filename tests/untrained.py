@@ -21,7 +21,7 @@ TRUNK: dict[str, int | bool] = {
 GRAPH = {"inner_angstrom": 3.0, "outer_angstrom": 5.0}
 
 
-def write_untrained(store: Path, name: str = "model-3") -> None:
+def write_untrained(store: Path, name: str = "default") -> None:
     """Write an untrained checkpoint of the compact network, always the same, into a model store."""
     arguments: dict[str, Any] = {"trunk": TRUNK}
     with torch.random.fork_rng():

@@ -10,6 +10,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `ionpath --help` loads this file
     from training.fit import EpochReport
+    from training.kernels.run import KernelRun
     from training.runs import Run
 
 Size = Literal["compact", "full"]
@@ -17,7 +18,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 _MODEL = typer.Argument(
-    help="Which model, such as model-3; or the path of a .toml file like those in training/configs."
+    help="Which model: default, relaxed or model-3; or the path of a .toml file like those in training/configs."
 )
 _SIZE = typer.Option(help="compact fits two CPU cores; full is the paper's size, for a GPU.")
 _DATA = typer.Option(envvar="IONPATH_DATA_DIR", help="Folder with barriers/bands.jsonl.gz.")
@@ -44,6 +45,12 @@ def train(
     Stop it whenever you like: the same command goes on at the last whole epoch and ends with the same weights.
     `tensorboard --logdir runs` shows the curves.
     """
+    if path := _kernel_path(model):
+        from training.kernels.publish import publish_kernels  # noqa: PLC0415 - see above
+
+        card = publish_kernels(_kernel_run(path, data, runs, threads), store, version=version)
+        typer.echo(f"wrote {store / card.name}, digest {card.digest[:12]}")
+        return
     from training.publish import publish  # noqa: PLC0415 - see above
 
     run = _run(_config_name(model, size), data, runs, device, threads)
@@ -65,6 +72,9 @@ def evaluate(
 
     Two calls on different folds may run side by side; `ionpath train` uses what they leave.
     """
+    if path := _kernel_path(model):
+        _evaluate_kernels(_kernel_run(path, data, runs, threads))
+        return
     from training.evaluation import figures  # noqa: PLC0415 - see above
 
     run = _run(_config_name(model, size), data, runs, device, threads)
@@ -74,6 +84,42 @@ def evaluate(
         raise typer.BadParameter(f"{run.config.folding} has the folds {min(known)}-{max(known)}, not {sorted(unknown)}")
     table = figures(run, [run.fold(number, _print_epoch) for number in numbers])
     _print_figures(table, f"{run.config.name}, {run.config.folding}, out of fold: {folds}")
+
+
+def _kernel_path(model: str) -> Path | None:
+    from training.kernels.config import kernel_config_path  # noqa: PLC0415 - see above
+
+    return kernel_config_path(model)
+
+
+def _kernel_run(path: Path, data: Path, runs: Path, threads: int) -> "KernelRun":
+    from training.corpus import read_corpus  # noqa: PLC0415 - see above
+    from training.kernels.config import read_kernel_config  # noqa: PLC0415 - see above
+    from training.kernels.run import KernelRun  # noqa: PLC0415 - see above
+
+    try:
+        return KernelRun(
+            read_kernel_config(path),
+            read_corpus(data),
+            runs,
+            processes=threads or len(os.sched_getaffinity(0)),
+            report=lambda text: typer.echo(text, err=True),
+        )
+    except (FileNotFoundError, TypeError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _evaluate_kernels(run: "KernelRun") -> None:
+    from training.kernels.figures import figures  # noqa: PLC0415 - see above
+
+    for folding in ("fold_random", "fold_chemistry"):
+        table = figures(run, run.out_of_fold(folding))
+        calibration = table.pop("calibration")
+        _print_figures(table, f"{run.config.name}, {folding}, out of fold")
+        assert isinstance(calibration, dict)
+        for name, value in calibration.items():
+            shown = _figure(value) if "value" in value else "  ".join(f"{k}: {v:.3f}" for k, v in value.items())
+            typer.echo(f"  {name}: {shown}")
 
 
 def _config_name(model: str, size: Size) -> str:

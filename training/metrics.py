@@ -63,18 +63,23 @@ METRICS: dict[str, Metric] = {
 def metrics_with_intervals(
     labels: np.ndarray, predictions: np.ndarray, *, seed: int = 0
 ) -> dict[str, dict[str, float | None]]:
-    """Every metric with the central 95 % of its values over resampled rows.
+    """Every metric with the central 95 % of its values over resampled rows; None where the rows do not define it."""
+
+    def on_rows(metric: Metric) -> Callable[[np.ndarray], float]:
+        return lambda rows: metric(labels[rows], predictions[rows])
+
+    return {name: bootstrapped(on_rows(metric), len(labels), seed=seed) for name, metric in METRICS.items()}
+
+
+def bootstrapped(metric: Callable[[np.ndarray], float], row_count: int, *, seed: int) -> dict[str, float | None]:
+    """A metric of row numbers on all rows, with the central 95 % of its values over resampled ones.
 
     Returns:
-        by metric: value, low, high; None where the rows do not define it.
+        value, low, high; None where the rows do not define it.
     """
-    generator = np.random.default_rng(seed)
-    draws = generator.integers(0, len(labels), size=(_RESAMPLES, len(labels)))
-    table = {}
-    for name, metric in METRICS.items():
-        resampled = np.array([metric(labels[draw], predictions[draw]) for draw in draws])
-        known = resampled[np.isfinite(resampled)]
-        value = metric(labels, predictions)
-        low, high = (float(bound) for bound in np.quantile(known, _LEVELS)) if len(known) else (None, None)
-        table[name] = {"value": value if np.isfinite(value) else None, "low": low, "high": high}
-    return table
+    draws = np.random.default_rng(seed).integers(0, row_count, size=(_RESAMPLES, row_count))
+    resampled = np.array([metric(draw) for draw in draws])
+    known = resampled[np.isfinite(resampled)]
+    value = metric(np.arange(row_count))
+    low, high = (float(bound) for bound in np.quantile(known, _LEVELS)) if len(known) else (None, None)
+    return {"value": value if np.isfinite(value) else None, "low": low, "high": high}

@@ -1,6 +1,5 @@
 """The end of a run: the final network, its calibration and its card, written to the model store."""
 
-import platform
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from training.calibration import calibrate, coverage, fitted_domain
 from training.corpus import CORPUS_CITATIONS
 from training.evaluation import figures, out_of_fold
 from training.fit import outputs_of
+from training.metadata import corpus_entry, processor
 from training.runs import Report, Run
 
 _METHOD_CITATION = (
@@ -59,7 +59,7 @@ def publish(run: Run, store: Path, *, version: str, report: Report) -> Card:
         calibration=calibration,
         domain=fitted_domain(run, vectors),
         directional=False,
-        corpus=_corpus(run),
+        corpus=corpus_entry(run.corpus),
         metrics=metrics,
         training=_training(run, seconds, {str(result.fold): round(result.seconds) for result in results}, network),
         licence="MIT",
@@ -86,17 +86,8 @@ def _left_out_coverage(run: Run, folds: tuple[int, ...], report: Report) -> floa
     return covered / rows
 
 
-def _corpus(run: Run) -> dict[str, Any]:
-    return {
-        "name": "literature-derived DFT-NEB migration barriers, training part",
-        "sha256": run.corpus.sha256,
-        "rows": len(run.corpus.records),
-        "fitted_rows": int(run.corpus.sound.sum()),
-    }
-
-
 def _training(run: Run, seconds: float, fold_seconds: dict[str, int], network: torch.nn.Module) -> dict[str, Any]:
-    device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else _processor()
+    device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else processor()
     return {
         "config": run.config.to_json(),
         "device": device,
@@ -106,13 +97,3 @@ def _training(run: Run, seconds: float, fold_seconds: dict[str, int], network: t
         "seconds_of_folds": fold_seconds,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
     }
-
-
-def _processor() -> str:
-    """The processor's name where the system tells it."""
-    path = Path("/proc/cpuinfo")
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()

@@ -11,26 +11,33 @@ from safetensors.torch import load, save
 from torch import nn
 
 from app.models.cards import CARD_FILE, WEIGHTS_FILE, Card, CheckpointError, read_card
+from app.models.graph_predictor import GraphPredictor
 from app.models.graphs import GraphSpec
+from app.models.kernel_predictor import KernelPredictor
+from app.models.lanes import Lanes
+from app.models.networks.hop_kernel import HopKernel
 from app.models.networks.model_3 import Model3
+from app.models.predictor import Predictor
 
-NETWORKS: dict[str, type[nn.Module]] = {"model-3": Model3}
+NETWORKS: dict[str, type[nn.Module]] = {"model-3": Model3, "hop-kernel": HopKernel}
 
 #: The fitted bands' pooled vectors travel with the weights under this name.
 DOMAIN_VECTORS = "domain_vectors"
 
 
-def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Tensor, card: Card) -> Card:
+def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Tensor | None, card: Card) -> Card:
     """Writes weights and card; the card is given the weights' digest and returned.
 
     Args:
         folder: made where it is missing; its name must be the card's.
         network: on any device.
-        domain_vectors: pooled vectors of the fitted bands, shape [n, features].
+        domain_vectors: pooled vectors of the fitted bands, shape [n, features]; None for a network that keeps what it
+            was fitted on itself.
         card: weights_sha256 is filled in here.
     """
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    tensors[DOMAIN_VECTORS] = domain_vectors.detach().cpu().contiguous()
+    if domain_vectors is not None:
+        tensors[DOMAIN_VECTORS] = domain_vectors.detach().cpu().contiguous()
     content = save(tensors)
     card = replace(card, weights_sha256=hashlib.sha256(content).hexdigest())
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,8 +50,8 @@ def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Ten
     return card
 
 
-def read_checkpoint(folder: Path) -> tuple[Card, nn.Module, torch.Tensor]:
-    """Reads a checkpoint: its card, its network in evaluation mode on the CPU, and its domain vectors.
+def read_checkpoint(folder: Path) -> tuple[Card, nn.Module, torch.Tensor | None]:
+    """Reads a checkpoint: its card, its network in evaluation mode on the CPU, and its domain vectors if it has any.
 
     Raises:
         CheckpointError: a file is missing or damaged, the weights do not have the digest that the card names, or
@@ -64,10 +71,24 @@ def read_checkpoint(folder: Path) -> tuple[Card, nn.Module, torch.Tensor]:
         )
     try:
         tensors = load(content)
-        vectors = tensors.pop(DOMAIN_VECTORS)
+        vectors = tensors.pop(DOMAIN_VECTORS, None)
         GraphSpec(**card.graph)
         network = NETWORKS[card.network](**card.arguments)
         network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
     except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise CheckpointError(f"{path} does not fit its card: {error}") from error
     return card, network.eval().requires_grad_(requires_grad=False), vectors
+
+
+def read_predictor(folder: Path, *, device: torch.device, lanes: Lanes | None = None) -> Predictor:
+    """Reads a checkpoint and makes it ready to answer.
+
+    Raises:
+        CheckpointError: as read_checkpoint; or the network's kind needs vectors of the fitted bands and has none.
+    """
+    card, network, vectors = read_checkpoint(folder)
+    if isinstance(network, HopKernel):
+        return KernelPredictor(card, network, device=device, lanes=lanes)
+    if vectors is None:
+        raise CheckpointError(f"{folder} has no {DOMAIN_VECTORS} beside its weights")
+    return GraphPredictor(card, network, vectors, device=device, lanes=lanes)

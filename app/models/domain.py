@@ -15,8 +15,14 @@ def closest_approach_angstrom(graph: BandGraph) -> float:
     return float(lengths.min()) if len(lengths) else float("inf")
 
 
-def reasons_outside(band: Band, graph: BandGraph, domain: Domain) -> tuple[str, ...]:
-    """What of a band the model has never seen, a sentence each, from its chemistry and geometry."""
+def reasons_outside(band: Band, closest_approach: float, domain: Domain) -> tuple[str, ...]:
+    """What of a band the model has never seen, a sentence each, from its chemistry and geometry.
+
+    Args:
+        band: as it was uploaded.
+        closest_approach: of the ion to a host atom at any image, angstrom.
+        domain: what the fitted bands cover.
+    """
     reasons = []
     if band.ion not in domain.ions:
         reasons.append(f"no {band.ion} migration among the fitted barriers (they are of {', '.join(domain.ions)})")
@@ -27,7 +33,7 @@ def reasons_outside(band: Band, graph: BandGraph, domain: Domain) -> tuple[str, 
     reasons += _range_reason("the hop's length", band.hop_distance_angstrom, domain.hop_distance_angstrom)
     reasons += _range_reason(
         "the ion's closest approach to a host atom",
-        closest_approach_angstrom(graph),
+        closest_approach,
         domain.closest_approach_angstrom,
     )
     return tuple(reasons)

@@ -1,23 +1,22 @@
-"""A loaded checkpoint that answers for bands: graphs in, predictions out."""
+"""A loaded checkpoint that answers for bands: prepared inputs in, predictions out."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from app.crystals.band import Band
 from app.errors import InputError
 from app.models.cards import Card
-from app.models.domain import VectorDistance, reasons_outside
-from app.models.graphs import BandGraph, GraphBatch, GraphSpec, band_graph, collate
 from app.models.lanes import Lanes
 from app.models.prediction import Prediction
 
 # On a CPU, larger pieces are no faster and hold memory (40 MB a tensor); smaller ones ask for the interpreter more
 # often, behind the threads that read and answer: pieces of 40,000 gave the service four fifths of this throughput.
-_CPU_PIECE_LINE_EDGES = 160_000
+_CPU_PIECE_COST = 160_000
 
 
 class OutOfMemoryError(Exception):
@@ -26,39 +25,50 @@ class OutOfMemoryError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedBand:
-    """A band's graph, and what of its chemistry and geometry the model has never seen."""
+    """A band as a model reads it, and what of its chemistry and geometry the model has never seen.
 
-    graph: BandGraph
+    Attributes:
+        inputs: the model's own; opaque elsewhere.
+        cost: what a forward pass of this band costs, in edges of a line graph.
+        reasons_outside: a sentence for each thing the model has never seen.
+    """
+
+    inputs: Any
+    cost: int
     reasons_outside: tuple[str, ...]
 
 
-class Predictor:
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a model says of one band.
+
+    Attributes:
+        value: the transformed barrier (app.models.cards.TargetTransform).
+        distance: to the nearest fitted band, in the card's unit.
+        difficulty: the scale of the residuals to be expected, relative to the calibration's.
+    """
+
+    value: float
+    distance: float
+    difficulty: float = 1.0
+
+
+class Predictor(ABC):
     """Answers with one checkpoint on one device.
 
     Args:
-        card, network, domain_vectors: as app.models.checkpoints.read_checkpoint returns them.
-        device: where the network runs.
+        card: of the checkpoint.
+        device: where the model runs.
         lanes: where the pieces of a batch run side by side, on a CPU; None runs a batch whole.
     """
 
-    def __init__(
-        self,
-        card: Card,
-        network: nn.Module,
-        domain_vectors: torch.Tensor,
-        *,
-        device: torch.device,
-        lanes: Lanes | None = None,
-    ) -> None:
+    def __init__(self, card: Card, *, device: torch.device, lanes: Lanes | None = None) -> None:
         self.card = card
         self.name = card.name
         self.version = card.version
         self.digest = card.digest
         self._device = device
         self._lanes = lanes
-        self._network = network.to(device)
-        self._spec = GraphSpec(**card.graph)
-        self._distance = VectorDistance(domain_vectors)
         self._residuals = np.asarray(card.calibration.residual_quantiles)
 
     @property
@@ -66,25 +76,22 @@ class Predictor:
         """The device's name, such as "cpu" or "cuda:0"."""
         return str(self._device)
 
+    @abstractmethod
     def graph(self, band: Band) -> PreparedBand:
         """Prepares a band of any number of images; safe to call from several threads.
 
         Raises:
             InputError: no host atom is near the ion's path, so there is no crystal to predict from.
         """
-        graph = band_graph(band, self._spec)
-        if not bool((graph.image_position < 0).any()):
-            raise InputError(
-                f"no host atom lies within {self._spec.outer_angstrom:g} angstrom of the ion's path",
-                kind="no-host-near-path",
-                expected="a crystal around the ion",
-            )
-        return PreparedBand(graph=graph, reasons_outside=reasons_outside(band, graph, self.card.domain))
+
+    @abstractmethod
+    def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
+        """Runs the model on some bands at once, at least one."""
 
     @staticmethod
     def cost(prepared: PreparedBand) -> int:
         """What a forward pass of this band costs, in edges of the line graph."""
-        return max(1, prepared.graph.line_edge_count)
+        return prepared.cost
 
     def predict(self, prepared: Sequence[PreparedBand]) -> list[Prediction]:
         """Predicts all bands; each gets the answer that it would get alone.
@@ -115,18 +122,9 @@ class Predictor:
     def _predict_piece(self, piece: Sequence[PreparedBand]) -> list[Prediction]:
         if not piece:
             return []
-        outputs, vectors = self._forward(collate([item.graph for item in piece]))
-        distances = self._distance(vectors)
-        return [
-            self._prediction(float(output), float(distance), item.reasons_outside)
-            for output, distance, item in zip(outputs, distances, piece, strict=True)
-        ]
-
-    def _forward(self, batch: GraphBatch) -> tuple[np.ndarray, torch.Tensor]:
         try:
             with torch.inference_mode():
-                outputs, vectors = self._network(batch.to(self._device))
-                return outputs.double().cpu().numpy(), vectors.float().cpu()
+                outputs = self._outputs(piece)
         except torch.OutOfMemoryError as error:
             torch.cuda.empty_cache()
             raise OutOfMemoryError(str(error)) from error
@@ -136,19 +134,20 @@ class Predictor:
             if "can't allocate memory" in str(error) or "not enough memory" in str(error):
                 raise OutOfMemoryError(str(error)) from error
             raise
+        return [self._prediction(output, item.reasons_outside) for output, item in zip(outputs, piece, strict=True)]
 
-    def _prediction(self, output: float, distance: float, reasons: tuple[str, ...]) -> Prediction:
+    def _prediction(self, output: Output, reasons: tuple[str, ...]) -> Prediction:
         threshold = self.card.domain.vector_distance
-        if distance > threshold:
+        if output.distance > threshold:
             unlike = (
-                f"the surroundings of the path are unlike any fitted band's (distance {distance:.2f}, "
+                f"the surroundings of the path are unlike any fitted band's (distance {output.distance:.2f}, "
                 f"fitted bands lie within {threshold:.2f} of another)"
             )
             reasons = (*reasons, unlike)
-        factor = self.card.calibration.outside_factor if reasons else 1.0
-        quantiles = self._barrier_ev(output + factor * self._residuals)
+        factor = output.difficulty * (self.card.calibration.outside_factor if reasons else 1.0)
+        quantiles = self._barrier_ev(output.value + factor * self._residuals)
         return Prediction(
-            barrier_ev=float(self._barrier_ev(np.array([output]))[0]),
+            barrier_ev=float(self._barrier_ev(np.array([output.value]))[0]),
             quantiles_ev=tuple(float(value) for value in quantiles),
             in_domain=not reasons,
             domain_reasons=reasons,
@@ -160,15 +159,24 @@ class Predictor:
         return np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0)
 
 
+def no_host_near_path(within_angstrom: float) -> InputError:
+    """The problem of an ion in the void."""
+    return InputError(
+        f"no host atom lies within {within_angstrom:g} angstrom of the ion's path",
+        kind="no-host-near-path",
+        expected="a crystal around the ion",
+    )
+
+
 def _split(prepared: Sequence[PreparedBand], ways: int) -> list[Sequence[PreparedBand]]:
     """A batch in pieces of like cost, at least one for each way, none too large for memory."""
-    whole = sum(Predictor.cost(item) for item in prepared)
-    largest = min(_CPU_PIECE_LINE_EDGES, whole / ways)
+    whole = sum(item.cost for item in prepared)
+    largest = min(_CPU_PIECE_COST, whole / ways)
     pieces: list[Sequence[PreparedBand]] = []
     start, cost = 0, 0
     for number, item in enumerate(prepared):
-        if number > start and cost + Predictor.cost(item) / 2 > largest:
+        if number > start and cost + item.cost / 2 > largest:
             pieces.append(prepared[start:number])
             start, cost = number, 0
-        cost += Predictor.cost(item)
+        cost += item.cost
     return [*pieces, prepared[start:]]

@@ -9,7 +9,7 @@ import torch
 from app.errors import NotFoundError
 from app.models.allocator import keep_freed_memory
 from app.models.cards import CARD_FILE, CheckpointError
-from app.models.checkpoints import read_checkpoint
+from app.models.checkpoints import read_predictor
 from app.models.lanes import Lanes
 from app.models.predictor import Predictor
 
@@ -56,9 +56,7 @@ class Registry:
             keep_freed_memory()
             lanes = Lanes(threads or len(os.sched_getaffinity(0)))
         folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
-        predictors = {
-            folder.name: Predictor(*read_checkpoint(folder), device=chosen, lanes=lanes) for folder in folders
-        }
+        predictors = {folder.name: read_predictor(folder, device=chosen, lanes=lanes) for folder in folders}
         return cls(predictors, default=default)
 
     def names(self) -> tuple[str, ...]:

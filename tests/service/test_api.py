@@ -200,7 +200,7 @@ def test_predictions_are_listed_by_filter_and_page(service: Service, examples: P
     )
     found, cursor, pages = [], "", 0
     while cursor is not None and pages < 100:
-        query = {"ion": "Li", "kind": "band", "limit": "2", "model": "model-3"} | ({"cursor": cursor} if cursor else {})
+        query = {"ion": "Li", "kind": "band", "limit": "2", "model": "default"} | ({"cursor": cursor} if cursor else {})
         page = as_declared(service.client.get("/predictions", params=query), PredictionPage)
         assert len(page["predictions"]) <= 2
         found += [row["prediction_id"] for row in page["predictions"]]
@@ -234,13 +234,13 @@ def test_respond_async_answers_later_what_is_answered_now(service: Service, exam
 
 def test_models_and_their_cards_are_shown(service: Service) -> None:
     listed = as_declared(service.client.get("/models"), ModelList)
-    assert listed["default"] == "model-3"
-    card = service.client.get("/models/model-3").json()
+    assert listed["default"] == "default"
+    card = service.client.get("/models/default").json()
     assert card in listed["models"]
     assert len(card["digest"]) == 64
     answer = service.client.get("/models/model-9")
     assert answer.status_code == 404
-    assert "model-3" in answer.json()["expected"]
+    assert "default" in answer.json()["expected"]
 
 
 def test_health_asks_every_part(service: Service) -> None:
@@ -313,7 +313,7 @@ def test_metrics_count_predictions_stages_and_errors(service: Service, examples:
     service.client.post("/predict/barrier", json={"ion": "Li"})
     service.client.get("/nothing-here")
     text = service.client.get("/metrics").text
-    assert 'ionpath_predictions_total{cached="true",model="model-3"}' in text
+    assert 'ionpath_predictions_total{cached="true",model="default"}' in text
     assert 'ionpath_stage_seconds_count{stage="read"}' in text
     assert 'ionpath_cache_lookups_total{result="hit"}' in text
     assert 'ionpath_errors_total{kind="not-found"}' in text

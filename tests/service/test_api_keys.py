@@ -63,7 +63,7 @@ def test_without_a_known_key_only_the_open_paths_answer(guarded: Guarded, exampl
     for path in OPEN:
         assert client.get(path).status_code == 200, path
     for headers in ({}, {"X-API-Key": "wrong"}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic x"}):
-        for path in ("/models", "/models/model-3", "/predictions", f"/predictions/{'0' * 32}", "/metrics"):
+        for path in ("/models", "/models/default", "/predictions", f"/predictions/{'0' * 32}", "/metrics"):
             answer = client.get(path, headers=headers)
             assert answer.status_code == 401, path
             assert answer.headers["www-authenticate"].startswith("Bearer")

@@ -115,7 +115,7 @@ def test_an_ion_that_is_not_in_the_file_is_refused_in_words(service: Service, ex
         ("mechanism=teleport", "invalid-parameter", "vacancy"),
         ("max_hops=0", "invalid-parameter", "1"),
         ("max_hops=100000", "too-many-hops", "60"),
-        ("model=model-9", "unknown-model", "model-3"),
+        ("model=model-9", "unknown-model", "default"),
     ],
 )
 def test_a_wrong_query_parameter_is_named(

@@ -128,11 +128,11 @@ def test_a_busy_service_is_asked_again_when_it_says(header: str, seconds: float)
 def test_a_damaged_checkpoint_is_told_in_words(tmp_path: Path, repository: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(repository / "model_store", store)
-    (weights,) = (store / "model-3").glob("*.safetensors")
+    (weights,) = (store / "default").glob("*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     done = ionpath(tmp_path, "serve", "--port", "0", model_store=store)
     assert done.returncode == 2
-    assert "model-3" in done.stderr.splitlines()[-1]
+    assert "default" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
@@ -148,7 +148,7 @@ def test_models_are_listed_here_and_there(tmp_path: Path, service: Service) -> N
     there = ionpath(tmp_path, "models", "--json", "--url", service.url)
     assert json.loads(there.stdout) == service.client.get("/models").json()
     here = ionpath(tmp_path, "models")
-    assert "model-3 (default)" in here.stdout
+    assert "default (default)" in here.stdout
     assert json.loads(there.stdout)["models"][0]["digest"][:12] in here.stdout
 
 

@@ -27,7 +27,6 @@ AVERAGE_NAMES = (
     *(f"anion_share_{symbol}" for symbol in (*_ANIONS, "other")),
     *(f"polyanion_share_{symbol}" for symbol in CENTRES),
     *(f"framework_share_{block}" for block in _BLOCKS),
-    "same_element_share",
     "anion_to_cation_ratio",
     "polyanion_to_cation_ratio",
     "ion_charge_to_framework_charge",
@@ -56,7 +55,6 @@ def averages(around: Surroundings) -> dict[str, float]:
     found |= {f"framework_share_{name}": _share(block, framework) for name, block in _blocks(around, table).items()}
     polyanion = float((anions[:, None] * around.bonded).sum())
     return found | {
-        "same_element_share": _share(around.same_element, cations),
         "anion_to_cation_ratio": float(anions.sum() / (cations.sum() + 1.0)),
         "polyanion_to_cation_ratio": polyanion / float(cations.sum() + 1.0),
         "ion_charge_to_framework_charge": around.ion_charge / (1.0 + found["framework_mean_charge"]),

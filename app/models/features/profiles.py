@@ -15,14 +15,13 @@ _SCREENING_PER_ANGSTROM = 0.25
 HARDNESS_ANGSTROM = 0.3  # over which overlap repulsion changes e-fold
 _BONDED, _UNBONDED = 1.15, 1.5  # distances over sums of radii between which an anion leaves the first shell
 
-#: Profiles along the line, each with its unit.
+#: Profiles along the line, each with its unit. Where other ions of the same element stand is none of them: it made no
+#: band's error smaller, and the copies of a vacancy in a small cell made the same hop another in a larger one.
 PROFILE_NAMES = (
     "anion_coordination",
     "cation_coordination",
-    "same_element_coordination",
     "nearest_anion_angstrom",
     "nearest_cation_angstrom",
-    "nearest_same_element_angstrom",
     "free_radius_angstrom",
     "cation_free_radius_angstrom",
     "bond_valence",
@@ -64,10 +63,8 @@ def profiles(around: Surroundings) -> dict[str, FloatArray]:
     return {
         "anion_coordination": bonded_anions(around).sum(axis=1),
         "cation_coordination": (cation * fade(distance - 3.0)).sum(axis=1),
-        "same_element_coordination": (around.same_element * fade((distance - 3.0) / 2.0)).sum(axis=1),
         "nearest_anion_angstrom": _nearest(distance, anion),
         "nearest_cation_angstrom": _nearest(distance, cation),
-        "nearest_same_element_angstrom": _nearest(distance, around.same_element),
         "free_radius_angstrom": _nearest(room, np.ones(len(anion))),
         "cation_free_radius_angstrom": _nearest(room, cation),
         "bond_valence": valence,

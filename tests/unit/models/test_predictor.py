@@ -15,9 +15,9 @@ from app.models.registry import Registry
 TOLERANCE_EV = 1e-4
 
 
-@pytest.fixture(scope="module")
-def predictor(repository: Path) -> Predictor:
-    return Registry.open(repository / "model_store", "cpu", default="model-3").predictor()
+@pytest.fixture(scope="module", params=["default", "model-3"])
+def predictor(request: pytest.FixtureRequest, repository: Path) -> Predictor:
+    return Registry.open(repository / "model_store", "cpu", default="default").predictor(request.param)
 
 
 @pytest.fixture(scope="module")

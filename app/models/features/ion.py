@@ -1,0 +1,25 @@
+"""The ion's features along the band, arranged so that a hop counts the same both ways."""
+
+import torch
+
+from app.crystals.band import MODEL_IMAGE_COUNT
+
+
+def direction_free(along: torch.Tensor) -> torch.Tensor:
+    """Ends, middle, quarters, middle less ends, and how far the ends differ.
+
+    Args:
+        along: one value for each image of the model's band, shape [n_bands, 5, n_features].
+
+    Returns:
+        shape [n_bands, 5 * n_features].
+    """
+    first, second, middle, fourth, last = along.unbind(dim=1)
+    ends = 0.5 * (first + last)
+    parts = [ends, middle, 0.5 * (second + fourth), middle - ends, (first - last).abs()]
+    return torch.cat(parts, dim=1)
+
+
+def by_band(images: torch.Tensor) -> torch.Tensor:
+    """Rows of images, shape [5 * n_bands, n_features], as shape [n_bands, 5, n_features]."""
+    return images.reshape(-1, MODEL_IMAGE_COUNT, images.shape[-1])

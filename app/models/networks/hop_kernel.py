@@ -1,0 +1,47 @@
+"""Kernel machines on a hop's descriptors and on a potential's features of its ion."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import nn
+
+from app.models.features.ion import by_band, direction_free
+from app.models.ion_graphs import IonGraph
+from app.models.networks.chgnet import Chgnet
+from app.models.networks.ion_environment import IonEnvironment
+from app.models.networks.kernel_machines import KernelAnswer, KernelMachines
+
+
+class HopKernel(nn.Module):
+    """A potential that describes the ion, and machines that read this beside the hop's descriptors.
+
+    Args:
+        machines: see KernelMachines; their groups are "path", "ion_1" and "ion_2" (the ion after one and two layers
+            of the potential), and "relaxed" where relaxes.
+        relaxes: whether the machines read what a relaxation leaves.
+    """
+
+    def __init__(self, *, machines: Sequence[Mapping[str, object]], relaxes: bool = False) -> None:
+        super().__init__()
+        self.relaxes = relaxes
+        self.potential = Chgnet()
+        self.machines = KernelMachines(machines=machines)
+
+    def ion_groups(self, graph: IonGraph) -> dict[str, torch.Tensor]:
+        """The ion's features by layer, each of shape [n_bands, 5 * 64]."""
+        first, second = IonEnvironment(self.potential)(graph)
+        return {"ion_1": direction_free(by_band(first)), "ion_2": direction_free(by_band(second))}
+
+    def forward(self, graph: IonGraph, path: torch.Tensor, relaxed: torch.Tensor | None = None) -> KernelAnswer:
+        """Answers for bands.
+
+        Args:
+            graph: of all bands, side by side.
+            path: path descriptors, shape [n_bands, n_path].
+            relaxed: relaxed descriptors, shape [n_bands, n_relaxed], where the machines read them.
+        """
+        groups = {"path": path, **self.ion_groups(graph)}
+        if relaxed is not None:
+            groups["relaxed"] = relaxed
+        answer: KernelAnswer = self.machines(groups)
+        return answer

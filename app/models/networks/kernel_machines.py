@@ -1,0 +1,115 @@
+"""Kernel machines over named groups of features: support vectors and their weights, as tensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+#: Added to the variance before its logarithm is taken, so that a band that was fitted has a finite one.
+VARIANCE_FLOOR = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelAnswer:
+    """What the machines say of some bands.
+
+    Attributes:
+        output: the transformed barrier, shape [n].
+        difficulty: how far off the output is expected to be, in the same units, shape [n].
+        distance: to the nearest fitted band, in the last machine's metric, shape [n].
+    """
+
+    output: torch.Tensor
+    difficulty: torch.Tensor
+    distance: torch.Tensor
+
+
+class KernelMachine(nn.Module):
+    """A support-vector regression with a Gaussian kernel: sum_i w_i exp(-|x - x_i|^2) + b.
+
+    Features are centred, scaled and clipped; the kernel's width and the groups' shares are in the scale.
+
+    Args:
+        groups: the feature groups that it reads, in order.
+        features: how many features they have together.
+        rows: how many bands it was fitted on.
+        clip: features farther from their centre are taken as this far, in units of their spread.
+    """
+
+    centre: torch.Tensor
+    spread: torch.Tensor
+    share: torch.Tensor
+    support: torch.Tensor
+    weight: torch.Tensor
+    intercept: torch.Tensor
+
+    def __init__(self, *, groups: Sequence[str], features: int, rows: int, clip: float) -> None:
+        super().__init__()
+        self.groups = tuple(groups)
+        self.clip = clip
+        for name, shape in (
+            ("centre", (features,)),
+            ("spread", (features,)),
+            ("share", (features,)),
+            ("support", (rows, features)),
+            ("weight", (rows,)),
+            ("intercept", ()),
+        ):
+            self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
+
+    def place(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Where bands lie in the machine's metric, shape [n, features]."""
+        joined = torch.cat([groups[name].double() for name in self.groups], dim=1)
+        return ((joined - self.centre) / self.spread).clamp(-self.clip, self.clip) * self.share
+
+    def squared_distances(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """From every band to every fitted one, shape [n, rows]."""
+        distances: torch.Tensor = torch.cdist(self.place(groups), self.support).square()
+        return distances
+
+    def forward(self, squared_distances: torch.Tensor) -> torch.Tensor:
+        """The transformed barrier from the distances, shape [n]."""
+        return torch.exp(-squared_distances) @ self.weight + self.intercept
+
+
+class KernelMachines(nn.Module):
+    """The mean of several machines, and how far off it may be.
+
+    The difficulty is exp(a + b log v + c s + d m): v is the variance that a Gaussian process with the last machine's
+    kernel would have, s the spread of the machines' outputs, m their mean.
+
+    Args:
+        machines: keyword arguments of each KernelMachine.
+    """
+
+    inverse: torch.Tensor
+    difficulty: torch.Tensor
+
+    def __init__(self, *, machines: Sequence[Mapping[str, object]]) -> None:
+        super().__init__()
+        members = [KernelMachine(**keywords) for keywords in machines]  # type: ignore[arg-type]  # from the card
+        self.machines = nn.ModuleList(members)
+        rows = len(members[-1].support)
+        self.register_buffer("inverse", torch.zeros(rows, rows, dtype=torch.float64))
+        self.register_buffer("difficulty", torch.zeros(4, dtype=torch.float64))
+
+    def forward(self, groups: Mapping[str, torch.Tensor]) -> KernelAnswer:
+        """Answers for bands given as feature groups, each of shape [n, its features]."""
+        outputs = []
+        squared = torch.empty(0)
+        for machine in self.machines:
+            assert isinstance(machine, KernelMachine)
+            squared = machine.squared_distances(groups)
+            outputs.append(machine(squared))
+        stacked = torch.stack(outputs)
+        mean = stacked.mean(dim=0)
+        kernel = torch.exp(-squared)
+        variance = (1.0 - ((kernel @ self.inverse) * kernel).sum(dim=1)).clamp_min(0.0)
+        spread = stacked.amax(dim=0) - stacked.amin(dim=0)
+        terms = torch.stack([torch.ones_like(mean), torch.log(variance + VARIANCE_FLOOR), spread, mean])
+        return KernelAnswer(
+            output=mean,
+            difficulty=torch.exp(self.difficulty @ terms),
+            distance=squared.amin(dim=1).clamp_min(0.0).sqrt(),
+        )

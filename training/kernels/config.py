@@ -1,0 +1,62 @@
+"""What a run of kernel machines is told: a small TOML file, in full in the card that the run writes."""
+
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from app.models.cards import TargetTransform
+from training.config import CONFIGS
+
+
+@dataclass(frozen=True, kw_only=True)
+class KernelConfig:
+    """A run, as its file says it.
+
+    Attributes:
+        name, description: of the checkpoint.
+        relaxes: whether the machines read what a relaxation leaves.
+        target: of the labels; constants, so that no fold's labels tell on another's.
+        clip: see KernelMachine.
+        tolerance: of the support-vector regression, in transformed units: smaller errors cost nothing.
+        penalties, widths: what is tried for each machine inside the training folds.
+        machines: of each machine, the share of every feature group in its metric.
+        inner_folds: in how many parts the training folds are divided to choose.
+    """
+
+    name: str
+    description: str
+    relaxes: bool
+    target: TargetTransform
+    clip: float
+    tolerance: float
+    penalties: tuple[float, ...]
+    widths: tuple[float, ...]
+    machines: tuple[dict[str, float], ...]
+    inner_folds: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+def kernel_config_path(name_or_path: str) -> Path | None:
+    """The file of a kernel run of this name or path; None where there is none."""
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        path = CONFIGS / f"kernel-{name_or_path}.toml"
+    if path.is_file() and "machines" in tomllib.loads(path.read_text(encoding="utf-8")):
+        return path
+    return None
+
+
+def read_kernel_config(path: Path) -> KernelConfig:
+    """Reads a configuration.
+
+    Raises:
+        TypeError: a setting is missing or unknown; the message names it.
+    """
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    for name in ("penalties", "widths", "machines"):
+        content[name] = tuple(content[name])
+    return KernelConfig(**{**content, "target": TargetTransform(**content["target"])})

@@ -1,0 +1,112 @@
+"""The machines of a run together: fitted on some rows, with how far off they may be."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.spatial.distance import cdist
+
+from app.models.networks.kernel_machines import VARIANCE_FLOOR, KernelMachines
+from training.kernels.config import KernelConfig
+from training.kernels.features import Groups
+from training.kernels.machines import FittedMachine, fit_machine
+
+_NOISE = 0.1  # of the labels, in units of the process's own variance
+_SMALLEST_RESIDUAL = 0.03  # so that a lucky row does not rule the fit of the difficulty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What machines that had not seen some rows say of them, in the corpus's order.
+
+    Attributes:
+        outputs: the mean of the machines, in transformed units, shape [n_rows].
+        variance: that a Gaussian process with the last machine's kernel would have, shape [n_rows].
+        spread: of the machines' outputs, shape [n_rows].
+        distance: to the nearest fitted row in the last machine's metric, shape [n_rows].
+    """
+
+    outputs: np.ndarray
+    variance: np.ndarray
+    spread: np.ndarray
+    distance: np.ndarray
+
+    def terms(self) -> np.ndarray:
+        """What the difficulty is made of, shape [n_rows, 4]: see KernelMachines."""
+        return np.stack(
+            [np.ones_like(self.outputs), np.log(self.variance + VARIANCE_FLOOR), self.spread, self.outputs], axis=1
+        )
+
+    def difficulty(self, coefficients: np.ndarray) -> np.ndarray:
+        """The scale of the residual that is expected of every row."""
+        return np.asarray(np.exp(self.terms() @ coefficients))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Machines fitted on the same rows, and the inverse of the last one's kernel among these."""
+
+    machines: tuple[FittedMachine, ...]
+    inverse: np.ndarray
+
+    def judged(self) -> Judged:
+        """What they say of every row of the corpus, those that they were fitted on among them."""
+        outputs = np.stack([machine.outputs for machine in self.machines])
+        last = self.machines[-1]
+        explained = ((last.kernel @ self.inverse) * last.kernel).sum(axis=1)
+        return Judged(
+            outputs=outputs.mean(axis=0),
+            variance=np.maximum(1.0 - explained, 0.0),
+            spread=outputs.max(axis=0) - outputs.min(axis=0),
+            distance=np.sqrt(np.maximum(-np.log(last.kernel.max(axis=1)), 0.0)),
+        )
+
+    def nearest_other(self) -> np.ndarray:
+        """The distance of every fitted row to its nearest other one in the last machine's metric, shape [n_fitted]."""
+        machine = self.machines[-1]
+        squared = cdist(machine.support, machine.support, "sqeuclidean") * machine.settings.width
+        np.fill_diagonal(squared, np.inf)
+        return np.asarray(np.sqrt(squared.min(axis=1)))
+
+    def network(self, difficulty: np.ndarray) -> KernelMachines:
+        """As tensors."""
+        rows = len(self.inverse)
+        networks = [machine.network(rows) for machine in self.machines]
+        joined = KernelMachines(machines=self.arguments())
+        for empty, full in zip(joined.machines, networks, strict=True):
+            empty.load_state_dict(full.state_dict())
+        joined.inverse.copy_(torch.from_numpy(self.inverse))
+        joined.difficulty.copy_(torch.from_numpy(difficulty))
+        return joined
+
+    def arguments(self) -> list[dict[str, object]]:
+        """Keyword arguments of each KernelMachine, for the card."""
+        return [
+            {
+                "groups": list(machine.metric.groups),
+                "features": len(machine.metric.centre),
+                "rows": len(self.inverse),
+                "clip": machine.metric.clip,
+            }
+            for machine in self.machines
+        ]
+
+
+def fit_ensemble(
+    groups: Groups, targets: np.ndarray, rows: np.ndarray, folds: np.ndarray, config: KernelConfig
+) -> Ensemble:
+    """Fits every machine of a run on some rows; settings are chosen on parts of these, whole folds together."""
+    parts = folds % config.inner_folds
+    machines = tuple(
+        fit_machine(groups, shares, targets=targets, rows=rows, parts=parts, config=config)
+        for shares in config.machines
+    )
+    among = machines[-1].kernel[rows]
+    return Ensemble(machines=machines, inverse=np.linalg.inv(among + _NOISE * np.eye(len(among))))
+
+
+def fit_difficulty(judged: Judged, residuals: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Least squares of the logarithm of the residuals' size on the terms, over some rows; shape [4]."""
+    sizes = np.log(np.abs(residuals[rows]) + _SMALLEST_RESIDUAL)
+    solution, *_ = np.linalg.lstsq(judged.terms()[rows], sizes, rcond=None)
+    return np.asarray(solution)

@@ -1,0 +1,134 @@
+"""The feature groups of every band of a corpus, computed once and kept on disk."""
+
+import hashlib
+import multiprocessing
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from app.crystals import surroundings
+from app.crystals.band import Band
+from app.models import ion_graphs, potential_graphs, relaxation
+from app.models.allocator import keep_freed_memory
+from app.models.features import ion as ion_features
+from app.models.features import path as path_features
+from app.models.features.path import path_descriptors
+from app.models.features.relaxed import relaxed_descriptors
+from app.models.ion_graphs import ion_graph, join_ion_graphs
+from app.models.networks import chgnet, ion_environment
+from app.models.networks.chgnet import Chgnet
+from app.models.networks.hop_kernel import HopKernel
+from app.models.relaxation import RelaxedBand, band_structure, relax
+from training.corpus import Corpus
+from training.potentials import published_chgnet
+
+Groups = dict[str, np.ndarray]
+Report = Callable[[str], None]
+
+_BANDS_AT_ONCE = 16
+_RELAXED_FIELDS = ("energy_ev", "ion_shift_angstrom", "greatest_shift_angstrom", "greatest_force")
+
+
+def feature_groups(
+    corpus: Corpus, potential: Chgnet, folder: Path, *, relaxes: bool, processes: int, report: Report
+) -> Groups:
+    """Every group by its name, each of shape [n_rows, its features].
+
+    Args:
+        corpus: the labelled bands.
+        potential: describes the ion, and relaxes.
+        folder: where features are kept; a call goes on from what is there.
+        relaxes: whether the group "relaxed" is wanted: minutes of forces, where the others take seconds.
+        processes: that relax side by side, one thread each.
+        report: is told how far it is.
+    """
+    groups = _described(corpus, potential, folder / f"described-{_fingerprint(corpus, _DESCRIBING)}.safetensors")
+    if relaxes:
+        kept = folder / f"relaxed-{_fingerprint(corpus, _RELAXING)}"
+        groups["relaxed"] = _relaxed(corpus, kept, processes=processes, report=report)
+    return groups
+
+
+def _described(corpus: Corpus, potential: Chgnet, path: Path) -> Groups:
+    if not path.is_file():
+        bands = [record.band for record in corpus.records]
+        network = HopKernel(machines=[{"groups": (), "features": 0, "rows": 0, "clip": 0.0}])
+        network.potential = potential
+        groups: dict[str, list[np.ndarray]] = {"ion_1": [], "ion_2": []}
+        with torch.inference_mode():
+            for start in range(0, len(bands), _BANDS_AT_ONCE):
+                graph = join_ion_graphs([ion_graph(band) for band in bands[start : start + _BANDS_AT_ONCE]])
+                for name, values in network.ion_groups(graph).items():
+                    groups[name].append(values.double().numpy())
+        described = {name: np.concatenate(parts) for name, parts in groups.items()}
+        described["path"] = np.stack([path_descriptors(band).values for band in bands])
+        _save(described, path)
+    return dict(load_file(path))
+
+
+def _relaxed(corpus: Corpus, folder: Path, *, processes: int, report: Report) -> np.ndarray:
+    missing = [number for number in range(len(corpus.records)) if not _row(folder, number).is_file()]
+    # The large ones first, so that the last process to finish is not left alone with one of them.
+    missing.sort(key=lambda number: -corpus.records[number].band.atom_count)
+    started = time.monotonic()
+    if missing:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
+            waiting = [pool.submit(_relax_row, corpus.records[number].band, _row(folder, number)) for number in missing]
+            for done, future in enumerate(as_completed(waiting), start=1):
+                future.result()
+                left = (time.monotonic() - started) / done * (len(missing) - done)
+                report(f"relaxed {done} of {len(missing)} bands, {left / 60:.0f} min left")
+    rows = [load_file(_row(folder, number)) for number in range(len(corpus.records))]
+    return np.stack([relaxed_descriptors(RelaxedBand(**row)) for row in rows])
+
+
+_worker_potential: Chgnet | None = None
+
+
+def _start_worker() -> None:
+    global _worker_potential  # noqa: PLW0603 - one potential a process, loaded when it starts
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    _worker_potential = published_chgnet()
+
+
+def _relax_row(band: Band, path: Path) -> None:
+    assert _worker_potential is not None
+    (relaxed,) = relax([band_structure(band)], _worker_potential, torch.device("cpu"))
+    _save({name: np.ascontiguousarray(getattr(relaxed, name)) for name in _RELAXED_FIELDS}, path)
+
+
+def _row(folder: Path, number: int) -> Path:
+    return folder / f"{number}.safetensors"
+
+
+def _save(tensors: Groups, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pending = path.with_suffix(".pending")  # a run killed here leaves no half-written file
+    save_file(tensors, pending)
+    pending.replace(path)
+
+
+_SHARED = (surroundings.__file__, chgnet.__file__)
+_DESCRIBING = (
+    *_SHARED,
+    ion_graphs.__file__,
+    ion_environment.__file__,
+    ion_features.__file__,
+    *sorted(str(path) for path in Path(path_features.__file__).parent.glob("*.*")),
+)
+_RELAXING = (*_SHARED, potential_graphs.__file__, relaxation.__file__)
+
+
+def _fingerprint(corpus: Corpus, code: tuple[str, ...]) -> str:
+    """Names features by what decides them: the corpus and the code."""
+    told = hashlib.sha256(corpus.sha256.encode())
+    for path in code:
+        told.update(Path(path).read_bytes())
+    return told.hexdigest()[:10]
