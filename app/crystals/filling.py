@@ -1,5 +1,7 @@
 """Which of an ion's sites hold an ion while one of them hops."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from app.crystals.band import Band, FloatArray, IntArray
@@ -13,7 +15,7 @@ from app.crystals.validation import OVERLAP_ANGSTROM
 CROWDED_ANGSTROM = 1.8
 
 
-def filled_sites(supercell: Supercell, empty: Band, vacant: set[int]) -> IntArray:
+def filled_sites(supercell: Supercell, empty: Band, vacant: set[int], blocked: Sequence[int] = ()) -> IntArray:
     """Which of the other sites hold an ion: all full ones, and partly occupied ones as the formula allows.
 
     Those are filled from the best occupied down, each as far from the others as can be, and none within
@@ -23,11 +25,12 @@ def filled_sites(supercell: Supercell, empty: Band, vacant: set[int]) -> IntArra
         supercell: where the hop is.
         empty: the hop's band without any other ion.
         vacant: the two sites of the hop, indices among the supercell's sites of the ion.
+        blocked: those on which an atom of the frame sits.
 
     Returns:
         indices of the filled sites, in rising order.
     """
-    others = np.setdiff1d(np.arange(len(supercell.occupancies)), list(vacant))
+    others = np.setdiff1d(np.arange(len(supercell.occupancies)), [*vacant, *blocked])
     occupancies = supercell.occupancies[others]
     full = occupancies > 1.0 - FULL_OCCUPANCY_TOLERANCE
     filled = list(others[full])
@@ -42,7 +45,7 @@ def filled_sites(supercell: Supercell, empty: Band, vacant: set[int]) -> IntArra
         vectors = nearest_vectors(lattice, (coords[partly][:, None] - points[None]) @ lattice)
         return np.asarray(np.linalg.norm(vectors, axis=-1).min(axis=1))
 
-    free = room(np.vstack([empty.image_frac_coords, coords[filled]]))
+    free = room(np.vstack([empty.image_frac_coords, coords[filled], coords[list(blocked)]]))
     taken, _ = near_pairs(coords[partly], empty.host_frac_coords, lattice, OVERLAP_ANGSTROM)
     free[taken[:, 0]] = 0.0
     while len(filled) < wanted and (free >= CROWDED_ANGSTROM).any():
