@@ -380,7 +380,9 @@ def _disorder_warnings(lattices: Sublattices, disorder: Disorder | None) -> tupl
     mixed = sum(is_mixed(contents) for contents in lattices.frame_contents)
     shared = sum(bool(site.shared_with) for site in lattices.sites)
     sites = " and ".join(
-        f"{count} {what}" for count, what in ((mixed, "sites of the frame"), (shared, f"{lattices.ion} sites")) if count
+        f"{count} of the {what}"
+        for count, what in ((mixed, "frame's sites"), (shared, f"{lattices.ion} sites"))
+        if count
     )
     count = len(disorder.orderings)
     how = (
@@ -388,6 +390,6 @@ def _disorder_warnings(lattices: Sublattices, disorder: Disorder | None) -> tupl
         if disorder.method == "lowest-energy"
         else f"{count} random ordering{'s were' if count > 1 else ' was'} predicted and averaged (`disorder` has each)"
     )
-    sentence = f"{sites} are shared between elements or partly empty: {how}; equal hops are those of the mean crystal."
+    sentence = f"Shared between elements or partly empty are {sites}: {how}; equal hops are those of the mean crystal."
     closed = "" if not shared else f" Every {lattices.ion} site counts as open, whatever else may sit on it."
     return (sentence + closed,)

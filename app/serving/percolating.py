@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.percolation import DIMENSIONS, Connection, HopEdge, PercolationBarriers, connections, percolation
-from app.models.prediction import QUANTILE_LEVELS, Prediction
+from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
 from app.serving.answers import PercolationPath
 
 FloatArray = NDArray[np.float64]
@@ -48,6 +48,11 @@ def _path(
     # which hops connect does not depend on how high they are: no sample is without a barrier here
     barriers = [barrier for one in sampled if (barrier := one.of(dimension)) is not None]
     quantiles = np.quantile(barriers, QUANTILE_LEVELS)
+    # where many paths compete the best of them is likely lower than the best guess; the interval still holds that
+    levels = np.array(QUANTILE_LEVELS)
+    tail = (1.0 - INTERVAL_COVERAGE) / 2.0 + 1e-9
+    quantiles = np.where(levels <= tail, np.minimum(quantiles, connection.barrier_ev), quantiles)
+    quantiles = np.where(levels >= 1.0 - tail, np.maximum(quantiles, connection.barrier_ev), quantiles)
     return PercolationPath(
         barrier_ev=connection.barrier_ev,
         quantiles_ev=tuple(float(value) for value in quantiles),
