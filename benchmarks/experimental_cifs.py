@@ -107,7 +107,19 @@ def _method(body: dict[str, Any]) -> str:
 def report(outcomes: Sequence[Outcome]) -> None:
     console = Console(width=150)
     table = Table(title=f"one after the other, cache off, {os.cpu_count()} cores")
-    for heading in ("file", "ion", "status", "seconds", "1d eV", "2d", "3d", "BVSE 1d", "2d", "3d", "orderings, problem"):
+    for heading in (
+        "file",
+        "ion",
+        "status",
+        "seconds",
+        "1d eV",
+        "2d",
+        "3d",
+        "BVSE 1d",
+        "2d",
+        "3d",
+        "orderings, problem",
+    ):
         table.add_column(heading, justify="left" if heading in {"file", "orderings, problem"} else "right")
     for one in outcomes:
         opinion = one.bond_valence_ev

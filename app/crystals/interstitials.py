@@ -16,14 +16,14 @@ from app.crystals.sites import IonSite, Sublattices
 from app.crystals.symmetry import Symmetry, find_symmetry
 from app.errors import InputError
 
-#: Nearer than this to an atom no ion sits: the shortest published one is a Li 1.75 angstrom from an oxygen.
-LEAST_RADIUS_ANGSTROM = 1.5
+#: Nearer than this to an atom no ion sits: in oxides the nearest oxygen of Li is some 1.8 angstrom away.
+LEAST_RADIUS_ANGSTROM = 1.6
 #: Nearer than this to a cation no other cation sits: sites that share a face with an occupied one are left out.
 LEAST_CATION_ANGSTROM = 2.0
 #: Two sites nearer than this are one, in the middle; a site of the crystal's own ions keeps others as far away.
 APART_ANGSTROM = 1.2
 #: A sum of bond valences within these shares of the ion's charge is taken: hosts were not relaxed around the ion.
-LEAST_VALENCE, MOST_VALENCE = 0.3, 1.6
+LEAST_VALENCE, MOST_VALENCE = 0.3, 2.2
 #: Atoms farther away than this make no bond.
 BOND_ANGSTROM = 5.0
 #: Softness of bond valences and scale of distances, of pymatgen's parameters.
@@ -142,6 +142,7 @@ def _surroundings(lattices: Sublattices) -> _Surroundings:
     symbols = [max(one, key=lambda pair: pair[1])[0] for one in contents]
     valence = _usual_charge(lattices.ion)
     charges = np.array([states.get(symbol, 0) for symbol in symbols], dtype=np.float64) * np.sign(valence)
+    charges[len(lattices.frame_contents) :] = 0.0  # an ion of its kind makes room: one of the two sites is left
     lengths = _bond_lengths(lattices.ion, symbols)
     basis, steps = reduced_lattice(lattices.lattice_angstrom)
     in_reduced = atoms @ np.linalg.inv(steps)

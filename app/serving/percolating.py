@@ -1,7 +1,6 @@
 """How barriers with errors percolate: the point answer, and its distribution by sampling."""
 
 from collections.abc import Sequence
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,10 +99,10 @@ def _drawn(predictions: Sequence[Prediction | None], count: int) -> FloatArray:
     shared = generator.standard_normal((count, 1))
     own = generator.standard_normal((count, len(predictions)))
     normal = np.sqrt(SHARED_ERROR) * shared + np.sqrt(1.0 - SHARED_ERROR) * own
-    # linear in the normal deviate, and beyond the outermost quantiles constant
-    deviates = [NormalDist().inv_cdf(level) for level in QUANTILE_LEVELS]
+    # by rank, so that each hop's samples are spread evenly over its own distribution however few they are
+    levels = (np.argsort(np.argsort(normal, axis=0), axis=0) + 0.5) / count
     columns = [
-        np.full(count, np.inf) if one is None else np.interp(normal[:, k], deviates, one.quantiles_ev)
+        np.full(count, np.inf) if one is None else np.interp(levels[:, k], QUANTILE_LEVELS, one.quantiles_ev)
         for k, one in enumerate(predictions)
     ]
     return np.column_stack(columns)
