@@ -224,9 +224,9 @@ def _orbit(corner: FloatArray, symmetry: Symmetry, lattice_angstrom: FloatArray)
 
 
 def _images(place: FloatArray, symmetry: Symmetry) -> FloatArray:
+    """Where all operations put a place, itself among them, shape [n, 3]."""
     turned = place @ symmetry.rotations.transpose(0, 2, 1) + symmetry.translations
-    moved = (turned[:, None] + symmetry.pure_translations[None]).reshape(-1, 3)
-    return np.vstack([place[None], moved])
+    return np.asarray((turned[:, None] + symmetry.pure_translations[None]).reshape(-1, 3))
 
 
 def _warnings(ion: str, around: _Surroundings, found: list[FloatArray], distinct: int) -> tuple[str, ...]:

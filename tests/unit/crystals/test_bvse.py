@@ -1,5 +1,6 @@
 """Bond-valence percolation of crystals whose paths are known, and of those that have no parameters."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,22 @@ def test_lithium_in_a_layered_oxide_moves_in_the_layer() -> None:
     assert found.three_d is None or found.three_d > found.one_d + 1.0
 
 
-def test_a_disordered_frame_is_ordered_first_and_a_large_cell_has_a_coarser_grid() -> None:
-    crystal = spinel(a=25.0)
-    with_grid = bond_valence_percolation(crystal, "Mg", max_atoms=2000)
-    assert with_grid.grid_angstrom > 0.2
+def test_a_disordered_frame_is_ordered_first() -> None:
+    crystal = layered_oxide()
+    sites = [
+        replace(site, species=(("Al", 0.5), ("Co", 0.5))) if site.occupancy_of("Co") else site for site in crystal.sites
+    ]
+    plain, mixed = (
+        bond_valence_percolation(one, "Li", max_atoms=2000).barriers
+        for one in (crystal, replace(crystal, sites=tuple(sites)))
+    )
+    assert plain.two_d is not None
+    assert mixed.two_d == pytest.approx(plain.two_d, abs=0.3)
+
+
+def test_a_large_cell_has_a_coarser_grid() -> None:
+    found = bond_valence_percolation(spinel(a=14.0), "Mg", max_atoms=2000)  # its primitive cell has 686 cubic angstrom
+    assert found.grid_angstrom == pytest.approx((14.0**3 / 4 / 40_000) ** (1 / 3), rel=1e-3)
 
 
 @pytest.mark.parametrize(

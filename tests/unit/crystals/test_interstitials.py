@@ -76,6 +76,8 @@ def test_a_crystal_with_its_ions_has_their_sites_alone_unless_asked_for_more() -
     assert more.mechanism == "vacancy"
     assert more.hops[0].distance_angstrom == pytest.approx(8.5 * 3**0.5 / 8, abs=0.01)
     assert [site.index for site in more.sites] == list(range(24))
+    eighths = 8 * np.array([site.frac_coords for site in octahedra])
+    assert np.abs(eighths - np.rint(eighths)).max() < 1e-6  # exactly on the symmetry element
 
 
 def test_no_site_is_near_an_atom_or_another_site() -> None:
