@@ -342,7 +342,8 @@ def _count_warnings(ion: str, orbit_count: int, *, max_hop_angstrom: float, max_
     if orbit_count > max_hops:
         sentence = (
             f"The crystal has {orbit_count} distinct hops and the {max_hops} shortest were predicted, so the "
-            f"percolation barriers are upper bounds. Send it again with `Prefer: respond-async` and max_hops={orbit_count} for all."
+            "percolation barriers are upper bounds. Send it again with `Prefer: respond-async` and "
+            f"max_hops={orbit_count} for all."
         )
         return (sentence,)
     return ()

@@ -19,7 +19,7 @@ from app.errors import InputError
 #: Nearer than this to an atom no ion sits: in oxides the nearest oxygen of Li is some 1.8 angstrom away.
 LEAST_RADIUS_ANGSTROM = 1.6
 #: Nearer than this to a cation no other cation sits: sites that share a face with an occupied one are left out.
-LEAST_CATION_ANGSTROM = 2.0
+LEAST_CATION_ANGSTROM = 2.2
 #: Two sites nearer than this are one, in the middle; a site of the crystal's own ions keeps others as far away.
 APART_ANGSTROM = 1.2
 #: A sum of bond valences within these shares of the ion's charge is taken: hosts were not relaxed around the ion.
@@ -36,6 +36,8 @@ REACH_ANGSTROM = 10.0
 SAME_PLACE_ANGSTROM = 0.1
 #: A corner so near to one that was tried, or to a copy of it, is not tried again.
 TRIED_ANGSTROM = 0.3
+#: Steps towards the symmetry elements near a corner; each takes in more of the copies around them.
+MOST_STEPS = 20
 ROUNDING = 1e-6
 
 
@@ -209,11 +211,14 @@ def _corners(around: _Surroundings) -> tuple[FloatArray, float]:
 def _orbit(corner: FloatArray, symmetry: Symmetry, lattice_angstrom: FloatArray) -> FloatArray | None:
     """A corner moved onto the symmetry elements near it, and its copies in the cell; None where they stay too near."""
     place = corner
-    for _ in range(3):
+    for _ in range(MOST_STEPS):
         vectors = _images(place, symmetry) - place
         shortest = shortest_vectors(vectors, lattice_angstrom)
         near = shortest.lengths_angstrom < APART_ANGSTROM
-        place = place + (vectors + shortest.offsets)[near].mean(axis=0)
+        step = (vectors + shortest.offsets)[near].mean(axis=0)
+        place = place + step
+        if np.abs(step).max() < ROUNDING:
+            break
     images = _images(place, symmetry)
     pairs, lengths = near_pairs(images, None, lattice_angstrom, APART_ANGSTROM)
     if (lengths > SAME_PLACE_ANGSTROM).any():

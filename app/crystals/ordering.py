@@ -65,7 +65,7 @@ class Ordering:
         for place in taken:
             free = [
                 k
-                for k in np.flatnonzero(self.places.kinds == self.places.kinds[place])
+                for k in map(int, np.flatnonzero(self.places.kinds == self.places.kinds[place]))
                 if filled[k] is None
                 and self.places.ion_sites[k] not in ions
                 and not any(filled[other] is not None for other in self.places.neighbours[k] if other != place)
@@ -324,11 +324,11 @@ def _cannot_be_ordered(places: Places, filled: Sequence[str | None], supercell: 
         {
             kind
             for kind, quota in places.quotas.items()
-            if sum(quota.values()) > sum(filled[k] is not None for k in np.flatnonzero(places.kinds == kind))
+            if sum(quota.values()) > sum(symbol is not None for symbol in np.array(filled)[places.kinds == kind])
         }
     )
-    motif = supercell.motif.crystal
-    uploaded = places.frac_coords @ supercell.lattice_angstrom @ np.linalg.inv(motif.lattice_angstrom)
+    cell = supercell.motif.uploaded_cell @ supercell.motif.lattice_angstrom
+    uploaded = places.frac_coords @ supercell.lattice_angstrom @ np.linalg.inv(cell)
     named = {
         shown_site(places.contents[k], np.round(uploaded[k] % 1.0, 3) % 1.0)
         for k in range(len(filled))

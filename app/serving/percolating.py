@@ -12,7 +12,7 @@ from app.serving.answers import PercolationPath
 FloatArray = NDArray[np.float64]
 
 #: How much of a barrier's error the hops of one crystal share: see docs/percolation.md for why and from what.
-SHARED_ERROR = 0.2
+SHARED_ERROR = 0.5
 SAMPLES = 400
 #: Hops of many distinct kinds take longer to join, so fewer samples are drawn of them: this many joins at most.
 MOST_JOINS = 400_000

@@ -164,7 +164,7 @@ def test_a_close_hop_percolates_only_when_asked_for(uncached: Service) -> None:
 
 
 def test_more_hops_than_fit_make_an_upper_bound_and_a_job_takes_more(uncached: Service) -> None:
-    query = {"max_hops": 1, "max_hop_angstrom": 6.0}
+    query: dict[str, Any] = {"max_hops": 1, "max_hop_angstrom": 6.0}
     cut = answered(uncached, layered_oxide(), include_close_hops=True, **query)
     assert cut["truncated"]
     assert cut["percolation_upper_bound"]
@@ -275,7 +275,7 @@ def test_a_band_has_no_second_opinion(uncached: Service, data_rows: list[dict[st
 
 
 def test_experimental_crystals_are_answered_or_refused_in_words(uncached: Service, data_dir: Path) -> None:
-    """One of each sort: ordered, mixed frame, ion on shared sites, split frame atoms, and one that cannot be ordered."""
+    """Ordered, mixed frame, ion on shared sites, split frame atoms, and one that cannot be ordered."""
     for name, status in (("p81", 200), ("qer", 200), ("lud", 200), ("l2w", 200), ("ysm", 422)):
         response = send(uncached, (data_dir / "cifs" / f"{name}.cif").read_bytes())
         assert response.status_code == status, (name, response.text)

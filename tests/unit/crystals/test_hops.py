@@ -16,7 +16,8 @@ from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal, Site
 from app.crystals.filling import CROWDED_ANGSTROM
 from app.crystals.geometry import clearances_angstrom, nearest_vectors
-from app.crystals.hops import HopSearch, find_hops, hop_band
+from app.crystals.hop_bands import hop_band
+from app.crystals.hops import HopSearch, find_hops
 from app.crystals.lattices import shortest_translation_angstrom
 from app.crystals.limits import Limits
 from app.crystals.percolation import percolation

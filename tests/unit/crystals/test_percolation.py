@@ -156,7 +156,7 @@ GRAPHS = st.lists(
 @settings(max_examples=200, deadline=None)
 @given(GRAPHS)
 def test_connections_agree_with_trying_every_set_of_hops(rows: list[Row]) -> None:
-    """By brute force: of all sets of hops that connect, the lowest highest barrier; a bottleneck is in each such set."""
+    """Of all sets of hops that connect, the lowest highest barrier; a bottleneck is in each such set."""
     sites, passable = 4, [k for k, row in enumerate(rows) if row[3] is not None]
     sets = [set(chosen) for n in range(len(passable) + 1) for chosen in itertools.combinations(passable, n)]
     ranks = {
