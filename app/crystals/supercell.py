@@ -1,7 +1,7 @@
 """Right-sized supercells: no lattice translation under 8 angstrom, with as few atoms as that takes."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,7 @@ from app.crystals.lattices import (
     short_translations,
     shortest_translation_angstrom,
 )
+from app.crystals.periodic import shortest_vectors
 from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import IonSite, Sublattices
 from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
@@ -75,6 +76,7 @@ class Supercell:
     motif: Motif
     form: IntArray
     lattice_angstrom: FloatArray
+    _distances: dict[int, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def copies(self) -> int:
@@ -105,6 +107,16 @@ class Supercell:
     def shared_with(self) -> tuple[Contents, ...]:
         """The elements of the frame that fill other parts of each."""
         return tuple(site.shared_with for site in self.motif.crystal.sites) * self.copies
+
+    def distances_from(self, ion: int) -> FloatArray:
+        """Periodic distances from one of the ion's sites to all of them, shape [copies * n_ion], angstrom.
+
+        Each is computed once: filling sites asks for the same ones at every hop.
+        """
+        if ion not in self._distances:
+            vectors = self.ion_frac_coords - self.ion_frac_coords[ion]
+            self._distances[ion] = shortest_vectors(vectors, self.lattice_angstrom).lengths_angstrom
+        return self._distances[ion]
 
     def locate(self, site: int, offset: IntArray) -> tuple[int, FloatArray]:
         """Find a site of the uploaded cell, some of its cells away.

@@ -261,7 +261,8 @@ def _open_pool(settings: ParseSettings) -> ProcessPool:
     # Not fork: threads of torch run here. A fork server that has loaded the libraries once replaces a killed process
     # in milliseconds.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["app.serving.read"])
+    # the tables of oxidation states alone take over a second to load, each time for a process that does it itself
+    context.set_forkserver_preload(["app.serving.read", "pymatgen.analysis.bond_valence"])
     return ProcessPool(
         max_workers=settings.workers,
         initializer=_begin_process,
