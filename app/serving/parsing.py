@@ -261,8 +261,7 @@ def _open_pool(settings: ParseSettings) -> ProcessPool:
     # Not fork: threads of torch run here. A fork server that has loaded the libraries once replaces a killed process
     # in milliseconds.
     context = multiprocessing.get_context("forkserver")
-    # the tables of oxidation states alone take over a second to load, each time for a process that does it itself
-    context.set_forkserver_preload(["app.serving.read", "pymatgen.analysis.bond_valence"])
+    context.set_forkserver_preload(["app.serving.read"])
     return ProcessPool(
         max_workers=settings.workers,
         initializer=_begin_process,
