@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     max_files: int = Field(400, ge=1, description="most files in a zip")
     max_unpacked_bytes: int = Field(100_000_000, ge=1, description="largest content of a zip once unpacked")
     max_hops: int = Field(60, ge=1, description="most hops of a crystal that ?max_hops= may ask for at once")
+    max_hops_later: int = Field(2_000, ge=1, description="the same with Prefer: respond-async")
+    max_orderings: int = Field(3, ge=1, le=20, description="most orderings of a disordered crystal, each predicted")
+    second_opinion_timeout_s: float = Field(30.0, gt=0, description="a second opinion that takes longer is given up")
     request_timeout_s: float = Field(120.0, gt=0, description="an answer that takes longer is given up")
 
     api_keys_file: Path | None = Field(None, description="hashes of the keys that may call; none needs no key")

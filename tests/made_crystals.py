@@ -36,6 +36,21 @@ def rock_salt(*, a: float = 5.13, ion: str = "Li", other: str = "Cl") -> Crystal
     return crystal_of(np.eye(3) * a, atoms)
 
 
+def spinel(*, a: float = 8.5, x: float = 0.2624, ion: str = "Mg", other: str = "Mn") -> Crystal:
+    """MgMn2O4 as a cubic spinel (Fd-3m, origin at the centre): Mg in 8a, Mn in 16d, O in 32e."""
+    faces = np.array([(0, 0, 0), (0, 0.5, 0.5), (0.5, 0, 0.5), (0.5, 0.5, 0)])
+    tetrahedra = np.array([(1 / 8, 1 / 8, 1 / 8), (7 / 8, 3 / 8, 3 / 8)])
+    octahedra = np.array([(1 / 2, 1 / 2, 1 / 2), (1 / 4, 3 / 4, 0), (3 / 4, 0, 1 / 4), (0, 1 / 4, 3 / 4)])
+    first = [(x, x, x), (-x + 3 / 4, -x + 1 / 4, x + 1 / 2), (-x + 1 / 4, x + 1 / 2, -x + 3 / 4)]
+    oxygen = np.array([*first, (x + 1 / 2, -x + 3 / 4, -x + 1 / 4)])
+    atoms: list[Atom] = []
+    for symbol, places in ((ion, tetrahedra), (other, octahedra), ("O", np.vstack([oxygen, -oxygen]))):
+        for place, face in itertools.product(places, faces):
+            u, v, w = (float(value) % 1.0 for value in np.round(place + face, 9))
+            atoms.append((symbol, (u, v, w)))
+    return crystal_of(np.eye(3) * a, atoms)
+
+
 def repeated(crystal: Crystal, times: tuple[int, int, int]) -> Crystal:
     """The same crystal in a cell that is so many times as large."""
     sites = [

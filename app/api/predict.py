@@ -64,6 +64,9 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
         mechanism=query.mechanism,
         max_hops=query.max_hops,
         max_hop_angstrom=query.max_hop_angstrom,
+        include_close_hops=query.include_close_hops,
+        interstitials=query.interstitials,
+        second_opinion=query.second_opinion,
         key_id=who.key_id,
         request_id=request.scope["request_id"],
     )

@@ -42,7 +42,7 @@ class PredictQuery(_Query):
         None,
         ge=1,
         description="For a crystal: most symmetry-distinct hops to predict, shortest first; IONPATH_MAX_HOPS is the "
-        "most that may be asked for.",
+        "most that may be asked for, with `Prefer: respond-async` IONPATH_MAX_HOPS_LATER.",
     )
     max_hop_angstrom: float = Field(
         DEFAULT_MAX_HOP_ANGSTROM,
@@ -50,6 +50,21 @@ class PredictQuery(_Query):
         le=12,
         allow_inf_nan=False,
         description="For a crystal: longest hop between two sites, in angstrom.",
+    )
+    include_close_hops: bool = Field(
+        default=False,
+        description="For a crystal: predict hops whose straight line passes an atom within 1.2 angstrom as well; else "
+        "they are listed with `excluded_because` and do not percolate.",
+    )
+    interstitials: bool = Field(
+        default=False,
+        description="For a crystal that holds the ion: look for interstitial sites beside those of the file. An ion "
+        "that it does not hold always hops between interstitial sites.",
+    )
+    second_opinion: Literal["bvse"] | None = Field(
+        None,
+        description="For a crystal: `bvse` adds the percolation barriers of bond-valence site energies, and a warning "
+        "where they disagree by more than 0.5 eV.",
     )
 
 
@@ -125,7 +140,7 @@ class Site(BaseModel):
 
     index: int
     frac_coords: Vector
-    occupancy: float
+    occupancy: float = Field(description="0 of an interstitial site.")
 
 
 class _Predicted(BaseModel):
@@ -146,6 +161,11 @@ class Hop(_Predicted):
     distance_angstrom: float
     multiplicity: int = Field(description="Undirected hops like this one in the uploaded cell.")
     excluded_because: str | None = Field(description="Why it is not predicted; null where it is.")
+    ordering_barriers_ev: list[float | None] = Field(
+        default=[],
+        description="The barrier in each ordering of a disordered crystal, eV, of which `barrier_ev` is the mean; "
+        "empty where there is one alone.",
+    )
 
 
 class PercolationBarriers(BaseModel):
@@ -154,6 +174,55 @@ class PercolationBarriers(BaseModel):
     one_d: float | None = Field(alias="1d", description="eV")
     two_d: float | None = Field(alias="2d", description="eV")
     three_d: float | None = Field(alias="3d", description="eV")
+
+
+class PercolationPath(BaseModel):
+    """How hops connect through the crystal in one, two or three dimensions."""
+
+    barrier_ev: float = Field(description="eV")
+    interval_ev: Interval
+    bottleneck_hops: list[int] = Field(description="Indices in `hops` of those without which they would not connect.")
+    directions: list[Annotated[list[int], Field(min_length=3, max_length=3)]] = Field(
+        description="Lattice directions [u, v, w] of the uploaded cell along which the ion gets through."
+    )
+
+
+class PercolationPaths(BaseModel):
+    """The same by dimension; null where nothing connects."""
+
+    one_d: PercolationPath | None = Field(alias="1d")
+    two_d: PercolationPath | None = Field(alias="2d")
+    three_d: PercolationPath | None = Field(alias="3d")
+
+
+class Ordering(BaseModel):
+    """One ordering of a disordered crystal's frame."""
+
+    species: list[str] = Field(description="What was put on the shared and partly empty sites.")
+    frac_coords: list[Vector] = Field(description="Where, in the ordered supercell.")
+    electrostatic_energy_ev: float | None = Field(description="Below the worst ordering, eV; null of a random sample.")
+    percolation_ev: PercolationBarriers
+
+
+class Disorder(BaseModel):
+    """How the shared and partly empty sites of a crystal's frame were filled, each ordering predicted."""
+
+    method: Literal["lowest-energy", "samples"]
+    oxidation_states: dict[str, int] | None = Field(description="As guessed; null where they could not be.")
+    lattice_angstrom: list[Vector] = Field(description="Of the ordered supercell; rows are its vectors.")
+    mean_percolation_ev: PercolationBarriers
+    spread_percolation_ev: PercolationBarriers = Field(description="Standard deviation over the orderings.")
+    orderings: list[Ordering]
+
+
+class SecondOpinion(BaseModel):
+    """Percolation by another method."""
+
+    method: Literal["bvse"]
+    percolation_ev: PercolationBarriers
+    answered: bool
+    detail: str = Field(description="What it was computed on, or why there is none.")
+    seconds: float
 
 
 class PredictionAnswer(_Predicted):
@@ -169,8 +238,14 @@ class PredictionAnswer(_Predicted):
     sites: list[Site] | None = None
     hops: list[Hop] | None = None
     percolation_ev: PercolationBarriers | None = None
+    percolation: PercolationPaths | None = None
+    percolation_upper_bound: bool | None = Field(
+        None, description="Hops that may be passable were not predicted, so the true barriers may be lower."
+    )
     truncated: bool | None = Field(None, description="More hops exist than were predicted.")
     mechanism: Literal["vacancy", "dilute"] | None = None
+    disorder: Disorder | None = None
+    second_opinion: SecondOpinion | None = None
 
 
 class ClassificationAnswer(PredictionAnswer):
@@ -210,6 +285,9 @@ class StoredCrystal(BaseModel):
     mechanism: Literal["auto", "vacancy", "dilute"]
     max_hops: int
     max_hop_angstrom: float
+    include_close_hops: bool
+    interstitials: bool
+    max_orderings: int
 
 
 class PredictionStatus(BaseModel):
@@ -258,8 +336,14 @@ class ListedPrediction(PredictionStatus):
     sites: list[Site] | None = None
     hops: list[Hop] | None = None
     percolation_ev: PercolationBarriers | None = None
+    percolation: PercolationPaths | None = None
+    percolation_upper_bound: bool | None = Field(
+        None, description="Hops that may be passable were not predicted, so the true barriers may be lower."
+    )
     truncated: bool | None = None
     mechanism: Literal["vacancy", "dilute"] | None = None
+    disorder: Disorder | None = None
+    second_opinion: SecondOpinion | None = None
 
 
 class StoredPrediction(ListedPrediction):

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from app.crystals.band import FloatArray
 
+#: Element symbols and their occupancies, each above 0, together at most 1.
+Contents = tuple[tuple[str, float], ...]
+
 #: Occupancies nearer to one than this are full: files round.
 FULL_OCCUPANCY_TOLERANCE = 1e-3
 
@@ -18,7 +21,7 @@ class Site:
         frac_coords: fractional coordinates in the uploaded cell.
     """
 
-    species: tuple[tuple[str, float], ...]
+    species: Contents
     frac_coords: tuple[float, float, float]
 
     @property

@@ -1,8 +1,10 @@
 """Which of an ion's sites hold an ion while one of them hops."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from app.crystals.band import Band, FloatArray, IntArray
+from app.crystals.band import Band, IntArray
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
 from app.crystals.geometry import nearest_vectors
 from app.crystals.periodic import near_pairs
@@ -13,7 +15,7 @@ from app.crystals.validation import OVERLAP_ANGSTROM
 CROWDED_ANGSTROM = 1.8
 
 
-def filled_sites(supercell: Supercell, empty: Band, vacant: set[int]) -> IntArray:
+def filled_sites(supercell: Supercell, empty: Band, vacant: set[int], blocked: Sequence[int] = ()) -> IntArray:
     """Which of the other sites hold an ion: all full ones, and partly occupied ones as the formula allows.
 
     Those are filled from the best occupied down, each as far from the others as can be, and none within
@@ -23,11 +25,12 @@ def filled_sites(supercell: Supercell, empty: Band, vacant: set[int]) -> IntArra
         supercell: where the hop is.
         empty: the hop's band without any other ion.
         vacant: the two sites of the hop, indices among the supercell's sites of the ion.
+        blocked: those on which an atom of the frame sits.
 
     Returns:
         indices of the filled sites, in rising order.
     """
-    others = np.setdiff1d(np.arange(len(supercell.occupancies)), list(vacant))
+    others = np.setdiff1d(np.arange(len(supercell.occupancies)), [*vacant, *blocked])
     occupancies = supercell.occupancies[others]
     full = occupancies > 1.0 - FULL_OCCUPANCY_TOLERANCE
     filled = list(others[full])
@@ -36,18 +39,16 @@ def filled_sites(supercell: Supercell, empty: Band, vacant: set[int]) -> IntArra
         return np.asarray(others[full])
     lattice, coords = supercell.lattice_angstrom, supercell.ion_frac_coords
     partly, weights = others[~full], np.round(occupancies[~full], 2)
-
-    def room(points: FloatArray) -> FloatArray:
-        """How far each partly occupied site is from the nearest of some points, angstrom."""
-        vectors = nearest_vectors(lattice, (coords[partly][:, None] - points[None]) @ lattice)
-        return np.asarray(np.linalg.norm(vectors, axis=-1).min(axis=1))
-
-    free = room(np.vstack([empty.image_frac_coords, coords[filled]]))
+    # how far each partly occupied site is from the nearest image, ion or atom on one of the ion's sites
+    vectors = nearest_vectors(lattice, (coords[partly][:, None] - empty.image_frac_coords[None]) @ lattice)
+    free = np.asarray(np.linalg.norm(vectors, axis=-1).min(axis=1))
+    for ion in (*filled, *blocked):
+        free = np.minimum(free, supercell.distances_from(int(ion))[partly])
     taken, _ = near_pairs(coords[partly], empty.host_frac_coords, lattice, OVERLAP_ANGSTROM)
     free[taken[:, 0]] = 0.0
     while len(filled) < wanted and (free >= CROWDED_ANGSTROM).any():
         open_weights = np.where(free >= CROWDED_ANGSTROM, weights, -1.0)
         best = int(np.lexsort([np.arange(len(partly)), -np.round(free, 3), -open_weights])[0])
         filled.append(partly[best])
-        free = np.minimum(free, room(coords[partly[best]][None]))
+        free = np.minimum(free, supercell.distances_from(int(partly[best]))[partly])
     return np.sort(np.array(filled, dtype=np.int64))

@@ -1,26 +1,28 @@
 """The hops of an ion through a crystal: which are distinct, and the band of each."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
+from app.crystals.band import Band, FloatArray, IntArray
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Crystal
-from app.crystals.filling import CROWDED_ANGSTROM, filled_sites
-from app.crystals.geometry import clearances_angstrom
+from app.crystals.filling import CROWDED_ANGSTROM
+from app.crystals.hop_bands import Mechanism, blocked_because, hop_band
+from app.crystals.interstitials import with_interstitials
 from app.crystals.lattices import short_translations
+from app.crystals.ordering import Ordering, OrderingMethod, Orderings
+from app.crystals.oxidation import guess_oxidation_states
 from app.crystals.percolation import HopEdge, Offset
 from app.crystals.reduction import reduced_lattice
-from app.crystals.sites import IonSite, Sublattices, split
+from app.crystals.sites import IonSite, Sublattices, is_mixed, split
 from app.crystals.split_sites import SPLIT_ANGSTROM
 from app.crystals.supercell import (
     SHORTEST_TRANSLATION_ANGSTROM,
     Motif,
     Supercell,
     choose_supercell,
-    smallest_supercell,
 )
 from app.crystals.symmetry import (
     SYMMETRY_TOLERANCE_ANGSTROM,
@@ -30,13 +32,6 @@ from app.crystals.symmetry import (
 )
 from app.crystals.validation import no_host
 from app.errors import TooLargeError
-
-Mechanism = Literal["vacancy", "dilute"]
-
-#: An image nearer to a host atom is inside it: the limit of `sound` bands in the published data.
-IMAGE_CLEARANCE_ANGSTROM = 0.7
-#: The straight line between images may pass nearer, but in no sound published band as near as this.
-LINE_CLEARANCE_ANGSTROM = 0.35
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,8 +44,10 @@ class Hop:
         offset: whole cells between the two, so that the end lies at the site's coordinates plus the offset.
         distance_angstrom: the straight distance.
         multiplicity: undirected copies per uploaded cell.
-        band: in its supercell, what a model predicts; None where the hop is excluded.
-        excluded_because: in words, why the hop is not predicted.
+        bands: in its supercell, what a model predicts, one an ordering of the frame; None where there is no room for
+            the hop in that ordering.
+        excluded_because: in words, why the hop is not predicted in any.
+        left_out: it may be passable and was not looked at, since its supercell is too large.
     """
 
     from_site: int
@@ -58,8 +55,31 @@ class Hop:
     offset: Offset
     distance_angstrom: float
     multiplicity: int
-    band: Band | None
+    bands: tuple[Band | None, ...]
     excluded_because: str | None
+    left_out: bool = False
+
+    @property
+    def band(self) -> Band | None:
+        """The band in the first ordering that has room for it; None where the hop is excluded."""
+        return next((band for band in self.bands if band is not None), None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Disorder:
+    """How the frame's shared and partly empty sites were filled.
+
+    Attributes:
+        method: the one arrangement of lowest electrostatic energy, or seeded samples.
+        states: the oxidation state of each element; None where they could not be guessed.
+        lattice_angstrom: of the supercell that was ordered, shape [3, 3].
+        orderings: each is predicted.
+    """
+
+    method: OrderingMethod
+    states: dict[str, int] | None
+    lattice_angstrom: FloatArray
+    orderings: tuple[Ordering, ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,6 +95,7 @@ class HopSearch:
         truncated: whether there are more distinct hops than `hops` holds.
         mechanism: whether the other mobile ions stay ("vacancy") or not ("dilute").
         warnings: what the caller should know.
+        disorder: how the frame was ordered; None where it is ordered as uploaded.
     """
 
     ion: str
@@ -84,6 +105,7 @@ class HopSearch:
     truncated: bool
     mechanism: Mechanism
     warnings: tuple[str, ...]
+    disorder: Disorder | None = None
 
 
 def find_hops(
@@ -94,29 +116,52 @@ def find_hops(
     mechanism: Literal["auto", "vacancy", "dilute"] = "auto",
     max_hops: int = 60,
     max_atoms: int,
+    include_close_hops: bool = False,
+    interstitials: bool = False,
+    max_orderings: int = 3,
 ) -> HopSearch:
     """Find the symmetry-distinct hops of an ion between its sites, each as a band in a right-sized supercell.
 
     Args:
         crystal: as it was uploaded.
-        ion: element symbol of the migrating ion.
+        ion: element symbol of the migrating ion. One that the crystal does not hold hops between interstitial sites.
         max_hop_angstrom: the longest hop, angstrom.
         mechanism: what becomes of the crystal's other mobile ions. "auto" is "vacancy", whatever cell the crystal is
             written in: a crystal that was uploaded with its ions has them.
         max_hops: most distinct hops that get a band, the shortest ones.
         max_atoms: most atoms of the supercell.
+        include_close_hops: whether hops that pass an atom within 1.2 angstrom are predicted.
+        interstitials: whether interstitial sites are looked for beside those that the crystal's own ions are on.
+        max_orderings: most orderings of a frame with shared or partly empty sites.
 
     Raises:
-        InputError: as `app.crystals.sites.split`; or nothing is left once the ions are removed ("no-host").
+        InputError: as `app.crystals.sites.split`, `app.crystals.interstitials.with_interstitials` and
+            `app.crystals.ordering.Orderings.of`; or nothing is left once the ions are removed ("no-host").
         TooLargeError: the supercell is too large ("too-many-atoms").
     """
     lattices = split(crystal, ion)
-    chosen: Mechanism = "vacancy" if mechanism == "auto" else mechanism
-    if chosen == "dilute" and not lattices.frame_species:
+    absent = not lattices.sites
+    if absent or interstitials:
+        lattices = with_interstitials(lattices)
+    chosen: Mechanism = "dilute" if absent or mechanism == "dilute" else "vacancy"
+    if chosen == "dilute" and not lattices.frame_contents:
         raise no_host(lattices.ion, "mechanism")
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
     orbits = _distinct(lattices, supercell.motif, max_hop_angstrom)
-    hops = [_hop(lattices, supercell, members, mechanism=chosen, max_atoms=max_atoms) for members in orbits[:max_hops]]
+    orderings = _orderings(lattices, max_orderings)
+    disorder = _disorder(supercell, orderings)
+    hops = [
+        _hop(
+            lattices,
+            supercell,
+            members,
+            mechanism=chosen,
+            max_atoms=max_atoms,
+            orderings=orderings,
+            include_close_hops=include_close_hops,
+        )
+        for members in orbits[:max_hops]
+    ]
     return HopSearch(
         ion=lattices.ion,
         sites=lattices.sites,
@@ -127,10 +172,37 @@ def find_hops(
         warnings=(
             *crystal.warnings,
             *lattices.warnings,
-            *(_mechanism_warnings(lattices.ion) if mechanism == "auto" else ()),
+            *_mechanism_warnings(lattices.ion, asked=mechanism, absent=absent),
             *_count_warnings(lattices.ion, len(orbits), max_hop_angstrom=max_hop_angstrom, max_hops=max_hops),
             *(_occupancy_warnings(lattices) if chosen == "vacancy" else ()),
+            *_disorder_warnings(lattices, disorder),
         ),
+        disorder=disorder,
+    )
+
+
+def _orderings(lattices: Sublattices, most: int) -> Orderings:
+    amounts: dict[str, float] = {}
+    contents = [*lattices.frame_contents, *(site.shared_with for site in lattices.sites)]
+    if not any(is_mixed(one) for one in contents if one):
+        return Orderings(ion=lattices.ion, states=None, most=1)
+    if (own := float(lattices.occupancies.sum())) > 0:
+        amounts[lattices.ion] = own
+    for symbol, occupancy in (pair for one in contents for pair in one):
+        amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
+    states = guess_oxidation_states(amounts)
+    return Orderings(ion=lattices.ion, states=states, most=most)
+
+
+def _disorder(supercell: Supercell, orderings: Orderings) -> Disorder | None:
+    found = orderings.of(supercell)
+    if not len(found[0].filled):
+        return None
+    return Disorder(
+        method="samples" if found[0].energy_ev is None else "lowest-energy",
+        states=None if orderings.states is None else dict(orderings.states),
+        lattice_angstrom=supercell.lattice_angstrom,
+        orderings=found,
     )
 
 
@@ -183,27 +255,50 @@ def _all_hops(lattices: Sublattices, radius_angstrom: float) -> tuple[IntArray, 
 
 
 def _hop(
-    lattices: Sublattices, supercell: Supercell, members: list[HopEdge], *, mechanism: Mechanism, max_atoms: int
+    lattices: Sublattices,
+    supercell: Supercell,
+    members: list[HopEdge],
+    *,
+    mechanism: Mechanism,
+    max_atoms: int,
+    orderings: Orderings,
+    include_close_hops: bool,
 ) -> Hop:
     vectors = _vectors(lattices, members)
     first = _roomiest(supercell, vectors)
     edge = members[first]
     distance = float(np.linalg.norm(vectors[first]))
-    band, excluded = None, _too_short(lattices.ion, distance)
+    bands: list[Band | None] = []
+    excluded, left_out = _too_short(lattices.ion, distance), False
     if excluded is None:
-        try:
-            band = hop_band(lattices, supercell, edge, mechanism=mechanism, max_atoms=max_atoms)
-            excluded = _excluded(band)
-        except TooLargeError as error:  # this hop needs a larger supercell than the others
-            excluded = error.detail
+        reasons: list[str] = []
+        for which in range(len(orderings.of(supercell))):
+            try:
+                band = hop_band(
+                    lattices,
+                    supercell,
+                    edge,
+                    mechanism=mechanism,
+                    max_atoms=max_atoms,
+                    orderings=orderings,
+                    which=which,
+                )
+            except TooLargeError as error:  # this hop needs a larger supercell than the others
+                reasons, left_out = [error.detail], True
+                break
+            reason = blocked_because(band, include_close_hops=include_close_hops)
+            bands.append(None if reason else band)
+            reasons += [reason] if reason else []
+        excluded = reasons[0] if reasons and not any(bands) else None
     return Hop(
         from_site=edge.from_site,
         to_site=edge.to_site,
         offset=edge.offset,
         distance_angstrom=distance,
         multiplicity=len(members),
-        band=None if excluded else band,
+        bands=() if excluded else tuple(bands),
         excluded_because=excluded,
+        left_out=left_out,
     )
 
 
@@ -228,49 +323,6 @@ def _roomiest(supercell: Supercell, vectors: FloatArray) -> int:
     return int(np.round(distances, 2).argmax()) if len(copies) else 0
 
 
-def hop_band(
-    lattices: Sublattices, supercell: Supercell, edge: HopEdge, *, mechanism: Mechanism, max_atoms: int
-) -> Band:
-    """The band of one hop: its host in the supercell, and straight images.
-
-    A hop to the copy of its own site that the supercell's translations make gets a larger supercell.
-
-    Args:
-        lattices: the crystal.
-        supercell: where its hops are computed.
-        edge: the hop.
-        mechanism: what becomes of the other mobile ions.
-        max_atoms: most atoms of the larger supercell.
-
-    Raises:
-        TooLargeError: the larger supercell is too large ("too-many-atoms").
-    """
-    start_ion, start = supercell.locate(edge.from_site, np.zeros(3, dtype=np.int64))
-    end_ion, end = supercell.locate(edge.to_site, np.array(edge.offset, dtype=np.int64))
-    if start_ion == end_ion:
-        motif = supercell.motif
-        step = motif.site_cell[edge.to_site] + np.array(edge.offset) @ motif.uploaded_cell
-        larger = smallest_supercell(motif, max_atoms=max_atoms, without=step - motif.site_cell[edge.from_site])
-        return hop_band(lattices, larger, edge, mechanism=mechanism, max_atoms=max_atoms)
-    home = np.floor(start + 1e-9)
-    steps = np.linspace(0.0, 1.0, MODEL_IMAGE_COUNT)[:, None]
-    empty = Band(
-        lattice_angstrom=supercell.lattice_angstrom,
-        host_species=supercell.frame_species,
-        host_frac_coords=supercell.frame_frac_coords,
-        ion=lattices.ion,
-        image_frac_coords=(start - home) + steps * (end - start),
-    )
-    if mechanism == "dilute":
-        return empty
-    filled = filled_sites(supercell, empty, {start_ion, end_ion})
-    return replace(
-        empty,
-        host_species=empty.host_species + (lattices.ion,) * len(filled),
-        host_frac_coords=np.vstack([empty.host_frac_coords, supercell.ion_frac_coords[filled]]),
-    )
-
-
 def _too_short(ion: str, distance_angstrom: float) -> str | None:
     if distance_angstrom >= SPLIT_ANGSTROM:
         return None
@@ -280,29 +332,29 @@ def _too_short(ion: str, distance_angstrom: float) -> str | None:
     )
 
 
-def _excluded(band: Band) -> str | None:
-    if not band.host_species:
-        return f"nothing is left in the supercell but the {band.ion} that hops"
-    images, line = clearances_angstrom(band)
-    for distances, limit in ((images, IMAGE_CLEARANCE_ANGSTROM), (line, LINE_CLEARANCE_ANGSTROM)):
-        atom = int(distances.argmin())
-        if distances[atom] < limit:
-            return (
-                f"the straight path runs through an atom: it passes {band.host_species[atom]} at "
-                f"{distances[atom]:.2f} angstrom"
-            )
-    return None
-
-
 def _count_warnings(ion: str, orbit_count: int, *, max_hop_angstrom: float, max_hops: int) -> tuple[str, ...]:
     if not orbit_count:
-        return (f"No two {ion} sites lie within {max_hop_angstrom:g} angstrom of each other: no hop.",)
+        sentence = (
+            f"No two {ion} sites lie within {max_hop_angstrom:g} angstrom of each other: no hop. Ask for a longer "
+            f"max_hop_angstrom, or for interstitials=true, which looks for sites between them."
+        )
+        return (sentence,)
     if orbit_count > max_hops:
-        return (f"The crystal has {orbit_count} distinct hops; the {max_hops} shortest are listed.",)
+        sentence = (
+            f"The crystal has {orbit_count} distinct hops and the {max_hops} shortest were predicted, so the "
+            "percolation barriers are upper bounds. Send it again with `Prefer: respond-async` and "
+            f"max_hops={orbit_count} for all."
+        )
+        return (sentence,)
     return ()
 
 
-def _mechanism_warnings(ion: str) -> tuple[str, ...]:
+def _mechanism_warnings(ion: str, *, asked: str, absent: bool) -> tuple[str, ...]:
+    if absent:
+        sentence = f"There is no {ion} in the uploaded crystal: one {ion} alone hops between its interstitial sites."
+        return (sentence,)
+    if asked != "auto":
+        return ()
     sentence = (
         f"The mechanism is vacancy, as {ion} is part of the uploaded crystal: its other {ion} ions stay and one is "
         f"missing. Ask for `mechanism=dilute` where the host is empty but for the {ion} that hops."
@@ -311,12 +363,34 @@ def _mechanism_warnings(ion: str) -> tuple[str, ...]:
 
 
 def _occupancy_warnings(lattices: Sublattices) -> tuple[str, ...]:
-    partly = int((lattices.occupancies <= 1.0 - FULL_OCCUPANCY_TOLERANCE).sum())
+    own = lattices.occupancies[lattices.occupancies > 0]
+    partly = int((own <= 1.0 - FULL_OCCUPANCY_TOLERANCE).sum())
     if not partly:
         return ()
     ion = lattices.ion
     sentence = (
-        f"{partly} of {len(lattices.sites)} {ion} sites are partly occupied: each hop sees as many other {ion} as the "
+        f"{partly} of {len(own)} {ion} sites are partly occupied: each hop sees as many other {ion} as the "
         f"formula has, on the best occupied sites, none within {CROWDED_ANGSTROM:g} angstrom of another."
     )
     return (sentence,)
+
+
+def _disorder_warnings(lattices: Sublattices, disorder: Disorder | None) -> tuple[str, ...]:
+    if disorder is None:
+        return ()
+    mixed = sum(is_mixed(contents) for contents in lattices.frame_contents)
+    shared = sum(bool(site.shared_with) for site in lattices.sites)
+    sites = " and ".join(
+        f"{count} of the {what}"
+        for count, what in ((mixed, "frame's sites"), (shared, f"{lattices.ion} sites"))
+        if count
+    )
+    count = len(disorder.orderings)
+    how = (
+        "the ordering of lowest electrostatic energy was predicted"
+        if disorder.method == "lowest-energy"
+        else f"{count} random ordering{'s were' if count > 1 else ' was'} predicted and averaged (`disorder` has each)"
+    )
+    sentence = f"Shared between elements or partly empty are {sites}: {how}; equal hops are those of the mean crystal."
+    closed = "" if not shared else f" Every {lattices.ion} site counts as open, whatever else may sit on it."
+    return (sentence + closed,)

@@ -1,9 +1,15 @@
 """The barrier at which hops join into paths through the whole crystal, in one, two or three dimensions."""
 
+import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 Offset = tuple[int, int, int]
+
+DIMENSIONS = (1, 2, 3)
+#: Directions are looked for among the whole numbers up to this.
+_FARTHEST = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +37,27 @@ class PercolationBarriers:
     two_d: float | None
     three_d: float | None
 
+    def of(self, dimension: int) -> float | None:
+        """That of one dimension."""
+        return (self.one_d, self.two_d, self.three_d)[dimension - 1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How hops connect a site to its own copies in so many dimensions.
+
+    Attributes:
+        barrier_ev: the lowest barrier up to which they do.
+        bottleneck_orbits: the distinct hops of that barrier without which they would not; where several of equal
+            barrier can stand in for each other, all of these.
+        directions: in which a part that connects meets its own copies, whole numbers of the uploaded cell's vectors
+            without a common divisor, as many as are independent; of several such parts, those of each.
+    """
+
+    barrier_ev: float
+    bottleneck_orbits: tuple[int, ...]
+    directions: tuple[Offset, ...]
+
 
 @dataclass
 class _Network:
@@ -55,18 +82,94 @@ def percolation(edges: Iterable[HopEdge], barriers_ev: Sequence[float | None]) -
         edges: every undirected hop of the cell.
         barriers_ev: the barrier of each orbit, eV; hops of an orbit with None or past the end are left out.
     """
-    passable = [
+    reached: dict[int, float] = {}
+    networks: dict[int, _Network] = {}
+    for barrier, edge in sorted(_passable(edges, barriers_ev), key=lambda item: item[0]):
+        dimension = len(_join(networks, edge).periods)
+        for lower in range(len(reached) + 1, dimension + 1):
+            reached[lower] = barrier
+        if len(reached) == len(DIMENSIONS):
+            break
+    return PercolationBarriers(one_d=reached.get(1), two_d=reached.get(2), three_d=reached.get(3))
+
+
+def connections(edges: Sequence[HopEdge], barriers_ev: Sequence[float | None]) -> dict[int, Connection | None]:
+    """Find how hops connect in 1, 2 and 3 dimensions: the barriers of `percolation`, their bottlenecks and directions.
+
+    Args:
+        edges: every undirected hop of the cell.
+        barriers_ev: the barrier of each orbit, eV; hops of an orbit with None or past the end are left out.
+
+    Returns:
+        by dimension; None where nothing connects in so many.
+    """
+    passable = _passable(edges, barriers_ev)
+    barriers = percolation(edges, barriers_ev)
+    return {
+        dimension: None if (barrier := barriers.of(dimension)) is None else _connection(passable, barrier, dimension)
+        for dimension in DIMENSIONS
+    }
+
+
+def _passable(edges: Iterable[HopEdge], barriers_ev: Sequence[float | None]) -> list[tuple[float, HopEdge]]:
+    return [
         (barrier, edge)
         for edge in edges
         if edge.orbit < len(barriers_ev) and (barrier := barriers_ev[edge.orbit]) is not None
     ]
+
+
+def _connection(passable: list[tuple[float, HopEdge]], barrier_ev: float, dimension: int) -> Connection:
+    up_to = [(barrier, edge) for barrier, edge in passable if barrier <= barrier_ev]
+    parts = _connecting(up_to, dimension)
+    inside = {site for part in parts for site in part.members}
+    highest = {edge.orbit for barrier, edge in up_to if barrier == barrier_ev and edge.from_site in inside}
+    needed = {
+        orbit for orbit in highest if not _connecting([item for item in up_to if item[1].orbit != orbit], dimension)
+    }
+    directions = dict.fromkeys(direction for part in parts for direction in _directions(part.periods))
+    return Connection(
+        barrier_ev=barrier_ev,
+        bottleneck_orbits=tuple(sorted(needed or highest)),
+        directions=tuple(sorted(directions, key=_by_length)),
+    )
+
+
+def _connecting(items: list[tuple[float, HopEdge]], dimension: int) -> list[_Network]:
+    """The parts that hops join to networks of so many dimensions or more."""
     networks: dict[int, _Network] = {}
-    reached: dict[int, float] = {}
-    for barrier, edge in sorted(passable, key=lambda item: item[0]):
-        dimension = len(_join(networks, edge).periods)
-        for lower in range(1, dimension + 1):
-            reached.setdefault(lower, barrier)
-    return PercolationBarriers(one_d=reached.get(1), two_d=reached.get(2), three_d=reached.get(3))
+    for _, edge in items:
+        _join(networks, edge)
+    parts = {id(network): network for network in networks.values()}
+    return [network for network in parts.values() if len(network.periods) >= dimension]
+
+
+def _directions(periods: Sequence[Offset]) -> list[Offset]:
+    """Independent directions along which periods lead, the shortest that span the same line, plane or space."""
+    rank = len(periods)
+    if rank == len(DIMENSIONS):
+        return [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    if rank == 1:
+        return [_reduced(periods[0])]
+    normal = _cross(periods[0], periods[1])
+    span = range(-_FARTHEST, _FARTHEST + 1)
+    in_plane = [_reduced(step) for step in itertools.product(span, span, span) if any(step) and not _dot(step, normal)]
+    found: list[Offset] = []
+    for step in sorted({*in_plane, *map(_reduced, periods)}, key=_by_length):
+        _extend(found, step)
+    return found
+
+
+def _reduced(period: Offset) -> Offset:
+    """Without a common divisor, the first number that is not zero positive."""
+    sign = 1 if next(value for value in period if value) > 0 else -1
+    divisor = sign * math.gcd(*period)
+    return period[0] // divisor, period[1] // divisor, period[2] // divisor
+
+
+def _by_length(direction: Offset) -> tuple[int, Offset]:
+    """Short ones first, and of equal ones along a before b before c."""
+    return _dot(direction, direction), _minus((0, 0, 0), direction)
 
 
 def _join(networks: dict[int, _Network], edge: HopEdge) -> _Network:

@@ -6,15 +6,15 @@ from functools import cached_property
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.crystal import Crystal, Site
+from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Contents, Crystal, Site
 from app.crystals.elements import plain_symbol
-from app.crystals.split_sites import merge_split_sites
+from app.crystals.split_sites import FRAME_SPLIT_ANGSTROM, merge_split_sites
 from app.errors import InputError
 
 #: What usually hops: the migrating elements of the published barriers, suggested where no ion was named.
 USUAL_IONS = ("Li", "Na", "K", "Rb", "Mg", "Ca", "Sr", "Zn", "Al")
-#: So many mixed sites are named one by one; the rest are counted.
-NAMED_SITES = 6
+#: Refined occupancies of a full, shared site add up to one within this.
+_PARTLY_EMPTY = 0.02
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,14 @@ class IonSite:
     Attributes:
         index: its place among the ion's sites, in the order of the file, a split site counted once.
         frac_coords: fractional coordinates in the uploaded cell, each in 0..1.
-        occupancy: how much of it the ion fills, above 0 and at most 1.
+        occupancy: how much of it the ion fills, at most 1; 0 of an interstitial site, which geometry found.
+        shared_with: the elements of the frame that fill other parts of it.
     """
 
     index: int
     frac_coords: tuple[float, float, float]
     occupancy: float
+    shared_with: Contents = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,15 +42,15 @@ class Sublattices:
         lattice_angstrom: rows are the vectors of the uploaded cell, shape [3, 3], angstrom.
         ion: element symbol of the migrating ion.
         sites: the ion's sites, partly occupied ones too.
-        frame_species: element symbols of all other atoms, length n_frame.
+        frame_contents: what sits on every other site, length n_frame.
         frame_frac_coords: shape [n_frame, 3].
-        warnings: which of the ion's sites in the file were taken as one.
+        warnings: which sites in the file were taken as one.
     """
 
     lattice_angstrom: FloatArray
     ion: str
     sites: tuple[IonSite, ...]
-    frame_species: tuple[str, ...]
+    frame_contents: tuple[Contents, ...]
     frame_frac_coords: FloatArray
     warnings: tuple[str, ...] = ()
 
@@ -68,49 +70,93 @@ def split(crystal: Crystal, ion: str | None) -> Sublattices:
 
     Args:
         crystal: as it was uploaded.
-        ion: an element symbol; a charge behind it ("Li+", "Mg2+") is ignored.
+        ion: an element symbol; a charge behind it ("Li+", "Mg2+") is ignored. One that the crystal does not hold has
+            no sites.
 
     Raises:
-        InputError: no ion named ("no-ion"), not an element ("unknown-element"), the ion is not in the crystal
-            ("ion-not-in-crystal"), or sites but the ion's own are shared or partly empty ("mixed-sites").
+        InputError: no ion named ("no-ion"), not an element ("unknown-element").
     """
     element = _element(crystal, ion)
     mobile = [site for site in crystal.sites if site.occupancy_of(element) > 0]
-    if not mobile:
-        others = _elements(crystal)
-        raise InputError(
-            f"There is no {element} in this crystal ({crystal.formula}), so it has no {element} sites to hop "
-            f"between. Its elements are {', '.join(others)}; those that usually migrate: "
-            f"{', '.join(_candidates(crystal)) or 'none of them'}.",
-            kind="ion-not-in-crystal",
-            where="ion",
-            expected=f"one of {', '.join(others)}, or a crystal that contains {element}",
-        )
     frame = [site for site in crystal.sites if site.occupancy_of(element) == 0]
-    _refuse_mixed_sites([*frame, *(site for site in mobile if len(site.species) > 1)], element)
     lattice = np.asarray(crystal.lattice_angstrom, dtype=np.float64)
-    merged = merge_split_sites(
-        lattice,
-        np.array([site.frac_coords for site in mobile], dtype=np.float64),
-        np.array([1.0 if site.is_ordered else site.occupancy_of(element) for site in mobile]),
-        element,
-    )
+    sites, site_warnings = _ion_sites(lattice, mobile, element)
+    contents, frac_coords, frame_warnings = _frame(lattice, frame)
     return Sublattices(
         lattice_angstrom=lattice,
         ion=element,
-        sites=tuple(
-            _ion_site(index, frac_coords, float(occupancy))
-            for index, (frac_coords, occupancy) in enumerate(zip(merged.frac_coords, merged.occupancies, strict=True))
-        ),
-        frame_species=tuple(site.species[0][0] for site in frame),
-        frame_frac_coords=np.array([site.frac_coords for site in frame], dtype=np.float64).reshape(-1, 3) % 1.0,
-        warnings=merged.warnings,
+        sites=sites,
+        frame_contents=contents,
+        frame_frac_coords=frac_coords,
+        warnings=(*site_warnings, *frame_warnings),
     )
 
 
-def _ion_site(index: int, frac_coords: FloatArray, occupancy: float) -> IonSite:
-    x, y, z = (float(value) % 1.0 for value in frac_coords)
-    return IonSite(index=index, frac_coords=(x, y, z), occupancy=occupancy)
+def is_mixed(contents: Contents) -> bool:
+    """Whether a site of the frame is shared between elements or partly empty."""
+    return len(contents) > 1 or contents[0][1] < 1.0 - FULL_OCCUPANCY_TOLERANCE
+
+
+def shown_site(contents: Contents, frac_coords: FloatArray) -> str:
+    """A site in words: "Co 0.5 + Ni 0.5 at (0.000, 0.000, 0.000)"."""
+    amounts = " + ".join(f"{symbol} {occupancy:.3g}" for symbol, occupancy in contents)
+    return f"{amounts} at ({', '.join(f'{value:.3f}' for value in frac_coords)})"
+
+
+def _ion_sites(
+    lattice_angstrom: FloatArray, mobile: list[Site], element: str
+) -> tuple[tuple[IonSite, ...], tuple[str, ...]]:
+    merged = merge_split_sites(
+        lattice_angstrom,
+        np.array([site.frac_coords for site in mobile], dtype=np.float64).reshape(-1, 3),
+        np.array([1.0 if site.is_ordered else site.occupancy_of(element) for site in mobile]),
+        [element] * len(mobile),
+    )
+    sites = []
+    for index, (place, occupancy, parts) in enumerate(
+        zip(merged.frac_coords, merged.occupancies, merged.parts, strict=True)
+    ):
+        others = _together([mobile[k].species for k in parts], without=element)
+        x, y, z = (float(value) % 1.0 for value in place)
+        sites.append(IonSite(index=index, frac_coords=(x, y, z), occupancy=float(occupancy), shared_with=others))
+    return tuple(sites), merged.warnings
+
+
+def _frame(lattice_angstrom: FloatArray, frame: list[Site]) -> tuple[tuple[Contents, ...], FloatArray, tuple[str, ...]]:
+    """Contents and places of the frame's sites, the split ones merged, in the order of the file."""
+    partly = [k for k, site in enumerate(frame) if sum(amount for _, amount in site.species) < 1.0 - _PARTLY_EMPTY]
+    merged = merge_split_sites(
+        lattice_angstrom,
+        np.array([frame[k].frac_coords for k in partly], dtype=np.float64).reshape(-1, 3),
+        np.array([sum(amount for _, amount in frame[k].species) for k in partly]),
+        ["+".join(symbol for symbol, _ in frame[k].species) for k in partly],
+        within_angstrom=FRAME_SPLIT_ANGSTROM,
+    )
+    places: dict[int, tuple[Contents, FloatArray]] = {
+        k: (_normal(site), np.array(site.frac_coords)) for k, site in enumerate(frame) if k not in set(partly)
+    }
+    for place, parts in zip(merged.frac_coords, merged.parts, strict=True):
+        places[partly[parts[0]]] = (_together([frame[partly[k]].species for k in parts]), place)
+    rows = [places[k] for k in sorted(places)]
+    coords = np.array([place for _, place in rows], dtype=np.float64).reshape(-1, 3) % 1.0
+    return tuple(contents for contents, _ in rows), coords, merged.warnings
+
+
+def _normal(site: Site) -> Contents:
+    """A site's contents, rounding taken off where one element fills it."""
+    return ((site.species[0][0], 1.0),) if site.is_ordered else site.species
+
+
+def _together(parts: list[Contents], *, without: str | None = None) -> Contents:
+    """What several places hold as one, an element left out."""
+    amounts: dict[str, float] = {}
+    for contents in parts:
+        for symbol, occupancy in contents:
+            if symbol != without:
+                amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
+    total = sum(amounts.values())
+    full = without is None and abs(total - 1.0) < _PARTLY_EMPTY
+    return tuple((symbol, amount / total if full else amount) for symbol, amount in sorted(amounts.items()))
 
 
 def _element(crystal: Crystal, ion: str | None) -> str:
@@ -135,22 +181,3 @@ def _elements(crystal: Crystal) -> list[str]:
 def _candidates(crystal: Crystal) -> list[str]:
     present = set(_elements(crystal))
     return [symbol for symbol in USUAL_IONS if symbol in present]
-
-
-def _refuse_mixed_sites(sites: list[Site], ion: str) -> None:
-    mixed = [site for site in sites if not site.is_ordered]
-    if not mixed:
-        return
-    names = [
-        f"{' + '.join(f'{symbol} {occupancy:.3g}' for symbol, occupancy in site.species)} at "
-        f"({', '.join(f'{value:.3f}' for value in site.frac_coords)})"
-        for site in mixed[:NAMED_SITES]
-    ]
-    more = f", and {len(mixed) - NAMED_SITES} more" if len(mixed) > NAMED_SITES else ""
-    raise InputError(
-        f"{len(mixed)} of the crystal's sites are shared between elements or partly empty: "
-        f"{'; '.join(names)}{more}. A barrier needs to know which atom sits where.",
-        kind="mixed-sites",
-        where="structure",
-        expected=f"an ordered crystal: every site but {ion}'s own filled by one element",
-    )

@@ -1,12 +1,13 @@
 """Right-sized supercells: no lattice translation under 8 angstrom, with as few atoms as that takes."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
+from app.crystals.crystal import Contents
 from app.crystals.lattices import (
     contains,
     cosets,
@@ -16,6 +17,7 @@ from app.crystals.lattices import (
     short_translations,
     shortest_translation_angstrom,
 )
+from app.crystals.periodic import shortest_vectors
 from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import IonSite, Sublattices
 from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
@@ -52,7 +54,7 @@ class Motif:
     @property
     def atom_count(self) -> int:
         """Its atoms and sites of the ion."""
-        return len(self.crystal.frame_species) + len(self.crystal.sites)
+        return len(self.crystal.frame_contents) + len(self.crystal.sites)
 
     def fold(self, hops: IntArray) -> IntArray:
         """Write hops of the uploaded cell as hops of the motif: rows (from, to, offset x, y, z), shape [n, 5]."""
@@ -74,6 +76,7 @@ class Supercell:
     motif: Motif
     form: IntArray
     lattice_angstrom: FloatArray
+    _distances: dict[int, FloatArray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def copies(self) -> int:
@@ -86,9 +89,9 @@ class Supercell:
         return self._repeated(self.motif.crystal.frame_frac_coords)
 
     @cached_property
-    def frame_species(self) -> tuple[str, ...]:
-        """Their element symbols."""
-        return self.motif.crystal.frame_species * self.copies
+    def frame_contents(self) -> tuple[Contents, ...]:
+        """What sits on each."""
+        return self.motif.crystal.frame_contents * self.copies
 
     @cached_property
     def ion_frac_coords(self) -> FloatArray:
@@ -99,6 +102,21 @@ class Supercell:
     def occupancies(self) -> FloatArray:
         """Their occupancies, shape [copies * n_ion]."""
         return np.tile(self.motif.crystal.occupancies, self.copies)
+
+    @cached_property
+    def shared_with(self) -> tuple[Contents, ...]:
+        """The elements of the frame that fill other parts of each."""
+        return tuple(site.shared_with for site in self.motif.crystal.sites) * self.copies
+
+    def distances_from(self, ion: int) -> FloatArray:
+        """Periodic distances from one of the ion's sites to all of them, shape [copies * n_ion], angstrom.
+
+        Each is computed once: filling sites asks for the same ones at every hop.
+        """
+        if ion not in self._distances:
+            vectors = self.ion_frac_coords - self.ion_frac_coords[ion]
+            self._distances[ion] = shortest_vectors(vectors, self.lattice_angstrom).lengths_angstrom
+        return self._distances[ion]
 
     def locate(self, site: int, offset: IntArray) -> tuple[int, FloatArray]:
         """Find a site of the uploaded cell, some of its cells away.
@@ -230,14 +248,14 @@ def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
     strays = np.linalg.norm((coords - coords[first][which] - cells) @ lattice, axis=1)
     if strays.max() > 5 * SYMMETRY_TOLERANCE_ANGSTROM:
         return uploaded_motif(crystal)
-    frame_count = len(crystal.frame_species)
+    frame_count = len(crystal.frame_contents)
     frame, ions = first[first < frame_count], first[first >= frame_count]
     place = {atom: k for k, atom in enumerate(ions)}
     primitive = Sublattices(
         lattice_angstrom=lattice,
         ion=crystal.ion,
         sites=tuple(_site_at(k, coords[atom], crystal.sites[atom - frame_count]) for k, atom in enumerate(ions)),
-        frame_species=tuple(crystal.frame_species[k] for k in frame),
+        frame_contents=tuple(crystal.frame_contents[k] for k in frame),
         frame_frac_coords=coords[frame],
     )
     return Motif(
@@ -250,4 +268,4 @@ def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
 
 def _site_at(index: int, frac_coords: FloatArray, site: IonSite) -> IonSite:
     x, y, z = (float(value) for value in frac_coords)
-    return IonSite(index=index, frac_coords=(x, y, z), occupancy=site.occupancy)
+    return replace(site, index=index, frac_coords=(x, y, z))

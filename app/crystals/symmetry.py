@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from app.crystals.band import FloatArray, IntArray
+from app.crystals.crystal import Contents
 from app.crystals.elements import SYMBOLS
 from app.crystals.sites import Sublattices
 
@@ -17,7 +18,8 @@ from app.crystals.sites import Sublattices
 SYMMETRY_TOLERANCE_ANGSTROM = 0.01
 #: Occupancies that differ by less are one and the same.
 OCCUPANCY_STEP = 0.01
-#: Atom types of the ion's sites begin here, past the elements.
+FULL = round(1.0 / OCCUPANCY_STEP)
+#: Kinds of sites that are no element's alone begin here, past the elements.
 ION_TYPE = 1000
 
 
@@ -45,8 +47,7 @@ def find_symmetry(crystal: Sublattices) -> Symmetry:
     A crystal whose symmetry cannot be found (its sites almost on top of each other) has the identity alone.
     """
     positions = np.vstack([crystal.frame_frac_coords, crystal.site_frac_coords])
-    types = [SYMBOLS.index(symbol) + 1 for symbol in crystal.frame_species]
-    types += [ION_TYPE + round(value / OCCUPANCY_STEP) for value in crystal.occupancies]
+    types = _types(crystal)
     cell = (crystal.lattice_angstrom, positions, types)
     found = _dataset(cell)
     if found is None:
@@ -68,6 +69,25 @@ def find_symmetry(crystal: Sublattices) -> Symmetry:
         pure_translations=translations[pure],
         primitive_atoms=np.asarray(found.mapping_to_primitive, dtype=np.int64),
     )
+
+
+def _types(crystal: Sublattices) -> list[int]:
+    """One whole number a kind of site: an element alone, a mixture, or a site of the ion and what shares it."""
+    kinds: list[tuple[bool, tuple[tuple[str, int], ...]]] = [
+        (False, _rounded(contents)) for contents in crystal.frame_contents
+    ]
+    kinds += [(True, (*_rounded(((crystal.ion, s.occupancy),)), *_rounded(s.shared_with))) for s in crystal.sites]
+    number = {kind: ION_TYPE + k for k, kind in enumerate(sorted(set(kinds)))}
+    return [
+        SYMBOLS.index(kind[1][0][0]) + 1
+        if not kind[0] and len(kind[1]) == 1 and kind[1][0][1] == FULL
+        else number[kind]
+        for kind in kinds
+    ]
+
+
+def _rounded(contents: Contents) -> tuple[tuple[str, int], ...]:
+    return tuple((symbol, round(occupancy / OCCUPANCY_STEP)) for symbol, occupancy in contents)
 
 
 def _dataset(cell: tuple[FloatArray, FloatArray, list[int]]) -> Any:

@@ -1,29 +1,39 @@
 """From a request to its answer: read, look up, compute what is missing, compose."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from uuid import uuid4
 
 import structlog
 
 from app.crystals.band import Band
+from app.crystals.bvse import BondValenceOpinion
 from app.crystals.limits import Limits
-from app.errors import InputError, NotReadyError
+from app.errors import InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction
 from app.models.registry import Registry
-from app.serving.answers import Answer, CrystalAnswer, ModelReference
+from app.serving.answers import Answer, CrystalAnswer, ModelReference, SecondOpinion
 from app.serving.batcher import Batcher
 from app.serving.cache import Cache, CacheScope
-from app.serving.crystals import HopOutcome, all_cached, compose, decisive
+from app.serving.crystals import (
+    HopOutcome,
+    all_cached,
+    bands_of,
+    compose,
+    disagreements,
+    percolating_prediction,
+)
 from app.serving.metrics import Metrics
 from app.serving.parsing import ParsePool
 from app.serving.read import CrystalInput, ReadOptions
 from app.serving.recent import StoredInput
 from app.serving.request import Asked, PredictionRequest
+from app.serving.second_opinion import opinion_of
 from app.serving.single_flight import SingleFlight
-from app.serving.uploads import StoredUpload
+from app.serving.uploads import CrystalUpload, StoredUpload
 from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -42,8 +52,12 @@ class Answering:
     pool: ParsePool
     flights: SingleFlight
 
-    async def read(self, request: PredictionRequest) -> Asked:
+    async def read(self, request: PredictionRequest, *, later: bool = False) -> Asked:
         """Read what was sent.
+
+        Args:
+            request: what is asked.
+            later: whether it is answered as a job, which may have more hops.
 
         Raises:
             InputError: it cannot be read, makes no sense or is too large.
@@ -52,9 +66,15 @@ class Answering:
         """
         started_s, created_at = time.monotonic(), datetime.now(UTC)
         predictor = self.registry.predictor(request.model)
-        read = await self.pool.read(
-            request.upload, self._options(request), key_id=request.key_id, request_id=request.request_id
-        )
+        if request.second_opinion is not None and not isinstance(request.upload, CrystalUpload):
+            raise InputError(
+                "A second opinion is on how an ion percolates through a crystal, and a band is one hop.",
+                kind="second-opinion-needs-crystal",
+                where="second_opinion",
+                expected="a crystal and its ion (`structure` and `ion`), or no second_opinion",
+            )
+        options = self._options(request, later=later)
+        read = await self.pool.read(request.upload, options, key_id=request.key_id, request_id=request.request_id)
         self.metrics.observe("read", time.monotonic() - started_s)
         return Asked(
             request=request,
@@ -65,15 +85,20 @@ class Answering:
             read=read,
         )
 
-    def _options(self, request: PredictionRequest) -> ReadOptions:
+    def _options(self, request: PredictionRequest, *, later: bool) -> ReadOptions:
         settings = self.settings
+        most = max(settings.max_hops, settings.max_hops_later) if later else settings.max_hops
         max_hops = settings.max_hops if request.max_hops is None else request.max_hops
-        if max_hops > settings.max_hops:
+        if max_hops > most:
+            offer = (
+                f"; {settings.max_hops_later} with `Prefer: respond-async`" if settings.max_hops_later > most else ""
+            )
+            setting = "IONPATH_MAX_HOPS_LATER" if later else "IONPATH_MAX_HOPS"
             raise InputError(
-                f"{max_hops} hops are more than this service predicts at once (IONPATH_MAX_HOPS).",
+                f"{max_hops} hops are more than this service predicts at once ({setting}).",
                 kind="too-many-hops",
                 where="max_hops",
-                expected=f"at most {settings.max_hops}",
+                expected=f"at most {most}{offer}",
             )
         return ReadOptions(
             limits=self.limits,
@@ -81,6 +106,9 @@ class Answering:
             mechanism=request.mechanism,
             max_hops=max_hops,
             max_hop_angstrom=request.max_hop_angstrom,
+            include_close_hops=request.include_close_hops,
+            interstitials=request.interstitials,
+            max_orderings=settings.max_orderings,
         )
 
     async def answer(self, asked: Asked, on_done: Callable[[], None]) -> Answer:
@@ -97,9 +125,12 @@ class Answering:
         """
         content = asked.read.content
         crystal: CrystalAnswer | None = None
+        warnings = asked.read.warnings
         if isinstance(content, CrystalInput):
-            crystal = await self._predict_hops(asked, content, on_done)
-            prediction, cached = decisive(crystal), all_cached(crystal)
+            crystal = await self._predict_crystal(asked, content, on_done)
+            prediction, cached = percolating_prediction(crystal), all_cached(crystal)
+            if crystal.second_opinion is not None:
+                warnings = (*warnings, *disagreements(crystal, crystal.second_opinion))
         else:
             prediction, cached = await self._predict_band(asked, content)
             on_done()
@@ -113,7 +144,7 @@ class Answering:
             prediction=prediction,
             threshold_ev=asked.request.threshold_ev,
             cached=cached,
-            warnings=asked.read.warnings,
+            warnings=warnings,
             crystal=crystal,
         )
 
@@ -171,27 +202,51 @@ class Answering:
 
         return await self.flights.predict(scope, asked.read.digest, band, compute), False
 
+    async def _predict_crystal(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
+        """Predict its hops, and meanwhile ask for a second opinion where one is wanted."""
+        if asked.request.second_opinion is None:
+            return await self._predict_hops(asked, content, on_done)
+        opinion = asyncio.ensure_future(self._second_opinion(asked.request))
+        try:
+            crystal = await self._predict_hops(asked, content, on_done)
+            return replace(crystal, second_opinion=await opinion)
+        finally:
+            opinion.cancel()
+
+    async def _second_opinion(self, request: PredictionRequest) -> SecondOpinion:
+        assert isinstance(request.upload, CrystalUpload)
+        options = self._options(replace(request, max_hops=None), later=True)
+        started = time.monotonic()
+        found: BondValenceOpinion | IonpathError
+        try:
+            found = await self.pool.second_opinion(
+                request.upload, options, timeout_s=self.settings.second_opinion_timeout_s, request_id=request.request_id
+            )
+        except IonpathError as error:  # the model's answer does not wait for room or a new process
+            found = error
+        return opinion_of(found, seconds=time.monotonic() - started)
+
     async def _predict_hops(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
         scope, predictor = asked.scope, asked.predictor
-        bands = {index: hop.band for index, hop in enumerate(content.search.hops) if hop.band is not None}
+        bands = bands_of(content.search)
         known = dict(zip(bands, await self._look_up(scope, list(bands.values())), strict=True))
-        missing = [index for index, prediction in known.items() if prediction is None]
+        missing = [key for key, prediction in known.items() if prediction is None]
         for _ in range(len(bands) - len(missing)):
             on_done()
         computed = await self.batcher.submit_many(
-            [bands[index] for index in missing], predictor, on_done, request_id=asked.request.request_id
+            [bands[key] for key in missing], predictor, on_done, request_id=asked.request.request_id
         )
         fresh = dict(zip(missing, computed, strict=True))
         await self.cache.put_many(
-            scope, [(bands[index], one) for index, one in fresh.items() if isinstance(one, Prediction)]
+            scope, [(bands[key], one) for key, one in fresh.items() if isinstance(one, Prediction)]
         )
         self.metrics.predicted(predictor.name, cached=True, count=len(bands) - len(missing))
         self.metrics.predicted(predictor.name, cached=False, count=len(missing))
         outcomes = {
-            index: HopOutcome(outcome=fresh[index] if prediction is None else prediction, cached=prediction is not None)
-            for index, prediction in known.items()
+            key: HopOutcome(outcome=fresh[key] if prediction is None else prediction, cached=prediction is not None)
+            for key, prediction in known.items()
         }
-        return compose(content.search, outcomes)
+        return await asyncio.to_thread(compose, content.search, outcomes)  # sampling takes up to a second
 
     async def _look_up(self, scope: CacheScope, bands: Sequence[Band]) -> Sequence[Prediction | None]:
         started = time.monotonic()

@@ -30,7 +30,12 @@ class SiteAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class HopAnswer:
-    """One symmetry-distinct hop of a crystal; sites and offset refer to the uploaded cell."""
+    """One symmetry-distinct hop of a crystal; sites and offset refer to the uploaded cell.
+
+    Attributes:
+        prediction: of the hop; the mean over the frame's orderings where there are several.
+        ordering_barriers_ev: in each ordering, eV, None where there is no room for it; empty where there is one alone.
+    """
 
     from_site: int
     to_site: int
@@ -41,6 +46,7 @@ class HopAnswer:
     prediction: Prediction | None
     cached: bool
     warnings: tuple[str, ...]
+    ordering_barriers_ev: tuple[float | None, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +59,103 @@ class Percolation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PercolationPath:
+    """How hops connect through the crystal in one, two or three dimensions.
+
+    Attributes:
+        barrier_ev: the lowest barrier up to which they do.
+        quantiles_ev: its distribution at the levels of `app.models.prediction.QUANTILE_LEVELS`, eV.
+        bottleneck_hops: indices of the hops without which they would not.
+        directions: in which they connect, whole numbers of the uploaded cell's vectors.
+    """
+
+    barrier_ev: float
+    quantiles_ev: tuple[float, ...]
+    bottleneck_hops: tuple[int, ...]
+    directions: tuple[tuple[int, int, int], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderingAnswer:
+    """One ordering of the frame's mixed sites, and how its hops percolate.
+
+    Attributes:
+        placed: the atoms on mixed sites, element symbols.
+        frac_coords: where they are, in the ordered supercell.
+        energy_ev: electrostatic, below the worst ordering, eV; None of a sample.
+        percolation_ev: of this ordering alone.
+    """
+
+    placed: tuple[str, ...]
+    frac_coords: tuple[tuple[float, float, float], ...]
+    energy_ev: float | None
+    percolation_ev: Percolation
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisorderAnswer:
+    """How a disordered frame was ordered, and how far the orderings' answers lie apart.
+
+    Attributes:
+        method: the one ordering of lowest electrostatic energy, or seeded samples.
+        oxidation_states: of each element; None where they could not be guessed.
+        lattice_angstrom: of the ordered supercell, rows are its vectors.
+        orderings: each was predicted.
+        mean_ev: of their percolation barriers; None where one of them does not connect.
+        spread_ev: the standard deviation of these.
+    """
+
+    method: Literal["lowest-energy", "samples"]
+    oxidation_states: dict[str, int] | None
+    lattice_angstrom: tuple[tuple[float, float, float], ...]
+    orderings: tuple[OrderingAnswer, ...]
+    mean_ev: Percolation
+    spread_ev: Percolation
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecondOpinion:
+    """Percolation barriers by another method.
+
+    Attributes:
+        percolation_ev: eV; all None where it has no answer.
+        detail: in words, why it has none, or what it was computed on.
+        seconds: what it took.
+    """
+
+    method: Literal["bvse"]
+    percolation_ev: Percolation
+    detail: str
+    seconds: float
+    answered: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrystalAnswer:
-    """What a crystal's answer adds to a band's."""
+    """What a crystal's answer adds to a band's.
+
+    Attributes:
+        percolation: by dimension; None where nothing connects in so many.
+        truncated: there are more distinct hops than were asked for.
+        percolation_upper_bound: hops that may be passable were not predicted.
+        disorder: how the frame was ordered; None where it is ordered as uploaded.
+        second_opinion: where it was asked for.
+    """
 
     sites: tuple[SiteAnswer, ...]
     hops: tuple[HopAnswer, ...]
-    percolation_ev: Percolation
+    percolation: dict[int, PercolationPath | None]
     truncated: bool
+    percolation_upper_bound: bool
     mechanism: Literal["vacancy", "dilute"]
+    disorder: DisorderAnswer | None = None
+    second_opinion: SecondOpinion | None = None
+
+    @property
+    def percolation_ev(self) -> Percolation:
+        """The barriers alone."""
+        one, two, three = (None if path is None else path.barrier_ev for path in self.percolation.values())
+        return Percolation(one_d=one, two_d=two, three_d=three)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +163,7 @@ class Answer:
     """One object for every call that predicts.
 
     Attributes:
-        prediction: the band's, or that of the hop whose barrier percolates first; None where nothing does.
+        prediction: the band's, or a crystal's lowest percolation barrier; None where nothing percolates.
         cached: every part of the answer came from the cache.
     """
 

@@ -3,12 +3,29 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from app.crystals.hops import Hop, HopSearch
+import numpy as np
+
+from app.crystals.band import Band
+from app.crystals.hops import Disorder, Hop, HopSearch
 from app.crystals.percolation import percolation
 from app.errors import IonpathError, NotReadyError
-from app.models.prediction import Prediction
-from app.serving.answers import CrystalAnswer, HopAnswer, SiteAnswer
+from app.models.prediction import QUANTILE_LEVELS, Prediction
+from app.serving.answers import (
+    CrystalAnswer,
+    DisorderAnswer,
+    HopAnswer,
+    OrderingAnswer,
+    Percolation,
+    SecondOpinion,
+    SiteAnswer,
+)
+from app.serving.percolating import percolating
 from app.serving.wire import percolation_of
+
+#: Which hop, and in which ordering of the frame.
+BandKey = tuple[int, int]
+#: Percolation by the model and by another method that lie farther apart than this are told.
+DISAGREEMENT_EV = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,12 +36,22 @@ class HopOutcome:
     cached: bool
 
 
-def compose(search: HopSearch, outcomes: Mapping[int, HopOutcome]) -> CrystalAnswer:
-    """Put a crystal's answer together.
+def bands_of(search: HopSearch) -> dict[BandKey, Band]:
+    """Every band that is predicted of a crystal."""
+    return {
+        (index, which): band
+        for index, hop in enumerate(search.hops)
+        for which, band in enumerate(hop.bands)
+        if band is not None
+    }
+
+
+def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome]) -> CrystalAnswer:
+    """Put a crystal's answer together; takes up to a second, most of it for the intervals.
 
     Args:
         search: the crystal's hops.
-        outcomes: by the hop's index in the search; a hop without a band has none.
+        outcomes: by the hop's index in the search and the ordering's; a hop without a band has none.
 
     Raises:
         IonpathError: the first one met, where not a single hop could be predicted.
@@ -33,25 +60,40 @@ def compose(search: HopSearch, outcomes: Mapping[int, HopOutcome]) -> CrystalAns
     for error in errors:
         if isinstance(error, NotReadyError) or len(errors) == len(outcomes):
             raise error
-    hops = tuple(_hop(hop, outcomes.get(index)) for index, hop in enumerate(search.hops))
-    barriers = [None if hop.prediction is None else hop.prediction.barrier_ev for hop in hops]
+    hops = tuple(
+        _hop(hop, [outcomes.get((index, which)) for which in range(len(hop.bands))])
+        for index, hop in enumerate(search.hops)
+    )
     return CrystalAnswer(
         sites=tuple(
             SiteAnswer(index=site.index, frac_coords=site.frac_coords, occupancy=site.occupancy)
             for site in search.sites
         ),
         hops=hops,
-        percolation_ev=percolation_of(percolation(search.all_hops, barriers)),
+        percolation=percolating(search.all_hops, [hop.prediction for hop in hops]),
         truncated=search.truncated,
+        percolation_upper_bound=search.truncated or bool(errors) or any(hop.left_out for hop in search.hops),
         mechanism=search.mechanism,
+        disorder=None if search.disorder is None else _disorder(search, search.disorder, hops),
     )
 
 
-def decisive(crystal: CrystalAnswer) -> Prediction | None:
-    """The prediction of the hop whose barrier percolates first; None where nothing percolates."""
-    lowest_ev = crystal.percolation_ev.one_d
-    predictions: Sequence[Prediction | None] = [hop.prediction for hop in crystal.hops]
-    return next((one for one in predictions if one is not None and one.barrier_ev == lowest_ev), None)
+def percolating_prediction(crystal: CrystalAnswer) -> Prediction | None:
+    """The lowest percolation barrier with its distribution; None where nothing percolates.
+
+    Whether it lies within what the model was fitted on is said by the hops that are its bottleneck.
+    """
+    path = crystal.percolation[1]
+    if path is None:
+        return None
+    bottleneck = [crystal.hops[index].prediction for index in path.bottleneck_hops]
+    reasons = dict.fromkeys(reason for one in bottleneck if one is not None for reason in one.domain_reasons)
+    return Prediction(
+        barrier_ev=path.barrier_ev,
+        quantiles_ev=path.quantiles_ev,
+        in_domain=not reasons and all(one.in_domain for one in bottleneck if one is not None),
+        domain_reasons=tuple(reasons),
+    )
 
 
 def all_cached(crystal: CrystalAnswer) -> bool:
@@ -60,16 +102,116 @@ def all_cached(crystal: CrystalAnswer) -> bool:
     return bool(predicted) and all(predicted)
 
 
-def _hop(hop: Hop, found: HopOutcome | None) -> HopAnswer:
-    failed = found.outcome if found is not None and isinstance(found.outcome, IonpathError) else None
+def disagreements(crystal: CrystalAnswer, opinion: SecondOpinion) -> tuple[str, ...]:
+    """In words, where a second opinion is another one."""
+    if not opinion.answered:
+        return (f"There is no second opinion: {opinion.detail}.",)
+    ours, theirs = _figures(crystal.percolation_ev), _figures(opinion.percolation_ev)
+    apart = [
+        f"in {name} {_shown(our)} against {_shown(their)}"
+        for name, our, their in zip(("1d", "2d", "3d"), ours, theirs, strict=True)
+        if ((our is None) != (their is None))
+        or (our is not None and their is not None and abs(our - their) > DISAGREEMENT_EV)
+    ]
+    if not apart:
+        return ()
+    sentence = (
+        f"The model and bond valence site energies disagree by more than {DISAGREEMENT_EV:g} eV on where the ion "
+        f"percolates: {', '.join(apart)}."
+    )
+    return (sentence,)
+
+
+def _figures(barriers: Percolation) -> tuple[float | None, float | None, float | None]:
+    return barriers.one_d, barriers.two_d, barriers.three_d
+
+
+def _shown(barrier_ev: float | None) -> str:
+    return "never" if barrier_ev is None else f"{barrier_ev:.2f} eV"
+
+
+def _hop(hop: Hop, found: Sequence[HopOutcome | None]) -> HopAnswer:
+    outcomes = [None if one is None else one.outcome for one in found]
+    predictions = [one if isinstance(one, Prediction) else None for one in outcomes]
+    failed = next((one for one in outcomes if isinstance(one, IonpathError)), None)
+    mean = _mean([one for one in predictions if one is not None])
     return HopAnswer(
         from_site=hop.from_site,
         to_site=hop.to_site,
         offset=hop.offset,
         distance_angstrom=hop.distance_angstrom,
         multiplicity=hop.multiplicity,
-        excluded_because=hop.excluded_because if failed is None else failed.detail,
-        prediction=found.outcome if found is not None and isinstance(found.outcome, Prediction) else None,
-        cached=found is not None and found.cached,
+        excluded_because=failed.detail if failed is not None and mean is None else hop.excluded_because,
+        prediction=mean,
+        cached=mean is not None and all(one.cached for one in found if one is not None),
         warnings=(),
+        ordering_barriers_ev=tuple(None if one is None else one.barrier_ev for one in predictions)
+        if len(predictions) > 1
+        else (),
     )
+
+
+def _mean(predictions: Sequence[Prediction]) -> Prediction | None:
+    """The mean barrier of a hop in several orderings, and the even mixture of their distributions."""
+    if len(predictions) <= 1:
+        return predictions[0] if predictions else None
+    reasons = dict.fromkeys(reason for one in predictions for reason in one.domain_reasons)
+    return Prediction(
+        barrier_ev=float(np.mean([one.barrier_ev for one in predictions])),
+        quantiles_ev=_mixture([one.quantiles_ev for one in predictions]),
+        in_domain=all(one.in_domain for one in predictions),
+        domain_reasons=tuple(reasons),
+    )
+
+
+def _mixture(quantiles: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Quantiles of an even mixture, each part linear between its own."""
+    grid = np.unique(np.concatenate([np.asarray(one) for one in quantiles]))
+    below = np.mean(
+        [
+            np.interp(grid, np.asarray(one) + np.arange(len(one)) * 1e-9, QUANTILE_LEVELS, left=0.0, right=1.0)
+            for one in quantiles
+        ],
+        axis=0,
+    )
+    return tuple(float(value) for value in np.interp(QUANTILE_LEVELS, below, grid))
+
+
+def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) -> DisorderAnswer:
+    count = len(disorder.orderings)
+    barriers = [
+        [hop.ordering_barriers_ev[which] if count > 1 and hop.prediction else _barrier_ev(hop) for hop in hops]
+        for which in range(count)
+    ]
+    percolations = [percolation_of(percolation(search.all_hops, one)) for one in barriers]
+    rows = [_figures(one) for one in percolations]
+    means, spreads = [], []
+    for column in zip(*rows, strict=True):
+        known = [value for value in column if value is not None]
+        whole = len(known) == count
+        means.append(float(np.mean(known)) if whole else None)
+        spreads.append(float(np.std(known)) if whole else None)
+    return DisorderAnswer(
+        method=disorder.method,
+        oxidation_states=disorder.states,
+        lattice_angstrom=_vectors(disorder.lattice_angstrom),
+        orderings=tuple(
+            OrderingAnswer(
+                placed=ordering.atoms[0],
+                frac_coords=_vectors(ordering.atoms[1]),
+                energy_ev=ordering.energy_ev,
+                percolation_ev=percolations[which],
+            )
+            for which, ordering in enumerate(disorder.orderings)
+        ),
+        mean_ev=Percolation(one_d=means[0], two_d=means[1], three_d=means[2]),
+        spread_ev=Percolation(one_d=spreads[0], two_d=spreads[1], three_d=spreads[2]),
+    )
+
+
+def _barrier_ev(hop: HopAnswer) -> float | None:
+    return None if hop.prediction is None else hop.prediction.barrier_ev
+
+
+def _vectors(rows: np.ndarray) -> tuple[tuple[float, float, float], ...]:
+    return tuple((round(float(x), 6), round(float(y), 6), round(float(z), 6)) for x, y, z in rows)

@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from typing import Any
 
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
+from app.crystals.bvse import BondValenceOpinion
 from app.errors import BusyError, InputError, IonpathError, NotReadyError
 from app.serving.read import ReadInput, ReadOptions, read_or_refuse
 from app.serving.readings import KeptReadings, files_of, upload_digest
-from app.serving.uploads import FileUpload, JsonBandUpload, StoredUpload, Upload
+from app.serving.second_opinion import bvse_or_refuse
+from app.serving.uploads import CrystalUpload, FileUpload, JsonBandUpload, StoredUpload, Upload
 
 #: JSON above this is read in a process like any file: parsing holds the interpreter's lock, and so the event loop.
 LARGEST_JSON_HERE_BYTES = 1_000_000
@@ -121,6 +124,25 @@ class ParsePool:
                 return _given(await self._read_in_process(upload, options, request_id))
             return await self._read_once(upload, options, key_id, request_id)
 
+    async def second_opinion(
+        self, upload: CrystalUpload, options: ReadOptions, *, timeout_s: float, request_id: str | None = None
+    ) -> BondValenceOpinion | IonpathError:
+        """Ask bond valence in a process that is killed at its time limit; what goes wrong is given back.
+
+        Args:
+            upload: the crystal.
+            options: how it is read.
+            timeout_s: most seconds that it may take, those of waiting for a process not counted.
+            request_id: named in the log where a process dies of it.
+        """
+        with self._holding(_size(upload)):
+            found: BondValenceOpinion | IonpathError = await self._run(
+                bvse_or_refuse, upload, options, timeout_s=timeout_s, request_id=request_id
+            )
+        if isinstance(found, InputError) and found.kind == "reading-took-too-long":
+            return InputError(f"it took more than {timeout_s:g} s (IONPATH_SECOND_OPINION_TIMEOUT_S)")
+        return found
+
     @contextlib.contextmanager
     def _holding(self, size_bytes: int) -> Iterator[None]:
         """Count an upload's bytes while it waits and is read; BusyError where there are too many already."""
@@ -189,11 +211,25 @@ class ParsePool:
             self._read_s += NEWEST_WEIGHT * (spent - self._read_s)
 
     async def _schedule(self, upload: Upload, options: ReadOptions, request_id: str | None) -> ReadInput | IonpathError:
-        timeout_s = self._settings.timeout_s
+        read: ReadInput | IonpathError = await self._run(
+            self._reader, upload, options, timeout_s=self._settings.timeout_s, request_id=request_id
+        )
+        return read
+
+    async def _run(
+        self,
+        work: Callable[[Any, ReadOptions], Any],
+        upload: Upload,
+        options: ReadOptions,
+        *,
+        timeout_s: float,
+        request_id: str | None,
+    ) -> Any:
+        """Have a process work on an upload; a process that hangs or dies gives an error."""
         try:
-            future = self._running_pool().schedule(self._reader, args=(upload, options), timeout=timeout_s)
+            future = self._running_pool().schedule(work, args=(upload, options), timeout=timeout_s)
             # A client who leaves cancels the future, which kills the process that still reads for it.
-            read: ReadInput | IonpathError = await asyncio.wrap_future(future)
+            return await asyncio.wrap_future(future)
         except TimeoutError:
             return InputError(
                 f"Reading this input took more than {timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S) and was given up.",
@@ -209,7 +245,6 @@ class ParsePool:
             )
         except BrokenProcessPool:
             return NotReadyError("The reading processes ended and are started anew.", kind="reading-restarts")
-        return read
 
     def _running_pool(self) -> ProcessPool:
         if self._pool is None:

@@ -87,7 +87,7 @@ class PredictionService:
             NotReadyError: the log has no room for it, so that nobody could find it again.
         """
         self.jobs.check_room()
-        asked = await self.answering.read(request)
+        asked = await self.answering.read(request, later=True)
         job = Job(
             id=asked.prediction_id,
             key_id=request.key_id,

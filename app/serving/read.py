@@ -23,7 +23,7 @@ from app.storage.rows import pack_input, unpack_input
 #: Decimals of a crystal's digest: coarser than any file rounds, so that it serves to find, never to decide.
 DIGEST_DECIMALS = 3
 #: What was asked of a crystal besides its ion, kept with it so that its hops can be found again.
-_HOP_OPTIONS = ("mechanism", "max_hops", "max_hop_angstrom")
+_HOP_OPTIONS = ("mechanism", "max_hops", "max_hop_angstrom", "include_close_hops", "interstitials", "max_orderings")
 
 
 #: A reading besides its arrays, and a site or hop of it: some ten Python objects of some fifty bytes.
@@ -41,6 +41,9 @@ class ReadOptions:
         mechanism: for a crystal, what becomes of its other mobile ions.
         max_hops: for a crystal, most distinct hops.
         max_hop_angstrom: for a crystal, the longest hop.
+        include_close_hops: for a crystal, whether hops that pass an atom within 1.2 angstrom are predicted.
+        interstitials: for a crystal, whether interstitial sites are looked for beside the ion's own.
+        max_orderings: for a crystal with mixed sites, most orderings of its frame.
     """
 
     limits: Limits
@@ -48,6 +51,9 @@ class ReadOptions:
     mechanism: Literal["auto", "vacancy", "dilute"] = "auto"
     max_hops: int = 60
     max_hop_angstrom: float = 5.0
+    include_close_hops: bool = False
+    interstitials: bool = False
+    max_orderings: int = 3
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,10 +92,10 @@ class ReadInput:
 
     @property
     def bands(self) -> tuple[Band, ...]:
-        """What a model predicts of it: the band, or that of each hop that has one."""
+        """What a model predicts of it: the band, or those of each hop that has some."""
         if isinstance(self.content, Band):
             return (self.content,)
-        return tuple(hop.band for hop in self.content.search.hops if hop.band is not None)
+        return tuple(band for hop in self.content.search.hops for band in hop.bands if band is not None)
 
     @property
     def size_bytes(self) -> int:
@@ -162,6 +168,9 @@ def _with_hops(crystal: Crystal, ion: str | None, options: ReadOptions) -> ReadI
         mechanism=options.mechanism,
         max_hops=options.max_hops,
         max_atoms=options.limits.max_atoms,
+        include_close_hops=options.include_close_hops,
+        interstitials=options.interstitials,
+        max_orderings=options.max_orderings,
     )
     return ReadInput(
         content=CrystalInput(crystal=crystal, search=search),

@@ -28,6 +28,9 @@ class PredictionRequest:
         mechanism: for a crystal, what becomes of its other mobile ions.
         max_hops: for a crystal, most distinct hops; None takes as many as are allowed.
         max_hop_angstrom: for a crystal, the longest hop.
+        include_close_hops: for a crystal, whether hops that pass an atom within 1.2 angstrom are predicted.
+        interstitials: for a crystal, whether interstitial sites are looked for beside the ion's own.
+        second_opinion: for a crystal, another method that is asked as well.
         key_id: of the API key; None where there are no keys.
         request_id: of the HTTP request, for the log.
     """
@@ -40,6 +43,9 @@ class PredictionRequest:
     max_hop_angstrom: float
     key_id: str | None
     request_id: str
+    include_close_hops: bool = False
+    interstitials: bool = False
+    second_opinion: Literal["bvse"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,18 @@
 """The wire form: answers, problems and stored predictions as JSON values, one shape for replies and log."""
 
+import numpy as np
+
 from app.crystals.percolation import PercolationBarriers
 from app.errors import IonpathError
-from app.models.prediction import INTERVAL_COVERAGE, Prediction
-from app.serving.answers import Answer, CrystalAnswer, HopAnswer, Percolation
+from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
+from app.serving.answers import (
+    Answer,
+    CrystalAnswer,
+    DisorderAnswer,
+    HopAnswer,
+    Percolation,
+    PercolationPath,
+)
 from app.storage.rows import PredictionRow
 
 Json = dict[str, object]
@@ -93,16 +102,64 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
 
 
 def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
-    percolation = crystal.percolation_ev
-    return {
+    body: Json = {
         "sites": [
             {"index": site.index, "frac_coords": list(site.frac_coords), "occupancy": site.occupancy}
             for site in crystal.sites
         ],
         "hops": [_hop_to_json(hop, threshold_ev) for hop in crystal.hops],
-        "percolation_ev": {"1d": percolation.one_d, "2d": percolation.two_d, "3d": percolation.three_d},
+        "percolation_ev": _percolation_to_json(crystal.percolation_ev),
+        "percolation": {f"{dimension}d": _path_to_json(path) for dimension, path in crystal.percolation.items()},
+        "percolation_upper_bound": crystal.percolation_upper_bound,
         "truncated": crystal.truncated,
         "mechanism": crystal.mechanism,
+        "disorder": None if crystal.disorder is None else _disorder_to_json(crystal.disorder),
+    }
+    if crystal.second_opinion is not None:
+        opinion = crystal.second_opinion
+        body["second_opinion"] = {
+            "method": opinion.method,
+            "percolation_ev": _percolation_to_json(opinion.percolation_ev),
+            "answered": opinion.answered,
+            "detail": opinion.detail,
+            "seconds": round(opinion.seconds, 3),
+        }
+    return body
+
+
+def _percolation_to_json(barriers: Percolation) -> Json:
+    return {"1d": barriers.one_d, "2d": barriers.two_d, "3d": barriers.three_d}
+
+
+def _path_to_json(path: PercolationPath | None) -> Json | None:
+    if path is None:
+        return None
+    tail = (1.0 - INTERVAL_COVERAGE) / 2.0
+    low, high = np.interp([tail, 1.0 - tail], QUANTILE_LEVELS, path.quantiles_ev)
+    return {
+        "barrier_ev": path.barrier_ev,
+        "interval_ev": {"low": float(low), "high": float(high), "coverage": INTERVAL_COVERAGE},
+        "bottleneck_hops": list(path.bottleneck_hops),
+        "directions": [list(direction) for direction in path.directions],
+    }
+
+
+def _disorder_to_json(disorder: DisorderAnswer) -> Json:
+    return {
+        "method": disorder.method,
+        "oxidation_states": disorder.oxidation_states,
+        "lattice_angstrom": [list(row) for row in disorder.lattice_angstrom],
+        "mean_percolation_ev": _percolation_to_json(disorder.mean_ev),
+        "spread_percolation_ev": _percolation_to_json(disorder.spread_ev),
+        "orderings": [
+            {
+                "species": list(ordering.placed),
+                "frac_coords": [list(place) for place in ordering.frac_coords],
+                "electrostatic_energy_ev": ordering.energy_ev,
+                "percolation_ev": _percolation_to_json(ordering.percolation_ev),
+            }
+            for ordering in disorder.orderings
+        ],
     }
 
 
@@ -117,4 +174,5 @@ def _hop_to_json(hop: HopAnswer, threshold_ev: float) -> Json:
         **_prediction_to_json(hop.prediction, threshold_ev),
         "cached": hop.cached,
         "warnings": list(hop.warnings),
+        "ordering_barriers_ev": list(hop.ordering_barriers_ev),
     }

@@ -136,7 +136,7 @@ def test_a_host_with_its_ion_put_back_lists_the_row_s_own_hop(
         answer = checked(
             uncached.client.post(
                 "/predict/barrier",
-                params={"max_hop_angstrom": longest, "max_hops": 2000},
+                params={"max_hop_angstrom": longest, "max_hops": 2000, "include_close_hops": True},
                 files={"structure": ("crystal.cif", cif)},
                 data={"ion": band.ion},
             )

@@ -37,7 +37,16 @@ BAND_FIELDS = {
     "cached",
     "warnings",
 }
-CRYSTAL_FIELDS = BAND_FIELDS | {"sites", "hops", "percolation_ev", "truncated", "mechanism"}
+CRYSTAL_FIELDS = BAND_FIELDS | {
+    "sites",
+    "hops",
+    "percolation_ev",
+    "percolation",
+    "percolation_upper_bound",
+    "truncated",
+    "mechanism",
+    "disorder",
+}
 HOP_FIELDS = {"from_site", "to_site", "offset", "distance_angstrom", "multiplicity", "excluded_because", "barrier_ev"}
 CALLS = ("/predict/barrier", "/classify/good-conductor")
 ANSWERS: dict[str, type[BaseModel]] = {CALLS[0]: PredictionAnswer, CALLS[1]: ClassificationAnswer}

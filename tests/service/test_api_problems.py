@@ -82,7 +82,7 @@ def test_ten_kinds_of_bad_input_each_get_their_own_problem(service: Service, exa
         "atoms on top of each other": service.client.post(PATH, json=overlapping),
         "10,000 atoms": service.client.post(PATH, json=many),
         "50 MB": service.client.post(PATH, content=b" " * 50_000_000, headers={"Content-Type": "application/json"}),
-        "mixed sites": structure(MIXED_CIF),
+        "mixed sites": post(service, initial=("a.cif", MIXED_CIF), final=("b.cif", MIXED_CIF)),
     }
     kinds = {}
     for name, response in responses.items():
@@ -95,20 +95,20 @@ def test_ten_kinds_of_bad_input_each_get_their_own_problem(service: Service, exa
     assert "Fe" in responses["mixed sites"].json()["detail"]
 
 
-def test_an_ion_that_is_not_in_the_file_is_refused_in_words(service: Service, examples: Path) -> None:
+def test_an_ion_without_a_site_in_the_file_is_refused_in_words(service: Service, examples: Path) -> None:
     cif = (examples / "LiFePO4.cif").read_bytes()
-    response = post(service, data={"ion": "Mg"}, structure=("a.cif", cif))
+    response = post(service, data={"ion": "Rb"}, structure=("a.cif", cif))
     assert response.status_code == 422
     found = problem_of(response)
-    assert found["kind"] == "ion-not-in-crystal"
-    assert "Mg" in found["detail"]
+    assert found["kind"] == "no-site"
+    assert "no Rb in this crystal and no interstitial site" in found["detail"]
 
 
 @pytest.mark.parametrize(
     ("query", "kind", "expected"),
     [
         ("thresold_ev=0.5", "unknown-parameter", "threshold_ev"),
-        ("second_opinion=1", "unknown-parameter", "mechanism"),
+        ("second_opinion=1", "invalid-parameter", "bvse"),
         ("threshold_ev=nan", "invalid-parameter", "finite"),
         ("threshold_ev=-1", "invalid-parameter", "greater than 0"),
         ("threshold_ev=much", "invalid-parameter", "number"),

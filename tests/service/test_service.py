@@ -352,7 +352,7 @@ async def test_one_who_leaves_does_not_take_the_shared_computation_away(
 
 
 async def test_a_crystal_is_answered_hop_by_hop(service: PredictionService, key: str) -> None:
-    asked = request(crystal(), max_hop_angstrom=3.5, key_id=key)
+    asked = request(crystal(), max_hop_angstrom=3.5, include_close_hops=True, key_id=key)
     answer, again = await service.predict(asked), await service.predict(asked)
     found = await service.get(answer.prediction_id, key)
     assert answer.crystal is not None

@@ -1,11 +1,14 @@
 """Percolation on graphs whose answer is known, and against another way to compute it."""
 
+import itertools
 import random
 from collections.abc import Sequence
 
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from app.crystals.percolation import HopEdge, PercolationBarriers, percolation
+from app.crystals.percolation import Connection, HopEdge, PercolationBarriers, connections, percolation
 
 Row = tuple[int, int, tuple[int, int, int], float | None]
 
@@ -90,3 +93,98 @@ def _rank(rows: Sequence[Row], sites: int, start: int) -> int:
     loops = vectors[np.count_nonzero(values > 1e-9) :]
     offsets = np.array([offset for _, _, offset, _ in inside])
     return int(np.linalg.matrix_rank(loops @ offsets, tol=1e-9)) if len(loops) else 0
+
+
+# --- bottlenecks and directions -----------------------------------------------------------------------------------
+
+
+def connect(rows: Sequence[Row]) -> dict[int, Connection | None]:
+    edges = [HopEdge(from_site=i, to_site=j, offset=r, orbit=k) for k, (i, j, r, _) in enumerate(rows)]
+    return connections(edges, [barrier for *_, barrier in rows])
+
+
+def test_each_axis_of_a_cubic_lattice_is_the_bottleneck_of_its_dimension() -> None:
+    found = connect([(0, 0, (0, 0, 1), 0.3), (0, 0, (1, 0, 0), 0.5), (0, 0, (0, 1, 0), 0.4)])
+    assert found[1] == Connection(barrier_ev=0.3, bottleneck_orbits=(0,), directions=((0, 0, 1),))
+    assert found[2] == Connection(barrier_ev=0.4, bottleneck_orbits=(2,), directions=((0, 1, 0), (0, 0, 1)))
+    assert found[3] == Connection(barrier_ev=0.5, bottleneck_orbits=(1,), directions=((1, 0, 0), (0, 1, 0), (0, 0, 1)))
+
+
+def test_the_highest_hop_of_a_chain_is_its_bottleneck_whatever_the_order() -> None:
+    (found, two, three) = connect([(0, 1, (0, 0, 0), 0.2), (1, 2, (0, 0, 0), 0.7), (2, 0, (2, -2, 0), 0.1)]).values()
+    assert found == Connection(barrier_ev=0.7, bottleneck_orbits=(1,), directions=((1, -1, 0),))
+    assert (two, three) == (None, None)
+
+
+def test_a_dead_end_of_the_same_height_is_no_bottleneck() -> None:
+    found = connect([(0, 0, (1, 0, 0), 0.4), (0, 1, (0, 0, 0), 0.4), (2, 3, (0, 0, 0), 0.4)])[1]
+    assert found is not None
+    assert found.bottleneck_orbits == (0,)
+
+
+def test_equal_hops_that_stand_in_for_each_other_are_all_named() -> None:
+    found = connect([(0, 0, (1, 0, 0), 0.4), (0, 0, (2, 0, 0), 0.4), (1, 1, (0, 0, 1), 0.9)])[1]
+    assert found is not None
+    assert found.bottleneck_orbits == (0, 1)
+    assert found.directions == ((1, 0, 0),)
+
+
+def test_parts_that_connect_along_different_lines_give_the_directions_of_each() -> None:
+    found = connect([(0, 0, (1, 1, 0), 0.4), (1, 1, (1, -1, 0), 0.4)])[1]
+    assert found is not None
+    assert found.directions == ((1, 1, 0), (1, -1, 0))
+    assert connect([(0, 0, (1, 1, 0), 0.4), (1, 1, (1, -1, 0), 0.4)])[2] is None
+
+
+def test_an_oblique_plane_is_spanned_by_its_shortest_directions() -> None:
+    found = connect([(0, 0, (1, 2, 3), 0.1), (0, 0, (2, 5, 6), 0.2)])[2]
+    assert found is not None
+    assert found.directions == ((0, 1, 0), (1, 0, 3))
+
+
+GRAPHS = st.lists(
+    st.tuples(
+        st.integers(0, 3),
+        st.integers(0, 3),
+        st.tuples(st.integers(-1, 1), st.integers(-1, 1), st.integers(-1, 1)),
+        st.sampled_from([0.1, 0.2, 0.3, 0.4, None]),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(GRAPHS)
+def test_connections_agree_with_trying_every_set_of_hops(rows: list[Row]) -> None:
+    """Of all sets of hops that connect, the lowest highest barrier; a bottleneck is in each such set."""
+    sites, passable = 4, [k for k, row in enumerate(rows) if row[3] is not None]
+    sets = [set(chosen) for n in range(len(passable) + 1) for chosen in itertools.combinations(passable, n)]
+    ranks = {
+        frozenset(one): max((_rank([rows[k] for k in one], sites, start) for start in range(sites)), default=0)
+        for one in sets
+    }
+    for dimension, found in connect(rows).items():
+        connecting = [one for one, rank in ranks.items() if rank >= dimension]
+        if not connecting:
+            assert found is None
+            continue
+        assert found is not None
+        barrier = min(max(rows[k][3] or 0.0 for k in one) for one in connecting)
+        assert found.barrier_ev == barrier
+        lowest = [one for one in connecting if max(rows[k][3] or 0.0 for k in one) == barrier]
+        needed = {k for k in passable if rows[k][3] == barrier and all(k in one for one in lowest)}
+        if needed:
+            assert set(found.bottleneck_orbits) == needed
+        assert all(rows[k][3] == barrier for k in found.bottleneck_orbits)
+        assert np.linalg.matrix_rank(np.array(found.directions)) >= dimension
+        # the directions are those of the translations that the passable hops make
+        here = [rows[k] for k in passable if (rows[k][3] or 0.0) <= barrier]
+        assert all(_is_reached(here, sites, direction, dimension) for direction in found.directions)
+
+
+def _is_reached(rows: Sequence[Row], sites: int, direction: tuple[int, int, int], dimension: int) -> bool:
+    """Whether a loop at each site of some part that connects would not gain a dimension by this translation."""
+    starts = [start for start in range(sites) if _rank(rows, sites, start) >= dimension]
+    return any(
+        _rank([*rows, (start, start, direction, 0.0)], sites, start) == _rank(rows, sites, start) for start in starts
+    )

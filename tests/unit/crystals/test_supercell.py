@@ -70,7 +70,7 @@ def test_a_supercell_has_the_crystal_in_it() -> None:
     lattices = split(crystal, "Li")
     cell = choose_supercell(lattices, max_atoms=2000)
     volume = abs(np.linalg.det(cell.lattice_angstrom))
-    atoms = len(cell.frame_species) + len(cell.occupancies)
+    atoms = len(cell.frame_contents) + len(cell.occupancies)
     assert atoms / volume == pytest.approx(len(crystal.sites) / abs(np.linalg.det(crystal.lattice_angstrom)))
     # each of its atoms lies on an atom of the uploaded crystal
     uploaded = np.array([site.frac_coords for site in crystal.sites])
@@ -100,7 +100,7 @@ def test_a_cell_that_must_grow_grows_from_the_primitive_one() -> None:
     for crystal in (rock_salt(), repeated(rock_salt(), (1, 1, 2)), repeated(rock_salt(), (3, 1, 1))):
         lattices = split(crystal, "Li")
         cell = choose_supercell(lattices, max_atoms=2000)
-        sizes.add(len(cell.frame_species))
+        sizes.add(len(cell.frame_contents))
     assert len(sizes) == 1
 
 

@@ -8,7 +8,16 @@ import pytest
 
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.answers import Answer, CrystalAnswer, HopAnswer, ModelReference, Percolation, SiteAnswer
+from app.serving.answers import (
+    Answer,
+    CrystalAnswer,
+    HopAnswer,
+    ModelReference,
+    Percolation,
+    PercolationPath,
+    SecondOpinion,
+    SiteAnswer,
+)
 from app.serving.wire import answer_to_json, error_to_json, row_to_json
 from app.storage.rows import PredictionRow
 
@@ -53,9 +62,26 @@ ANSWER = Answer(
     crystal=CrystalAnswer(
         sites=(SiteAnswer(index=0, frac_coords=(0.0, 0.5, 0.25), occupancy=0.5),),
         hops=(HOP, EXCLUDED),
-        percolation_ev=Percolation(one_d=0.5, two_d=None, three_d=None),
+        percolation={
+            1: PercolationPath(
+                barrier_ev=0.5,
+                quantiles_ev=PREDICTION.quantiles_ev,
+                bottleneck_hops=(0,),
+                directions=((0, 1, 0),),
+            ),
+            2: None,
+            3: None,
+        },
         truncated=False,
+        percolation_upper_bound=True,
         mechanism="vacancy",
+        second_opinion=SecondOpinion(
+            method="bvse",
+            percolation_ev=Percolation(one_d=0.4, two_d=None, three_d=None),
+            detail="all ions removed",
+            seconds=1.0,
+            answered=True,
+        ),
     ),
 )
 
@@ -73,6 +99,20 @@ def test_an_answer_has_the_fields_of_the_contract() -> None:
     assert body["prediction_id"] == str(UUID(int=7))
     assert body["warnings"] == ["a warning"]
     assert body["percolation_ev"] == {"1d": 0.5, "2d": None, "3d": None}
+    assert body["percolation"].keys() == {"1d", "2d", "3d"}
+    path = body["percolation"]["1d"]
+    assert path["barrier_ev"] == 0.5
+    assert path["interval_ev"] == {
+        "low": pytest.approx(0.05),
+        "high": pytest.approx(0.95),
+        "coverage": 0.9,
+    }
+    assert (path["bottleneck_hops"], path["directions"]) == ([0], [[0, 1, 0]])
+    assert body["percolation"]["2d"] is None
+    assert body["percolation_upper_bound"] is True
+    assert body["second_opinion"]["method"] == "bvse"
+    assert body["second_opinion"]["percolation_ev"] == {"1d": 0.4, "2d": None, "3d": None}
+    assert body["disorder"] is None
     assert [hop["barrier_ev"] for hop in body["hops"]] == [0.5, None]
     assert body["hops"][1]["good_conductor"] == {"verdict": None, "probability": None, "threshold_ev": 0.65}
     assert body["sites"] == [{"index": 0, "frac_coords": [0.0, 0.5, 0.25], "occupancy": 0.5}]

@@ -1,0 +1,148 @@
+"""Percolation by bond-valence site energies: bvlain's force field and threshold search, on our ordered frames."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.crystals.band import FloatArray
+from app.crystals.crystal import Crystal
+from app.crystals.ordering import Orderings
+from app.crystals.oxidation import guess_oxidation_states
+from app.crystals.percolation import PercolationBarriers
+from app.crystals.sites import Sublattices, is_mixed, split
+from app.crystals.supercell import Supercell, choose_supercell, primitive_motif
+from app.crystals.symmetry import find_symmetry
+from app.errors import InputError
+
+#: Points of the energy grid at most; the grid is as fine as that allows, and no finer than FINEST_ANGSTROM.
+MOST_POINTS = 40_000
+FINEST_ANGSTROM = 0.2
+#: Atoms around a point that count, and from how far: the Coulomb part is screened.
+NEIGHBOURS = 100
+REACH_ANGSTROM = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BondValenceOpinion:
+    """What bond-valence site energies say.
+
+    Attributes:
+        barriers: the lowest energies above the best place up to which the ion's space connects.
+        grid_angstrom: spacing of the energy grid.
+        states: the oxidation states that were used.
+    """
+
+    barriers: PercolationBarriers
+    grid_angstrom: float
+    states: Mapping[str, float]
+
+
+def bond_valence_percolation(crystal: Crystal, ion: str | None, *, max_atoms: int) -> BondValenceOpinion:
+    """Percolation barriers of an ion in a crystal's frame by bond-valence site energies.
+
+    All the crystal's own ions are removed; a disordered frame is ordered, once.
+
+    Raises:
+        InputError: there are no parameters for these elements and charges ("no-bond-valence"), or as `find_hops`.
+    """
+    lattices = split(crystal, ion)
+    states = _states(lattices)
+    lattice, species, frac_coords = _ordered_frame(lattices, states, max_atoms=max_atoms)
+    volume = abs(float(np.linalg.det(lattice)))
+    spacing = max(FINEST_ANGSTROM, (volume / MOST_POINTS) ** (1 / 3))
+    barriers = _bvlain(lattice, species, frac_coords, ion=lattices.ion, states=states, spacing_angstrom=spacing)
+    return BondValenceOpinion(barriers=barriers, grid_angstrom=spacing, states=states)
+
+
+def _states(lattices: Sublattices) -> dict[str, float]:
+    """Oxidation states of the frame's elements, with its ions in.
+
+    A crystal without its ions was charged by their leaving, and what balances that is left to the element that has
+    most states, as its mean.
+    """
+    contents = [*lattices.frame_contents, *(site.shared_with for site in lattices.sites)]
+    amounts: dict[str, float] = {}
+    for symbol, occupancy in (pair for one in contents for pair in one):
+        amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
+    own = float(lattices.occupancies.sum())
+    with_ion = {**amounts, lattices.ion: own + amounts.get(lattices.ion, 0.0)} if own else amounts
+    guessed = guess_oxidation_states(with_ion)
+    if guessed is None:
+        raise _no_parameters(lattices.ion, "their oxidation states could not be guessed")
+    return {symbol: float(state) for symbol, state in guessed.items()} | ({} if own else {lattices.ion: 0.0})
+
+
+def _ordered_frame(
+    lattices: Sublattices, states: Mapping[str, float], *, max_atoms: int
+) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
+    """Lattice, element symbols and fractional coordinates of the frame, ordered where it is mixed."""
+    if not any(map(is_mixed, lattices.frame_contents)) and not any(site.shared_with for site in lattices.sites):
+        crystal = primitive_motif(lattices, find_symmetry(lattices)).crystal
+        species = tuple(contents[0][0] for contents in crystal.frame_contents)
+        return crystal.lattice_angstrom, species, crystal.frame_frac_coords
+    supercell: Supercell = choose_supercell(lattices, max_atoms=max_atoms)
+    whole = {symbol: int(state) for symbol, state in states.items()}
+    ordering = Orderings(ion=lattices.ion, states=whole, most=1).of(supercell)[0]
+    fixed = [k for k, contents in enumerate(supercell.frame_contents) if not is_mixed(contents)]
+    placed, frac_coords = ordering.atoms
+    species = tuple(supercell.frame_contents[k][0][0] for k in fixed)
+    return (
+        supercell.lattice_angstrom,
+        (*species, *placed),
+        np.vstack([supercell.frame_frac_coords[fixed], frac_coords]),
+    )
+
+
+def _bvlain(
+    lattice_angstrom: FloatArray,
+    species: tuple[str, ...],
+    frac_coords: FloatArray,
+    *,
+    ion: str,
+    states: Mapping[str, float],
+    spacing_angstrom: float,
+) -> PercolationBarriers:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bvlain imports a part of scipy by its old name
+        # takes a second to import, and only second opinions need it
+        from bvlain import Lain  # noqa: PLC0415
+        from pymatgen.core import Element, Lattice, Species, Structure  # noqa: PLC0415
+
+        charge = int(states[ion]) or _usual_charge(Element(ion))
+        frame = Structure(
+            Lattice(lattice_angstrom), [Species(symbol, states[symbol]) for symbol in species], frac_coords
+        )
+        calculator = Lain(verbose=False)
+        calculator.read_structure(frame, oxi_check=False)
+        try:
+            calculator.bvse_distribution(
+                mobile_ion=f"{ion}{abs(charge)}{'+' if charge > 0 else '-'}",
+                r_cut=REACH_ANGSTROM,
+                resolution=spacing_angstrom,
+                k=NEIGHBOURS,
+            )
+        except KeyError as error:
+            raise _no_parameters(ion, f"{ion} has none beside one of {', '.join(sorted(set(species)))}") from error
+        energies = calculator.percolation_barriers()
+    one, two, three = (float(energies[f"E_{n}D"]) for n in (1, 2, 3))
+    return PercolationBarriers(one_d=_known(one), two_d=_known(two), three_d=_known(three))
+
+
+def _known(barrier_ev: float) -> float | None:
+    return barrier_ev if np.isfinite(barrier_ev) else None
+
+
+def _usual_charge(element: object) -> int:
+    states = [int(state) for state in getattr(element, "common_oxidation_states", ()) if state]
+    return states[0] if states else 1
+
+
+def _no_parameters(ion: str, reason: str) -> InputError:
+    return InputError(
+        f"There are no bond valence parameters for {ion} in this crystal: {reason}.",
+        kind="no-bond-valence",
+        where="second_opinion",
+        expected="a crystal of cations and anions in their usual oxidation states",
+    )

@@ -1,0 +1,123 @@
+"""The band of one hop: its host in a supercell, and whether the straight path has room in it."""
+
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
+from app.crystals.filling import filled_sites
+from app.crystals.geometry import clearances_angstrom
+from app.crystals.ordering import Ordering, Orderings
+from app.crystals.percolation import HopEdge
+from app.crystals.sites import Sublattices
+from app.crystals.supercell import Supercell, smallest_supercell
+
+Mechanism = Literal["vacancy", "dilute"]
+
+#: An image nearer to a host atom is inside it: the limit of `sound` bands in the published data.
+IMAGE_CLEARANCE_ANGSTROM = 0.7
+#: The straight line between images may pass nearer, but in no sound published band as near as this.
+LINE_CLEARANCE_ANGSTROM = 0.35
+#: No ion passes an atom as near as this: its path would be curved, and the straight one's barrier is another's.
+CLOSE_PASS_ANGSTROM = 1.2
+
+
+def hop_band(
+    lattices: Sublattices,
+    supercell: Supercell,
+    edge: HopEdge,
+    *,
+    mechanism: Mechanism,
+    max_atoms: int,
+    orderings: Orderings | None = None,
+    which: int = 0,
+) -> Band:
+    """The band of one hop: its host in the supercell, and straight images.
+
+    A hop to the copy of its own site that the supercell's translations make gets a larger supercell.
+
+    Args:
+        lattices: the crystal.
+        supercell: where its hops are computed.
+        edge: the hop.
+        mechanism: what becomes of the other mobile ions.
+        max_atoms: most atoms of the larger supercell.
+        orderings: how the frame's mixed sites are filled; None where all are ordered.
+        which: the ordering's number.
+
+    Raises:
+        TooLargeError: the larger supercell is too large ("too-many-atoms").
+    """
+    start_ion, start = supercell.locate(edge.from_site, np.zeros(3, dtype=np.int64))
+    end_ion, end = supercell.locate(edge.to_site, np.array(edge.offset, dtype=np.int64))
+    if start_ion == end_ion:
+        motif = supercell.motif
+        step = motif.site_cell[edge.to_site] + np.array(edge.offset) @ motif.uploaded_cell
+        larger = smallest_supercell(motif, max_atoms=max_atoms, without=step - motif.site_cell[edge.from_site])
+        return hop_band(
+            lattices, larger, edge, mechanism=mechanism, max_atoms=max_atoms, orderings=orderings, which=which
+        )
+    ordering = _ordering(orderings or Orderings(ion=lattices.ion, states=None, most=1), supercell, which)
+    ordering = ordering.freed({start_ion, end_ion})
+    species, frac_coords = _frame(supercell, ordering)
+    home = np.floor(start + 1e-9)
+    steps = np.linspace(0.0, 1.0, MODEL_IMAGE_COUNT)[:, None]
+    empty = Band(
+        lattice_angstrom=supercell.lattice_angstrom,
+        host_species=species,
+        host_frac_coords=frac_coords,
+        ion=lattices.ion,
+        image_frac_coords=(start - home) + steps * (end - start),
+    )
+    if mechanism == "dilute":
+        return empty
+    blocked = [
+        ion for ion, symbol in zip(ordering.places.ion_sites, ordering.filled, strict=True) if ion >= 0 and symbol
+    ]
+    filled = filled_sites(supercell, empty, {start_ion, end_ion}, blocked)
+    return replace(
+        empty,
+        host_species=empty.host_species + (lattices.ion,) * len(filled),
+        host_frac_coords=np.vstack([empty.host_frac_coords, supercell.ion_frac_coords[filled]]),
+    )
+
+
+def _ordering(orderings: Orderings, supercell: Supercell, which: int) -> Ordering:
+    found = orderings.of(supercell)
+    return found[which % len(found)]  # a larger supercell may have fewer that differ
+
+
+def _frame(supercell: Supercell, ordering: Ordering) -> tuple[tuple[str, ...], FloatArray]:
+    """The frame's atoms in one ordering, those on mixed sites last."""
+    mixed = set(ordering.places.frame_sites)
+    fixed = [k for k in range(len(supercell.frame_contents)) if k not in mixed]
+    placed, frac_coords = ordering.atoms
+    species = tuple(supercell.frame_contents[k][0][0] for k in fixed)
+    return (*species, *placed), np.vstack([supercell.frame_frac_coords[fixed], frac_coords])
+
+
+def blocked_because(band: Band, *, include_close_hops: bool) -> str | None:
+    """In words, what is in the way of a straight path; None where it has room.
+
+    Args:
+        band: of the hop.
+        include_close_hops: whether a path may pass an atom within CLOSE_PASS_ANGSTROM.
+    """
+    if not band.host_species:
+        return f"nothing is left in the supercell but the {band.ion} that hops"
+    images, line = clearances_angstrom(band)
+    for distances, limit in ((images, IMAGE_CLEARANCE_ANGSTROM), (line, LINE_CLEARANCE_ANGSTROM)):
+        atom = int(distances.argmin())
+        if distances[atom] < limit:
+            return (
+                f"the straight path runs through an atom: it passes {band.host_species[atom]} at "
+                f"{distances[atom]:.2f} angstrom"
+            )
+    atom = int(line.argmin())
+    if include_close_hops or line[atom] >= CLOSE_PASS_ANGSTROM:
+        return None
+    return (
+        f"the straight path passes {band.host_species[atom]} at {line[atom]:.2f} angstrom, nearer than "
+        f"{CLOSE_PASS_ANGSTROM:g}; include_close_hops=true predicts it"
+    )

@@ -1,0 +1,266 @@
+"""Interstitial sites: the largest empty spheres of a crystal where an ion would be bonded as its valence wants."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy.spatial import QhullError, Voronoi, cKDTree
+
+from app.crystals.band import FloatArray
+from app.crystals.oxidation import guess_oxidation_states
+from app.crystals.periodic import cell_heights_angstrom, near_pairs, shortest_vectors
+from app.crystals.reduction import reduced_lattice
+from app.crystals.sites import IonSite, Sublattices
+from app.crystals.symmetry import Symmetry, find_symmetry
+from app.errors import InputError
+
+#: Nearer than this to an atom no ion sits: in oxides the nearest oxygen of Li is some 1.8 angstrom away.
+LEAST_RADIUS_ANGSTROM = 1.6
+#: Nearer than this to a cation no other cation sits: sites that share a face with an occupied one are left out.
+LEAST_CATION_ANGSTROM = 2.2
+#: Two sites nearer than this are one, in the middle; a site of the crystal's own ions keeps others as far away.
+APART_ANGSTROM = 1.2
+#: A sum of bond valences within these shares of the ion's charge is taken: hosts were not relaxed around the ion.
+LEAST_VALENCE, MOST_VALENCE = 0.3, 2.2
+#: Atoms farther away than this make no bond.
+BOND_ANGSTROM = 5.0
+#: Softness of bond valences and scale of distances, of pymatgen's parameters.
+SOFTNESS_ANGSTROM, DISTANCE_SCALE = 0.31, 1.015
+#: Sites that symmetry does not make equal, at most.
+MOST_DISTINCT = 12
+MOST_SITES = 400
+#: How far around the cell atoms matter for the largest empty sphere in it.
+REACH_ANGSTROM = 10.0
+SAME_PLACE_ANGSTROM = 0.1
+#: A corner so near to one that was tried, or to a copy of it, is not tried again.
+TRIED_ANGSTROM = 0.3
+#: Steps towards the symmetry elements near a corner; each takes in more of the copies around them.
+MOST_STEPS = 20
+ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Surroundings:
+    """The atoms around the voids of a cell, with all copies within REACH_ANGSTROM of it.
+
+    Attributes:
+        basis_angstrom: the reduced cell, rows are its vectors, shape [3, 3].
+        steps: the same as whole numbers of the crystal's vectors, shape [3, 3].
+        points_angstrom: all atoms, shape [n, 3].
+        charges: their oxidation states, positive where like the ion's; 0 where not known, shape [n].
+        bond_angstrom: the length of a bond of valence one between the ion and each, shape [n].
+        valence: the ion's charge.
+    """
+
+    basis_angstrom: FloatArray
+    steps: FloatArray
+    points_angstrom: FloatArray
+    charges: FloatArray
+    bond_angstrom: FloatArray
+    valence: float
+
+    @cached_property
+    def tree(self) -> Any:
+        """Finds the atoms near a place."""
+        return cKDTree(self.points_angstrom)
+
+    @property
+    def knows_charges(self) -> bool:
+        """Whether bond valences can be computed."""
+        return bool((self.charges < 0).any())
+
+    def takes(self, place: FloatArray) -> bool:
+        """Whether an ion fits at a place (fractional, in the crystal's vectors) and is bonded well enough."""
+        frac = place @ np.linalg.inv(self.steps)
+        here = (frac - np.floor(frac)) @ self.basis_angstrom
+        near = self.tree.query_ball_point(here, BOND_ANGSTROM)
+        lengths = np.linalg.norm(self.points_angstrom[near] - here, axis=1)
+        if lengths.min(initial=np.inf) < LEAST_RADIUS_ANGSTROM:
+            return False
+        charges = self.charges[near]
+        if lengths[charges > 0].min(initial=np.inf) < LEAST_CATION_ANGSTROM:
+            return False
+        if not self.knows_charges:
+            return True
+        bonds = np.exp((self.bond_angstrom[near] - lengths * DISTANCE_SCALE) / SOFTNESS_ANGSTROM)[charges < 0]
+        return LEAST_VALENCE <= float(bonds.sum()) / self.valence <= MOST_VALENCE
+
+
+def with_interstitials(lattices: Sublattices) -> Sublattices:
+    """Add interstitial sites of the ion to those that it has, each with occupancy 0 and its symmetry's copies.
+
+    They are corners of the Voronoi polyhedra of all atoms, moved onto the symmetry element that they lie near, largest
+    sphere first.
+
+    Raises:
+        InputError: the ion has no site in the crystal and none was found ("no-site").
+    """
+    around = _surroundings(lattices)
+    symmetry = find_symmetry(lattices)
+    lattice, taken = lattices.lattice_angstrom, lattices.site_frac_coords
+    corners, widest_angstrom = _corners(around)
+    tried = np.empty((0, 3))
+    found: list[FloatArray] = []
+    distinct = 0
+    for corner in corners:
+        if len(tried) and shortest_vectors(tried - corner, lattice).lengths_angstrom.min() < TRIED_ANGSTROM:
+            continue
+        tried = np.vstack([tried, _images(corner, symmetry)])
+        orbit = _orbit(corner, symmetry, lattice)
+        if orbit is None or not around.takes(orbit[0]) or len(found) + len(orbit) > MOST_SITES:
+            continue
+        tried = np.vstack([tried, orbit])
+        others = np.vstack([taken, *found])
+        if len(others) and len(near_pairs(orbit, others, lattice, APART_ANGSTROM)[0]):
+            continue
+        found.extend(orbit)
+        distinct += 1
+        if distinct == MOST_DISTINCT:
+            break
+    if not found and not lattices.sites:
+        raise _no_site(lattices, widest_angstrom)
+    return replace(
+        lattices,
+        sites=(*lattices.sites, *(_site(len(taken) + k, place) for k, place in enumerate(found))),
+        warnings=(*lattices.warnings, *_warnings(lattices.ion, around, found, distinct)),
+    )
+
+
+def _site(index: int, place: FloatArray) -> IonSite:
+    x, y, z = (float(value) % 1.0 for value in np.round(place, 9))
+    return IonSite(index=index, frac_coords=(x, y, z), occupancy=0.0)
+
+
+def _surroundings(lattices: Sublattices) -> _Surroundings:
+    """Sort the atoms; an ion's own sites are atoms like others, and shared ones count as what is most of them."""
+    contents = [*lattices.frame_contents, *(((lattices.ion, site.occupancy),) for site in lattices.sites)]
+    atoms = np.vstack([lattices.frame_frac_coords, lattices.site_frac_coords])
+    amounts: dict[str, float] = {}
+    for symbol, occupancy in (pair for one in contents for pair in one):
+        amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
+    states = guess_oxidation_states(amounts) or {}
+    symbols = [max(one, key=lambda pair: pair[1])[0] for one in contents]
+    valence = _usual_charge(lattices.ion)
+    charges = np.array([states.get(symbol, 0) for symbol in symbols], dtype=np.float64) * np.sign(valence)
+    charges[len(lattices.frame_contents) :] = 0.0  # an ion of its kind makes room: one of the two sites is left
+    lengths = _bond_lengths(lattices.ion, symbols)
+    basis, steps = reduced_lattice(lattices.lattice_angstrom)
+    in_reduced = atoms @ np.linalg.inv(steps)
+    margin = REACH_ANGSTROM / cell_heights_angstrom(basis)
+    cells = [np.arange(-n, n + 1) for n in np.ceil(margin).astype(int)]
+    shifts = np.stack(np.meshgrid(*cells, indexing="ij"), axis=-1).reshape(-1, 3)
+    images = ((in_reduced - np.floor(in_reduced))[None] + shifts[:, None]).reshape(-1, 3)
+    near = ((images > -margin) & (images < 1.0 + margin)).all(axis=1)
+    return _Surroundings(
+        basis_angstrom=basis,
+        steps=np.asarray(steps, dtype=np.float64),
+        points_angstrom=images[near] @ basis,
+        charges=np.tile(charges, len(shifts))[near],
+        bond_angstrom=np.tile([lengths[symbol] for symbol in symbols], len(shifts))[near],
+        valence=abs(valence),
+    )
+
+
+def _usual_charge(ion: str) -> float:
+    from pymatgen.analysis.bond_valence import PRIOR_PROB  # noqa: PLC0415 # takes a second, and few crystals need it
+    from pymatgen.core import Element, Species  # noqa: PLC0415
+
+    states = [
+        int(state) for state in Element(ion).icsd_oxidation_states or Element(ion).common_oxidation_states if state
+    ]
+    return float(max(states, key=lambda state: PRIOR_PROB.get(Species(ion, state), 0), default=1))
+
+
+def _bond_lengths(ion: str, symbols: list[str]) -> Mapping[str, float]:
+    """Lengths of bonds of valence one, angstrom (O'Keeffe and Brese, J. Am. Chem. Soc. 113, 3226, 1991)."""
+    from pymatgen.analysis.bond_valence import BV_PARAMS  # noqa: PLC0415
+    from pymatgen.core import Element  # noqa: PLC0415
+
+    lengths = {}
+    for symbol in set(symbols):
+        one, other = BV_PARAMS.get(Element(ion)), BV_PARAMS.get(Element(symbol))
+        if one is None or other is None:
+            lengths[symbol] = 0.0
+            continue
+        softer = one["r"] * other["r"] * (np.sqrt(one["c"]) - np.sqrt(other["c"])) ** 2
+        lengths[symbol] = float(one["r"] + other["r"] - softer / (one["c"] * one["r"] + other["c"] * other["r"]))
+    return lengths
+
+
+def _corners(around: _Surroundings) -> tuple[FloatArray, float]:
+    """Corners of the atoms' Voronoi polyhedra in the cell, the one farthest from all atoms first.
+
+    Returns:
+        fractional, in the crystal's vectors, shape [n, 3]; and the largest distance to the nearest atom, angstrom.
+    """
+    try:
+        corners = Voronoi(around.points_angstrom).vertices
+    except QhullError:  # atoms in one plane or on one line have no corners
+        return np.empty((0, 3)), 0.0
+    frac = corners @ np.linalg.inv(around.basis_angstrom)
+    inside = frac[((frac > -ROUNDING) & (frac < 1.0 - ROUNDING)).all(axis=1)]
+    radii = np.round(around.tree.query(inside @ around.basis_angstrom)[0], 2)
+    wide = radii >= LEAST_RADIUS_ANGSTROM
+    # rounded, so that equal corners come in one order whatever the last bits of their coordinates are
+    order = np.lexsort([*np.round(inside[wide], 4).T[::-1], -radii[wide]])
+    return np.asarray(inside[wide][order] @ around.steps), float(radii.max(initial=0.0))
+
+
+def _orbit(corner: FloatArray, symmetry: Symmetry, lattice_angstrom: FloatArray) -> FloatArray | None:
+    """A corner moved onto the symmetry elements near it, and its copies in the cell; None where they stay too near."""
+    place = corner
+    for _ in range(MOST_STEPS):
+        vectors = _images(place, symmetry) - place
+        shortest = shortest_vectors(vectors, lattice_angstrom)
+        near = shortest.lengths_angstrom < APART_ANGSTROM
+        step = (vectors + shortest.offsets)[near].mean(axis=0)
+        place = place + step
+        if np.abs(step).max() < ROUNDING:
+            break
+    images = _images(place, symmetry)
+    pairs, lengths = near_pairs(images, None, lattice_angstrom, APART_ANGSTROM)
+    if (lengths > SAME_PLACE_ANGSTROM).any():
+        return None
+    copies = np.zeros(len(images), dtype=bool)
+    copies[pairs.max(axis=1)] = True
+    return np.asarray(images[~copies] % 1.0)
+
+
+def _images(place: FloatArray, symmetry: Symmetry) -> FloatArray:
+    """Where all operations put a place, itself among them, shape [n, 3]."""
+    turned = place @ symmetry.rotations.transpose(0, 2, 1) + symmetry.translations
+    return np.asarray((turned[:, None] + symmetry.pure_translations[None]).reshape(-1, 3))
+
+
+def _warnings(ion: str, around: _Surroundings, found: list[FloatArray], distinct: int) -> tuple[str, ...]:
+    if not found:
+        return (f"No interstitial site of {ion} was found beside its own sites.",)
+    checked = (
+        f", bond valences there from {LEAST_VALENCE:g} to {MOST_VALENCE:g} of its charge"
+        if around.knows_charges
+        else "; oxidation states could not be guessed, so bond valences were not checked"
+    )
+    sentence = (
+        f"{len(found)} interstitial sites of {ion}, {distinct} of them distinct, were found by geometry (the largest "
+        f"empty spheres{checked}); whether the ion is stable there was not computed."
+    )
+    return (sentence,)
+
+
+def _no_site(lattices: Sublattices, widest_angstrom: float) -> InputError:
+    ion = lattices.ion
+    reason = (
+        f"its widest void is {widest_angstrom:.2f} angstrom from the nearest atoms, and none has room for {ion} with a "
+        f"bond valence near its charge"
+        if widest_angstrom >= LEAST_RADIUS_ANGSTROM
+        else f"no void is {LEAST_RADIUS_ANGSTROM:g} angstrom from its nearest atoms"
+    )
+    present = ", ".join(sorted({symbol for contents in lattices.frame_contents for symbol, _ in contents}))
+    return InputError(
+        f"There is no {ion} in this crystal and no interstitial site for it: {reason}. Its elements are {present}.",
+        kind="no-site",
+        where="ion",
+        expected=f"an ion of the crystal, or a crystal more open for {ion}",
+    )

@@ -1,0 +1,38 @@
+"""A second opinion on a crystal's percolation: computed in a worker process, told with the answer."""
+
+from app.crystals.bvse import BondValenceOpinion, bond_valence_percolation
+from app.crystals.readers import read_crystal
+from app.errors import FormatError, IonpathError, TooLargeError
+from app.serving.answers import Percolation, SecondOpinion
+from app.serving.read import ReadOptions
+from app.serving.uploads import CrystalUpload
+from app.serving.wire import percolation_of
+
+
+def bvse_or_refuse(upload: CrystalUpload, options: ReadOptions) -> BondValenceOpinion | IonpathError:
+    """Ask bond valence, and give errors back as values, so that whatever a library raises can leave the process."""
+    try:
+        crystal = read_crystal(upload.file, options.limits)
+        return bond_valence_percolation(crystal, upload.ion, max_atoms=options.limits.max_atoms)
+    except IonpathError as error:
+        return error
+    except MemoryError:
+        return TooLargeError("it took more memory than one reading process has (IONPATH_PARSE_MEMORY_MIB)")
+    except Exception as error:  # noqa: BLE001 # bvlain may raise anything at a crystal it was not made for
+        return FormatError(f"bvlain failed on this crystal ({type(error).__name__}: {str(error)[:200]})")
+
+
+def opinion_of(found: BondValenceOpinion | IonpathError, *, seconds: float) -> SecondOpinion:
+    """The same as an answer holds it; an opinion that failed says why and fails nothing else."""
+    nothing = Percolation(one_d=None, two_d=None, three_d=None)
+    if isinstance(found, IonpathError):
+        detail = found.detail.rstrip(".")
+        return SecondOpinion(method="bvse", percolation_ev=nothing, detail=detail, seconds=seconds, answered=False)
+    states = ", ".join(f"{symbol} {state:+g}" for symbol, state in sorted(found.states.items()) if state)
+    return SecondOpinion(
+        method="bvse",
+        percolation_ev=percolation_of(found.barriers),
+        detail=f"all ions removed, {states}, a grid of {found.grid_angstrom:.2f} angstrom",
+        seconds=seconds,
+        answered=True,
+    )

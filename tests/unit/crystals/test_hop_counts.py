@@ -1,0 +1,49 @@
+"""Symmetry-distinct hops, counted by another program: pymatgen-analysis-diffusion's migration graph."""
+
+import warnings
+from pathlib import Path
+
+from made_crystals import spinel
+from pymatgen.core import Lattice, Structure
+
+from app.crystals.crystal import Crystal
+from app.crystals.hops import find_hops
+from app.crystals.limits import Limits
+from app.crystals.readers.crystal_file import read_crystal
+from app.crystals.readers.reading import File
+
+#: Between shells of neighbours, so that rounding moves no hop across it.
+CUTOFF_ANGSTROM = 4.95
+
+
+def others_count(crystal: Crystal, ion: str) -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it uses what its own dependencies have announced to drop
+        from pymatgen.analysis.diffusion.neb.full_path_mapper import MigrationGraph  # noqa: PLC0415
+
+        structure = Structure(
+            Lattice(crystal.lattice_angstrom),
+            [site.species[0][0] for site in crystal.sites],
+            [site.frac_coords for site in crystal.sites],
+        )
+        graph = MigrationGraph.with_distance(structure, ion, CUTOFF_ANGSTROM)
+        return len(graph.unique_hops)
+
+
+def own_count(crystal: Crystal, ion: str) -> int:
+    found = find_hops(crystal, ion, max_hop_angstrom=CUTOFF_ANGSTROM, max_atoms=2000)
+    return len({edge.orbit for edge in found.all_hops})  # before any is excluded
+
+
+def test_every_example_has_as_many_distinct_hops(repository: Path) -> None:
+    paths = [path for path in (repository / "examples").glob("*.cif") if not path.stem.endswith(("initial", "final"))]
+    assert len(paths) >= 2
+    for path in paths:
+        crystal = read_crystal(File(name=path.name, content=path.read_bytes()), Limits())
+        present = {symbol for site in crystal.sites for symbol, _ in site.species}
+        ion = next(ion for ion in ("Li", "Na", "Mg", "Ca") if ion in present)
+        assert own_count(crystal, ion) == others_count(crystal, ion), path.name
+
+
+def test_a_spinel_has_as_many_too() -> None:
+    assert own_count(spinel(), "Mg") == others_count(spinel(), "Mg")
