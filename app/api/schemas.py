@@ -74,6 +74,18 @@ class NoQuery(_Query):
     """A call without parameters."""
 
 
+class FormQuery(_Query):
+    """In which form a prediction is given."""
+
+    format: str | None = Field(
+        None,
+        max_length=LONGEST_FILTER,
+        description="`json`; `csv`, one row a hop; `zip`, NEB folders of POSCARs, one a hop; `neb-json`, every image "
+        "for ASE's viewer and others. It goes before the Accept header.",
+        json_schema_extra={"enum": ["json", "csv", "zip", "neb-json", None]},
+    )
+
+
 class JsonBand(BaseModel):
     """A band with the field names of the data set; other fields are ignored."""
 

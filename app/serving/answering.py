@@ -19,7 +19,7 @@ from app.serving.cache import Cache, CacheScope
 from app.serving.crystals import HopOutcome, all_cached, compose, decisive
 from app.serving.metrics import Metrics
 from app.serving.parsing import ParsePool
-from app.serving.read import CrystalInput, ReadOptions
+from app.serving.read import CrystalInput, ReadInput, ReadOptions
 from app.serving.recent import StoredInput
 from app.serving.request import Asked, PredictionRequest
 from app.serving.single_flight import SingleFlight
@@ -134,9 +134,8 @@ class Answering:
         """
         if self.settings.cache == "off" or stored.packed is None or stored.model_digest is None:
             return
-        options = ReadOptions(limits=self.limits, keep_input=False)
         try:
-            read = await self.pool.read(StoredUpload(packed=stored.packed), options, key_id=key_id)
+            read = await self.read_stored(stored.packed, key_id)
         except InputError as error:  # the limits were lowered since
             _log.warning("stored-input-unreadable", kind=error.kind, detail=error.detail)
             return
@@ -148,6 +147,16 @@ class Answering:
                 directional=directional,
             )
             await self._forget(scope, read.bands)
+
+    async def read_stored(self, packed: bytes, key_id: str | None) -> ReadInput:
+        """Read what the log keeps of an input.
+
+        Raises:
+            InputError: the limits were lowered since.
+            BusyError: too many uploads wait to be read.
+        """
+        options = ReadOptions(limits=self.limits, keep_input=False)
+        return await self.pool.read(StoredUpload(packed=packed), options, key_id=key_id)
 
     async def _forget(self, scope: CacheScope, bands: Sequence[Band]) -> None:
         if not await self.cache.forget_many(scope, bands):
