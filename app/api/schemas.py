@@ -143,6 +143,10 @@ class Site(BaseModel):
 class _Predicted(BaseModel):
     barrier_ev: float | None = Field(description="eV; null where there is none.")
     interval_ev: Interval | None
+    quantiles_ev: dict[str, float] | None = Field(
+        description="The barrier's predictive distribution, eV by level from 0.01 to 0.99; linear between them it "
+        "gives the probability at any threshold."
+    )
     good_conductor: GoodConductor
     in_domain: InDomain | None
     cached: bool
@@ -158,6 +162,9 @@ class Hop(_Predicted):
     distance_angstrom: float
     multiplicity: int = Field(description="Undirected hops like this one in the uploaded cell.")
     excluded_because: str | None = Field(description="Why it is not predicted; null where it is.")
+    copies: list[Annotated[list[int], Field(min_length=5, max_length=5)]] = Field(
+        description="Every hop that symmetry makes equal to it, itself included: from_site, to_site, offset."
+    )
 
 
 class PercolationBarriers(BaseModel):
@@ -262,6 +269,7 @@ class ListedPrediction(PredictionStatus):
     threshold_ev: float | None = Field(None, description="eV; in `good_conductor` once it is done.")
     barrier_ev: float | None = None
     interval_ev: Interval | None = None
+    quantiles_ev: dict[str, float] | None = None
     good_conductor: GoodConductor | None = None
     in_domain: InDomain | None = None
     model: ModelReference | None = None

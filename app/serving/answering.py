@@ -16,6 +16,7 @@ from app.models.registry import Registry
 from app.serving.answers import Answer, CrystalAnswer, ModelReference
 from app.serving.batcher import Batcher
 from app.serving.cache import Cache, CacheScope
+from app.serving.copies import with_copies
 from app.serving.crystals import HopOutcome, all_cached, compose, decisive
 from app.serving.metrics import Metrics
 from app.serving.parsing import ParsePool
@@ -200,7 +201,7 @@ class Answering:
             index: HopOutcome(outcome=fresh[index] if prediction is None else prediction, cached=prediction is not None)
             for index, prediction in known.items()
         }
-        return compose(content.search, outcomes)
+        return with_copies(compose(content.search, outcomes), content.search.all_hops)
 
     async def _look_up(self, scope: CacheScope, bands: Sequence[Band]) -> Sequence[Prediction | None]:
         started = time.monotonic()

@@ -30,7 +30,11 @@ class SiteAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class HopAnswer:
-    """One symmetry-distinct hop of a crystal; sites and offset refer to the uploaded cell."""
+    """One symmetry-distinct hop of a crystal; sites and offset refer to the uploaded cell.
+
+    Attributes:
+        copies: every hop that symmetry makes equal to it, itself included: (from_site, to_site, offset x, y, z).
+    """
 
     from_site: int
     to_site: int
@@ -41,6 +45,7 @@ class HopAnswer:
     prediction: Prediction | None
     cached: bool
     warnings: tuple[str, ...]
+    copies: tuple[tuple[int, int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

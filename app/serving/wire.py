@@ -2,11 +2,14 @@
 
 from app.crystals.percolation import PercolationBarriers
 from app.errors import IonpathError
-from app.models.prediction import INTERVAL_COVERAGE, Prediction
+from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
 from app.serving.answers import Answer, CrystalAnswer, HopAnswer, Percolation
 from app.storage.rows import PredictionRow
 
 Json = dict[str, object]
+
+#: Far finer than any barrier is known.
+QUANTILE_DECIMALS = 4
 
 
 def answer_to_json(answer: Answer) -> Json:
@@ -76,6 +79,7 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
         return {
             "barrier_ev": None,
             "interval_ev": None,
+            "quantiles_ev": None,
             "good_conductor": {"verdict": None, "probability": None, "threshold_ev": threshold_ev},
             "in_domain": None,
         }
@@ -83,6 +87,10 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
     return {
         "barrier_ev": prediction.barrier_ev,
         "interval_ev": {"low": low, "high": high, "coverage": INTERVAL_COVERAGE},
+        "quantiles_ev": {
+            f"{level:g}": round(value, QUANTILE_DECIMALS)
+            for level, value in zip(QUANTILE_LEVELS, prediction.quantiles_ev, strict=True)
+        },
         "good_conductor": {
             "verdict": prediction.barrier_ev < threshold_ev,
             "probability": prediction.probability_below(threshold_ev),
@@ -117,4 +125,5 @@ def _hop_to_json(hop: HopAnswer, threshold_ev: float) -> Json:
         **_prediction_to_json(hop.prediction, threshold_ev),
         "cached": hop.cached,
         "warnings": list(hop.warnings),
+        "copies": [list(copy) for copy in hop.copies],
     }
