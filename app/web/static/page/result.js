@@ -50,6 +50,8 @@ export class Result {
     this.#picture.onPick = (number) => this.pick(number);
     this.#parts.legend.replaceChildren(...this.#picture.legend().map(({ name, colour }) => legendEntry(name, colour)));
     this.#parts.tools.hidden = false;
+    this.#picture.resize();
+    this.#picture.reset();
     this.#update();
     return undefined;
   }
@@ -205,10 +207,14 @@ export class Result {
     this.#table?.update({ threshold: this.threshold, picked: this.#picked });
     this.#parts.percolation?.replaceChildren(...percolation(answer).map((one) => this.#dimension(one)));
     this.#drawChart();
-    this.#picture?.setPaths(
-      this.#predicted().map((one) => ({ number: one.number, kind: verdict(one.barrier_ev, this.threshold) ?? "aside" })),
+    this.#picture?.show(
+      this.#predicted().map((one) => ({
+        number: one.number,
+        kind: verdict(one.barrier_ev, this.threshold) ?? "aside",
+        isMain: one.barrier_ev <= highestOf(answer),
+      })),
+      this.#picked,
     );
-    this.#picture?.pick(this.#picked);
   }
 
   #verdictWords(kind) {
@@ -260,6 +266,10 @@ export class Result {
     return element("button", { type: "button", class: "link", "aria-pressed": String(number === this.#picked), onclick: () => this.pick(number) }, `hop ${number}`);
   }
 }
+
+/** Hops up to this barrier are all it takes to lead through the crystal in as many directions as there are. */
+const highestOf = (answer) =>
+  answer.hops ? Math.max(...Object.values(answer.percolation_ev).filter((barrier) => barrier !== null)) : Infinity;
 
 function legendEntry(name, colour) {
   const dot = element("span", { class: "dot", "aria-hidden": "true" });

@@ -1,6 +1,6 @@
 // Turns a stored prediction into what is drawn: atoms, bonds, the cell, and the paths of each hop. No drawing here.
 
-const SHORTEST_SIDE = 7; // angstrom: smaller cells are repeated, so that a network can be seen
+const SHORTEST_SIDE = 6.5; // angstrom: smaller cells are repeated, so that a network can be seen
 const MOST_REPEATS = 3;
 const MOST_ATOMS = 500;
 const EDGE = 0.015; // of a cell: what lies so near a face is shown on both faces

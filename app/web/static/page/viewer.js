@@ -6,12 +6,13 @@ import { toCartesian } from "./scene.js";
 const SCRIPT = "/static/vendor/3dmol/3Dmol-min.js";
 const RADII = { host: 0.3, anion: 0.2, ion: 0.36 };
 const STICK_RADIUS = 0.055;
-const PATH_RADII = { good: 0.17, poor: 0.08, aside: 0.08 };
+const PATH_RADIUS = 0.15;
+const SIDE_PATH_RADIUS = 0.055;
 const PICKED_RADIUS = 0.22;
 /** From where a crystal is first seen, in unit vectors along a, b and c: a comes forward, b goes right, c up. */
 const FIRST_VIEW = [1, 0.42, 0.3];
 /** How much of the picture the crystal fills. */
-const FILLED = 0.86;
+const FILLED = 0.8;
 /** Host atoms are toned down, so that the paths stand before them. */
 const VIVID = 0.55;
 const GREY = 0x96;
@@ -90,14 +91,10 @@ class Picture {
     this.reset();
   }
 
-  /** Draws the paths: [{number, kind: "good" | "poor" | "aside"}]; picked ones stand out. */
-  setPaths(paths) {
+  /** Draws paths [{number, kind: "good" | "poor" | "aside", isMain}]: side ones thin, those aside only where picked. */
+  show(paths, picked) {
     this.#paths = paths;
-    this.#drawPaths();
-  }
-
-  pick(number) {
-    this.#picked = number;
+    this.#picked = picked;
     this.#drawPaths();
   }
 
@@ -220,7 +217,7 @@ class Picture {
     for (const shape of this.#drawn) this.#viewer.removeShape(shape);
     this.#drawn = this.#paths
       .filter(({ number, kind }) => kind !== "aside" || number === this.#picked)
-      .map(({ number, kind }) => {
+      .map(({ number, kind, isMain }) => {
         const isPicked = number === this.#picked;
         const dimmed = this.#picked !== null && !isPicked;
         const shape = this.#viewer.addShape({
@@ -229,7 +226,7 @@ class Picture {
           clickable: true,
           callback: () => this.onPick(number),
         });
-        const radius = isPicked ? PICKED_RADIUS : PATH_RADII[kind];
+        const radius = isPicked ? PICKED_RADIUS : isMain ? PATH_RADIUS : SIDE_PATH_RADIUS;
         for (const [start, end] of this.#scene.paths.get(number) ?? []) {
           shape.addCylinder({ start: point(start), end: point(end), radius, fromCap: 2, toCap: 2 });
         }
