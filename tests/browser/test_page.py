@@ -9,6 +9,7 @@ import pytest
 from api_server import Service
 from conftest import NewPage, Watch
 from page_words import take_example
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 EXAMPLES = [("LiFePO₄", "Li"), ("LiCoO₂", "Li"), ("Li₇La₃Zr₂O₁₂", "Li"), ("Na₃PS₄", "Na"), ("MgMn₂O₄", "Mg")]
@@ -249,8 +250,6 @@ def test_nothing_is_loaded_but_the_page_s_own_files(page: Page, watch: Watch) ->
     ],
 )
 def test_take_the_pictures_of_the_docs(new_page: NewPage, name: str, formula: str, options: dict[str, Any]) -> None:
-    from PIL import Image  # noqa: PLC0415 - matplotlib brings it, and only this test needs it
-
     folder = Path(os.environ["IONPATH_TEST_SCREENSHOTS"])
     page = new_page(**options)
     page.goto("/")
