@@ -11,12 +11,14 @@ from typing import Any, TextIO
 
 import orjson
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from app.console.asking import Result
 from app.serving.tables import COLUMNS, answer_rows
 
+_WIDEST = 1_000
 CSV_COLUMNS = ("file", *COLUMNS, "problem")
 
 
@@ -60,7 +62,8 @@ def write_table(results: Sequence[Result], stream: TextIO) -> None:
                 table.add_row(*([str(row["file"])] if several else ()), *_cells(row))
     if table.row_count:
         # wider than the terminal it is still whole: a figure cut short would be another figure
-        console.print(table, width=max(console.width, console.measure(table).maximum), crop=False)
+        whole = Measurement.get(console, console.options.update_width(_WIDEST), table).maximum
+        Console(file=stream, highlight=False, markup=False, width=max(console.width, whole)).print(table)
     for result in results:
         for line in _remarks(result):
             console.print(line, soft_wrap=True)

@@ -1,27 +1,14 @@
 """Debian's Chromium and pages that fail their test where a script fails or another host is asked."""
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from api_server import Service, running_service
-from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, expect, sync_playwright
-
-CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
-#: Graphics by software: a test machine has no GPU.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-background-networking",
-    "--use-gl=angle",
-    "--use-angle=swiftshader",
-    "--enable-unsafe-swiftshader",
-]
-WAIT_MS = 60_000
-
-NewPage = Callable[..., Page]
+from browser_pages import ARGUMENTS, CHROMIUM, WAIT_MS, NewPage, Watch
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,39 +44,6 @@ def browser(playwright: Playwright) -> Iterator[Browser]:
     browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
     yield browser
     browser.close()
-
-
-class Watch:
-    """Notes what must not happen on a page.
-
-    Attributes:
-        faults: scripts that failed, errors and warnings on the console, requests to another host.
-        requests: what was asked of the service, as "METHOD path".
-        allowed: words of console messages that this test brings about.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self.faults: list[str] = []
-        self.requests: list[str] = []
-        self.allowed: list[str] = []
-
-    def follow(self, page: Page) -> None:
-        page.on("request", self._request)
-        page.on("pageerror", lambda error: self.faults.append(str(error)))
-        page.on("console", self._console)
-
-    def _request(self, request: Request) -> None:
-        self.requests.append(f"{request.method} {request.url.removeprefix(self._url)}")
-        if not request.url.startswith((self._url, "data:", f"blob:{self._url}")):
-            self.faults.append(f"asked {request.url}")
-
-    def _console(self, message: ConsoleMessage) -> None:
-        told = message.text
-        if message.type in {"error", "warning"} and not any(words in told for words in self.allowed):
-            if "GPU stall due to ReadPixels" in told:  # Chromium's own word on graphics by software
-                return
-            self.faults.append(f"{message.type}: {told}")
 
 
 @pytest.fixture

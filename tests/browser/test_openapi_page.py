@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import NewPage
+from browser_pages import NewPage
 from playwright.sync_api import Locator, expect
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from api_server import Service
-from conftest import NewPage, Watch
-from page_words import take_example
+from browser_pages import NewPage, Watch, take_example
 from PIL import Image
 from playwright.sync_api import Page, expect
 
@@ -257,4 +256,4 @@ def test_take_the_pictures_of_the_docs(new_page: NewPage, name: str, formula: st
     path = folder / f"{name}.png"
     page.screenshot(path=path)
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        picture.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)

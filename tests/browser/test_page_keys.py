@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 from api_server import Service, running_service
-from conftest import NewPage, Watch
-from page_words import take_example
+from browser_pages import NewPage, Watch, take_example
 from playwright.sync_api import Page, expect
 
 from app.serving.keys import new_key

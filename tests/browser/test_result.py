@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from api_server import Service, running_service
-from conftest import ARGUMENTS, CHROMIUM, NewPage, Watch
-from page_words import look_alike, picture, take_example
+from browser_pages import ARGUMENTS, CHROMIUM, NewPage, Watch, look_alike, picture, take_example
 from playwright.sync_api import Page, Playwright, expect
 
 PREDICTED = "#barrier, #verdict, #percolation, #view, #chart"

@@ -73,6 +73,20 @@ def test_predict_shows_a_table(tmp_path: Path, service: Service, examples: Path)
         assert words in done.stdout
 
 
+def test_the_table_is_whole_in_a_narrow_terminal(tmp_path: Path, service: Service, examples: Path) -> None:
+    words = ("predict", examples / "LiFePO4.cif", examples / "LiCoO2.cif", "--ion", "Li", "--url", service.url)
+    narrow = subprocess.run(
+        [IONPATH, *words],
+        env=environment(tmp_path) | {"COLUMNS": "60"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert "…" not in narrow.stdout
+    assert "1: 0 to 3 [0 -1 0]" in narrow.stdout
+
+
 @pytest.mark.parametrize("far", [False, True])
 def test_predict_writes_bands_and_draws_barriers(
     tmp_path: Path, service: Service, examples: Path, *, far: bool
