@@ -20,7 +20,12 @@ export function chart({ rows, marks, threshold, picked, coverage, onPick }) {
   const words =
     `Barriers of ${rows.length} hops in eV, each with the interval that covers ${Math.round(100 * coverage)} %: ` +
     rows.map((row) => `${row.number}: ${figure(row.barrier)} (${figure(row.low)} to ${figure(row.high)})`).join("; ");
-  const picture = drawing("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${bottom + BOTTOM}`, role: "img", "aria-label": words });
+  const picture = drawing("svg", {
+    class: "chart",
+    viewBox: `0 0 ${WIDTH} ${bottom + BOTTOM}`,
+    role: "img",
+    "aria-label": words,
+  });
   for (const energy of ticks(most)) {
     picture.append(
       drawing("line", { class: "grid", x1: place(energy), x2: place(energy), y1: TOP - 4, y2: bottom }),
@@ -34,8 +39,12 @@ export function chart({ rows, marks, threshold, picked, coverage, onPick }) {
       drawing("text", { class: "mark-name", x: place(barrier), y: TOP - 11 }, name),
     );
   }
-  picture.append(drawing("line", { class: "threshold", x1: place(threshold), x2: place(threshold), y1: TOP - 4, y2: bottom }));
-  rows.forEach((row, index) => picture.append(oneRow(row, TOP + (index + 0.5) * ROW, { place, threshold, picked, onPick })));
+  picture.append(
+    drawing("line", { class: "threshold", x1: place(threshold), x2: place(threshold), y1: TOP - 4, y2: bottom }),
+  );
+  rows.forEach((row, index) =>
+    picture.append(oneRow(row, TOP + (index + 0.5) * ROW, { place, threshold, picked, onPick })),
+  );
   return picture;
 }
 
@@ -47,7 +56,14 @@ function oneRow(row, y, { place, threshold, picked, onPick }) {
     { class: `hop ${kind}${state}`, onclick: () => onPick(row.number) },
     drawing("rect", { class: "target", x: 0, y: y - ROW / 2, width: WIDTH, height: ROW }),
     drawing("text", { class: "number", x: LEFT - 10, y: y + 4 }, String(row.number)),
-    drawing("rect", { class: "interval", x: place(row.low), width: Math.max(1, place(row.high) - place(row.low)), y: y - 3, height: 6, rx: 3 }),
+    drawing("rect", {
+      class: "interval",
+      x: place(row.low),
+      width: Math.max(1, place(row.high) - place(row.low)),
+      y: y - 3,
+      height: 6,
+      rx: 3,
+    }),
     drawing("circle", { class: "barrier", cx: place(row.barrier), cy: y, r: 4.5 }),
   );
 }

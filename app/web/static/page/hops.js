@@ -39,7 +39,15 @@ export class HopTable {
         "table",
         { id: "hops" },
         element("caption", {}, caption),
-        element("thead", {}, element("tr", {}, HEADINGS.map((heading, column) => this.#heading(heading, column)))),
+        element(
+          "thead",
+          {},
+          element(
+            "tr",
+            {},
+            HEADINGS.map((heading, column) => this.#heading(heading, column)),
+          ),
+        ),
         this.#body,
       ),
     );
@@ -60,7 +68,11 @@ export class HopTable {
 
   #heading({ name, key, numeric }, column) {
     const content = key ? element("button", { type: "button", onclick: () => this.#sortBy(column) }, name) : name;
-    const heading = element("th", { scope: "col", class: numeric ? "number" : null, "aria-sort": key ? (column ? "none" : "ascending") : null }, content);
+    const heading = element(
+      "th",
+      { scope: "col", class: numeric ? "number" : null, "aria-sort": key ? (column ? "none" : "ascending") : null },
+      content,
+    );
     this.#headings.push(heading);
     return heading;
   }
@@ -69,7 +81,8 @@ export class HopTable {
     const descending = this.#sort.column === column && !this.#sort.descending;
     this.#sort = { column, descending };
     this.#headings.forEach((heading, index) => {
-      if (HEADINGS[index].key) heading.setAttribute("aria-sort", index !== column ? "none" : descending ? "descending" : "ascending");
+      if (HEADINGS[index].key)
+        heading.setAttribute("aria-sort", index !== column ? "none" : descending ? "descending" : "ascending");
     });
     this.update(this.#state);
   }
@@ -92,9 +105,16 @@ export class HopTable {
       "tr",
       { class: [isPicked ? "picked" : "", kind ?? "excluded"].join(" ").trim() },
       element("td", {}, button),
-      kind ? predicted(hop, threshold, kind) : element("td", { colspan: 4, class: "why" }, `left out: ${hop.excluded_because}`),
+      kind
+        ? predicted(hop, threshold, kind)
+        : element("td", { colspan: 4, class: "why" }, `left out: ${hop.excluded_because}`),
       number(figure(hop.distance_angstrom)),
-      element("td", { class: "path" }, `${this.#ion} ${hop.from_site} → ${hop.to_site} `, element("span", { class: "cells" }, `[${steps(hop.offset)}]`)),
+      element(
+        "td",
+        { class: "path" },
+        `${this.#ion} ${hop.from_site} → ${hop.to_site} `,
+        element("span", { class: "cells" }, `[${steps(hop.offset)}]`),
+      ),
       number(`${hop.multiplicity}×`),
       element("td", { class: "known" }, known(hop)),
     );

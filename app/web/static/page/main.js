@@ -9,7 +9,14 @@ import { Problem, ask, finished, forget, hasSecondOpinion, keepKey, keptKey, mod
 const DEFAULT_THRESHOLD_EV = 0.65;
 const LINK = /^#prediction=([0-9a-f-]{32,36})$/i;
 
-const state = { files: [], isCrystal: false, threshold: DEFAULT_THRESHOLD_EV, running: null, shown: null, shownId: null };
+const state = {
+  files: [],
+  isCrystal: false,
+  threshold: DEFAULT_THRESHOLD_EV,
+  running: null,
+  shown: null,
+  shownId: null,
+};
 
 // ---- what is asked
 
@@ -27,17 +34,22 @@ function suggest(ions, chosen) {
   find("ion").value = chosen ?? ions[0] ?? "";
   const note = find("ion-note");
   note.hidden = !state.isCrystal || ions.length === 1;
-  note.textContent = ions.length ? "Several could move: press the one you mean." : "No usual ion in the file: name the element.";
+  note.textContent = ions.length
+    ? "Several could move: press the one you mean."
+    : "No usual ion in the file: name the element.";
   const press = (symbol) => {
     find("ion").value = symbol;
     markIon();
   };
-  find("ions").replaceChildren(...ions.map((symbol) => element("button", { type: "button", onclick: () => press(symbol) }, symbol)));
+  find("ions").replaceChildren(
+    ...ions.map((symbol) => element("button", { type: "button", onclick: () => press(symbol) }, symbol)),
+  );
   markIon();
 }
 
 function markIon() {
-  for (const button of find("ions").children) button.setAttribute("aria-pressed", String(button.textContent === find("ion").value.trim()));
+  for (const button of find("ions").children)
+    button.setAttribute("aria-pressed", String(button.textContent === find("ion").value.trim()));
 }
 
 function body() {
@@ -110,7 +122,8 @@ function busy(isBusy, words = "") {
 
 function showProgress(stored) {
   const percent = Math.round(100 * stored.progress);
-  find("progress-words").textContent = stored.status === "queued" ? "Waiting for its turn" : `Predicting hops, ${percent} %`;
+  find("progress-words").textContent =
+    stored.status === "queued" ? "Waiting for its turn" : `Predicting hops, ${percent} %`;
   if (stored.status === "running") find("bar").value = stored.progress;
 }
 
@@ -125,7 +138,8 @@ async function show(answer) {
   });
   state.shownId = answer.prediction_id;
   find("result").replaceChildren(state.shown.node);
-  if (LINK.exec(location.hash)?.[1] !== answer.prediction_id) history.pushState(null, "", `/#prediction=${answer.prediction_id}`);
+  if (LINK.exec(location.hash)?.[1] !== answer.prediction_id)
+    history.pushState(null, "", `/#prediction=${answer.prediction_id}`);
   find("status").textContent = "The result is there.";
   document.title = `${answer.ion} in ${plainFormula(answer.formula)}: ionpath`;
   find("result").focus({ preventScroll: true });
@@ -141,13 +155,22 @@ function showError(error) {
   if (!(error instanceof Problem)) console.error(error);
   state.shown = null;
   state.shownId = null;
-  find("result").replaceChildren(problem(error instanceof Problem ? error.body : { title: "The page failed", detail: error.message }));
+  find("result").replaceChildren(
+    problem(error instanceof Problem ? error.body : { title: "The page failed", detail: error.message }),
+  );
   if (error.status === 401) askForKey();
 }
 
 function problem({ title, detail, where, expected }) {
   const line = (name, text) => text && element("p", {}, element("b", {}, `${name}: `), text);
-  return element("div", { class: "panel problem", role: "alert" }, element("h1", {}, title ?? "Something went wrong"), element("p", {}, detail), line("Where", where), line("What would be right", expected));
+  return element(
+    "div",
+    { class: "panel problem", role: "alert" },
+    element("h1", {}, title ?? "Something went wrong"),
+    element("p", {}, detail),
+    line("Where", where),
+    line("What would be right", expected),
+  );
 }
 
 // ---- key, models, options
@@ -190,7 +213,9 @@ function openLink() {
 
 async function takeExample({ files, ion }) {
   try {
-    const taken = files.split(",").map(async (name) => new File([await (await ask(`/static/examples/${name}`)).blob()], name));
+    const taken = files
+      .split(",")
+      .map(async (name) => new File([await (await ask(`/static/examples/${name}`)).blob()], name));
     await choose(await Promise.all(taken), ion);
   } catch (error) {
     showError(error);
@@ -208,7 +233,8 @@ function listen() {
   });
   find("stop").addEventListener("click", stop);
   find("key-form").addEventListener("submit", useKey);
-  for (const button of document.querySelectorAll("[data-files]")) button.addEventListener("click", () => takeExample(button.dataset));
+  for (const button of document.querySelectorAll("[data-files]"))
+    button.addEventListener("click", () => takeExample(button.dataset));
   const drop = find("drop");
   for (const name of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(name, (event) => {

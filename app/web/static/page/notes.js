@@ -13,7 +13,11 @@ export function notes(answer) {
     "section",
     { class: "panel notes", "aria-labelledby": "notes-title" },
     element("h2", { id: "notes-title" }, "Read this with it"),
-    element("ul", {}, told.map((note) => element("li", {}, sentence(note)))),
+    element(
+      "ul",
+      {},
+      told.map((note) => element("li", {}, sentence(note))),
+    ),
   );
 }
 
@@ -22,7 +26,9 @@ function ofDomain(answer) {
   const strange = predicted.filter((one) => one.in_domain?.verdict === false);
   if (!strange.length) return [];
   const reasons = [...new Set(strange.flatMap((one) => one.in_domain.reasons))];
-  const which = answer.hops ? `${strange.length} of ${answer.hops.length} hops are` : "This hop is";
+  const which = answer.hops
+    ? `${strange.length} of ${answer.hops.length} hops ${strange.length === 1 ? "is" : "are"}`
+    : "This hop is";
   return [`${which} unlike anything the model learned from, so trust the barrier less: ${reasons.join("; ")}.`];
 }
 
@@ -30,11 +36,15 @@ function ofPercolation(answer) {
   if (!answer.hops) return [];
   const told = [];
   if (answer.truncated || answer.percolation_upper_bound) {
-    told.push("Only the shortest hops were predicted. Longer ones may connect at lower barriers: percolation is an upper bound.");
+    told.push(
+      "Only the shortest hops were predicted. Longer ones may connect at lower barriers: these are upper bounds.",
+    );
   }
-  if (answer.percolation_ev["1d"] === null) told.push("No row of hops leads through the crystal: with these hops the ion stays where it is.");
+  if (answer.percolation_ev["1d"] === null) {
+    told.push("No row of hops leads through the crystal: with these hops the ion stays where it is.");
+  }
   if (answer.orderings?.length) {
-    told.push(`The crystal is disordered: ${answer.orderings.length} orderings were predicted, and the barriers are taken over them.`);
+    told.push(`The crystal is disordered: ${answer.orderings.length} orderings of its atoms were predicted.`);
   }
   return told;
 }
@@ -47,6 +57,9 @@ function ofSecondOpinion(answer) {
     return (one === null) !== (other === null) || Math.abs(one - other) > DISAGREEMENT_EV;
   });
   if (!apart.length) return [];
-  const words = apart.map((name) => `${name}: ${figure(answer.percolation_ev[name])} here, ${figure(second[name])} eV there`);
-  return [`Bond valence says something else (${words.join("; ")}). One of the two is wrong about this crystal.`];
+  const shown = (barrier) => (barrier === null ? "never" : `${figure(barrier)} eV`);
+  const words = apart.map(
+    (name) => `${name}: ${shown(answer.percolation_ev[name])} here, ${shown(second[name])} there`,
+  );
+  return [`Bond valence says something else (${words.join("; ")}). Trust neither before a calculation.`];
 }

@@ -1,13 +1,14 @@
 // Shows one answer: figures, picture, chart, percolation, table, notes, downloads; all follow one threshold.
 
 import { chart } from "./chart.js";
-import { element, figure, steps } from "./dom.js";
+import { dimensions } from "./dimensions.js";
+import { element, figure } from "./dom.js";
+import { downloads } from "./downloads.js";
 import { formula } from "./formula.js";
 import { HopTable } from "./hops.js";
 import { percolation, probabilityBelow, verdict } from "./judge.js";
 import { notes } from "./notes.js";
 import { sceneOf } from "./scene.js";
-import { download, save } from "./service.js";
 import { openPicture } from "./viewer.js";
 
 const LEAST_EV = 0.05;
@@ -30,7 +31,15 @@ export class Result {
     this.onThreshold = onThreshold;
     this.threshold = threshold;
     this.node = element("article", { class: "answer", "aria-labelledby": "answer-title" });
-    this.node.append(...[this.#summary(), this.#middle(), this.#hops(), notes(answer), this.#downloads()].filter(Boolean));
+    this.node.append(
+      ...[
+        this.#summary(),
+        this.#middle(),
+        this.#hops(),
+        notes(answer),
+        downloads(answer, { pictureOf: () => this.#picture?.picture(), onError: this.#onError }),
+      ].filter(Boolean),
+    );
     this.#update();
   }
 
@@ -59,7 +68,9 @@ export class Result {
   /** Follows a change of the theme. */
   recolour() {
     this.#picture?.recolour();
-    this.#parts.legend.replaceChildren(...(this.#picture?.legend() ?? []).map(({ name, colour }) => legendEntry(name, colour)));
+    this.#parts.legend.replaceChildren(
+      ...(this.#picture?.legend() ?? []).map(({ name, colour }) => legendEntry(name, colour)),
+    );
   }
 
   /** Follows a change of the window. */
@@ -88,8 +99,23 @@ export class Result {
     const known = answer.barrier_ev !== null && answer.barrier_ev !== undefined;
     const interval = answer.interval_ev;
     parts.verdict = element("p", { id: "verdict", class: "verdict", "aria-live": "polite" });
-    parts.number = element("input", { id: "threshold", type: "number", min: 0.01, max: 100, step: 0.01, value: this.threshold });
-    parts.range = element("input", { id: "threshold-range", type: "range", min: LEAST_EV, max: MOST_EV, step: 0.01, value: this.threshold, "aria-label": "Threshold, eV" });
+    parts.number = element("input", {
+      id: "threshold",
+      type: "number",
+      min: 0.01,
+      max: 100,
+      step: 0.01,
+      value: this.threshold,
+    });
+    parts.range = element("input", {
+      id: "threshold-range",
+      type: "range",
+      min: LEAST_EV,
+      max: MOST_EV,
+      step: 0.01,
+      value: this.threshold,
+      "aria-label": "Threshold, eV",
+    });
     parts.number.addEventListener("input", () => this.#judge(parts.number));
     parts.range.addEventListener("input", () => this.#judge(parts.range));
     return element(
@@ -99,19 +125,39 @@ export class Result {
         "div",
         { class: "what" },
         element("h1", { id: "answer-title" }, element("b", {}, answer.ion), " in ", formula(answer.formula)),
-        element("p", { class: "hint" }, answer.hops ? "lowest barrier that leads through the crystal" : "barrier of the hop"),
+        element(
+          "p",
+          { class: "hint" },
+          answer.hops ? "lowest barrier that leads through the crystal" : "barrier of the hop",
+        ),
       ),
       element(
         "div",
         { class: "figure" },
-        element("p", { id: "barrier", class: "big" }, known ? [figure(answer.barrier_ev, 3), element("small", {}, " eV")] : "nothing connects"),
-        known && element("p", { class: "hint" }, `${Math.round(100 * interval.coverage)} % interval ${figure(interval.low)} to ${figure(interval.high)} eV`),
+        element(
+          "p",
+          { id: "barrier", class: "big" },
+          known ? [figure(answer.barrier_ev, 3), element("small", {}, " eV")] : "nothing connects",
+        ),
+        known &&
+          element(
+            "p",
+            { class: "hint" },
+            `${Math.round(100 * interval.coverage)} % interval ${figure(interval.low)} to ${figure(interval.high)} eV`,
+          ),
       ),
       element(
         "div",
         { class: "judge" },
         parts.verdict,
-        element("div", { class: "slider" }, element("label", { for: "threshold" }, "Good below"), parts.range, parts.number, element("span", {}, "eV")),
+        element(
+          "div",
+          { class: "slider" },
+          element("label", { for: "threshold" }, "Good below"),
+          parts.range,
+          parts.number,
+          element("span", {}, "eV"),
+        ),
       ),
     );
   }
@@ -131,15 +177,26 @@ export class Result {
     parts.legend = element("ul", { class: "legend", "aria-label": "Colours of the atoms" });
     parts.tools = this.#tools();
     parts.chart = element("div", { id: "chart", class: "chart-box" });
-    parts.percolation = this.#answer.hops ? element("ul", { id: "percolation", class: "dimensions", "aria-label": "Percolation" }) : null;
+    parts.percolation = this.#answer.hops
+      ? element("ul", { id: "percolation", class: "dimensions", "aria-label": "Percolation" })
+      : null;
     const side = element("div", { class: "side" });
-    if (parts.percolation) side.append(element("section", { class: "panel" }, element("h2", {}, "Leads through the crystal in"), parts.percolation));
+    if (parts.percolation)
+      side.append(
+        element("section", { class: "panel" }, element("h2", {}, "Leads through the crystal in"), parts.percolation),
+      );
     side.append(element("section", { class: "panel grows" }, element("h2", {}, "Barriers and intervals"), parts.chart));
-    return element("div", { class: "middle" }, element("figure", { class: "panel picture" }, parts.tools, parts.view, parts.legend), side);
+    return element(
+      "div",
+      { class: "middle" },
+      element("figure", { class: "panel picture" }, parts.tools, parts.view, parts.legend),
+      side,
+    );
   }
 
   #tools() {
-    const button = (name, label, act) => element("button", { type: "button", "aria-label": label, onclick: () => act(this.#picture) }, name);
+    const button = (name, label, act) =>
+      element("button", { type: "button", "aria-label": label, onclick: () => act(this.#picture) }, name);
     const atoms = element("input", { type: "checkbox", checked: true });
     atoms.addEventListener("change", () => this.#picture.showAtoms(atoms.checked));
     return element(
@@ -157,46 +214,6 @@ export class Result {
     return element("section", { class: "panel", "aria-label": "Hops" }, this.#table.node);
   }
 
-  #downloads() {
-    const answer = this.#answer;
-    const path = `/predictions/${encodeURIComponent(answer.prediction_id)}`;
-    const give = (name, form) =>
-      element("button", { type: "button", onclick: () => download(`${path}?format=${form}`).catch(this.#onError) }, name);
-    const copy = element("button", { type: "button", id: "copy-link" }, "Copy link");
-    copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(new URL(`/#prediction=${answer.prediction_id}`, location.href).href);
-      copy.textContent = "Link copied";
-    });
-    const facts = [
-      `${answer.model.name} ${answer.model.version} (${answer.model.digest.slice(0, 8)})`,
-      answer.mechanism && `${answer.mechanism} mechanism`,
-      answer.cached && "from the cache",
-      new Date(answer.created_at).toLocaleString(),
-    ].filter(Boolean);
-    return element(
-      "section",
-      { class: "panel downloads", "aria-labelledby": "downloads-title" },
-      element("h2", { id: "downloads-title" }, "Take it with you"),
-      element(
-        "div",
-        { class: "buttons" },
-        give(answer.hops ? "Table (CSV)" : "Row (CSV)", "csv"),
-        give("NEB folders (zip of POSCARs)", "zip"),
-        give("NEB frames (JSON for ASE)", "neb-json"),
-        give("Everything (JSON)", "json"),
-        element("button", { type: "button", onclick: () => this.#savePicture() }, "Picture (PNG)"),
-        copy,
-      ),
-      element("p", { class: "hint" }, element("a", { href: `/#prediction=${answer.prediction_id}`, id: "permalink" }, "This link"), " opens the result again. ", facts.join(" · ")),
-    );
-  }
-
-  async #savePicture() {
-    if (!this.#picture) return;
-    const bytes = Uint8Array.from(atob(this.#picture.picture().split(",")[1]), (letter) => letter.charCodeAt(0));
-    save(new Blob([bytes], { type: "image/png" }), `ionpath-${this.#answer.prediction_id}.png`);
-  }
-
   // ---- what follows the threshold and the picked hop
 
   #update() {
@@ -205,7 +222,9 @@ export class Result {
     this.#parts.verdict.className = `verdict ${kind ?? ""}`;
     this.#parts.verdict.replaceChildren(...this.#verdictWords(kind));
     this.#table?.update({ threshold: this.threshold, picked: this.#picked });
-    this.#parts.percolation?.replaceChildren(...percolation(answer).map((one) => this.#dimension(one)));
+    this.#parts.percolation?.replaceChildren(
+      ...dimensions(answer, { threshold: this.threshold, picked: this.#picked, onPick: (number) => this.pick(number) }),
+    );
     this.#drawChart();
     this.#picture?.show(
       this.#predicted().map((one) => ({
@@ -227,8 +246,15 @@ export class Result {
   #drawChart() {
     const rows = this.#predicted()
       .filter((one) => one.barrier_ev !== null)
-      .map((one) => ({ number: one.number, barrier: one.barrier_ev, low: one.interval_ev.low, high: one.interval_ev.high, coverage: one.interval_ev.coverage }));
-    if (!rows.length) return this.#parts.chart.replaceChildren(element("p", { class: "hint" }, "No hop could be predicted."));
+      .map((one) => ({
+        number: one.number,
+        barrier: one.barrier_ev,
+        low: one.interval_ev.low,
+        high: one.interval_ev.high,
+        coverage: one.interval_ev.coverage,
+      }));
+    if (!rows.length)
+      return this.#parts.chart.replaceChildren(element("p", { class: "hint" }, "No hop could be predicted."));
     const marks = this.#answer.hops ? percolation(this.#answer) : [];
     return this.#parts.chart.replaceChildren(
       chart({
@@ -240,30 +266,6 @@ export class Result {
         onPick: (number) => this.#answer.hops && this.pick(number),
       }),
     );
-  }
-
-  #dimension({ name, barrier, interval_ev: interval, directions, bottleneck_hops: bottleneck, second }) {
-    const kind = verdict(barrier, this.threshold);
-    const bottlenecks = (bottleneck ?? this.#hopsAt(barrier)).map((index) => index + 1);
-    return element(
-      "li",
-      { class: kind ?? "never" },
-      element("span", { class: "name" }, `${name[0]} ${name === "1d" ? "direction" : "directions"}`),
-      element("b", {}, barrier === null ? "never" : `${figure(barrier, 3)} eV`),
-      interval && element("span", {}, `${figure(interval.low)} to ${figure(interval.high)}`),
-      directions?.length > 0 && element("span", {}, `along ${directions.map((one) => `[${steps(one)}]`).join(", ")}`),
-      second !== undefined && element("span", {}, `bond valence ${figure(second)}`),
-      barrier !== null && bottlenecks.length > 0 && element("span", { class: "bottleneck" }, "set by ", bottlenecks.map((number) => this.#hopButton(number))),
-    );
-  }
-
-  /** Which hops have exactly that barrier: one of them is the last step up. */
-  #hopsAt(barrier) {
-    return (this.#answer.hops ?? []).flatMap((hop, index) => (barrier !== null && hop.barrier_ev === barrier ? [index] : []));
-  }
-
-  #hopButton(number) {
-    return element("button", { type: "button", class: "link", "aria-pressed": String(number === this.#picked), onclick: () => this.pick(number) }, `hop ${number}`);
   }
 }
 

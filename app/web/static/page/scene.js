@@ -39,7 +39,10 @@ function crystalScene(answer, input) {
     shown(atom.frac, repeats).map((frac) => ({ ...atom, at: toCartesian(lattice, frac) })),
   );
   const paths = new Map(
-    answer.hops.map((hop, index) => [index + 1, segments(hop, answer.sites, repeats).map((ends) => ends.map((end) => toCartesian(lattice, end)))]),
+    answer.hops.map((hop, index) => [
+      index + 1,
+      segments(hop, answer.sites, repeats).map((ends) => ends.map((end) => toCartesian(lattice, end))),
+    ]),
   );
   return { lattice, repeats, atoms, paths };
 }
@@ -53,7 +56,12 @@ function bandScene(input) {
     at: toCartesian(lattice, wrapped(input.host_frac_coords[index])),
   }));
   const home = input.image_frac_coords[0].map((value) => Math.floor(value + 1e-6));
-  const places = input.image_frac_coords.map((frac) => toCartesian(lattice, frac.map((value, axis) => value - home[axis])));
+  const places = input.image_frac_coords.map((frac) =>
+    toCartesian(
+      lattice,
+      frac.map((value, axis) => value - home[axis]),
+    ),
+  );
   const images = places.map((at, index) => ({
     element: input.ion,
     isIon: true,
@@ -66,7 +74,9 @@ function bandScene(input) {
 
 /** How often the cell is repeated along each of its vectors. */
 function repeatsOf(lattice, siteCount) {
-  const repeats = lattice.map((vector) => Math.min(MOST_REPEATS, Math.max(1, Math.ceil(SHORTEST_SIDE / length(vector)))));
+  const repeats = lattice.map((vector) =>
+    Math.min(MOST_REPEATS, Math.max(1, Math.ceil(SHORTEST_SIDE / length(vector)))),
+  );
   while (siteCount * repeats[0] * repeats[1] * repeats[2] > MOST_ATOMS && Math.max(...repeats) > 1) {
     repeats[repeats.indexOf(Math.max(...repeats))] -= 1;
   }
@@ -94,7 +104,9 @@ function shown(frac, repeats) {
 function segments(hop, sites, repeats) {
   const own = [[hop.from_site, hop.to_site, ...hop.offset]];
   const coords = sites.map((site) => wrapped(site.frac_coords));
-  const homes = sites.map((site, index) => site.frac_coords.map((value, axis) => Math.round(value - coords[index][axis])));
+  const homes = sites.map((site, index) =>
+    site.frac_coords.map((value, axis) => Math.round(value - coords[index][axis])),
+  );
   const found = (hop.copies?.length ? hop.copies : own).flatMap(([from, to, ...offset]) => {
     const shift = offset.map((value, axis) => value + homes[to][axis] - homes[from][axis]);
     return cells(repeats)
@@ -117,7 +129,9 @@ const isInside = (frac, repeats) => frac.every((value, axis) => value > -EDGE &&
 /** Bonds each host cation to the anions around it: those not much farther than the nearest. */
 function addBonds(atoms) {
   for (const atom of atoms) atom.bonds = [];
-  const anions = atoms.map((atom, index) => ({ atom, index })).filter(({ atom }) => !atom.isIon && ANIONS.has(atom.element));
+  const anions = atoms
+    .map((atom, index) => ({ atom, index }))
+    .filter(({ atom }) => !atom.isIon && ANIONS.has(atom.element));
   atoms.forEach((atom, index) => {
     if (atom.isIon || ANIONS.has(atom.element)) return;
     const distances = anions.map((anion) => length(anion.atom.at.map((value, axis) => value - atom.at[axis])));

@@ -1,6 +1,7 @@
 // Draws a scene with 3Dmol.js, which is loaded when it is first needed.
 
 import { element } from "./dom.js";
+import { quaternion, unit } from "./orientation.js";
 import { toCartesian } from "./scene.js";
 
 const SCRIPT = "/static/vendor/3dmol/3Dmol-min.js";
@@ -23,7 +24,11 @@ let loading = null;
 
 function load() {
   loading ??= new Promise((resolve, reject) => {
-    const script = element("script", { src: SCRIPT, onload: () => resolve(window.$3Dmol), onerror: () => reject(new Error("3Dmol.js could not be loaded")) });
+    const script = element("script", {
+      src: SCRIPT,
+      onload: () => resolve(window.$3Dmol),
+      onerror: () => reject(new Error("3Dmol.js could not be loaded")),
+    });
     document.head.append(script);
   });
   return loading;
@@ -38,7 +43,7 @@ export function hasWebgl() {
 
 let opened = null;
 
-/** Shows a scene in a place; throws where WebGL or the library fails. One viewer serves all: a browser has few of them. */
+/** Shows a scene in a place; throws where WebGL or the library fails. One viewer serves all: a browser has few. */
 export async function openPicture(place, scene) {
   if (opened === null) {
     if (!hasWebgl()) throw new Error("no WebGL");
@@ -56,7 +61,6 @@ export async function openPicture(place, scene) {
 
 const themed = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const paper = () => themed("--card");
-const unit = (vector) => vector.map((value) => value / Math.hypot(...vector));
 const point = ([x, y, z]) => ({ x, y, z });
 
 class Picture {
@@ -115,7 +119,10 @@ class Picture {
 
   reset() {
     const units = this.#scene.lattice.map(unit);
-    this.#look([0, 1, 2].map((k) => units.reduce((sum, vector, axis) => sum + FIRST_VIEW[axis] * vector[k], 0)), units[2]);
+    this.#look(
+      [0, 1, 2].map((k) => units.reduce((sum, vector, axis) => sum + FIRST_VIEW[axis] * vector[k], 0)),
+      units[2],
+    );
   }
 
   /** Looks along one of the lattice vectors. */
@@ -134,7 +141,8 @@ class Picture {
   /** By how much the crystal may grow until it fills the picture. */
   #room() {
     const places = this.#viewer.modelToScreen(this.#scene.atoms.map((atom) => point(atom.at)));
-    const extent = (axis) => Math.max(...places.map((place) => place[axis])) - Math.min(...places.map((place) => place[axis]));
+    const extent = (axis) =>
+      Math.max(...places.map((place) => place[axis])) - Math.min(...places.map((place) => place[axis]));
     const { clientWidth, clientHeight } = this.host;
     return FILLED * Math.min(clientWidth / Math.max(extent("x"), 1), clientHeight / Math.max(extent("y"), 1));
   }
@@ -193,15 +201,35 @@ class Picture {
     if (this.#cell) this.#viewer.removeShape(this.#cell);
     const box = this.#viewer.addShape({ color: themed("--cell") });
     const corner = (x, y, z) => point(toCartesian(lattice, [x * repeats[0], y * repeats[1], z * repeats[2]]));
-    for (const [s, t] of [[0, 0], [0, 1], [1, 0], [1, 1]]) {
-      for (const ends of [[[0, s, t], [1, s, t]], [[s, 0, t], [s, 1, t]], [[s, t, 0], [s, t, 1]]]) {
+    for (const [s, t] of [
+      [0, 0],
+      [0, 1],
+      [1, 0],
+      [1, 1],
+    ]) {
+      for (const ends of [
+        [
+          [0, s, t],
+          [1, s, t],
+        ],
+        [
+          [s, 0, t],
+          [s, 1, t],
+        ],
+        [
+          [s, t, 0],
+          [s, t, 1],
+        ],
+      ]) {
         box.addCylinder({ start: corner(...ends[0]), end: corner(...ends[1]), radius: 0.025, fromCap: 1, toCap: 1 });
       }
     }
     this.#cell = box;
     AXES.forEach((name, axis) => {
       const at = [0, 1, 2].map((other) => (other === axis ? repeats[axis] : 0));
-      const beyond = toCartesian(lattice, at).map((value, k) => value + (0.9 * lattice[axis][k]) / Math.hypot(...lattice[axis]));
+      const beyond = toCartesian(lattice, at).map(
+        (value, k) => value + (0.9 * lattice[axis][k]) / Math.hypot(...lattice[axis]),
+      );
       this.#viewer.addLabel(name, {
         position: point(beyond),
         fontSize: 14,
@@ -254,23 +282,3 @@ class Picture {
 }
 
 const isAnion = (atom) => ["O", "S", "Se", "Te", "F", "Cl", "Br", "I", "N"].includes(atom.element);
-
-/** The rotation, as (x, y, z, w), that turns one direction towards the viewer and another upwards. */
-function quaternion(towards, up) {
-  const dot = (u, v) => u.reduce((sum, value, axis) => sum + value * v[axis], 0);
-  const cross = (u, v) => [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
-  const z = unit(towards);
-  const y = unit(up.map((value, axis) => value - dot(up, z) * z[axis]));
-  const x = cross(y, z);
-  const m = [x, y, z]; // rows: the matrix that takes the crystal to the screen
-  const w = Math.sqrt(Math.max(0, 1 + m[0][0] + m[1][1] + m[2][2])) / 2;
-  if (w > 1e-3) return [(m[2][1] - m[1][2]) / (4 * w), (m[0][2] - m[2][0]) / (4 * w), (m[1][0] - m[0][1]) / (4 * w), w];
-  const i = [0, 1, 2].reduce((best, axis) => (m[axis][axis] > m[best][best] ? axis : best), 0);
-  const [j, k] = [(i + 1) % 3, (i + 2) % 3];
-  const largest = Math.sqrt(Math.max(0, 1 + m[i][i] - m[j][j] - m[k][k])) / 2;
-  const q = [0, 0, 0, (m[k][j] - m[j][k]) / (4 * largest)];
-  q[i] = largest;
-  q[j] = (m[j][i] + m[i][j]) / (4 * largest);
-  q[k] = (m[k][i] + m[i][k]) / (4 * largest);
-  return q;
-}
