@@ -104,16 +104,28 @@ def _remarks(result: Result) -> Iterator[Text]:
     for row in _rows(result):
         if row.get("excluded_because"):
             yield Text(f"{result.label}: hop {_hop_name(row)} is left out: {row['excluded_because']}")
-    percolation = answer.get("percolation_ev")
-    if percolation is not None:
-        figures = ", ".join(
-            f"{name}: {'never' if energy is None else f'{energy:.3f} eV'}" for name, energy in percolation.items()
-        )
+    if answer.get("percolation_ev") is not None:
+        figures = ", ".join(_ways_through(answer))
         yield Text(f"{result.label}: connects through the crystal in {figures} ({answer['mechanism']})", style="bold")
     if answer.get("truncated"):
         yield Text(f"{result.label}: more hops exist; see --max-hops", style="yellow")
     for warning in answer.get("warnings", ()):
         yield Text(f"{result.label}: {warning}", style="yellow")
+
+
+def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
+    """Such as `1d: 0.231 eV (0.06 to 0.64) along [0 1 0]`, with whatever of it the answer has."""
+    details = answer.get("percolation") or {}
+    for name, energy in answer["percolation_ev"].items():
+        if energy is None:
+            yield f"{name}: never"
+            continue
+        more = details.get(name) or {}
+        interval = more.get("interval_ev")
+        told = f"{name}: {energy:.3f} eV"
+        told += f" ({interval['low']:.2f} to {interval['high']:.2f})" if interval else ""
+        directions = " and ".join(f"[{' '.join(map(str, one))}]" for one in more.get("directions") or ())
+        yield f"{told} along {directions}" if directions else told
 
 
 def write_neb(results: Sequence[Result], folder: Path) -> list[Path]:

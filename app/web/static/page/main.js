@@ -188,6 +188,7 @@ async function useKey(event) {
   if (await listModels()) openLink();
 }
 
+/** Fills the list of checkpoints; gives whether the service lets this page ask: where there are keys, it needs one. */
 async function listModels() {
   try {
     const listed = await models();
@@ -195,11 +196,12 @@ async function listModels() {
     find("model").replaceChildren(...listed.models.map(({ name }) => element("option", { value: name }, named(name))));
     find("model").value = listed.default;
     if (find("result").querySelector(".problem")) find("result").replaceChildren();
-    return true;
   } catch (error) {
-    if (error.status === 401) showError(error);
+    if (error.status !== 401) return true;
+    showError(error);
     return false;
   }
+  return true;
 }
 
 async function offerSecondOpinion() {
