@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -144,11 +145,18 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="One row a band or hop.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw barriers and intervals (PNG, SVG or PDF).")
+    ] = None,
+    write_neb: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every hop as a folder of POSCARs to start a DFT-NEB from.")
+    ] = None,
 ) -> None:
     """Predict barriers from files, here or by a running service.
 
     Examples: `ionpath predict band.json`; `ionpath predict LiFePO4.cif --ion Li`;
-    `ionpath predict --initial a.cif --final b.cif`; `ionpath predict *.xyz --csv > barriers.csv`.
+    `ionpath predict --initial a.cif --final b.cif`; `ionpath predict *.xyz --csv > barriers.csv`;
+    `ionpath predict LiFePO4.cif --ion Li --plot hops.png --write-neb bands`.
 
     The exit status is 1 where a file could not be predicted.
     """
@@ -158,7 +166,13 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         inputs = sources.read(files or [], ion=ion, initial=initial, final=final)
     except sources.SourceError as error:
         fail(str(error))
-    question = asking.Question(model=model, threshold_ev=threshold_ev, mechanism=mechanism, max_hops=max_hops)
+    question = asking.Question(
+        model=model,
+        threshold_ev=threshold_ev,
+        mechanism=mechanism,
+        max_hops=max_hops,
+        with_bands=write_neb is not None,
+    )
     try:
         caller = _remote(url, api_key) if url else _local()
         results = asyncio.run(asking.ask(caller, inputs, question))
@@ -168,8 +182,24 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         fail(str(error))
     write = outputs.write_json if as_json else outputs.write_csv if as_csv else outputs.write_table
     write(results, sys.stdout)
+    try:
+        if write_neb is not None:
+            _tell_written(outputs.write_neb(results, write_neb))
+        if plot is not None:
+            from app.console.drawing import draw  # noqa: PLC0415 - matplotlib takes a second to import
+
+            draw(results, plot, threshold_ev=threshold_ev)
+            _tell_written([plot])
+    except (OSError, ValueError) as error:  # a folder that cannot be written, an ending that is no picture's
+        fail(str(error))
     if any(result.problem for result in results):
         raise typer.Exit(1)
+
+
+def _tell_written(paths: Sequence[Path]) -> None:
+    """On standard error: standard output is the answer alone."""
+    for path in paths:
+        typer.echo(f"Wrote {path}", err=True)
 
 
 @cli.command()

@@ -7,6 +7,7 @@ IonpathError
 │   └── TooLargeError (413)  a limit of bytes, atoms, images, files or edges
 ├── NotFoundError (404)
 ├── UnauthorizedError (401), ForbiddenError (403)
+├── NotDoneError (409)        there is no answer yet, or none will come
 ├── BusyError (429)          carries retry_after_s
 └── NotReadyError (503)
 """
@@ -103,6 +104,14 @@ class ForbiddenError(IonpathError):
     status = 403
     title = "Not allowed"
     default_kind = "forbidden"
+
+
+class NotDoneError(IonpathError):
+    """The prediction is there and its answer is not: it waits, it runs, or it failed."""
+
+    status = 409
+    title = "There is no answer"
+    default_kind = "not-done"
 
 
 class BusyError(IonpathError):

@@ -6,9 +6,10 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from app.api import forms
 from app.api.auth import Caller, Gate, caller
 from app.api.openapi import problems
-from app.api.schemas import ListQuery, NoQuery, PredictionPage, StoredPrediction
+from app.api.schemas import FormQuery, ListQuery, NoQuery, PredictionPage, StoredPrediction
 from app.serving.service import PredictionService
 
 router = APIRouter(tags=["predictions"])
@@ -35,18 +36,25 @@ async def list_predictions(
     "/predictions/{prediction_id}",
     summary="Show one prediction, or how far it is",
     response_model=StoredPrediction,
-    responses=problems(401, 403, 404, 422, 503),
+    responses={200: forms.OPENAPI, **problems(401, 403, 404, 406, 409, 413, 422, 429, 503)},
 )
 async def show_prediction(
     request: Request,
     prediction_id: UUID,
-    _query: Annotated[NoQuery, Query()],
+    query: Annotated[FormQuery, Query()],
     who: Annotated[Caller, Depends(caller)],
 ) -> Response:
-    """Find a prediction at once, even before its row is written."""
+    """Find a prediction at once, even before its row is written; done ones also as CSV, NEB folders or NEB frames.
+
+    `?format=` says in which form, or else the Accept header does.
+    """
     service: PredictionService = request.state.service
-    stored = await service.get(prediction_id, who.key_id)
-    return Response(orjson.dumps(stored), media_type="application/json")
+    form = forms.asked_form(query.format, request.headers.getlist("accept"))
+    if form.export is None:
+        content = orjson.dumps(await service.get(prediction_id, who.key_id))
+    else:
+        content = await service.export(prediction_id, who.key_id, form.export)
+    return Response(content, headers=form.headers(prediction_id))
 
 
 @router.delete(

@@ -155,3 +155,11 @@ class MethodNotAllowedError(IonpathError):
 
 class InternalError(IonpathError):
     """A fault of the service itself: the detail names the request id and nothing inside."""
+
+
+class NotAcceptableError(IonpathError):
+    """A form of the answer that is not written here."""
+
+    status = 406
+    title = "This form is not given"
+    default_kind = "not-acceptable"

@@ -89,6 +89,18 @@ class NoQuery(_Query):
     """A call without parameters."""
 
 
+class FormQuery(_Query):
+    """In which form a prediction is given."""
+
+    format: str | None = Field(
+        None,
+        max_length=LONGEST_FILTER,
+        description="`json`; `csv`, one row a hop; `zip`, NEB folders of POSCARs, one a hop; `neb-json`, every image "
+        "for ASE's viewer and others. It goes before the Accept header.",
+        json_schema_extra={"enum": ["json", "csv", "zip", "neb-json", None]},
+    )
+
+
 class JsonBand(BaseModel):
     """A band with the field names of the data set; other fields are ignored."""
 
@@ -146,6 +158,10 @@ class Site(BaseModel):
 class _Predicted(BaseModel):
     barrier_ev: float | None = Field(description="eV; null where there is none.")
     interval_ev: Interval | None
+    quantiles_ev: dict[str, float] | None = Field(
+        description="The barrier's predictive distribution, eV by level from 0.01 to 0.99; linear between them it "
+        "gives the probability at any threshold."
+    )
     good_conductor: GoodConductor
     in_domain: InDomain | None
     cached: bool
@@ -165,6 +181,9 @@ class Hop(_Predicted):
         default=[],
         description="The barrier in each ordering of a disordered crystal, eV, of which `barrier_ev` is the mean; "
         "empty where there is one alone.",
+    )
+    copies: list[Annotated[list[int], Field(min_length=5, max_length=5)]] = Field(
+        description="Every hop that symmetry makes equal to it, itself included: from_site, to_site, offset."
     )
 
 
@@ -328,6 +347,7 @@ class ListedPrediction(PredictionStatus):
     threshold_ev: float | None = Field(None, description="eV; in `good_conductor` once it is done.")
     barrier_ev: float | None = None
     interval_ev: Interval | None = None
+    quantiles_ev: dict[str, float] | None = None
     good_conductor: GoodConductor | None = None
     in_domain: InDomain | None = None
     model: ModelReference | None = None

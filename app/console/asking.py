@@ -14,24 +14,34 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked of every file."""
+    """What is asked of every file; `with_bands` also asks for the bands of its hops, as the zip of NEB folders."""
 
     model: str | None
     threshold_ev: float
     mechanism: Literal["auto", "vacancy", "dilute"]
     max_hops: int | None
+    with_bands: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """The answer to one source, or the problem in its place."""
+    """The answer to one source, or the problem in its place, and the zip of its bands where they were asked for."""
 
     label: str
     answer: dict[str, Any] | None = None
     problem: dict[str, Any] | None = None
+    bands_zip: bytes | None = None
 
 
-Call = Callable[[Source, Question], Awaitable[dict[str, Any]]]
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What a caller answers to one source."""
+
+    answer: dict[str, Any]
+    bands_zip: bytes | None = None
+
+
+Call = Callable[[Source, Question], Awaitable[Reply]]
 
 
 class Caller(Protocol):
@@ -48,7 +58,8 @@ async def ask(caller: Caller, sources: Sequence[Source], question: Question) -> 
     async def one(call: Call, source: Source) -> Result:
         async with room:
             try:
-                return Result(label=source.label, answer=await call(source, question))
+                reply = await call(source, question)
+                return Result(label=source.label, answer=reply.answer, bands_zip=reply.bands_zip)
             except IonpathError as error:
                 return Result(label=source.label, problem=_problem(error))
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from pydantic import SecretStr
 
-from app.console.asking import Call, Question
+from app.console.asking import Call, Question, Reply
 from app.console.sources import Source
 from app.crystals.readers.reading import File
 from app.models.registry import Registry
@@ -34,16 +34,16 @@ class Local:
         """Load the model, and let it go at the end."""
         with tempfile.TemporaryDirectory(prefix="ionpath-") as folder:
             log = SecretStr(f"sqlite+aiosqlite:///{Path(folder) / 'log.sqlite3'}")
-            changes = {"database_url": log, "redis_url": None, "store_inputs": False, "metrics_port": None}
+            changes = {"database_url": log, "redis_url": None, "store_inputs": True, "metrics_port": None}
             async with open_service(self._settings.model_copy(update=changes)) as service:
 
-                async def call(source: Source, question: Question) -> dict[str, Any]:
+                async def call(source: Source, question: Question) -> Reply:
                     return await _predict_here(service, source, question)
 
                 yield call
 
 
-async def _predict_here(service: PredictionService, source: Source, question: Question) -> dict[str, Any]:
+async def _predict_here(service: PredictionService, source: Source, question: Question) -> Reply:
     asked = PredictionRequest(
         upload=_upload(source),
         model=question.model,
@@ -54,7 +54,9 @@ async def _predict_here(service: PredictionService, source: Source, question: Qu
         key_id=None,
         request_id=uuid4().hex,
     )
-    return answer_to_json(await service.predict(asked))
+    answer = await service.predict(asked)
+    bands_zip = await service.export(answer.prediction_id, None, "zip") if question.with_bands else None
+    return Reply(answer=answer_to_json(answer), bands_zip=bands_zip)
 
 
 def _upload(source: Source) -> FileUpload:

@@ -1,32 +1,25 @@
 """Results as a table, JSON lines or CSV."""
 
 import csv
+import io
+import itertools
+import re
+import zipfile
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import orjson
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from app.console.asking import Result
+from app.serving.tables import COLUMNS, answer_rows
 
-COLUMNS = (
-    "file",
-    "ion",
-    "formula",
-    "hop",
-    "distance_angstrom",
-    "multiplicity",
-    "barrier_ev",
-    "low_ev",
-    "high_ev",
-    "good_conductor",
-    "probability",
-    "in_domain",
-    "model",
-    "problem",
-)
+_WIDEST = 1_000
+CSV_COLUMNS = ("file", *COLUMNS, "problem")
 
 
 def write_json(results: Sequence[Result], stream: TextIO) -> None:
@@ -38,66 +31,39 @@ def write_json(results: Sequence[Result], stream: TextIO) -> None:
 
 def write_csv(results: Sequence[Result], stream: TextIO) -> None:
     """One row a band or hop, empty where there is nothing to say."""
-    writer = csv.DictWriter(stream, COLUMNS, restval="", lineterminator="\n")
+    writer = csv.DictWriter(stream, CSV_COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     for result in results:
         writer.writerows(_rows(result))
 
 
 def _rows(result: Result) -> Iterator[dict[str, Any]]:
-    answer = result.answer
-    if answer is None:
+    if result.answer is None:
         yield {"file": result.label, "problem": (result.problem or {}).get("detail", "")}
         return
-    common = {
-        "file": result.label,
-        "ion": answer["ion"],
-        "formula": answer["formula"],
-        "model": answer["model"]["name"],
-    }
-    if answer.get("hops") is None:
-        yield {**common, **_figures(answer)}
-        return
-    for hop in answer["hops"]:
-        yield {
-            **common,
-            "hop": _hop_name(hop),
-            "distance_angstrom": round(hop["distance_angstrom"], 4),
-            "multiplicity": hop["multiplicity"],
-            **_figures(hop),
-            "problem": hop["excluded_because"] or "",
-        }
+    yield from ({"file": result.label, **row} for row in answer_rows(result.answer))
 
 
-def _hop_name(hop: dict[str, Any]) -> str:
-    return f"{hop['from_site']}>{hop['to_site']} [{' '.join(str(step) for step in hop['offset'])}]"
-
-
-def _figures(predicted: dict[str, Any]) -> dict[str, Any]:
-    if predicted.get("barrier_ev") is None:
-        return {}
-    return {
-        "barrier_ev": round(predicted["barrier_ev"], 4),
-        "low_ev": round(predicted["interval_ev"]["low"], 4),
-        "high_ev": round(predicted["interval_ev"]["high"], 4),
-        "good_conductor": "yes" if predicted["good_conductor"]["verdict"] else "no",
-        "probability": round(predicted["good_conductor"]["probability"], 3),
-        "in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
-    }
+def _hop_name(row: dict[str, Any]) -> str:
+    """Such as `1: 0 to 4 [0 1 0]`; nothing for a band."""
+    return f"{row['hop']}: {row['from_site']} to {row['to_site']} [{row['offset']}]" if "hop" in row else ""
 
 
 def write_table(results: Sequence[Result], stream: TextIO) -> None:
     """A table for people: bands a row each, crystals a row a hop, and what was noticed below."""
     console = Console(file=stream, highlight=False, markup=False)  # file names and formulas are no markup
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, justify in _HEADINGS:
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type] # rich's own literal type
+    several = len(results) > 1  # of one file alone the name is known
+    for heading, justify in _HEADINGS[0 if several else 1 :]:
+        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type] # rich's own literal type
     for result in results:
         for row in _rows(result):
-            if not row.get("problem"):
-                table.add_row(*_cells(row))
+            if "barrier_ev" in row:
+                table.add_row(*([str(row["file"])] if several else ()), *_cells(row))
     if table.row_count:
-        console.print(table)
+        # wider than the terminal it is still whole: a figure cut short would be another figure
+        whole = Measurement.get(console, console.options.update_width(_WIDEST), table).maximum
+        Console(file=stream, highlight=False, markup=False, width=max(console.width, whole)).print(table)
     for result in results:
         for line in _remarks(result):
             console.print(line, soft_wrap=True)
@@ -107,25 +73,26 @@ _HEADINGS = (
     ("file", "left"),
     ("ion", "left"),
     ("hop", "left"),
-    ("length Å", "right"),
+    ("Å", "right"),
+    ("times", "right"),
     ("barrier eV", "right"),
     ("90 % interval", "right"),
     ("good", "left"),
-    ("probability", "right"),
+    ("chance", "right"),
     ("in domain", "left"),
 )
 
 
 def _cells(row: dict[str, Any]) -> Iterator[str]:
     length = row.get("distance_angstrom")
-    known = "barrier_ev" in row
-    yield from (str(row["file"]), row["ion"], row.get("hop", ""))
+    yield from (row["ion"], _hop_name(row))
     yield f"{length:.2f}" if length is not None else ""
-    yield f"{row['barrier_ev']:.3f}" if known else "-"
-    yield f"{row['low_ev']:.2f} to {row['high_ev']:.2f}" if known else ""
-    yield str(row.get("good_conductor", ""))
-    yield f"{row['probability']:.2f}" if known else ""
-    yield str(row.get("in_domain", ""))
+    yield str(row.get("multiplicity", ""))
+    yield f"{row['barrier_ev']:.3f}"
+    yield f"{row['low_ev']:.2f} to {row['high_ev']:.2f}"
+    yield row["good_conductor"]
+    yield f"{row['probability']:.2f}"
+    yield row["in_domain"]
 
 
 def _remarks(result: Result) -> Iterator[Text]:
@@ -134,19 +101,55 @@ def _remarks(result: Result) -> Iterator[Text]:
         yield Text(f"{result.label}: " + " | ".join(part for part in parts if part), style="red")
         return
     answer = result.answer or {}
-    for hop in answer.get("hops") or ():
-        if hop["excluded_because"]:
-            yield Text(f"{result.label}: hop {_hop_name(hop)} is left out: {hop['excluded_because']}")
-    percolation = answer.get("percolation_ev")
-    if percolation is not None:
-        figures = ", ".join(
-            f"{name}: {'never' if energy is None else f'{energy:.3f} eV'}" for name, energy in percolation.items()
-        )
+    for row in _rows(result):
+        if row.get("excluded_because"):
+            yield Text(f"{result.label}: hop {_hop_name(row)} is left out: {row['excluded_because']}")
+    if answer.get("percolation_ev") is not None:
+        figures = ", ".join(_ways_through(answer))
         yield Text(f"{result.label}: connects through the crystal in {figures} ({answer['mechanism']})", style="bold")
     if answer.get("truncated"):
         yield Text(f"{result.label}: more hops exist; see --max-hops", style="yellow")
     for warning in answer.get("warnings", ()):
         yield Text(f"{result.label}: {warning}", style="yellow")
+
+
+def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
+    """Such as `1d: 0.231 eV (0.06 to 0.64) along [0 1 0]`, with whatever of it the answer has."""
+    details = answer.get("percolation") or {}
+    for name, energy in answer["percolation_ev"].items():
+        if energy is None:
+            yield f"{name}: never"
+            continue
+        more = details.get(name) or {}
+        interval = more.get("interval_ev")
+        told = f"{name}: {energy:.3f} eV"
+        told += f" ({interval['low']:.2f} to {interval['high']:.2f})" if interval else ""
+        directions = " and ".join(f"[{' '.join(map(str, one))}]" for one in more.get("directions") or ())
+        yield f"{told} along {directions}" if directions else told
+
+
+def write_neb(results: Sequence[Result], folder: Path) -> list[Path]:
+    """Unpack each result's bands into a folder of its own, named after its file; give those folders.
+
+    Raises:
+        OSError: a folder cannot be written.
+    """
+    written: list[Path] = []
+    for result in results:
+        if result.bands_zip is not None:
+            own = folder / _free_name(Path(result.label).stem, written)
+            with zipfile.ZipFile(io.BytesIO(result.bands_zip)) as archive:
+                archive.extractall(own)
+            written.append(own)
+    return written
+
+
+def _free_name(stem: str, written: Sequence[Path]) -> str:
+    """The stem, numbered where another result has it already."""
+    name = re.sub(r"[^\w.+-]+", "_", stem).strip("._") or "bands"
+    taken = {path.name for path in written}
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(one for one in names if one not in taken)
 
 
 def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> None:

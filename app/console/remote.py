@@ -2,14 +2,14 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import orjson
 
-from app.console.asking import Call, Question
+from app.console.asking import Call, Question, Reply
 from app.console.sources import Source
 from app.errors import BusyError, IonpathError, NotReadyError
 
@@ -51,8 +51,9 @@ class Remote:
         """Hold the connections."""
         async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=TIMEOUT_S) as client:
 
-            async def call(source: Source, question: Question) -> dict[str, Any]:
-                return await _predict_there(client, source, question)
+            async def call(source: Source, question: Question) -> Reply:
+                answer = await _predict_there(client, source, question)
+                return Reply(answer=answer, bands_zip=await _bands(client, answer) if question.with_bands else None)
 
             yield call
 
@@ -66,15 +67,30 @@ async def _predict_there(client: httpx.AsyncClient, source: Source, question: Qu
     }
     query = {name: value for name, value in given.items() if value is not None}
     data = {"ion": source.ion} if source.ion else {}
+    return _answer(
+        await _patiently(client, lambda: client.post("/predict/barrier", params=query, files=source.files, data=data))
+    )
+
+
+async def _bands(client: httpx.AsyncClient, answer: dict[str, Any]) -> bytes:
+    path = f"/predictions/{answer['prediction_id']}"
+    response = await _patiently(client, lambda: client.get(path, params={"format": "zip"}))
+    if response.is_error:
+        _answer(response)  # raises the problem in words
+    return response.content
+
+
+async def _patiently(client: httpx.AsyncClient, send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+    """Send, again while the service is busy."""
     for tries_left in reversed(range(MOST_TRIES)):
         try:
-            response = await client.post("/predict/barrier", params=query, files=source.files, data=data)
+            response = await send()
         except httpx.HTTPError as error:
             raise _silence(str(client.base_url), error) from error
         if response.status_code not in {BusyError.status, NotReadyError.status} or not tries_left:
             break
         await asyncio.sleep(wait_s(response.headers.get("retry-after", "")))
-    return _answer(response)
+    return response
 
 
 def wait_s(retry_after: str) -> float:

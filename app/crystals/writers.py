@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ def band_to_extxyz(band: Band) -> str:
     lattice = " ".join(f"{value:.10f}" for value in band.lattice_angstrom.ravel())
     species = (*band.host_species, band.ion)
     lines: list[str] = []
-    for frac_coords in _images(band):
+    for frac_coords in band_images(band):
         lines += [str(len(species)), f'Lattice="{lattice}" Properties=species:S:1:pos:R:3 pbc="T T T"']
         lines += [
             f"{symbol:<2} {x:16.10f} {y:16.10f} {z:16.10f}"
@@ -39,13 +40,23 @@ def band_to_extxyz(band: Band) -> str:
 
 def band_to_poscar_zip(band: Band) -> bytes:
     """The band as the zip of an NEB folder, 00/POSCAR to NN/POSCAR, positions wrapped into the cell."""
+    return pack_files({f"{number:02d}/POSCAR": text for number, text in enumerate(band_to_poscars(band))})
+
+
+def band_to_poscars(band: Band) -> list[str]:
+    """The band as one POSCAR an image, positions wrapped into the cell, the ion last."""
+    return [_poscar(band, frac_coords) for frac_coords in band_images(band)]
+
+
+def pack_files(files: Mapping[str, str]) -> bytes:
+    """Texts by their names as a zip; equal texts give equal bytes, as every entry has one fixed date."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number, frac_coords in enumerate(_images(band)):
-            # a fixed date: equal bands give equal bytes
-            entry = zipfile.ZipInfo(f"{number:02d}/POSCAR", date_time=(1980, 1, 1, 0, 0, 0))
+        for name, text in files.items():
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, _poscar(band, frac_coords))
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, text)
     return packed.getvalue()
 
 
@@ -55,7 +66,7 @@ def band_to_cif_end_points(band: Band) -> tuple[str, str]:
     from pymatgen.core import Lattice, Structure  # noqa: PLC0415
     from pymatgen.io.cif import CifWriter  # noqa: PLC0415
 
-    images = _images(band)
+    images = band_images(band)
     lattice = Lattice(band.lattice_angstrom)
     first, last = (
         str(CifWriter(Structure(lattice, (*band.host_species, band.ion), frac_coords, to_unit_cell=True)))
@@ -64,7 +75,7 @@ def band_to_cif_end_points(band: Band) -> tuple[str, str]:
     return first, last
 
 
-def _images(band: Band) -> FloatArray:
+def band_images(band: Band) -> FloatArray:
     """Every atom of every image, the ion last, shape [n_images, n_atoms, 3], fractional."""
     hosts = band.relaxed_host_frac_coords
     if hosts is None:

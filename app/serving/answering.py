@@ -18,6 +18,7 @@ from app.models.registry import Registry
 from app.serving.answers import Answer, CrystalAnswer, ModelReference, SecondOpinion
 from app.serving.batcher import Batcher
 from app.serving.cache import Cache, CacheScope
+from app.serving.copies import with_copies
 from app.serving.crystals import (
     HopOutcome,
     all_cached,
@@ -28,7 +29,7 @@ from app.serving.crystals import (
 )
 from app.serving.metrics import Metrics
 from app.serving.parsing import ParsePool
-from app.serving.read import CrystalInput, ReadOptions
+from app.serving.read import CrystalInput, ReadInput, ReadOptions
 from app.serving.recent import StoredInput
 from app.serving.request import Asked, PredictionRequest
 from app.serving.second_opinion import opinion_of
@@ -165,9 +166,8 @@ class Answering:
         """
         if self.settings.cache == "off" or stored.packed is None or stored.model_digest is None:
             return
-        options = ReadOptions(limits=self.limits, keep_input=False)
         try:
-            read = await self.pool.read(StoredUpload(packed=stored.packed), options, key_id=key_id)
+            read = await self.read_stored(stored.packed, key_id)
         except InputError as error:  # the limits were lowered since
             _log.warning("stored-input-unreadable", kind=error.kind, detail=error.detail)
             return
@@ -179,6 +179,16 @@ class Answering:
                 directional=directional,
             )
             await self._forget(scope, read.bands)
+
+    async def read_stored(self, packed: bytes, key_id: str | None) -> ReadInput:
+        """Read what the log keeps of an input.
+
+        Raises:
+            InputError: the limits were lowered since.
+            BusyError: too many uploads wait to be read.
+        """
+        options = ReadOptions(limits=self.limits, keep_input=False)
+        return await self.pool.read(StoredUpload(packed=packed), options, key_id=key_id)
 
     async def _forget(self, scope: CacheScope, bands: Sequence[Band]) -> None:
         if not await self.cache.forget_many(scope, bands):
@@ -246,7 +256,8 @@ class Answering:
             key: HopOutcome(outcome=fresh[key] if prediction is None else prediction, cached=prediction is not None)
             for key, prediction in known.items()
         }
-        return await asyncio.to_thread(compose, content.search, outcomes)  # sampling takes up to a second
+        answer = await asyncio.to_thread(compose, content.search, outcomes)  # sampling takes up to a second
+        return with_copies(answer, content.search.all_hops)
 
     async def _look_up(self, scope: CacheScope, bands: Sequence[Band]) -> Sequence[Prediction | None]:
         started = time.monotonic()

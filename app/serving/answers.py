@@ -35,6 +35,7 @@ class HopAnswer:
     Attributes:
         prediction: of the hop; the mean over the frame's orderings where there are several.
         ordering_barriers_ev: in each ordering, eV, None where there is no room for it; empty where there is one alone.
+        copies: every hop that symmetry makes equal to it, itself included: (from_site, to_site, offset x, y, z).
     """
 
     from_site: int
@@ -47,6 +48,7 @@ class HopAnswer:
     cached: bool
     warnings: tuple[str, ...]
     ordering_barriers_ev: tuple[float | None, ...] = ()
+    copies: tuple[tuple[int, int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

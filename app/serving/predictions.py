@@ -12,10 +12,12 @@ from app.errors import BusyError, IonpathError, NotReadyError
 from app.models.registry import Registry
 from app.serving.answering import Answering
 from app.serving.answers import Answer
+from app.serving.exports import ExportForm, check_done, input_not_kept, numbered_bands, to_neb_json, to_neb_zip
 from app.serving.jobs import Job, Jobs
 from app.serving.metrics import Metrics
 from app.serving.records import JOB_SIGN_S, ListQuery, Records, interrupted
 from app.serving.request import Asked, PredictionRequest
+from app.serving.tables import answer_to_csv
 from app.serving.wire import Json
 from app.settings import Settings
 
@@ -103,6 +105,26 @@ class PredictionService:
     async def get(self, prediction_id: UUID, key_id: str | None) -> Json:
         """Give a key's prediction as JSON, with its stored input; NotFoundError where there is none such."""
         return await self.records.get(prediction_id, key_id)
+
+    async def export(self, prediction_id: UUID, key_id: str | None, form: ExportForm) -> bytes:
+        """Write a key's prediction in a form that other programs read.
+
+        Raises:
+            NotFoundError: there is none such, it is another key's, or the form needs its input and none was kept.
+            NotDoneError: it has no answer.
+            InputError, BusyError: its input cannot be read again now.
+            NotReadyError: it is not in memory and the database cannot be asked.
+        """
+        document = await self.records.get(prediction_id, key_id)
+        check_done(document)
+        if form == "csv":
+            return answer_to_csv(document)
+        stored = await self.records.stored_input(prediction_id, key_id)
+        if stored is None or stored.packed is None:
+            raise input_not_kept()
+        bands = numbered_bands(document, await self.answering.read_stored(stored.packed, key_id))
+        # hundreds of images of a large crystal take a second to write
+        return await asyncio.to_thread(to_neb_zip if form == "zip" else to_neb_json, document, bands)
 
     async def list(self, key_id: str | None, query: ListQuery) -> Json:
         """Give a page of a key's predictions as JSON, newest first."""

@@ -17,6 +17,9 @@ from app.storage.rows import PredictionRow
 
 Json = dict[str, object]
 
+#: Far finer than any barrier is known.
+QUANTILE_DECIMALS = 4
+
 
 def answer_to_json(answer: Answer) -> Json:
     """An answer as it is replied and logged; field names carry their unit."""
@@ -85,6 +88,7 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
         return {
             "barrier_ev": None,
             "interval_ev": None,
+            "quantiles_ev": None,
             "good_conductor": {"verdict": None, "probability": None, "threshold_ev": threshold_ev},
             "in_domain": None,
         }
@@ -92,6 +96,10 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
     return {
         "barrier_ev": prediction.barrier_ev,
         "interval_ev": {"low": low, "high": high, "coverage": INTERVAL_COVERAGE},
+        "quantiles_ev": {
+            f"{level:g}": round(value, QUANTILE_DECIMALS)
+            for level, value in zip(QUANTILE_LEVELS, prediction.quantiles_ev, strict=True)
+        },
         "good_conductor": {
             "verdict": prediction.barrier_ev < threshold_ev,
             "probability": prediction.probability_below(threshold_ev),
@@ -175,4 +183,5 @@ def _hop_to_json(hop: HopAnswer, threshold_ev: float) -> Json:
         "cached": hop.cached,
         "warnings": list(hop.warnings),
         "ordering_barriers_ev": list(hop.ordering_barriers_ev),
+        "copies": [list(copy) for copy in hop.copies],
     }

@@ -27,6 +27,7 @@ from app.api.schemas import (
 BAND_FIELDS = {
     "barrier_ev",
     "interval_ev",
+    "quantiles_ev",
     "good_conductor",
     "in_domain",
     "model",
@@ -130,6 +131,23 @@ def test_a_crystal_is_answered_with_its_hops_and_where_they_lead(service: Servic
     assert answer["hops"][0]["distance_angstrom"] == pytest.approx(2.8161, abs=1e-3)
     assert answer["barrier_ev"] == answer["percolation_ev"]["1d"]
     assert len(answer["sites"]) == 3
+
+
+def test_each_hop_lists_its_copies_and_no_hop_is_a_copy_of_two(service: Service, examples: Path) -> None:
+    hops = send_crystal(service, examples).json()["hops"]
+    for hop in hops:
+        assert len(hop["copies"]) == hop["multiplicity"]
+        assert [hop["from_site"], hop["to_site"], *hop["offset"]] in hop["copies"]
+    every = [tuple(copy) for hop in hops for copy in hop["copies"]]
+    assert len(every) == len(set(every))
+
+
+def test_the_quantiles_give_the_probability_at_any_threshold(service: Service, examples: Path) -> None:
+    for threshold_ev in (0.1, 0.3, 0.65):
+        answer = send_band(service, examples, threshold_ev=threshold_ev).json()
+        levels = [float(level) for level in answer["quantiles_ev"]]
+        expected = np.interp(threshold_ev, list(answer["quantiles_ev"].values()), levels)
+        assert answer["good_conductor"]["probability"] == pytest.approx(expected, abs=2e-3)
 
 
 def test_classify_puts_the_verdict_first(service: Service, examples: Path) -> None:

@@ -79,6 +79,10 @@ def test_each_key_sees_its_own_predictions_and_its_own_cache(guarded: Guarded, e
     path = f"/predictions/{alices['prediction_id']}"
     assert client.get(path, headers=guarded.alice).status_code == 200
     assert client.get(path, headers=guarded.bob).status_code == 404
+    for form in ("csv", "zip", "neb-json"):
+        assert client.get(path, params={"format": form}, headers=guarded.alice).status_code == 200
+        assert client.get(path, params={"format": form}, headers=guarded.bob).status_code == 404
+        assert client.get(path, params={"format": form}).status_code == 401
     assert client.delete(path, headers=guarded.bob).status_code == 404
     guarded.service.wait_for("/predictions", lambda page: len(page["predictions"]) == 1, **guarded.alice)
     guarded.service.wait_for("/predictions", lambda page: len(page["predictions"]) == 2, **guarded.bob)

@@ -73,6 +73,47 @@ def test_predict_shows_a_table(tmp_path: Path, service: Service, examples: Path)
         assert words in done.stdout
 
 
+def test_the_table_is_whole_in_a_narrow_terminal(tmp_path: Path, service: Service, examples: Path) -> None:
+    words = ("predict", examples / "LiFePO4.cif", examples / "LiCoO2.cif", "--ion", "Li", "--url", service.url)
+    narrow = subprocess.run(
+        [IONPATH, *words],
+        env=environment(tmp_path) | {"COLUMNS": "60"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    assert "…" not in narrow.stdout
+    assert "1: 0 to 3 [0 -1 0]" in narrow.stdout
+
+
+@pytest.mark.parametrize("far", [False, True])
+def test_predict_writes_bands_and_draws_barriers(
+    tmp_path: Path, service: Service, examples: Path, *, far: bool
+) -> None:
+    words: tuple[str | Path, ...] = ("predict", examples / "LiCoO2.cif", examples / "LiFePO4_band.json", "--ion", "Li")
+    words += ("--write-neb", tmp_path / "neb", "--plot", tmp_path / "hops.png", "--json")
+    done = ionpath(tmp_path, *words, *(("--url", service.url) if far else ()))
+    assert done.returncode == 0, done.stderr
+    assert "Wrote" in done.stderr
+    hops = json.loads(done.stdout.splitlines()[0])["hops"]
+    predicted = [f"hop-{number:02d}" for number, hop in enumerate(hops, 1) if hop["barrier_ev"] is not None]
+    crystal, band = tmp_path / "neb" / "LiCoO2", tmp_path / "neb" / "LiFePO4_band"
+    assert sorted(path.name for path in crystal.iterdir()) == ["README.md", *predicted]
+    for folder in (crystal / predicted[-1], band / "hop-01"):
+        assert [path.name for path in sorted(folder.iterdir())] == ["00", "01", "02", "03", "04"]
+        assert (folder / "04" / "POSCAR").read_text().splitlines()[7] == "Direct"
+    assert (tmp_path / "hops.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_of_an_unknown_kind_is_refused_in_words(tmp_path: Path, service: Service, examples: Path) -> None:
+    words = ("predict", examples / "LiFePO4_band.json", "--url", service.url, "--plot", tmp_path / "hops.docx")
+    done = ionpath(tmp_path, *words)
+    assert done.returncode == 2
+    assert "docx" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

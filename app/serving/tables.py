@@ -1,0 +1,77 @@
+"""An answer as rows: one a hop of a crystal, or one for a band, flat for spreadsheets and terminals."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: In this order; what does not apply is left empty. Lengths in angstrom, energies in eV.
+COLUMNS = (
+    "ion",
+    "formula",
+    "mechanism",
+    "hop",
+    "from_site",
+    "to_site",
+    "offset",
+    "distance_angstrom",
+    "multiplicity",
+    "barrier_ev",
+    "low_ev",
+    "high_ev",
+    "good_conductor",
+    "probability",
+    "threshold_ev",
+    "in_domain",
+    "model",
+    "excluded_because",
+)
+
+
+def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Give one row a hop, numbered from 1 in the answer's order, or one row of a band.
+
+    Args:
+        answer: as `answer_to_json` writes it.
+    """
+    common = {"ion": answer["ion"], "formula": answer["formula"], "model": answer["model"]["name"]}
+    if answer.get("hops") is None:
+        yield {**common, **_figures(answer)}
+        return
+    for number, hop in enumerate(answer["hops"], start=1):
+        yield {
+            **common,
+            "mechanism": answer["mechanism"],
+            "hop": number,
+            "from_site": hop["from_site"],
+            "to_site": hop["to_site"],
+            "offset": " ".join(str(step) for step in hop["offset"]),
+            "distance_angstrom": round(hop["distance_angstrom"], 4),
+            "multiplicity": hop["multiplicity"],
+            **_figures(hop),
+            "excluded_because": hop["excluded_because"] or "",
+        }
+
+
+def answer_to_csv(answer: Mapping[str, Any]) -> bytes:
+    """The rows as CSV (RFC 4180) in UTF-8, the columns' names first."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, restval="")
+    writer.writeheader()
+    writer.writerows(answer_rows(answer))
+    return text.getvalue().encode()
+
+
+def _figures(predicted: Mapping[str, Any]) -> dict[str, Any]:
+    if predicted.get("barrier_ev") is None:
+        return {}
+    good = predicted["good_conductor"]
+    return {
+        "barrier_ev": round(predicted["barrier_ev"], 4),
+        "low_ev": round(predicted["interval_ev"]["low"], 4),
+        "high_ev": round(predicted["interval_ev"]["high"], 4),
+        "good_conductor": "yes" if good["verdict"] else "no",
+        "probability": round(good["probability"], 3),
+        "threshold_ev": good["threshold_ev"],
+        "in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
+    }

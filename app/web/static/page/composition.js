@@ -1,0 +1,31 @@
+// What a file holds, as far as the page must know: whether it is a crystal, and which ions may move in it.
+
+/** What usually hops: the migrating elements of the published barriers, the likeliest first. */
+const MOBILE = ["Li", "Na", "K", "Rb", "Mg", "Ca", "Zn", "Sr", "Al"];
+const CRYSTAL_NAME = /(\.cif|\.vasp|\.poscar)$|^(poscar|contcar)/i;
+const SYMBOL = /[A-Z][a-z]?/g;
+
+export async function isCrystal(file) {
+  if (CRYSTAL_NAME.test(file.name)) return true;
+  return /\.json$/i.test(file.name) && !(await file.text()).includes("lattice_angstrom");
+}
+
+/** The ions to suggest for a crystal's text, the likeliest first. */
+export function suggestedIons(text) {
+  const present = new Set(cifElements(text) ?? poscarElements(text) ?? text.match(/\b[A-Z][a-z]?(?=\d*[+-]?\b)/g));
+  return MOBILE.filter((symbol) => present.has(symbol));
+}
+
+function cifElements(text) {
+  if (!/^data_/m.test(text)) return null;
+  const sum = text.match(/^_chemical_formula_sum\s+(?:'([^']*)'|"([^"]*)"|(\S+)|\r?\n;([^;]*);)/m);
+  const formula = sum?.slice(1).find((part) => part !== undefined);
+  if (formula && /[A-Z]/.test(formula)) return formula.match(SYMBOL);
+  const sites = text.slice(Math.max(0, text.indexOf("_atom_site_")));
+  return [...sites.matchAll(/^\s*([A-Z][a-z]?)[0-9+\-_A-Za-z]*\s/gm)].map((match) => match[1]);
+}
+
+function poscarElements(text) {
+  const words = (text.split(/\r?\n/)[5] ?? "").trim().split(/\s+/);
+  return words.every((word) => /^[A-Z][a-z]?(_|$)/.test(word)) ? words.map((word) => word.split("_")[0]) : null;
+}

@@ -1,0 +1,49 @@
+// In how many directions hops lead through the crystal: a card each, with the hops that set its barrier.
+
+import { element, figure, steps } from "./dom.js";
+import { percolation, verdict } from "./judge.js";
+
+const ALL = 3;
+
+/** Builds the three cards; `onPick` hears the number of the hop whose button was pressed. */
+export function dimensions(answer, { threshold, picked, onPick }) {
+  const hopButton = (number) =>
+    element(
+      "button",
+      { type: "button", class: "link", "aria-pressed": String(number === picked), onclick: () => onPick(number) },
+      `hop ${number}`,
+    );
+  return percolation(answer).map((one) => {
+    const bottlenecks = one.bottleneck_hops ?? hopsAt(answer, one.barrier);
+    return element(
+      "li",
+      { class: verdict(one.barrier, threshold) ?? "never" },
+      element("span", { class: "name" }, `${one.name[0]} ${one.name === "1d" ? "direction" : "directions"}`),
+      element("b", {}, one.barrier === null ? "never" : `${figure(one.barrier, 3)} eV`),
+      one.interval_ev && element("span", {}, `${figure(one.interval_ev.low)} to ${figure(one.interval_ev.high)}`),
+      along(one.directions),
+      one.second !== undefined &&
+        element("span", {}, `bond valence ${one.second === null ? "never" : figure(one.second)}`),
+      one.barrier !== null &&
+        bottlenecks.length > 0 &&
+        element(
+          "span",
+          { class: "bottleneck" },
+          "set by ",
+          bottlenecks.map((index) => hopButton(index + 1)),
+        ),
+    );
+  });
+}
+
+/** The lattice directions; three of them are all there are, and are not said. */
+function along(directions) {
+  if (!directions?.length || directions.length === ALL) return null;
+  const named = directions.map((one) => element("span", { class: "direction" }, `[${steps(one)}] `));
+  return element("span", {}, "along ", named);
+}
+
+/** Which hops, counted from 0, have exactly that barrier: one of them is the last step up. */
+function hopsAt(answer, barrier) {
+  return answer.hops.flatMap((hop, index) => (barrier !== null && hop.barrier_ev === barrier ? [index] : []));
+}

@@ -1,0 +1,32 @@
+// Judges a prediction at any threshold, from the quantiles that came with it.
+
+/** The probability that a barrier lies below a threshold: linear between its quantiles, flat beyond them. */
+export function probabilityBelow(predicted, threshold) {
+  const known = Object.entries(predicted.quantiles_ev ?? {})
+    .map(([level, energy]) => [Number(level), energy])
+    .sort((one, other) => one[0] - other[0]);
+  if (!known.length) return null;
+  const above = known.findIndex(([, energy]) => energy > threshold);
+  if (above === 0) return known[0][0];
+  if (above < 0) return known.at(-1)[0];
+  const [[lowLevel, low], [highLevel, high]] = [known[above - 1], known[above]];
+  return lowLevel + ((threshold - low) / (high - low)) * (highLevel - lowLevel);
+}
+
+/** "good", "poor", or null where there is no barrier. */
+export function verdict(barrier, threshold) {
+  if (barrier === null || barrier === undefined) return null;
+  return barrier < threshold ? "good" : "poor";
+}
+
+export const DIMENSIONS = ["1d", "2d", "3d"];
+
+/** The barrier of each dimension with whatever came with it: an interval, bottlenecks, directions. */
+export function percolation(answer) {
+  return DIMENSIONS.map((name) => ({
+    name,
+    barrier: answer.percolation_ev[name],
+    second: answer.second_opinion?.percolation_ev?.[name],
+    ...(answer.percolation?.[name] ?? {}),
+  }));
+}

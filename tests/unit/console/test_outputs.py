@@ -1,0 +1,35 @@
+"""What the command line prints of a crystal's answer."""
+
+import io
+from typing import Any
+
+from app.console.asking import Result
+from app.console.outputs import write_table
+
+ANSWER: dict[str, Any] = {
+    "ion": "Li",
+    "formula": "Fe4 Li4 O16 P4",
+    "model": {"name": "model-3"},
+    "mechanism": "vacancy",
+    "hops": [],
+    "percolation_ev": {"1d": 0.231, "2d": 0.7284, "3d": None},
+    "warnings": [],
+}
+
+
+def table_of(answer: dict[str, Any]) -> str:
+    printed = io.StringIO()
+    write_table([Result(label="LiFePO4.cif", answer=answer)], printed)
+    return printed.getvalue()
+
+
+def test_the_ways_through_a_crystal_are_told() -> None:
+    told = "LiFePO4.cif: connects through the crystal in 1d: 0.231 eV, 2d: 0.728 eV, 3d: never (vacancy)"
+    assert told in table_of(ANSWER)
+
+
+def test_their_intervals_and_directions_are_told_where_the_answer_has_them() -> None:
+    interval = {"low": 0.06, "high": 0.64, "coverage": 0.9}
+    one = {"barrier_ev": 0.231, "interval_ev": interval, "bottleneck_hops": [0], "directions": [[0, 1, 0]]}
+    told = table_of({**ANSWER, "percolation": {"1d": one, "2d": None, "3d": None}})
+    assert "1d: 0.231 eV (0.06 to 0.64) along [0 1 0], 2d: 0.728 eV, 3d: never" in told
