@@ -1,15 +1,21 @@
 """The host atoms around a path, periodic copies counted one by one, whatever supercell they are given in."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.crystals.band import Band, FloatArray, IntArray
+from app.crystals.band import Band, FloatArray, IntArray, model_band
+from app.crystals.lattices import shortest_translation_angstrom
 from app.crystals.reduction import reduced_lattice
 
 _SKEWED = 4  # a cell that needs so many times the copies of its reduced form is replaced by that
 _ROUNDING_ANGSTROM = 1e-6
 _POINTS_AT_ONCE = 4_000_000  # points tried against the path in one piece, which bounds the memory
+
+
+#: In a cell with a shorter translation the ion's own copies are neighbours: a right-sized supercell has none.
+CLOSE_COPY_ANGSTROM = 8.0
+_SAME_PLACE_ANGSTROM = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +31,59 @@ class NearAtoms:
     positions: FloatArray
     host_index: IntArray
     path_distance: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class PathSurroundings:
+    """The model band of a hop and the host atoms near it.
+
+    Attributes:
+        band: with the ion's close copies in its host.
+        images: of the ion, shape [5, 3], angstrom.
+        near: the host atoms; none is the ion itself.
+    """
+
+    band: Band
+    images: FloatArray
+    near: NearAtoms
+
+
+def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
+    """The host within a radius of a band's straight path, so that a hop is one hop whatever its cell.
+
+    Where a lattice translation is under 8 angstrom the ion's own copies stand next to it, moving as it moves. A
+    crystal's hop is cut from a larger supercell, in which both of their sites are filled; so both are counted as host
+    atoms there, or one hop would have two surroundings.
+    """
+    band = _with_close_copies(model_band(band))
+    images = band.image_frac_coords @ band.lattice_angstrom
+    near = host_near_path(band, images, radius_angstrom)
+    same = np.array([symbol == band.ion for symbol in band.host_species], dtype=bool)[near.host_index]
+    to_ends = np.linalg.norm(near.positions[:, None] - images[[0, -1]], axis=2).min(axis=1)
+    kept = ~(same & (to_ends < _SAME_PLACE_ANGSTROM))
+    return PathSurroundings(
+        band=band,
+        images=images,
+        near=NearAtoms(
+            positions=near.positions[kept],
+            host_index=near.host_index[kept],
+            path_distance=near.path_distance[kept],
+        ),
+    )
+
+
+def _with_close_copies(band: Band) -> Band:
+    if shortest_translation_angstrom(band.lattice_angstrom) >= CLOSE_COPY_ANGSTROM:
+        return band
+    first, last = band.image_frac_coords[0], band.image_frac_coords[-1]
+    away = last - first
+    apart = np.linalg.norm((away - np.round(away)) @ band.lattice_angstrom) > _SAME_PLACE_ANGSTROM
+    copies = np.stack([first, last] if apart else [first])
+    return replace(
+        band,
+        host_species=(*band.host_species, *[band.ion] * len(copies)),
+        host_frac_coords=np.concatenate([band.host_frac_coords, copies]),
+    )
 
 
 def host_near_path(band: Band, images: FloatArray, radius: float) -> NearAtoms:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from scipy.spatial import cKDTree
 
-from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray, model_band
-from app.crystals.surroundings import host_near_path
+from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
+from app.crystals.surroundings import path_surroundings
 from app.models.features.tables import atomic_number
 from app.models.networks.chgnet import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 
@@ -21,8 +21,7 @@ SAME_PLACE_ANGSTROM = 0.3
 class IonGraph:
     """The ion's images and the host atoms around them; several bands may lie side by side.
 
-    The host is infinite and holds one ion: copies of the ion in neighbouring supercells are left out, since they are
-    an artefact of the supercell and not part of the hop.
+    The host is infinite and holds one moving ion; for its copies see path_surroundings.
 
     Attributes:
         ion_numbers: atomic number of the ion, once for every image, shape [n_images].
@@ -84,9 +83,8 @@ _COUNTED_IN = {
 
 def ion_graph(band: Band) -> IonGraph:
     """Builds the graph of a band's five straight images."""
-    band = model_band(band)
-    images = band.image_frac_coords @ band.lattice_angstrom
-    near = host_near_path(band, images, 2 * ATOM_CUTOFF_ANGSTROM)
+    around = path_surroundings(band, 2 * ATOM_CUTOFF_ANGSTROM)
+    band, images, near = around.band, around.images, around.near
     numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)[near.host_index]
     host = np.flatnonzero(near.path_distance < ATOM_CUTOFF_ANGSTROM)
     target, source, host_vector = _bonds(near.positions[host], near.positions)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.crystals.band import Band, FloatArray, IntArray, model_band
-from app.crystals.surroundings import fade, host_near_path
+from app.crystals.band import Band, FloatArray, IntArray
+from app.crystals.surroundings import fade, path_surroundings
 from app.models.features.host import host_atoms
 from app.models.features.tables import atomic_number, element_table
 
@@ -68,9 +68,8 @@ class Surroundings:
 
 def surroundings(band: Band) -> Surroundings:
     """Measures the straight line of a band against the unrelaxed host."""
-    band = model_band(band)
-    images = band.image_frac_coords @ band.lattice_angstrom
-    near = host_near_path(band, images, OUTER_ANGSTROM)
+    around = path_surroundings(band, OUTER_ANGSTROM)
+    band, images, near = around.band, around.images, around.near
     host = host_atoms(band)
     points = images[0] + np.linspace(0.0, 1.0, POINT_COUNT)[:, None] * (images[-1] - images[0])
     return Surroundings(

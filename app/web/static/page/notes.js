@@ -43,8 +43,8 @@ function ofPercolation(answer) {
   if (answer.percolation_ev["1d"] === null) {
     told.push("No row of hops leads through the crystal: with these hops the ion stays where it is.");
   }
-  if (answer.orderings?.length) {
-    told.push(`The crystal is disordered: ${answer.orderings.length} orderings of its atoms were predicted.`);
+  if (answer.disorder?.orderings.length > 1) {
+    told.push(`The crystal is disordered: ${answer.disorder.orderings.length} orderings of its atoms were predicted.`);
   }
   return told;
 }
