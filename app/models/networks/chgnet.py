@@ -19,6 +19,8 @@ _ANGULAR = 15
 _CUTOFF_POWER = 8
 # As published: keeps the arc cosine's slope finite for bonds in a line.
 _INSIDE = 1 - 1e-6
+# Squared angstrom: two atoms at one place have a finite distance, and forces that are numbers.
+_SAME_PLACE = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +185,7 @@ class Chgnet(nn.Module):
         """
         positions = graph.positions if positions is None else positions
         vector = positions[graph.bond_second] + graph.bond_shift - positions[graph.bond_first]
-        distance = vector.norm(dim=1)
+        distance = (vector.square().sum(dim=1) + _SAME_PLACE).sqrt()
         radial = self.atom_radial(distance)
         bonds, atom_weights = self.bond_embedding(radial), self.atom_weights(radial)
         short = graph.short_bond

@@ -14,9 +14,11 @@ from app.crystals.readers.reading import File
 
 #: Between shells of neighbours, so that rounding moves no hop across it.
 CUTOFF_ANGSTROM = 4.95
+#: The garnet has a thousand hops within the other cutoff, and the other program compares each with each for an hour.
+GARNET_CUTOFF_ANGSTROM = 2.6
 
 
-def others_count(crystal: Crystal, ion: str) -> int:
+def others_count(crystal: Crystal, ion: str, cutoff_angstrom: float = CUTOFF_ANGSTROM) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it uses what its own dependencies have announced to drop
         from pymatgen.analysis.diffusion.neb.full_path_mapper import MigrationGraph  # noqa: PLC0415
@@ -26,12 +28,12 @@ def others_count(crystal: Crystal, ion: str) -> int:
             [site.species[0][0] for site in crystal.sites],
             [site.frac_coords for site in crystal.sites],
         )
-        graph = MigrationGraph.with_distance(structure, ion, CUTOFF_ANGSTROM)
+        graph = MigrationGraph.with_distance(structure.get_primitive_structure(), ion, cutoff_angstrom)
         return len(graph.unique_hops)
 
 
-def own_count(crystal: Crystal, ion: str) -> int:
-    found = find_hops(crystal, ion, max_hop_angstrom=CUTOFF_ANGSTROM, max_atoms=2000)
+def own_count(crystal: Crystal, ion: str, cutoff_angstrom: float = CUTOFF_ANGSTROM) -> int:
+    found = find_hops(crystal, ion, max_hop_angstrom=cutoff_angstrom, max_atoms=2000)
     return len({edge.orbit for edge in found.all_hops})  # before any is excluded
 
 
@@ -42,7 +44,8 @@ def test_every_example_has_as_many_distinct_hops(repository: Path) -> None:
         crystal = read_crystal(File(name=path.name, content=path.read_bytes()), Limits())
         present = {symbol for site in crystal.sites for symbol, _ in site.species}
         ion = next(ion for ion in ("Li", "Na", "Mg", "Ca") if ion in present)
-        assert own_count(crystal, ion) == others_count(crystal, ion), path.name
+        cutoff = GARNET_CUTOFF_ANGSTROM if "La3Zr2" in path.stem else CUTOFF_ANGSTROM
+        assert own_count(crystal, ion, cutoff) == others_count(crystal, ion, cutoff) > 0, path.name
 
 
 def test_a_spinel_has_as_many_too() -> None:

@@ -1,0 +1,133 @@
+"""Kernel machines from bands to a checkpoint: what is fitted is what is served, and no fold sees itself."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from app.models.networks.kernel_machines import KernelMachine
+from app.models.registry import Registry
+from training.cli import train
+from training.corpus import Corpus, read_corpus
+from training.kernels.config import KernelConfig, kernel_config_path, read_kernel_config
+from training.kernels.ensemble import fit_difficulty
+from training.kernels.figures import expected_calibration_error
+from training.kernels.publish import publish_kernels
+from training.kernels.run import KernelRun, calibrate
+
+ROWS, FOLDS = 60, 3
+
+
+@pytest.fixture(scope="module")
+def corpus(data_dir: Path) -> Corpus:
+    whole = read_corpus(data_dir)
+    small = [record for record in whole.records if record.sound and len(record.band.host_species) < 60][:ROWS]
+    records = [
+        replace(record, folds={"fold_random": n % FOLDS, "fold_chemistry": n % FOLDS}) for n, record in enumerate(small)
+    ]
+    return replace(whole, records=tuple(records))
+
+
+@pytest.fixture(scope="module")
+def config() -> KernelConfig:
+    path = kernel_config_path("default")
+    assert path is not None
+    return replace(read_kernel_config(path), penalties=(7.0, 14.0), widths=(0.5,), inner_folds=FOLDS)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def make_run(config: KernelConfig, folder: Path) -> Callable[[Corpus], KernelRun]:
+    return lambda corpus: KernelRun(config, corpus, folder, processes=1, report=lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def run(make_run: Callable[[Corpus], KernelRun], corpus: Corpus) -> KernelRun:
+    return make_run(corpus)
+
+
+def test_a_fold_s_own_labels_change_nothing_of_what_is_said_of_it(
+    run: KernelRun, make_run: Callable[[Corpus], KernelRun], corpus: Corpus
+) -> None:
+    changed = tuple(
+        replace(record, barrier_ev=9.0) if record.folds["fold_random"] == 0 else record for record in corpus.records
+    )
+    other = make_run(replace(corpus, records=changed))
+    first = corpus.folds("fold_random") == 0
+    one, two = (each.out_of_fold("fold_random").judged.outputs for each in (run, other))
+    assert two[first] == pytest.approx(one[first], abs=1e-12)
+    assert np.abs(two[~first] - one[~first]).max() > 0.1
+
+
+def test_what_is_published_answers_what_was_fitted(run: KernelRun, corpus: Corpus, tmp_path: Path) -> None:
+    card = publish_kernels(run, tmp_path / "store", version="3")
+    predictor = Registry.open(tmp_path / "store", "cpu", default="default").predictor()
+    asked = predictor.predict([predictor.graph(record.band) for record in corpus.records])
+    expected = run.barriers_ev(run.fitted().judged().outputs)
+    assert [one.barrier_ev for one in asked] == pytest.approx(expected, abs=1e-4)
+    coefficients, quantiles = calibrate(run.out_of_fold("fold_random"), corpus.sound)
+    judged = run.fitted().judged()
+    highest = run.barriers_ev(judged.outputs + quantiles[-1] * judged.difficulty(coefficients))
+    inside = np.array([one.in_domain for one in asked])
+    assert np.array([one.quantiles_ev[-1] for one in asked])[inside] == pytest.approx(highest[inside], rel=1e-4)
+    assert card.version == "3"
+    assert {"fold_random", "fold_chemistry"} <= set(card.metrics)
+    for folding in ("fold_random", "fold_chemistry"):
+        assert 0.6 <= card.metrics[folding]["calibration"]["coverage_of_90_percent_intervals"]["value"] <= 1.0
+
+
+def test_a_second_call_finds_the_features_that_the_first_one_left(
+    run: KernelRun, make_run: Callable[[Corpus], KernelRun], corpus: Corpus, folder: Path
+) -> None:
+    (kept,) = (folder / "features").glob("described-*.safetensors")
+    before = kept.stat().st_mtime_ns
+    again = make_run(corpus)
+    assert kept.stat().st_mtime_ns == before
+    assert again.groups["path"] == pytest.approx(run.groups["path"])
+
+
+def test_a_machine_is_the_sum_that_it_says(run: KernelRun, corpus: Corpus) -> None:
+    machine = run.fitted().machines[-1]
+    network: KernelMachine = machine.network(len(corpus.records))
+    groups = {name: torch.from_numpy(run.groups[name]) for name in machine.metric.groups}
+    places = network.place(groups).numpy()
+    by_hand = [
+        sum(w * np.exp(-((place - support) ** 2).sum()) for w, support in zip(machine.weight, places, strict=True))
+        + machine.intercept
+        for place in places[:5]
+    ]
+    assert machine.outputs[:5] == pytest.approx(by_hand, abs=1e-9)
+    assert network(network.squared_distances(groups)).numpy() == pytest.approx(machine.outputs, abs=1e-6)
+
+
+def test_difficulty_follows_the_size_of_the_residuals(run: KernelRun, corpus: Corpus) -> None:
+    out = run.out_of_fold("fold_random")
+    everything = np.ones(len(corpus.records), dtype=bool)
+    size = np.exp(0.5 * np.log(out.judged.variance + 0.05))
+    fitted = out.judged.difficulty(fit_difficulty(out.judged, size - 0.03, everything))
+    assert fitted == pytest.approx(size, rel=1e-6)
+
+
+def test_the_calibration_error_of_probabilities_that_hold_is_small() -> None:
+    generator = np.random.default_rng(0)
+    probability = generator.uniform(size=20_000)
+    good = (generator.uniform(size=20_000) < probability).astype(float)
+    assert expected_calibration_error(probability, good) < 0.02
+    assert expected_calibration_error(probability, 1.0 - good) > 0.3
+
+
+def test_the_command_names_what_it_cannot_find(tmp_path: Path) -> None:
+    commands = typer.Typer()
+    commands.command()(train)
+    result = CliRunner().invoke(commands, ["default", "--data", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no barriers at" in result.output.replace("\n", " ")
