@@ -70,6 +70,11 @@ class KernelPredictor(Predictor):
         closest = float(inputs.graph.ion_vector.norm(dim=1).min())
         return PreparedBand(inputs=inputs, cost=cost, reasons_outside=reasons_outside(band, closest, self.card.domain))
 
+    def warm_up(self) -> None:
+        """Runs bands of a few sizes; not where each takes seconds anyway, which a start would wait for."""
+        if not self._network.relaxes:
+            super().warm_up()
+
     def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
         inputs: list[HopInputs] = [item.inputs for item in piece]
         structures = [item.structure for item in inputs if item.structure is not None]

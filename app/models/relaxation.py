@@ -96,17 +96,23 @@ def relax(structures: Sequence[Structure], potential: Chgnet, device: torch.devi
         device: on a GPU the forces of all images are one pass; on a CPU one image at a time stays in its cache.
     """
     bands = [_Relaxing(structure) for structure in structures]
-    for step in range(STEPS + 1):
-        asked = [(band, image) for band in bands for image in band.images]
-        answers = _forces([band.graph(image) for band, image in asked], potential, device)
-        for (band, image), answer in zip(asked, answers, strict=True):
-            band.told(image, answer)
-        for band in bands:
-            if step == 0:
-                band.drop_copies()
-            if step < STEPS:
-                band.move()
+    # Forces are gradients, which tensors made under inference mode cannot have.
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        for step in range(STEPS + 1):
+            _relax_step(bands, step, potential, device)
     return [band.result() for band in bands]
+
+
+def _relax_step(bands: Sequence["_Relaxing"], step: int, potential: Chgnet, device: torch.device) -> None:
+    asked = [(band, image) for band in bands for image in band.images]
+    answers = _forces([band.graph(image) for band, image in asked], potential, device)
+    for (band, image), answer in zip(asked, answers, strict=True):
+        band.told(image, answer)
+    for band in bands:
+        if step == 0:
+            band.drop_copies()
+        if step < STEPS:
+            band.move()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,12 +131,11 @@ def _forces(graphs: Sequence[PotentialGraph], potential: Chgnet, device: torch.d
 
 def _forces_together(graphs: Sequence[PotentialGraph], potential: Chgnet, device: torch.device) -> list[_Forces]:
     graph = join(graphs).to(device)
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        positions = graph.positions.clone().requires_grad_()
-        output = potential(graph, positions)
-        assert output.site_energy_ev is not None
-        site_energy = output.site_energy_ev.double()
-        (gradient,) = torch.autograd.grad(site_energy.sum(), positions)
+    positions = graph.positions.clone().requires_grad_()
+    output = potential(graph, positions)
+    assert output.site_energy_ev is not None
+    site_energy = output.site_energy_ev.double()
+    (gradient,) = torch.autograd.grad(site_energy.sum(), positions)
     sizes = [len(one.atomic_numbers) for one in graphs]
     # Every structure begins with its ion.
     begins = torch.from_numpy(np.cumsum([0, *sizes[:-1]])).to(device)

@@ -1,5 +1,6 @@
 """A few steps of relaxation: down in energy, the ion kept in its place along the hop, the same however it is turned."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from bands import CHANGES, band_of
 from app.crystals.band import Band
 from app.models.features.relaxed import RELAXED_DESCRIPTOR_NAMES, relaxed_descriptors
 from app.models.networks.chgnet import Chgnet
+from app.models.registry import Registry
 from app.models.relaxation import STEPS, RelaxedBand, band_structure, relax
 from training.potentials import published_chgnet
 
@@ -57,6 +59,15 @@ def test_it_is_described_by_finite_numbers_the_same_both_ways(plain: RelaxedBand
 def test_turning_the_crystal_changes_nothing(band: Band, plain: RelaxedBand, potential: Chgnet) -> None:
     turned = relaxed(CHANGES["rotation"](band, np.random.default_rng(2)), potential)
     assert turned.energy_ev - turned.energy_ev.min() == pytest.approx(plain.energy_ev - plain.energy_ev.min(), abs=2e-3)
+
+
+def test_the_shipped_checkpoint_answers_as_a_service_asks_it(repository: Path, band: Band) -> None:
+    predictor = Registry.open(repository / "model_store", "cpu", default="default").predictor("relaxed")
+    predictor.warm_up()
+    (prediction,) = predictor.predict([predictor.graph(band)])
+    low, high = prediction.interval_ev
+    assert 0 <= low <= prediction.barrier_ev <= high
+    assert predictor.cost(predictor.graph(band)) > 1e5
 
 
 def test_a_large_cell_is_cut_to_what_is_near_the_path(data_rows: list[dict[str, Any]]) -> None:
