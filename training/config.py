@@ -67,5 +67,5 @@ def read_config(name_or_path: str) -> RunConfig:
 
 
 def config_names() -> tuple[str, ...]:
-    """Names of the shipped configurations."""
-    return tuple(sorted(path.stem for path in CONFIGS.glob("*.toml")))
+    """Names of the shipped configurations, as the commands take them."""
+    return tuple(sorted(path.stem.removeprefix("kernel-") for path in CONFIGS.glob("*.toml")))

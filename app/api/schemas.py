@@ -147,6 +147,14 @@ class ModelReference(BaseModel):
     digest: str = Field(description="SHA-256 of the weights.")
 
 
+class OtherModel(BaseModel):
+    """A checkpoint that could have answered, by `?model=`."""
+
+    name: str
+    mae_ev: float | None = Field(description="Mean absolute error out of fold, random folds, sound rows, eV.")
+    seconds_per_band: float | None = Field(description="One band alone, on the machine that made its card.")
+
+
 class Site(BaseModel):
     """A site of the migrating ion in the uploaded cell."""
 
@@ -254,6 +262,7 @@ class PredictionAnswer(_Predicted):
     ion: str
     formula: str
     model: ModelReference
+    other_models: list[OtherModel] = Field(default=[], description="What else could have answered, and its cost.")
     sites: list[Site] | None = None
     hops: list[Hop] | None = None
     percolation_ev: PercolationBarriers | None = None
@@ -351,6 +360,7 @@ class ListedPrediction(PredictionStatus):
     good_conductor: GoodConductor | None = None
     in_domain: InDomain | None = None
     model: ModelReference | None = None
+    other_models: list[OtherModel] | None = None
     cached: bool | None = None
     warnings: list[str] | None = None
     sites: list[Site] | None = None

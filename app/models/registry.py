@@ -1,6 +1,7 @@
 """The model store, opened: every checkpoint checked and loaded onto the device."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,21 @@ from app.models.cards import CARD_FILE, CheckpointError
 from app.models.checkpoints import read_predictor
 from app.models.lanes import Lanes
 from app.models.predictor import Predictor
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherModel:
+    """A checkpoint that could have answered.
+
+    Attributes:
+        name: as `model` asks for it.
+        mae_ev: its mean absolute error out of fold, random folds, sound rows, eV; None where its card has none.
+        seconds_per_band: on the machine that made its card, one band alone; None where its card has none.
+    """
+
+    name: str
+    mae_ev: float | None
+    seconds_per_band: float | None
 
 
 class Registry:
@@ -79,10 +95,29 @@ class Registry:
             )
         return predictor
 
+    def others(self, name: str) -> tuple[OtherModel, ...]:
+        """The checkpoints beside one: what each would cost and how far off it is."""
+        cards = [predictor.card for other, predictor in self._predictors.items() if other != name]
+        return tuple(
+            OtherModel(
+                name=card.name,
+                mae_ev=_number(card.metrics, "fold_random", "sound", "mae_ev", "value"),
+                seconds_per_band=_number(card.training, "seconds_per_band"),
+            )
+            for card in cards
+        )
+
     def card(self, name: str) -> dict[str, Any]:
         """The card of a checkpoint as JSON values, with the digest that its answers carry."""
         card = self.predictor(name).card
         return {**card.to_json(), "digest": card.digest}
+
+
+def _number(told: object, *path: str) -> float | None:
+    """A figure of a card by the names that lead to it."""
+    for name in path:
+        told = told.get(name) if isinstance(told, dict) else None
+    return float(told) if isinstance(told, int | float) else None
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

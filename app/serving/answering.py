@@ -142,6 +142,7 @@ class Answering:
             ion=asked.read.ion,
             formula=asked.read.formula,
             model=ModelReference(name=predictor.name, version=predictor.version, digest=predictor.digest),
+            other_models=self.registry.others(predictor.name),
             prediction=prediction,
             threshold_ev=asked.request.threshold_ev,
             cached=cached,

@@ -6,6 +6,7 @@ from typing import Literal
 from uuid import UUID
 
 from app.models.prediction import Prediction
+from app.models.registry import OtherModel
 
 Status = Literal["queued", "running", "done", "failed"]
 
@@ -174,6 +175,7 @@ class Answer:
     ion: str
     formula: str
     model: ModelReference
+    other_models: tuple[OtherModel, ...] = ()
     prediction: Prediction | None
     threshold_ev: float
     cached: bool

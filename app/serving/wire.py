@@ -30,6 +30,10 @@ def answer_to_json(answer: Answer) -> Json:
             "version": answer.model.version,
             "digest": answer.model.digest,
         },
+        "other_models": [
+            {"name": other.name, "mae_ev": other.mae_ev, "seconds_per_band": other.seconds_per_band}
+            for other in answer.other_models
+        ],
         "prediction_id": str(answer.prediction_id),
         "created_at": answer.created_at.isoformat(),
         "ion": answer.ion,

@@ -31,6 +31,7 @@ BAND_FIELDS = {
     "good_conductor",
     "in_domain",
     "model",
+    "other_models",
     "prediction_id",
     "created_at",
     "ion",
@@ -345,3 +346,12 @@ def test_metrics_count_predictions_stages_and_errors(service: Service, examples:
     assert 'ionpath_cache_lookups_total{result="hit"}' in text
     assert 'ionpath_errors_total{kind="not-found"}' in text
     assert 'ionpath_errors_total{kind="missing-field"}' in text
+
+
+def test_an_answer_says_which_checkpoint_spoke_and_what_the_others_would_cost(service: Service, examples: Path) -> None:
+    answer = send_band(service, examples).json()
+    others = {other["name"]: other for other in answer["other_models"]}
+    assert answer["model"]["name"] == "default"
+    assert others.keys() == {"model-3", "relaxed"}
+    assert others["relaxed"]["seconds_per_band"] > 0.1
+    assert 0 < others["model-3"]["mae_ev"] < 0.5

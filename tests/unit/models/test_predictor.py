@@ -1,5 +1,6 @@
 """The shipped model, asked about real bands: what must change nothing changes nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from bands import CHANGES, band_of, rock_salt, with_images
 
 from app.crystals.band import Band
 from app.errors import InputError
-from app.models.prediction import QUANTILE_LEVELS
+from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.models.predictor import Predictor
 from app.models.registry import Registry
 
@@ -81,11 +82,53 @@ def test_a_fitted_band_is_in_the_domain_and_a_strange_one_says_why_not(predictor
     assert not prediction.in_domain
     assert "no Cs migration" in prediction.domain_reasons[0]
     assert "Xe" in prediction.domain_reasons[1]
+    # The distribution is wider outside the domain than that of most bands inside it.
+    widths = [log_width(predictor, one) for one in predictor.predict([predictor.graph(band) for band in bands])]
+    assert log_width(predictor, prediction) > 1.2 * np.median(widths)
+
+
+def log_width(predictor: Predictor, prediction: Prediction) -> float:
     low, high = prediction.interval_ev
-    # The distribution is stretched outside the domain.
-    inner = predictor.card.calibration.residual_quantiles
-    target = predictor.card.target
-    assert np.log((high + target.offset_ev) / (low + target.offset_ev)) > 1.2 * (inner[-3] - inner[2]) * target.scale
+    offset = predictor.card.target.offset_ev
+    return float(np.log((high + offset) / (low + offset)))
+
+
+def test_a_doubled_host_with_the_copied_vacancy_filled_changes_little(
+    predictor: Predictor, data_rows: list[dict[str, object]]
+) -> None:
+    sound = [row for row in data_rows if row["sound"]]
+    chosen = np.random.default_rng(5).permutation(len(sound))[:50]
+    bands = [band_of(sound[number]) for number in chosen]
+    changes = np.abs(barriers(predictor, bands) - barriers(predictor, [doubled(band) for band in bands]))
+    assert np.median(changes) < 0.03
+
+
+def doubled(band: Band) -> Band:
+    """The host twice along its shortest vector, the ion's first site filled in the copy."""
+    times = np.ones(3)
+    times[int(np.argmin(np.linalg.norm(band.lattice_angstrom, axis=1)))] = 2
+    step = (times - 1.0)[None]
+    host = [band.host_frac_coords, band.host_frac_coords + step, band.image_frac_coords[:1] + step]
+    return replace(
+        band,
+        lattice_angstrom=band.lattice_angstrom * times[:, None],
+        host_species=(*band.host_species, *band.host_species, band.ion),
+        host_frac_coords=np.concatenate(host) / times,
+        image_frac_coords=band.image_frac_coords / times,
+    )
+
+
+def test_a_line_through_an_atom_is_outside_the_domain_and_its_interval_wide(
+    predictor: Predictor, data_rows: list[dict[str, object]], bands: list[Band]
+) -> None:
+    through = [row for row in data_rows if float(str(row["closest_approach_angstrom"])) < 0.5]
+    assert through
+    usual = np.median(
+        [log_width(predictor, one) for one in predictor.predict([predictor.graph(band) for band in bands])]
+    )
+    for prediction in predictor.predict([predictor.graph(band_of(row)) for row in through]):
+        assert any("closest approach" in reason for reason in prediction.domain_reasons)
+        assert log_width(predictor, prediction) > usual
 
 
 def test_an_ion_in_the_void_is_refused(predictor: Predictor) -> None:

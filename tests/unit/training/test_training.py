@@ -118,7 +118,7 @@ def test_target_transform_goes_there_and_back(config: RunConfig, corpus: Corpus,
 
 
 def test_every_shipped_configuration_builds_its_network(corpus: Corpus) -> None:
-    assert config_names() == ("model-3-compact", "model-3-full")
+    assert config_names() == ("default", "model-3-compact", "model-3-full", "relaxed")
     for name in config_names():
         shipped = read_config(name)
         NETWORKS[shipped.network](**shipped.arguments)
