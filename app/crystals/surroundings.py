@@ -13,8 +13,9 @@ _ROUNDING_ANGSTROM = 1e-6
 _POINTS_AT_ONCE = 4_000_000  # points tried against the path in one piece, which bounds the memory
 
 
-#: In a cell with a shorter translation the ion's own copies are neighbours: a right-sized supercell has none.
-CLOSE_COPY_ANGSTROM = 8.0
+#: In a cell with a shorter translation the ion's own copies are neighbours: a right-sized supercell has none. A little
+#: under the 8 angstrom of such a supercell, which a file may round.
+CLOSE_COPY_ANGSTROM = 7.99
 _SAME_PLACE_ANGSTROM = 0.5
 
 
@@ -38,7 +39,7 @@ class PathSurroundings:
     """The model band of a hop and the host atoms near it.
 
     Attributes:
-        band: with the ion's close copies in its host.
+        band: with copies of the ion in its host.
         images: of the ion, shape [5, 3], angstrom.
         near: the host atoms; none is the ion itself.
     """
@@ -51,11 +52,11 @@ class PathSurroundings:
 def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
     """The host within a radius of a band's straight path, so that a hop is one hop whatever its cell.
 
-    Where a lattice translation is under 8 angstrom the ion's own copies stand next to it, moving as it moves. A
-    crystal's hop is cut from a larger supercell, in which both of their sites are filled; so both are counted as host
-    atoms there, or one hop would have two surroundings.
+    A cell repeats what is in it, the missing ion too. In a host that holds other ions of the element, both sites of the
+    hop are counted as filled in every copy of the cell: one hop in an otherwise whole crystal. In a host without any
+    they stay empty, unless a translation is so short that the copies of the ion stand next to it.
     """
-    band = _with_close_copies(model_band(band))
+    band = _with_copies(model_band(band))
     images = band.image_frac_coords @ band.lattice_angstrom
     near = host_near_path(band, images, radius_angstrom)
     same = np.array([symbol == band.ion for symbol in band.host_species], dtype=bool)[near.host_index]
@@ -72,8 +73,9 @@ def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
     )
 
 
-def _with_close_copies(band: Band) -> Band:
-    if shortest_translation_angstrom(band.lattice_angstrom) >= CLOSE_COPY_ANGSTROM:
+def _with_copies(band: Band) -> Band:
+    alone = band.ion not in band.host_species
+    if alone and shortest_translation_angstrom(band.lattice_angstrom) >= CLOSE_COPY_ANGSTROM:
         return band
     first, last = band.image_frac_coords[0], band.image_frac_coords[-1]
     away = last - first

@@ -280,7 +280,7 @@ def test_health_asks_every_part(service: Service) -> None:
     assert all(check["ok"] for check in ready.json()["checks"].values())
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/health/live", "/health/ready", "/static/page.js"])
+@pytest.mark.parametrize("path", ["/", "/docs", "/health/live", "/health/ready", "/static/page.css"])
 def test_head_gives_the_headers_alone(service: Service, path: str) -> None:
     head, whole = service.client.head(path), service.client.get(path)
     assert (head.status_code, head.content) == (200, b"")

@@ -16,7 +16,7 @@ OPEN = (
     "/openapi.json",
     "/health/live",
     "/health/ready",
-    "/static/page.js",
+    "/static/page.css",
     "/static/examples/LiCoO2.cif",
 )
 

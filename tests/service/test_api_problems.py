@@ -317,7 +317,7 @@ def test_a_request_id_is_taken_over_where_it_is_sane(service: Service) -> None:
 
 
 def test_every_reply_forbids_what_a_browser_might_do(service: Service) -> None:
-    for path in ("/", "/docs", "/models", "/nothing", "/static/page.js"):
+    for path in ("/", "/docs", "/models", "/nothing", "/static/page.css"):
         headers = service.client.get(path).headers
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from app.crystals.band import Band
 from app.crystals.elements import LAST_COVERED, SYMBOLS
+from app.crystals.lattices import shortest_translation_angstrom
 from app.models.features.path import PATH_DESCRIPTOR_NAMES, path_descriptors
 
 #: High-symmetry hosts, where orders are tied, sulfates, dilute and vacancy hops.
@@ -55,8 +56,15 @@ def test_any_number_of_straight_images_gives_the_same(count: int, bands: list[Ba
 @pytest.mark.parametrize("repeats", [(2, 1, 1), (1, 2, 2)])
 def test_a_larger_supercell_of_the_same_host_gives_the_same(repeats: tuple[int, int, int], bands: list[Band]) -> None:
     """The repeated host keeps the copied vacancies empty, so what is within 8 angstrom of the path is the same."""
-    for band in bands:
+    wide = [band for band in bands if alone_in_a_wide_cell(band)]
+    assert len(wide) >= 2
+    for band in wide:
         assert_same(band, repeated(band, repeats))
+
+
+def alone_in_a_wide_cell(band: Band) -> bool:
+    """Elsewhere copies of the ion count as filled: see app.crystals.surroundings."""
+    return band.ion not in band.host_species and shortest_translation_angstrom(band.lattice_angstrom) > 8.0
 
 
 def test_rounding_of_coordinates_changes_little(bands: list[Band]) -> None:
@@ -74,8 +82,8 @@ def test_rounding_of_coordinates_changes_little(bands: list[Band]) -> None:
 
 
 def test_nothing_jumps_while_a_crystal_swells() -> None:
-    """In 240 steps from 1.9 to 2.5 angstrom no number takes a tenth of its whole way at once, as a hard count would."""
-    swelling = np.stack([path_descriptors(rock_salt(spacing)).values for spacing in np.linspace(1.9, 2.5, 241)])
+    """In 240 steps from 2.0 to 2.6 angstrom no number takes a tenth of its whole way at once, as a hard count would."""
+    swelling = np.stack([path_descriptors(rock_salt(spacing)).values for spacing in np.linspace(2.0, 2.6, 241)])
     longest_step = np.abs(np.diff(swelling, axis=0)).max(axis=0)
     jumps = longest_step > 0.1 * np.ptp(swelling, axis=0) + 1e-9
     assert not jumps.any(), [PATH_DESCRIPTOR_NAMES[i] for i in np.flatnonzero(jumps)]
