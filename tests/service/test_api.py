@@ -1,7 +1,5 @@
 """The HTTP contract, on a running service: calls, answers, listing, deleting, answering later."""
 
-import statistics
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,22 +189,6 @@ def test_the_second_format_of_a_band_is_cached_and_answers_the_same(
         assert answer["cached"] is True
         assert answer["barrier_ev"] == pytest.approx(first["barrier_ev"], abs=5e-3)
         assert answer["prediction_id"] != first["prediction_id"]
-
-
-def test_a_cached_answer_takes_less_than_ten_milliseconds(service: Service, examples: Path) -> None:
-    band = (examples / "LiFePO4_band.json").read_bytes()
-    headers = {"Content-Type": "application/json"}
-
-    def seconds() -> float:
-        started = time.perf_counter()
-        response = service.client.post("/predict/barrier", content=band, headers=headers)
-        taken = time.perf_counter() - started
-        assert response.json()["cached"] is True
-        return taken
-
-    service.client.post("/predict/barrier", content=band, headers=headers)
-    medians = [statistics.median(seconds() for _ in range(15)) for _ in range(10)]
-    assert min(medians) < 0.010  # of the quietest of ten rounds: other work on the machine is not the service's
 
 
 def test_a_prediction_is_found_at_once_and_until_it_is_deleted(service: Service, examples: Path) -> None:
