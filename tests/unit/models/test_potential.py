@@ -43,7 +43,7 @@ def small(data_rows: list[dict[str, Any]]) -> list[Band]:
 
 @pytest.fixture(scope="module")
 def large(data_rows: list[dict[str, Any]]) -> list[Band]:
-    """Cells in which no copy of the ion lies within the twelve angstrom that two layers see, and none counts as filled."""
+    """Cells in which no copy of the ion lies within the twelve angstrom that two layers see, none of them filled."""
 
     def height(row: dict[str, Any]) -> float:
         return float((1 / np.linalg.norm(np.linalg.inv(row["lattice_angstrom"]), axis=0)).min())
