@@ -26,6 +26,8 @@ _RUNS = typer.Option(help="Where states, TensorBoard logs and results are kept; 
 _DEVICE = typer.Option(help="auto, cpu or cuda.")
 _THREADS = typer.Option(help="Threads of a CPU fit; 0 leaves the choice to torch.")
 
+_REPORT = typer.Option(metavar="DIR", help="Also draw the errors of default or relaxed, as PNGs in this folder.")
+
 
 def train(
     model: Annotated[str, _MODEL] = "model-3",
@@ -67,14 +69,17 @@ def evaluate(
     runs: Annotated[Path, _RUNS] = Path("runs"),
     device: Annotated[Device, _DEVICE] = "auto",
     threads: Annotated[int, _THREADS] = 0,
+    report: Annotated[Path | None, _REPORT] = None,
 ) -> None:
     """Print out-of-fold errors with their 95 % bootstrap intervals; folds that were not fitted yet are fitted now.
 
     Two calls on different folds may run side by side; `ionpath train` uses what they leave.
     """
     if path := _kernel_path(model):
-        _evaluate_kernels(_kernel_run(path, data, runs, threads))
+        _evaluate_kernels(_kernel_run(path, data, runs, threads), report)
         return
+    if report is not None:
+        raise typer.BadParameter(f"--report draws kernel machines (default, relaxed), which {model} has none of")
     from training.evaluation import figures  # noqa: PLC0415 - see above
 
     run = _run(_config_name(model, size), data, runs, device, threads)
@@ -109,17 +114,23 @@ def _kernel_run(path: Path, data: Path, runs: Path, threads: int) -> "KernelRun"
         raise typer.BadParameter(str(error)) from error
 
 
-def _evaluate_kernels(run: "KernelRun") -> None:
+def _evaluate_kernels(run: "KernelRun", folder: Path | None) -> None:
+    from training.corpus import FOLDINGS  # noqa: PLC0415 - see above
     from training.kernels.figures import figures  # noqa: PLC0415 - see above
+    from training.kernels.report import write_report  # noqa: PLC0415 - see above
 
-    for folding in ("fold_random", "fold_chemistry"):
-        table = figures(run, run.out_of_fold(folding))
+    outs = {folding: run.out_of_fold(folding) for folding in FOLDINGS}
+    for folding, out in outs.items():
+        table = figures(run, out)
         calibration = table.pop("calibration")
         _print_figures(table, f"{run.config.name}, {folding}, out of fold")
         assert isinstance(calibration, dict)
         for name, value in calibration.items():
             shown = _figure(value) if "value" in value else "  ".join(f"{k}: {v:.3f}" for k, v in value.items())
             typer.echo(f"  {name}: {shown}")
+    if folder is not None:
+        for path in write_report(run, outs, folder):
+            typer.echo(f"wrote {path}")
 
 
 def _config_name(model: str, size: Size) -> str:

@@ -33,6 +33,8 @@ class Record:
         barrier_ev: the reported barrier, eV.
         sound: no two atoms come closer than 0.7 angstrom on the straight line.
         folds: the fold's number in each folding.
+        family: of structures, as the source names it.
+        functional: that the label was computed with.
     """
 
     id: str
@@ -40,6 +42,8 @@ class Record:
     barrier_ev: float
     sound: bool
     folds: dict[str, int]
+    family: str
+    functional: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,4 +99,6 @@ def record_from_json(row: dict[str, Any]) -> Record:
         barrier_ev=float(row["barrier_ev"]),
         sound=bool(row["sound"]),
         folds={folding: int(row[folding]) for folding in FOLDINGS},
+        family=row["family"],
+        functional=row["xc"],
     )

@@ -41,7 +41,7 @@ def calibration_figures(run: KernelRun, out: OutOfFold) -> dict[str, Values | di
     errors = np.abs(run.barriers_ev(out.judged.outputs)[sound] - labels)
     low, high = quantiles[_INTERVAL[0]], quantiles[_INTERVAL[1]]
     covered = ((labels >= low) & (labels <= high)).astype(float)
-    probability = np.array([_probability_below(column) for column in quantiles.T])
+    probability = probability_good(quantiles)
     good = (labels < GOOD_CONDUCTOR_EV).astype(float)
     doubt = np.log(out.judged.variance[sound])
     return {
@@ -61,8 +61,20 @@ def calibration_figures(run: KernelRun, out: OutOfFold) -> dict[str, Values | di
 
 def expected_calibration_error(probability: np.ndarray, good: np.ndarray) -> float:
     """Mean over ten equally filled bins of |mean probability - share that is good|."""
+    claimed, found = reliability(probability, good)
+    return float(np.abs(claimed - found).mean())
+
+
+def reliability(probability: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean probability and the share that is good, in each of ten equally filled bins of rising probability."""
     bins = np.array_split(np.argsort(probability, kind="stable"), _BINS)
-    return float(np.mean([abs(probability[rows].mean() - good[rows].mean()) for rows in bins]))
+    claimed = np.array([probability[rows].mean() for rows in bins])
+    return claimed, np.array([good[rows].mean() for rows in bins])
+
+
+def probability_good(quantiles_ev: np.ndarray) -> np.ndarray:
+    """Of every row, the probability of a good conductor; from quantiles of shape [n_levels, n_rows], eV."""
+    return np.array([_probability_below(column) for column in quantiles_ev.T])
 
 
 def _probability_below(quantiles_ev: np.ndarray) -> float:

@@ -13,46 +13,11 @@ from typer.testing import CliRunner
 from app.models.networks.kernel_machines import KernelMachine
 from app.models.registry import Registry
 from training.cli import train
-from training.corpus import Corpus, read_corpus
-from training.kernels.config import KernelConfig, kernel_config_path, read_kernel_config
+from training.corpus import Corpus
 from training.kernels.ensemble import fit_difficulty
 from training.kernels.figures import expected_calibration_error
 from training.kernels.publish import publish_kernels
 from training.kernels.run import KernelRun, calibrate
-
-ROWS, FOLDS = 60, 3
-
-
-@pytest.fixture(scope="module")
-def corpus(data_dir: Path) -> Corpus:
-    whole = read_corpus(data_dir)
-    small = [record for record in whole.records if record.sound and len(record.band.host_species) < 60][:ROWS]
-    records = [
-        replace(record, folds={"fold_random": n % FOLDS, "fold_chemistry": n % FOLDS}) for n, record in enumerate(small)
-    ]
-    return replace(whole, records=tuple(records))
-
-
-@pytest.fixture(scope="module")
-def config() -> KernelConfig:
-    path = kernel_config_path("default")
-    assert path is not None
-    return replace(read_kernel_config(path), penalties=(7.0, 14.0), widths=(0.5,), inner_folds=FOLDS)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs")
-
-
-@pytest.fixture(scope="module")
-def make_run(config: KernelConfig, folder: Path) -> Callable[[Corpus], KernelRun]:
-    return lambda corpus: KernelRun(config, corpus, folder, processes=1, report=lambda _: None)
-
-
-@pytest.fixture(scope="module")
-def run(make_run: Callable[[Corpus], KernelRun], corpus: Corpus) -> KernelRun:
-    return make_run(corpus)
 
 
 def test_a_fold_s_own_labels_change_nothing_of_what_is_said_of_it(
