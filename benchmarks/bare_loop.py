@@ -3,15 +3,13 @@
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from app.crystals.band import Band
 from app.models.predictor import Predictor
 from app.models.registry import Registry
+from benchmarks.throughput import STORE
 from training.corpus import record_from_json
-
-STORE = Path(__file__).resolve().parent.parent / "model_store"
 
 
 def one_by_one(predictor: Predictor, bands: list[Band]) -> float:
@@ -32,7 +30,7 @@ def main() -> None:
     """Reads lines of the data set from standard input and prints bands a second as JSON."""
     rows: list[dict[str, Any]] = [json.loads(line) for line in sys.stdin]
     bands = [record_from_json(row).band for row in rows]
-    predictor = Registry.open(STORE, "auto", default="model-3").predictor()
+    predictor = Registry.open(STORE, "auto", default=sys.argv[1]).predictor()
     predictor.warm_up()
     one_by_one(predictor, bands[:8])
     print(json.dumps({"one by one": one_by_one(predictor, bands), "batched, 32": batched(predictor, bands, 32)}))

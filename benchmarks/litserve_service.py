@@ -18,10 +18,14 @@ STORE = Path(__file__).resolve().parent.parent / "model_store"
 class BarrierApi(litserve.LitAPI):  # type: ignore[misc]  # litserve ships no types
     """One band a request; graphs and forward pass of a batch together."""
 
+    def __init__(self, model: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._model = model
+
     def setup(self, device: str) -> None:
         """Load the checkpoint; the registry chooses the device, as for the other services."""
         del device
-        self.predictor: Predictor = Registry.open(STORE, "auto", default="model-3").predictor()
+        self.predictor: Predictor = Registry.open(STORE, "auto", default=self._model).predictor()
         self.predictor.warm_up()
 
     def decode_request(self, request: dict[str, Any]) -> Band:
@@ -53,8 +57,8 @@ class BarrierApi(litserve.LitAPI):  # type: ignore[misc]  # litserve ships no ty
 
 
 if __name__ == "__main__":
-    port, batch_size, timeout_ms = (int(word) for word in sys.argv[1:])
-    api = BarrierApi(max_batch_size=batch_size, batch_timeout=timeout_ms / 1000, api_path="/predict/barrier")
+    port, model, batch_size, timeout_ms = int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    api = BarrierApi(model, max_batch_size=batch_size, batch_timeout=timeout_ms / 1000, api_path="/predict/barrier")
     litserve.LitServer(api, accelerator="cpu").run(
         host="127.0.0.1", port=port, log_level="warning", generate_client_file=False, num_api_servers=1
     )

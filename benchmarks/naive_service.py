@@ -25,8 +25,8 @@ class BandBody(BaseModel):
     image_frac_coords: list[list[float]]
 
 
-def create() -> FastAPI:
-    predictor = Registry.open(STORE, "auto", default="model-3").predictor()
+def create(model: str) -> FastAPI:
+    predictor = Registry.open(STORE, "auto", default=model).predictor()
     app = FastAPI()
 
     @app.post("/predict/barrier")
@@ -46,4 +46,4 @@ def create() -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(create(), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")
+    uvicorn.run(create(sys.argv[2]), host="127.0.0.1", port=int(sys.argv[1]), log_level="warning")

@@ -29,6 +29,7 @@ from benchmarks.load import LoadResult, body_of, offer
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONCURRENCIES = (1, 8, 32, 128)
 LITSERVE_GRID = ((2, 0), (8, 2), (32, 5))  # largest batch, wait in milliseconds
+STORE = REPOSITORY / "model_store"
 PATH = "/predict/barrier"
 
 
@@ -37,7 +38,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
     parser.add_argument("--bands", type=int, default=500, help="distinct bands of each measurement")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions; the medians are printed")
+    parser.add_argument("--model", default="default", help="the checkpoint that answers, in every row of the table")
     arguments = parser.parse_args()
+    model: str = arguments.model
     rows = chosen_rows(arguments.data, arguments.bands)
     bodies = [body_of(row) for row in rows]
     bare: list[dict[str, float]] = []
@@ -46,24 +49,24 @@ def main() -> None:
     served: dict[int, list[LoadResult]] = {concurrency: [] for concurrency in CONCURRENCIES}
     cached: list[LoadResult] = []
     for _ in range(arguments.rounds):  # interleaved, so that a busy neighbour disturbs all alike
-        bare.append(bare_loops(rows))
-        with naive_service() as port:
+        bare.append(bare_loops(rows, model))
+        with naive_service(model) as port:
             offer(port, PATH, bodies[:32], concurrency=8)
             naive.append(offer(port, PATH, bodies, concurrency=32))
         for setting in LITSERVE_GRID:
-            with litserve_service(*setting) as port:
+            with litserve_service(model, *setting) as port:
                 offer(port, PATH, bodies[:32], concurrency=8)
                 litserve[setting].append(offer(port, PATH, bodies, concurrency=32))
-        with ionpath(IONPATH_CACHE="off") as port:
+        with ionpath(IONPATH_CACHE="off", IONPATH_DEFAULT_MODEL=model) as port:
             offer(port, PATH, bodies[:32], concurrency=8)
             for concurrency in CONCURRENCIES:
                 served[concurrency].append(offer(port, PATH, bodies, concurrency=concurrency))
-        with ionpath() as port:
+        with ionpath(IONPATH_DEFAULT_MODEL=model) as port:
             offer(port, PATH, bodies, concurrency=32)
             cached.append(offer(port, PATH, bodies, concurrency=1))
     rows_of = {"naive FastAPI route, 32 at once": naive}
     rows_of |= {f"LitServe, batch {size}, wait {wait} ms, 32 at once": litserve[size, wait] for size, wait in litserve}
-    report(bare, rows_of, served, cached)
+    report(model, bare, rows_of, served, cached)
 
 
 def chosen_rows(data: Path, count: int) -> list[dict[str, Any]]:
@@ -74,11 +77,11 @@ def chosen_rows(data: Path, count: int) -> list[dict[str, Any]]:
     return [rows[number] for number in order[:count]]
 
 
-def bare_loops(rows: list[dict[str, Any]]) -> dict[str, float]:
+def bare_loops(rows: list[dict[str, Any]], model: str) -> dict[str, float]:
     """Bands a second of the loops, in a process of their own."""
     lines = "\n".join(json.dumps(row) for row in rows)
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.bare_loop"],
+        [sys.executable, "-m", "benchmarks.bare_loop", model],
         input=lines,
         text=True,
         capture_output=True,
@@ -90,16 +93,17 @@ def bare_loops(rows: list[dict[str, Any]]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def naive_service() -> Iterator[int]:
+def naive_service(model: str) -> Iterator[int]:
     port = free_port()
-    with running([sys.executable, "-m", "benchmarks.naive_service", str(port)], {}, f"http://127.0.0.1:{port}/docs"):
+    command = [sys.executable, "-m", "benchmarks.naive_service", str(port), model]
+    with running(command, {}, f"http://127.0.0.1:{port}/docs"):
         yield port
 
 
 @contextlib.contextmanager
-def litserve_service(batch_size: int, wait_ms: int) -> Iterator[int]:
+def litserve_service(model: str, batch_size: int, wait_ms: int) -> Iterator[int]:
     port = free_port()
-    command = [sys.executable, "-m", "benchmarks.litserve_service", str(port), str(batch_size), str(wait_ms)]
+    command = [sys.executable, "-m", "benchmarks.litserve_service", str(port), model, str(batch_size), str(wait_ms)]
     with running(command, {}, f"http://127.0.0.1:{port}/health"):
         yield port
 
@@ -157,12 +161,13 @@ def free_port() -> int:
 
 
 def report(
+    model: str,
     bare: list[dict[str, float]],
     others: dict[str, list[LoadResult]],
     served: dict[int, list[LoadResult]],
     cached: list[LoadResult],
 ) -> None:
-    table = Table(title=f"medians of {len(bare)} interleaved rounds, {os.cpu_count()} cores")
+    table = Table(title=f"{model}: medians of {len(bare)} interleaved rounds, {os.cpu_count()} cores")
     for heading in ("", "bands/s", "p50 ms", "p95 ms", "p99 ms", "load generator, s CPU/s"):
         table.add_column(heading, justify="left" if not heading else "right")
     rates = {f"bare loop, {name}": float(np.median([one[name] for one in bare])) for name in bare[0]}

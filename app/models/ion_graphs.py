@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
 from app.crystals.surroundings import path_surroundings
@@ -15,6 +14,7 @@ from app.models.networks.chgnet import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTRO
 
 #: An atom that the line runs through is kept at this distance, so that its Bessel functions stay finite.
 SAME_PLACE_ANGSTROM = 0.3
+_ROUNDING_ANGSTROM = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,8 @@ class IonGraph:
         host_vector: along each, shape [n_bonds, 3], angstrom.
         ion_image, ion_host: the ion's bonds at every image, shape [n_ion_bonds].
         ion_vector: from the ion to the host atom, shape [n_ion_bonds, 3], angstrom.
-        short_ion, short_host: which of the ion's and the hosts' bonds are short, shape [n_short_ion], [n_short_host].
+        short_ion: which of the ion's bonds are short, shape [n_short_ion].
+        short_host: which of the hosts' bonds are short and meet a short one of the ion's, shape [n_short_host].
         at_ion_one, at_ion_other: pairs of the ion's short bonds, as places in short_ion, shape [n_at_ion].
         at_host_one, at_host_other: a short bond of the ion and one of its host atom, as places in short_ion and
             short_host, shape [n_at_host].
@@ -92,7 +93,10 @@ def ion_graph(band: Band) -> IonGraph:
     target, source, host_vector = target[~itself], source[~itself], host_vector[~itself]
     image, neighbour, ion_vector = _bonds(images, near.positions[host])
     short_ion = np.flatnonzero(np.linalg.norm(ion_vector, axis=1) < BOND_CUTOFF_ANGSTROM)
-    short_host = np.flatnonzero(np.linalg.norm(host_vector, axis=1) < BOND_CUTOFF_ANGSTROM)
+    meets_ion = np.zeros(len(host), dtype=bool)
+    meets_ion[neighbour[short_ion]] = True
+    short_host = np.flatnonzero(meets_ion[target])
+    short_host = short_host[np.linalg.norm(host_vector[short_host], axis=1) < BOND_CUTOFF_ANGSTROM]
     at_ion = _meeting(image[short_ion], image[short_ion], MODEL_IMAGE_COUNT)
     at_ion = at_ion[:, at_ion[0] != at_ion[1]]
     at_host = _meeting(neighbour[short_ion], target[short_host], len(host))
@@ -129,12 +133,15 @@ def join_ion_graphs(graphs: Sequence[IonGraph]) -> IonGraph:
 
 def _bonds(centres: FloatArray, others: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     """Pairs within the cutoff, centre by centre, and the vectors between them."""
-    found = cKDTree(others).query_ball_point(centres, ATOM_CUTOFF_ANGSTROM, return_sorted=True)
-    counts = [len(places) for places in found]
-    centre = np.repeat(np.arange(len(centres)), counts)
-    other = np.concatenate([np.empty(0, dtype=np.int64), *(np.asarray(places, dtype=np.int64) for places in found)])
+    # A path's surroundings are some hundred atoms by a thousand: every distance is sooner had than a search tree.
+    middle = centres.sum(axis=0) / max(1, len(centres))
+    one, two = centres - middle, others - middle
+    squared = np.einsum("ci,ci->c", one, one)[:, None] + np.einsum("oi,oi->o", two, two) - 2.0 * one @ two.T
+    centre, other = np.nonzero(squared < (ATOM_CUTOFF_ANGSTROM + _ROUNDING_ANGSTROM) ** 2)
     vector = others[other] - centres[centre]
     length = np.linalg.norm(vector, axis=1)
+    near = length <= ATOM_CUTOFF_ANGSTROM
+    centre, other, vector, length = centre[near], other[near], vector[near], length[near]
     # Too close to have a direction: moved apart along the first axis, which only an impossible band needs.
     vector[length < SAME_PLACE_ANGSTROM] = (SAME_PLACE_ANGSTROM, 0.0, 0.0)
     return centre, other, vector

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from app.models.prediction import QUANTILE_LEVELS
 from training.kernels.figures import probability_good, reliability
@@ -188,9 +189,7 @@ def errors_by_distance(judgements: Judgements) -> Figure:
 
 
 def _figure(inches: tuple[float, float]) -> Figure:
-    figure = Figure(figsize=inches, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
-    return figure
+    return Figure(figsize=inches, layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1))
 
 
 def _mean_with_interval(errors: np.ndarray) -> tuple[float, float, float]:

@@ -8,6 +8,9 @@ from torch import nn
 from app.models.ion_graphs import IonGraph
 from app.models.networks.chgnet import FEATURES, Chgnet
 
+#: On a CPU the features of so many bonds stay in a core's cache through all operations on them.
+_BONDS_IN_CACHE = 1024
+
 
 class IonEnvironment(nn.Module):
     """Two layers of CHGNet, at the ion.
@@ -30,17 +33,10 @@ class IonEnvironment(nn.Module):
         host, ion = net.elements(graph.host_numbers - 1), net.elements(graph.ion_numbers - 1)
         radial = net.atom_radial(graph.ion_vector.norm(dim=1))
         bonds, weights = net.bond_embedding(radial), net.atom_weights(radial)
-        host_radial = net.atom_radial(graph.host_vector.norm(dim=1))
-        host_bonds = net.bond_embedding(host_radial)
 
         layer: Any = net.atom_layers[0]  # a list of modules forgets their types
         own, bond, other = layer.gated.first
-        from_hosts = layer.gated(
-            own(host)[graph.host_target]
-            + bond(host_bonds)
-            + other(net.elements(graph.source_numbers - 1))[graph.host_source]
-        ) * net.atom_weights(host_radial)
-        host_total = torch.zeros_like(host).index_add(0, graph.host_target, from_hosts)
+        host_total = self._between_hosts(graph)
         image, neighbour = graph.ion_image, graph.ion_host
         to_host = layer.gated(own(host)[neighbour] + bond(bonds) + other(ion)[image]) * weights
         to_ion = layer.gated(own(ion)[image] + bond(bonds) + other(host)[neighbour]) * weights
@@ -48,22 +44,38 @@ class IonEnvironment(nn.Module):
         host = host[neighbour] + layer.out(host_total[neighbour] + to_host)
         ion = first = ion + layer.out(torch.zeros_like(ion).index_add(0, image, to_ion))
 
-        bonds = self._updated(graph, ion=ion, host=host, bonds=bonds, host_bonds=host_bonds)
+        bonds = self._updated(graph, ion=ion, host=host, bonds=bonds)
         layer = net.atom_layers[1]
         own, bond, other = layer.gated.first
         message = layer.gated(own(ion)[image] + bond(bonds) + other(host)) * weights
         second = ion + layer.out(torch.zeros_like(ion).index_add(0, image, message))
         return first, second
 
-    def _updated(
-        self,
-        graph: IonGraph,
-        *,
-        ion: torch.Tensor,
-        host: torch.Tensor,
-        bonds: torch.Tensor,
-        host_bonds: torch.Tensor,
-    ) -> torch.Tensor:
+    def _between_hosts(self, graph: IonGraph) -> torch.Tensor:
+        """The sum of the messages from its bonds to every host atom, shape [n_host, 64].
+
+        Nine tenths of the work. A message depends on two elements and a length: what the first layer makes of the
+        elements is looked up, what it makes of the length is one product.
+        """
+        net = self.potential
+        layer: Any = net.atom_layers[0]
+        own, bond, other = layer.gated.first
+        numbers, places = torch.unique(torch.cat([graph.host_numbers, graph.source_numbers]), return_inverse=True)
+        target, source = places[: len(graph.host_numbers)], places[len(graph.host_numbers) :]
+        elements = net.elements(numbers - 1)
+        of_elements = (own(elements)[:, None] + other(elements)).flatten(end_dim=1)
+        of_length = (bond.weight @ net.bond_embedding.weight).T
+        total = torch.zeros(len(target), FEATURES, device=elements.device)
+        at_once = _BONDS_IN_CACHE if total.device.type == "cpu" else max(1, len(graph.host_target))
+        for start in range(0, len(graph.host_target), at_once):
+            bonds = slice(start, start + at_once)
+            to, by = graph.host_target[bonds], graph.host_source[bonds]
+            radial = net.atom_radial(graph.host_vector[bonds].norm(dim=1))
+            joined = torch.addmm(of_elements[target[to] * len(numbers) + source[by]], radial, of_length)
+            total.index_add_(0, to, layer.gated(joined) * net.atom_weights(radial))
+        return total
+
+    def _updated(self, graph: IonGraph, *, ion: torch.Tensor, host: torch.Tensor, bonds: torch.Tensor) -> torch.Tensor:
         """The ion's bonds after the first layer on pairs of short bonds."""
         net, short, short_host = self.potential, graph.short_ion, graph.short_host
         length, host_length = graph.ion_vector[short].norm(dim=1), graph.host_vector[short_host].norm(dim=1)
@@ -74,6 +86,7 @@ class IonEnvironment(nn.Module):
         layer: Any = net.bond_layers[0]
         one, other, angle, atom = layer.pairs.gated.first
         of_one = one(bonds[short])
+        host_bonds = net.bond_embedding(net.atom_radial(host_length))
 
         first, second = graph.at_ion_one, graph.at_ion_other
         cosine = (outward[first] * outward[second]).sum(dim=1)
@@ -84,7 +97,7 @@ class IonEnvironment(nn.Module):
 
         first, second = graph.at_host_one, graph.at_host_other
         cosine = -(outward[first] * host_outward[second]).sum(dim=1)
-        joined = of_one[first] + other(host_bonds[short_host])[second] + angle(net.angles(cosine))
+        joined = of_one[first] + other(host_bonds)[second] + angle(net.angles(cosine))
         joined = joined + atom(host[short])[first]
         total = total.index_add(0, first, layer.pairs.gated(joined) * weights[first] * host_weights[second])
         return bonds.index_copy(0, short, bonds[short] + layer.out(total))

@@ -1,0 +1,214 @@
+"""Barriers by CHGNet NEBs against the served default, on the same bands, the same machine and in one run.
+
+Run it with `python -m benchmarks.chgnet_neb`. A NEB is what a user of the chgnet package would run: its ASE
+calculator with CHGNet 0.3.0, both end points relaxed in the fixed cell, five images joined by interpolation, a plain
+band and then a climbing one, all to the same force. Cells are small, or a band would take too long: this favours the
+NEB, whose cost grows with all of the cell's atoms, where the default's does not.
+
+The served checkpoint was fitted on these bands, so its error on them says little. Beside it stand its out-of-fold
+answers, by machines refitted here without the band's fold (fold_chemistry: without its whole chemical system).
+"""
+
+import argparse
+import os
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.mep import NEB
+from ase.optimize import FIRE
+from chgnet.model.dynamics import CHGNetCalculator
+from chgnet.model.model import CHGNet
+from rich.console import Console
+from rich.table import Table
+
+from app.crystals.band import Band, model_band
+from app.models.predictor import Predictor
+from app.models.registry import Registry
+from benchmarks.throughput import STORE
+from training.corpus import FOLDINGS, Corpus, Record, read_corpus
+from training.kernels.config import kernel_config_path, read_kernel_config
+from training.kernels.run import KernelRun
+
+IMAGES = 5
+MOST_ATOMS = 69
+FORCE_EV_ANGSTROM = 0.1
+SPRING_EV_ANGSTROM2 = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class NebBarrier:
+    """What a NEB came to.
+
+    Attributes:
+        barrier_ev: the highest image above the lower of the two relaxed ends.
+        force_calls: structures whose forces were asked for.
+        converged: whether every stage came under the force within its steps.
+    """
+
+    barrier_ev: float
+    seconds: float
+    force_calls: int
+    converged: bool
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
+    parser.add_argument("--bands", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=200, help="the most of each stage: each end, band, climbing band")
+    parser.add_argument("--atoms", type=int, default=MOST_ATOMS, help="the most of a cell, the ion among them")
+    parser.add_argument("--minutes", type=float, help="start no further NEB after this time")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", module="chgnet|pymatgen|torch")
+    console = Console(width=110)
+    corpus = read_corpus(arguments.data)
+    rows = chosen_rows(corpus, arguments.bands, arguments.seed, arguments.atoms)
+    out_of_fold = out_of_fold_ev(corpus, console)
+    default = Registry.open(STORE, "cpu", default="default").predictor()
+    default.warm_up()
+    torch.set_num_threads(os.cpu_count() or 1)  # the registry left one; a NEB alone takes all that it can
+    calculator = CHGNetCalculator(CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False), use_device="cpu")
+    compared: list[tuple[int, NebBarrier, float, float]] = []
+    started = time.monotonic()
+    for number in rows:
+        spent = (time.monotonic() - started) / 60
+        if arguments.minutes is not None and compared and spent > arguments.minutes:
+            console.print(f"{arguments.minutes:g} minutes are over: {len(rows) - len(compared)} bands were not run")
+            break
+        record = corpus.records[number]
+        answer_ev, seconds = timed_answer(default, record.band)
+        neb = neb_barrier(record.band, calculator, arguments.steps)
+        compared.append((number, neb, answer_ev, seconds))
+        left_s = (time.monotonic() - started) / len(compared) * (len(rows) - len(compared))
+        console.print(f"{len(compared)} of {len(rows)}: {told(record, neb, seconds)}; {left_s / 60:.0f} min left")
+    report(console, corpus, compared, out_of_fold, arguments.steps)
+
+
+def chosen_rows(corpus: Corpus, count: int, seed: int, most_atoms: int) -> list[int]:
+    """A seeded choice of sound bands in small cells, as places in the corpus."""
+    small = [
+        number for number, record in enumerate(corpus.records) if record.sound and record.band.atom_count <= most_atoms
+    ]
+    order = np.random.default_rng(seed).permutation(len(small))
+    return [small[place] for place in order[:count]]
+
+
+def out_of_fold_ev(corpus: Corpus, console: Console) -> dict[str, np.ndarray]:
+    """The default's answers without each band's fold, by folding, shape [n_rows], eV."""
+    path = kernel_config_path("default")
+    assert path is not None
+    with tempfile.TemporaryDirectory() as folder:
+        console.print("describing all bands and refitting without each fold: a minute or two")
+        run = KernelRun(read_kernel_config(path), corpus, Path(folder), processes=1, report=lambda _: None)
+        return {folding: run.barriers_ev(run.out_of_fold(folding).judged.outputs) for folding in FOLDINGS}
+
+
+def timed_answer(predictor: Predictor, band: Band) -> tuple[float, float]:
+    """The answer to one uncached band, eV, and the seconds that it took."""
+    started = time.perf_counter()
+    (prediction,) = predictor.predict([predictor.graph(band)])
+    return prediction.barrier_ev, time.perf_counter() - started
+
+
+def neb_barrier(band: Band, calculator: CHGNetCalculator, steps: int) -> NebBarrier:
+    """Relaxes the ends, then the band, then the climbing band."""
+    started = time.perf_counter()
+    first, *_, last = structures(band)
+    calls = 0
+    converged = True
+    for end in (first, last):
+        end.calc = calculator
+        optimizer = FIRE(end, logfile=None)
+        converged &= bool(optimizer.run(fmax=FORCE_EV_ANGSTROM, steps=steps))
+        calls += optimizer.nsteps + 1
+    images = [first, *(first.copy() for _ in range(IMAGES - 2)), last]
+    for image in images[1:-1]:
+        image.calc = calculator
+    neb = NEB(images, k=SPRING_EV_ANGSTROM2, method="improvedtangent", allow_shared_calculator=True)
+    neb.interpolate(mic=False)  # the relaxed ends are unwrapped: the longer way round stays the longer way
+    for climb in (False, True):
+        neb.climb = climb
+        optimizer = FIRE(neb, logfile=None)
+        reached = bool(optimizer.run(fmax=FORCE_EV_ANGSTROM, steps=steps))
+        calls += (optimizer.nsteps + 1) * (IMAGES - 2)
+    energies = np.array([image.get_potential_energy() for image in images])
+    return NebBarrier(
+        barrier_ev=float(energies.max() - energies[[0, -1]].min()),
+        seconds=time.perf_counter() - started,
+        force_calls=calls,
+        converged=converged and reached,
+    )
+
+
+def structures(band: Band) -> list[Atoms]:
+    """The band's five images, the ion first, unwrapped."""
+    band = model_band(band)
+    return [
+        Atoms(
+            symbols=[band.ion, *band.host_species],
+            positions=np.vstack([image, band.host_frac_coords]) @ band.lattice_angstrom,
+            cell=band.lattice_angstrom,
+            pbc=True,
+        )
+        for image in band.image_frac_coords
+    ]
+
+
+def told(record: Record, neb: NebBarrier, seconds: float) -> str:
+    state = "" if neb.converged else ", not converged"
+    return (
+        f"{record.id}, {record.band.atom_count} atoms: NEB {neb.barrier_ev:.2f} eV in {neb.seconds:.0f} s{state}; "
+        f"default {1e3 * seconds:.0f} ms; label {record.barrier_ev:.2f} eV"
+    )
+
+
+def report(
+    console: Console,
+    corpus: Corpus,
+    compared: list[tuple[int, NebBarrier, float, float]],
+    out_of_fold: dict[str, np.ndarray],
+    steps: int,
+) -> None:
+    rows = np.array([number for number, *_ in compared])
+    labels = corpus.barriers_ev[rows]
+    nebs = [neb for _, neb, *_ in compared]
+    neb_ev, neb_s = np.array([neb.barrier_ev for neb in nebs]), np.array([neb.seconds for neb in nebs])
+    answers_ev, answer_s = np.array([row[2] for row in compared]), np.array([row[3] for row in compared])
+    atoms = [corpus.records[number].band.atom_count for number in rows]
+    table = Table(
+        title=f"{len(rows)} sound bands of {min(atoms)} to {max(atoms)} atoms, {os.cpu_count()} cores, no GPU; "
+        f"NEB: {IMAGES} images, {FORCE_EV_ANGSTROM:g} eV/angstrom, at most {steps} steps a stage"
+    )
+    for heading in ("", "median s", "mean s", "MAE eV", "median error eV"):
+        table.add_column(heading, justify="right" if heading else "left")
+    table.add_row("CHGNet 0.3.0 NEB", *figures(neb_s), *errors(neb_ev, labels))
+    for folding, values in out_of_fold.items():
+        table.add_row(f"default, out of fold ({folding})", *figures(answer_s), *errors(values[rows], labels))
+    table.add_row("default as served (has seen these bands)", *figures(answer_s), *errors(answers_ev, labels))
+    console.print(table)
+    ratio = neb_s / answer_s
+    console.print(
+        f"a NEB takes {neb_s.sum() / answer_s.sum():.0f} times as long in all (a band: median {np.median(ratio):.0f}, "
+        f"least {ratio.min():.0f}); {sum(neb.force_calls for neb in nebs)} force calls; "
+        f"{sum(neb.converged for neb in nebs)} of {len(nebs)} NEBs converged"
+    )
+
+
+def figures(seconds: np.ndarray) -> tuple[str, str]:
+    return f"{np.median(seconds):.3g}", f"{seconds.mean():.3g}"
+
+
+def errors(values_ev: np.ndarray, labels_ev: np.ndarray) -> tuple[str, str]:
+    off = np.abs(values_ev - labels_ev)
+    return f"{off.mean():.3f}", f"{np.median(off):.3f}"
+
+
+if __name__ == "__main__":
+    main()
