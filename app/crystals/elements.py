@@ -16,7 +16,7 @@ SYMBOLS = tuple(
 )
 _KNOWN = frozenset(SYMBOLS)
 #: The networks' tables of elements end at fermium.
-LAST_COVERED = 100
+LAST_COVERED = 94
 _COVERED = frozenset(SYMBOLS[:LAST_COVERED])
 #: Isotopes with symbols of their own move like their element as far as a barrier goes.
 _ISOTOPES = {"D": "H", "T": "H"}

@@ -230,7 +230,9 @@ def _orbit(corner: FloatArray, symmetry: Symmetry, lattice_angstrom: FloatArray)
 
 def _images(place: FloatArray, symmetry: Symmetry) -> FloatArray:
     """Where all operations put a place, itself among them, shape [n, 3]."""
-    turned = place @ symmetry.rotations.transpose(0, 2, 1) + symmetry.translations
+    # A rotation stands once for every pure translation: once is enough, the translations follow.
+    _, once = np.unique(symmetry.rotations.reshape(-1, 9), axis=0, return_index=True)
+    turned = place @ symmetry.rotations[once].transpose(0, 2, 1) + symmetry.translations[once]
     return np.asarray((turned[:, None] + symmetry.pure_translations[None]).reshape(-1, 3))
 
 

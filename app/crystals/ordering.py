@@ -139,7 +139,7 @@ class Orderings:
     ion: str
     states: Mapping[str, int] | None
     most: int
-    _found: dict[int, tuple[Ordering, ...]] = field(default_factory=dict, init=False)
+    _found: dict[Supercell, tuple[Ordering, ...]] = field(default_factory=dict, init=False)
 
     def of(self, supercell: Supercell) -> tuple[Ordering, ...]:
         """The orderings of a supercell; a single one, with nothing to place, where its frame is ordered.
@@ -147,9 +147,9 @@ class Orderings:
         Raises:
             InputError: places that cannot be filled as the occupancies say are named, site by site ("mixed-sites").
         """
-        if id(supercell) not in self._found:
-            self._found[id(supercell)] = self._find(supercell)
-        return self._found[id(supercell)]
+        if supercell not in self._found:  # by identity; being a key keeps it alive, so that no other takes its place
+            self._found[supercell] = self._find(supercell)
+        return self._found[supercell]
 
     def _find(self, supercell: Supercell) -> tuple[Ordering, ...]:
         places = disordered_places(supercell)
@@ -218,14 +218,14 @@ def _lowest(places: Places, supercell: Supercell, ion: str, states: Mapping[str,
         return None
     # on a shared place that no atom of the frame fills, and on all others of its sites, the ion is a mean charge
     empty = [
-        0.0 if site < 0 else states[ion] * supercell.occupancies[site] / max(1e-9, 1.0 - _amount(contents))
+        0.0 if site < 0 else states.get(ion, 0) * supercell.occupancies[site] / max(1e-9, 1.0 - _amount(contents))
         for site, contents in zip(places.ion_sites, places.contents, strict=True)
     ]
     charges = np.array(
         [[empty[k] if symbol is None else float(states[symbol]) for k, symbol in enumerate(row)] for row in rows]
     )
     fixed = [float(states[supercell.frame_contents[k][0][0]]) for k in ordered]
-    fixed += [states[ion] * float(supercell.occupancies[k]) for k in others]
+    fixed += [states.get(ion, 0) * float(supercell.occupancies[k]) for k in others]
     charges = np.hstack([charges, np.tile(fixed, (len(rows), 1))])
     energies = np.einsum(
         "ri,ij,rj->r", charges, pair_energies_ev(supercell.lattice_angstrom, coords), charges, optimize=True

@@ -17,6 +17,8 @@ CLOSE_PASS_ANGSTROM = 0.7
 DEVIATION_ANGSTROM = 0.3
 #: The least that an ion moves in a hop; the shortest published one has 1.5.
 LEAST_HOP_ANGSTROM = 0.3
+#: Three times the longest published hop: what is around a longer one takes too long to gather.
+LONGEST_HOP_ANGSTROM = 30.0
 LEAST_HEIGHT_ANGSTROM = 1.2
 LARGEST_CELL_ANGSTROM = 1000.0
 LARGEST_FRACTION = 100.0
@@ -125,7 +127,7 @@ def validate_band(band: Band) -> tuple[str, ...]:
 
     Raises:
         InputError: kinds "not-a-cell", "impossible-density", "not-coordinates", "no-host", "one-image",
-            "nothing-moves", "atoms-overlap".
+            "nothing-moves", "hop-too-long", "atoms-overlap".
     """
     check_cell(band.lattice_angstrom, "lattice_angstrom")
     if not band.host_species:
@@ -137,12 +139,23 @@ def validate_band(band: Band) -> tuple[str, ...]:
         raise one_image("image_frac_coords")
     if band.hop_distance_angstrom < LEAST_HOP_ANGSTROM:
         raise nothing_moves(band.ion, band.hop_distance_angstrom)
+    if band.hop_distance_angstrom > LONGEST_HOP_ANGSTROM:
+        raise _too_long(band.ion, band.hop_distance_angstrom)
     _check_host(band, band.host_frac_coords, "")
     if band.relaxed_host_frac_coords is not None:
         for k, host in enumerate(band.relaxed_host_frac_coords[1:], start=1):
             check_coordinates(host, f"relaxed_host_frac_coords[{k}]")
             _check_host(band, host, f" of image {k}")
     return (*_host_warnings(band), *_curve_warnings(band), *_check_path(band))
+
+
+def _too_long(ion: str, distance_angstrom: float) -> InputError:
+    return InputError(
+        f"{ion} moves {distance_angstrom:.1f} angstrom from the first image to the last, which is no single hop.",
+        kind="hop-too-long",
+        where="image_frac_coords",
+        expected=f"at most {LONGEST_HOP_ANGSTROM:g} angstrom; give every hop of a longer way by itself",
+    )
 
 
 def no_host(ion: str, where: str) -> InputError:

@@ -17,7 +17,6 @@ class PotentialGraph:
 
     Attributes:
         atomic_numbers: shape [n_atoms].
-        structure_of_atom: shape [n_atoms].
         positions: shape [n_atoms, 3], angstrom.
         bond_first, bond_second: atoms of every undirected bond, shape [n_bonds].
         bond_shift: added to the second atom's position to reach the periodic copy that is bound, shape [n_bonds, 3],
@@ -26,11 +25,9 @@ class PotentialGraph:
         pair_atom, pair_one, pair_other: two short bonds (their places in short_bond) that meet at an atom, in both
             orders, shape [n_pairs].
         pair_sign: -1 where exactly one of the two points towards the atom where they meet, else 1, shape [n_pairs].
-        structure_count: structures in the graph.
     """
 
     atomic_numbers: torch.Tensor
-    structure_of_atom: torch.Tensor
     positions: torch.Tensor
     bond_first: torch.Tensor
     bond_second: torch.Tensor
@@ -40,12 +37,6 @@ class PotentialGraph:
     pair_one: torch.Tensor
     pair_other: torch.Tensor
     pair_sign: torch.Tensor
-    structure_count: int
-
-    @property
-    def cost(self) -> int:
-        """What a forward pass costs, in bonds and pairs."""
-        return len(self.bond_first) + len(self.pair_one)
 
     def to(self, device: torch.device) -> "PotentialGraph":
         """The same graph on another device."""
@@ -83,7 +74,6 @@ def potential_graph(
     atom, one, other, sign = _pairs(first[short], second[short], len(atomic_numbers))
     return PotentialGraph(
         atomic_numbers=torch.from_numpy(np.asarray(atomic_numbers, dtype=np.int64)),
-        structure_of_atom=torch.zeros(len(atomic_numbers), dtype=torch.int64),
         positions=torch.from_numpy(positions.astype(np.float32)),
         bond_first=torch.from_numpy(first),
         bond_second=torch.from_numpy(second),
@@ -93,7 +83,6 @@ def potential_graph(
         pair_one=torch.from_numpy(one),
         pair_other=torch.from_numpy(other),
         pair_sign=torch.from_numpy(sign.astype(np.float32)),
-        structure_count=1,
     )
 
 
@@ -102,7 +91,6 @@ def join(graphs: Sequence[PotentialGraph]) -> PotentialGraph:
     atoms = _offsets([len(graph.atomic_numbers) for graph in graphs])
     bonds = _offsets([len(graph.bond_first) for graph in graphs])
     shorts = _offsets([len(graph.short_bond) for graph in graphs])
-    structures = _offsets([graph.structure_count for graph in graphs])
 
     def joined(name: str, offsets: list[int] | None = None) -> torch.Tensor:
         parts = [getattr(graph, name) for graph in graphs]
@@ -110,7 +98,6 @@ def join(graphs: Sequence[PotentialGraph]) -> PotentialGraph:
 
     return PotentialGraph(
         atomic_numbers=joined("atomic_numbers"),
-        structure_of_atom=joined("structure_of_atom", structures),
         positions=joined("positions"),
         bond_first=joined("bond_first", atoms),
         bond_second=joined("bond_second", atoms),
@@ -120,7 +107,6 @@ def join(graphs: Sequence[PotentialGraph]) -> PotentialGraph:
         pair_one=joined("pair_one", shorts),
         pair_other=joined("pair_other", shorts),
         pair_sign=joined("pair_sign"),
-        structure_count=sum(graph.structure_count for graph in graphs),
     )
 
 

@@ -102,10 +102,14 @@ class Registry:
             OtherModel(
                 name=card.name,
                 mae_ev=_number(card.metrics, "fold_random", "sound", "mae_ev", "value"),
-                seconds_per_band=_number(card.training, "seconds_per_band"),
+                seconds_per_band=self.seconds_per_band(card.name),
             )
             for card in cards
         )
+
+    def seconds_per_band(self, name: str) -> float | None:
+        """What one band alone took on the machine that made the card; None where it does not say."""
+        return _number(self.predictor(name).card.training, "seconds_per_band")
 
     def card(self, name: str) -> dict[str, Any]:
         """The card of a checkpoint as JSON values, with the digest that its answers carry."""

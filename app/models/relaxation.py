@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray, model_band
+from app.crystals.reduction import reduced_lattice
 from app.crystals.surroundings import host_near_path
 from app.models.features.tables import atomic_number
 from app.models.networks.chgnet import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM, Chgnet
@@ -173,10 +174,9 @@ class _Relaxing:
 
     def __init__(self, structure: Structure) -> None:
         self._structure = structure
+        lattice, _ = reduced_lattice(structure.lattice_angstrom)
         self.images = {
-            number: _Image(
-                start=start, mobility=_mobility(start, structure.lattice_angstrom), moved=np.zeros_like(start)
-            )
+            number: _Image(start=start, mobility=_mobility(start, lattice), moved=np.zeros_like(start))
             for number, start in enumerate(structure.images)
         }
 
@@ -236,7 +236,10 @@ class _Relaxing:
 
 
 def _mobility(positions: FloatArray, lattice_angstrom: FloatArray) -> FloatArray:
-    """The square root of how freely each atom moves, 1 near the ion falling to 0, shape [n_atoms, 1]."""
+    """The square root of how freely each atom moves, 1 near the ion falling to 0, shape [n_atoms, 1].
+
+    The lattice is a reduced one: in a skewed cell the nearest copy may lie further off than its neighbours.
+    """
     relative = (positions - positions[0]) @ np.linalg.inv(lattice_angstrom)
     relative -= np.round(relative)
     copies = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(-1, 3)

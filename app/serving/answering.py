@@ -14,12 +14,14 @@ from app.crystals.bvse import BondValenceOpinion
 from app.crystals.limits import Limits
 from app.errors import InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction
+from app.models.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.answers import Answer, CrystalAnswer, ModelReference, SecondOpinion
 from app.serving.batcher import Batcher
 from app.serving.cache import Cache, CacheScope
 from app.serving.copies import with_copies
 from app.serving.crystals import (
+    BandKey,
     HopOutcome,
     all_cached,
     bands_of,
@@ -64,6 +66,8 @@ class Answering:
             InputError: it cannot be read, makes no sense or is too large.
             NotFoundError: there is no such model.
             BusyError: too many uploads wait to be read.
+
+        A crystal whose hops would surely take longer than a caller may wait is refused, and the other way offered.
         """
         started_s, created_at = time.monotonic(), datetime.now(UTC)
         predictor = self.registry.predictor(request.model)
@@ -77,6 +81,8 @@ class Answering:
         options = self._options(request, later=later)
         read = await self.pool.read(request.upload, options, key_id=request.key_id, request_id=request.request_id)
         self.metrics.observe("read", time.monotonic() - started_s)
+        if not later and isinstance(read.content, CrystalInput):
+            self._check_time(predictor, len(bands_of(read.content.search)))
         return Asked(
             request=request,
             prediction_id=uuid4(),
@@ -85,6 +91,17 @@ class Answering:
             predictor=predictor,
             read=read,
         )
+
+    def _check_time(self, predictor: Predictor, bands: int) -> None:
+        seconds = bands * (self.registry.seconds_per_band(predictor.name) or 0.0)
+        if seconds > self.settings.request_timeout_s:
+            raise InputError(
+                f"{predictor.name} takes some {seconds:.0f} s for the {bands} bands of this crystal; a caller may wait "
+                f"{self.settings.request_timeout_s:g} s (IONPATH_REQUEST_TIMEOUT_S).",
+                kind="takes-too-long",
+                where="model",
+                expected="the same with `Prefer: respond-async`, fewer hops (`max_hops`), or a faster model",
+            )
 
     def _options(self, request: PredictionRequest, *, later: bool) -> ReadOptions:
         settings = self.settings
@@ -257,11 +274,14 @@ class Answering:
             key: HopOutcome(outcome=fresh[key] if prediction is None else prediction, cached=prediction is not None)
             for key, prediction in known.items()
         }
-        answer = await asyncio.to_thread(compose, content.search, outcomes)  # sampling takes up to a second
-        return with_copies(answer, content.search.all_hops)
+        return await asyncio.to_thread(_composed, content, outcomes)  # sampling takes up to a second
 
     async def _look_up(self, scope: CacheScope, bands: Sequence[Band]) -> Sequence[Prediction | None]:
         started = time.monotonic()
         known = await self.cache.get_many(scope, bands)
         self.metrics.observe("cache", time.monotonic() - started)
         return known
+
+
+def _composed(content: CrystalInput, outcomes: dict[BandKey, HopOutcome]) -> CrystalAnswer:
+    return with_copies(compose(content.search, outcomes), content.search.all_hops)

@@ -31,7 +31,8 @@ the images anew where the end points moved (`nebmake.pl`, ASE or pymatgen), and 
 - With the vacancy mechanism one ion is missing. The cell is neutral unless you set NELECT.
 - Cells are those of the model, shortest translation 8 angstrom or more. Whether that is enough is yours to test.
 
-A barrier predicted here is what to expect, not what to start from: it is not part of the files.
+A barrier predicted here is what to expect, not what to start from: it is not part of the files. For a disordered
+crystal the folders hold one ordering of its atoms, and the barrier is the mean over all that were predicted.
 """
 
 

@@ -109,6 +109,7 @@ class WorkQueue:
         self._preparing = 0
         self._figures: dict[str, _Figures] = {}
         self._finished_at = 0.0
+        self._last_model: str | None = None
 
     @property
     def waiting_items(self) -> int:
@@ -171,11 +172,11 @@ class WorkQueue:
     def next_to_prepare(self) -> WorkItem | None:
         """Wait for a band to prepare; None once the queue is closed."""
         with self._lock:
-            while not self.closed and not (self._waiting and self._wants_more()):
+            while not self.closed and (item := self._preparable()) is None:
                 self._can_prepare.wait()
-            if self.closed:
+            if self.closed or item is None:
                 return None
-            item = self._waiting.popleft()
+            self._waiting.remove(item)
             item.stage = Stage.PREPARING
             self._preparing += 1
             return item
@@ -269,8 +270,13 @@ class WorkQueue:
             retry_after_s=retry_after_s,
         )
 
-    def _wants_more(self) -> bool:
-        return not self._ready or self._ready_cost < BATCHES_AHEAD * self.batch_cost
+    def _preparable(self) -> WorkItem | None:
+        """The oldest waiting item whose model has less than its batches ahead: a slow model holds up no other."""
+        ahead: dict[str, int] = {}
+        for item in self._ready:
+            ahead[item.predictor.name] = ahead.get(item.predictor.name, 0) + item.cost
+        enough = BATCHES_AHEAD * self.batch_cost
+        return next((item for item in self._waiting if ahead.get(item.predictor.name, 0) < enough), None)
 
     def _linger(self) -> None:
         """Wait for what is being prepared, shortly, while the batch has room."""
@@ -282,7 +288,12 @@ class WorkQueue:
             self._can_run.wait(left)
 
     def _take(self) -> list[WorkItem]:
-        predictor = self._ready[0].predictor
+        # Models take turns, so that many bands of a slow one hold up no other for longer than one batch.
+        predictor = next(
+            (item.predictor for item in self._ready if item.predictor.name != self._last_model),
+            self._ready[0].predictor,
+        )
+        self._last_model = predictor.name
         largest = self._figures_of(predictor).largest_batch_cost
         room = self.batch_cost if largest is None else min(largest, self.batch_cost)
         batch: list[WorkItem] = []

@@ -436,6 +436,23 @@ async def test_two_models_are_never_mixed_in_a_batch() -> None:
     assert two.batches == [[1, 3]]
 
 
+async def test_many_bands_of_a_slow_model_hold_up_no_other() -> None:
+    slow, quick = SmallModel("slow"), SmallModel("quick")
+    slow.cost_per_atom = 1_000  # each fills more than the batches ahead
+    order: list[str] = []
+    async with running(batch_cost=1_000) as batcher:
+        first = await occupy(batcher, slow)
+        waiting = [asyncio.create_task(batcher.submit(band(number), slow)) for number in range(1, 9)]
+        await asyncio.sleep(0)
+        asked = asyncio.create_task(batcher.submit(band(50), quick))
+        for name, task in (*(("slow", task) for task in waiting), ("quick", asked)):
+            task.add_done_callback(lambda _, name=name: order.append(name))  # type: ignore[misc]  # a name each
+        await until(lambda: quick.graphed == [50])
+        slow.may_run.set()
+        await asyncio.gather(first, asked, *waiting)
+    assert order.index("quick") <= 2
+
+
 async def test_stopping_answers_what_was_accepted_and_refuses_the_rest() -> None:
     model = SmallModel()
     async with running() as batcher:

@@ -171,3 +171,18 @@ def test_places_that_exclude_each_other_and_should_all_be_filled_are_named() -> 
     assert (refused.value.kind, refused.value.where) == ("mixed-sites", "structure")
     assert "O 0.5 at (0.465, 0.439, 0.500)" in refused.value.detail
     assert "and 6 more" in refused.value.detail
+
+
+def anatase() -> Crystal:
+    """TiO2 (I41/amd, a 3.785, c 9.514, z 0.2081), which takes lithium up."""
+    base = [("Ti", (0, 0, 0)), ("Ti", (0, 0.5, 0.25))]
+    base += [("O", (0, 0, z)) for z in (0.2081, -0.2081)] + [("O", (0, 0.5, 0.25 + z)) for z in (0.2081, -0.2081)]
+    atoms = [
+        (symbol, ((x + half) % 1, (y + half) % 1, (z + half) % 1)) for symbol, (x, y, z) in base for half in (0, 0.5)
+    ]
+    return crystal_of(np.diag([3.785, 3.785, 9.514]), atoms)
+
+
+def test_a_disordered_host_without_the_ion_is_ordered_too() -> None:
+    found = search(shared(anatase(), "Ti", (("Ti", 0.9), ("Zr", 0.1))), max_hops=2)
+    assert found.hops

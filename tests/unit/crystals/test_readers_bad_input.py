@@ -226,6 +226,13 @@ MORE: dict[str, Case] = {
         "element-not-covered",
         r"Md \(Z = 101\) is heavier",
     ),
+    "an element that no potential knows": (lambda: json_band(ion="Am"), InputError, "element-not-covered", "Z = 95"),
+    "no single hop": (
+        lambda: json_band(image_frac_coords=[[0.5, 0.5, 0.1 + 1.5 * step] for step in range(40)]),
+        InputError,
+        "hop-too-long",
+        "no single hop",
+    ),
     "heavy ion": (lambda: json_band(ion="Og"), InputError, "element-not-covered", "Z = 118"),
     "heavy in POSCAR": (lambda: crystal(POSCAR.replace("Li O", "Li No")), InputError, "element-not-covered", "No"),
     "heavy in CIF": (

@@ -26,7 +26,7 @@ export function percolation(answer) {
   return DIMENSIONS.map((name) => ({
     name,
     barrier: answer.percolation_ev[name],
-    second: answer.second_opinion?.percolation_ev?.[name],
+    second: answer.second_opinion?.answered ? answer.second_opinion.percolation_ev[name] : undefined,
     ...(answer.percolation?.[name] ?? {}),
   }));
 }

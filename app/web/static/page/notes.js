@@ -1,13 +1,10 @@
 // What the reader should know of an answer, in plain words.
 
 import { element, figure, sentence } from "./dom.js";
-import { DIMENSIONS } from "./judge.js";
-
-const DISAGREEMENT_EV = 0.5;
 
 /** Gives a list of notes, or null where there is nothing to say. */
 export function notes(answer) {
-  const told = [...ofDomain(answer), ...ofPercolation(answer), ...ofSecondOpinion(answer), ...answer.warnings];
+  const told = [...ofDomain(answer), ...ofPercolation(answer), ...answer.warnings];
   if (!told.length) return null;
   return element(
     "section",
@@ -35,10 +32,12 @@ function ofDomain(answer) {
 function ofPercolation(answer) {
   if (!answer.hops) return [];
   const told = [];
-  if (answer.truncated || answer.percolation_upper_bound) {
+  if (answer.truncated) {
     told.push(
       "Only the shortest hops were predicted. Longer ones may connect at lower barriers: these are upper bounds.",
     );
+  } else if (answer.percolation_upper_bound) {
+    told.push("Some hops could not be predicted. With them the crystal may connect at lower barriers.");
   }
   if (answer.percolation_ev["1d"] === null) {
     told.push("No row of hops leads through the crystal: with these hops the ion stays where it is.");
@@ -47,19 +46,4 @@ function ofPercolation(answer) {
     told.push(`The crystal is disordered: ${answer.disorder.orderings.length} orderings of its atoms were predicted.`);
   }
   return told;
-}
-
-function ofSecondOpinion(answer) {
-  const second = answer.second_opinion?.percolation_ev;
-  if (!second) return [];
-  const apart = DIMENSIONS.filter((name) => {
-    const [one, other] = [answer.percolation_ev[name], second[name]];
-    return (one === null) !== (other === null) || Math.abs(one - other) > DISAGREEMENT_EV;
-  });
-  if (!apart.length) return [];
-  const shown = (barrier) => (barrier === null ? "never" : `${figure(barrier)} eV`);
-  const words = apart.map(
-    (name) => `${name}: ${shown(answer.percolation_ev[name])} here, ${shown(second[name])} there`,
-  );
-  return [`Bond valence says something else (${words.join("; ")}). Trust neither before a calculation.`];
 }

@@ -8,7 +8,7 @@ from app.models.features.tables import atomic_number, element_table
 def test_every_covered_element_has_every_property() -> None:
     table = element_table()
     for name, column in vars(table).items():
-        assert column.shape == (LAST_COVERED + 1,), name
+        assert len(column) > LAST_COVERED, name
         assert np.isfinite(column).all(), name
     assert (table.cation_charge[1:] > 0).all()
     assert (table.bond_valence_radius_angstrom[1:] > 0).all()
