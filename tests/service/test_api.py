@@ -8,7 +8,7 @@ from uuid import UUID
 import httpx
 import numpy as np
 import pytest
-from api_server import Service
+from api_server import Service, running_service
 from pydantic import BaseModel
 
 from app.api.schemas import (
@@ -337,3 +337,14 @@ def test_an_answer_says_which_checkpoint_spoke_and_what_the_others_would_cost(se
     assert others.keys() == {"model-3", "relaxed"}
     assert others["relaxed"]["seconds_per_band"] > 0.1
     assert 0 < others["model-3"]["mae_ev"] < 0.5
+
+
+def test_a_crystal_that_would_surely_take_too_long_is_refused_with_the_other_way(
+    tmp_path: Path, examples: Path
+) -> None:
+    with running_service(tmp_path, request_timeout_s=2) as service:
+        refused = send_crystal(service, examples, model="relaxed")
+        assert refused.status_code == 422
+        assert refused.json()["kind"] == "takes-too-long"
+        assert "respond-async" in refused.json()["expected"]
+        assert send_crystal(service, examples).status_code == 200
