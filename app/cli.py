@@ -49,8 +49,11 @@ def main() -> None:
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
     if asked not in _OWN_COMMANDS:  # training need not be imported to serve
         for entry in sorted(entry_points(group=COMMANDS_GROUP), key=lambda entry: entry.name):
-            # A plain function: a group of its own would take the argument after `train` for a subcommand.
-            cli.command(entry.name)(entry.load())
+            loaded = entry.load()
+            if isinstance(loaded, typer.Typer):
+                cli.add_typer(loaded, name=entry.name)
+            else:  # a plain function: a group of its own would take the argument after `train` for a subcommand
+                cli.command(entry.name)(loaded)
     cli()
 
 

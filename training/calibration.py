@@ -44,7 +44,7 @@ def fitted_domain(run: Run, vectors: torch.Tensor) -> Domain:
     numbers = np.flatnonzero(run.corpus.sound)
     bands = [run.corpus.records[number].band for number in numbers]
     lengths = [band.hop_distance_angstrom for band in bands]
-    approaches = [closest_approach_angstrom(run.graphs[number]) for number in numbers]
+    approaches = [min(map(closest_approach_angstrom, run.graphs[number])) for number in numbers]
     return Domain(
         ions=tuple(sorted({band.ion for band in bands})),
         elements=tuple(sorted({symbol for band in bands for symbol in band.host_species})),

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 if TYPE_CHECKING:  # torch takes seconds to import, and `ionpath --help` loads this file
     from training.fit import EpochReport
     from training.kernels.run import KernelRun
+    from training.pretraining.run import Pretraining
     from training.runs import Run
 
 Size = Literal["compact", "full"]
@@ -18,11 +19,12 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 _MODEL = typer.Argument(
-    help="Which model: default, relaxed or model-3; or the path of a .toml file like those in training/configs."
+    help="Which model: default, relaxed, mpt, model-3, ...; or the path of a .toml file like those in training/configs."
 )
 _SIZE = typer.Option(help="compact fits two CPU cores; full is the paper's size, for a GPU.")
 _DATA = typer.Option(envvar="IONPATH_DATA_DIR", help="Folder with barriers/bands.jsonl.gz.")
 _RUNS = typer.Option(help="Where states, TensorBoard logs and results are kept; a run goes on from what is there.")
+_STORE = typer.Option(help="The model store: checkpoints are written there, and a pre-trained trunk is read from it.")
 _DEVICE = typer.Option(help="auto, cpu or cuda.")
 _THREADS = typer.Option(help="Threads of a CPU fit; 0 leaves the choice to torch.")
 
@@ -35,9 +37,7 @@ def train(
     size: Annotated[Size, _SIZE] = "compact",
     data: Annotated[Path, _DATA] = Path("../shared/data"),
     runs: Annotated[Path, _RUNS] = Path("runs"),
-    store: Annotated[Path, typer.Option(help="The model store that the checkpoint is written to.")] = Path(
-        "model_store"
-    ),
+    store: Annotated[Path, _STORE] = Path("model_store"),
     version: Annotated[str, typer.Option(help="The checkpoint's version.")] = "1",
     device: Annotated[Device, _DEVICE] = "auto",
     threads: Annotated[int, _THREADS] = 0,
@@ -53,9 +53,21 @@ def train(
         card = publish_kernels(_kernel_run(path, data, runs, threads), store, version=version)
         typer.echo(f"wrote {store / card.name}, digest {card.digest[:12]}")
         return
+    if path := _pretraining_path(model, size):
+        from training.pretraining.publish import publish_pretraining  # noqa: PLC0415 - see above
+
+        properties = publish_pretraining(
+            _pretraining(path, data, runs, device, threads),
+            store,
+            version=version,
+            report=lambda epoch: _print_epoch("all properties", epoch),
+        )
+        _print_properties(properties.metrics["test"], f"{properties.name}, test rows")
+        typer.echo(f"wrote {store / properties.name}, digest {properties.digest[:12]}")
+        return
     from training.publish import publish  # noqa: PLC0415 - see above
 
-    run = _run(_config_name(model, size), data, runs, device, threads)
+    run = _run(_config_name(model, size), data, runs, device, threads, store=store)
     card = publish(run, store, version=version, report=_print_epoch)
     typer.echo(f"wrote {store / card.name}, digest {card.digest[:12]}")
 
@@ -67,6 +79,7 @@ def evaluate(
     folds: Annotated[str, typer.Option(help="Fold numbers, such as 0 or 0,1,2 or 0-9.")] = "0",
     data: Annotated[Path, _DATA] = Path("../shared/data"),
     runs: Annotated[Path, _RUNS] = Path("runs"),
+    store: Annotated[Path, _STORE] = Path("model_store"),
     device: Annotated[Device, _DEVICE] = "auto",
     threads: Annotated[int, _THREADS] = 0,
     report: Annotated[Path | None, _REPORT] = None,
@@ -78,11 +91,18 @@ def evaluate(
     if path := _kernel_path(model):
         _evaluate_kernels(_kernel_run(path, data, runs, threads), report)
         return
+    if path := _pretraining_path(model, size):
+        from training.pretraining.figures import property_figures  # noqa: PLC0415 - see above
+
+        trained = _pretraining(path, data, runs, device, threads)
+        network, _ = trained.fitted(lambda epoch: _print_epoch("all properties", epoch))
+        _print_properties(property_figures(trained, *trained.predictions(network, "test")), f"{model}, test rows")
+        return
     if report is not None:
         raise typer.BadParameter(f"--report draws kernel machines (default, relaxed), which {model} has none of")
     from training.evaluation import figures  # noqa: PLC0415 - see above
 
-    run = _run(_config_name(model, size), data, runs, device, threads)
+    run = _run(_config_name(model, size), data, runs, device, threads, store=store)
     numbers = _fold_numbers(folds)
     known = {int(fold) for fold in run.corpus.folds(run.config.folding)}
     if unknown := set(numbers) - known:
@@ -137,7 +157,7 @@ def _config_name(model: str, size: Size) -> str:
     return model if model.endswith(".toml") else f"{model}-{size}"
 
 
-def _run(config: str, data: Path, runs: Path, device: Device, threads: int) -> "Run":
+def _run(config: str, data: Path, runs: Path, device: Device, threads: int, *, store: Path) -> "Run":
     from app.models.cards import CheckpointError  # noqa: PLC0415 - see above
     from app.models.registry import choose_device  # noqa: PLC0415 - see above
     from training.config import read_config  # noqa: PLC0415 - see above
@@ -150,10 +170,42 @@ def _run(config: str, data: Path, runs: Path, device: Device, threads: int) -> "
             read_corpus(data),
             runs,
             device=choose_device(device),
+            store=store,
             threads=threads,
         )
     except (FileNotFoundError, TypeError, ValueError, CheckpointError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _pretraining_path(model: str, size: Size) -> Path | None:
+    from training.pretraining.config import pretraining_config_path  # noqa: PLC0415 - see above
+
+    return pretraining_config_path(model, size)
+
+
+def _pretraining(path: Path, data: Path, runs: Path, device: Device, threads: int) -> "Pretraining":
+    from app.models.cards import CheckpointError  # noqa: PLC0415 - see above
+    from app.models.registry import choose_device  # noqa: PLC0415 - see above
+    from training.pretraining.config import read_pretraining_config  # noqa: PLC0415 - see above
+    from training.pretraining.run import Pretraining  # noqa: PLC0415 - see above
+
+    try:
+        return Pretraining(
+            read_pretraining_config(path),
+            data,
+            runs,
+            device=choose_device(device),
+            threads=threads,
+            processes=len(os.sched_getaffinity(0)),
+            report=print_graphs,
+        )
+    except (FileNotFoundError, TypeError, ValueError, CheckpointError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def print_graphs(done: int, total: int) -> None:
+    """Tell how many graphs are made."""
+    typer.echo(f"graphs: {done}/{total}", err=True)
 
 
 def _fold_numbers(text: str) -> list[int]:
@@ -171,9 +223,21 @@ def _fold_numbers(text: str) -> list[int]:
 
 def _print_epoch(label: str, report: "EpochReport") -> None:
     minutes, seconds = divmod(round(report.seconds_left), 60)
+    running = f" and {report.part:.0%} of the next" if report.part else ""
+    validation = "" if report.validation_loss is None else f", validation {report.validation_loss:.4f}"
     typer.echo(
-        f"{label}: epoch {report.epoch}/{report.epochs}, loss {report.loss:.4f}, {minutes}:{seconds:02d} left", err=True
+        f"{label}: epoch {report.epoch}/{report.epochs}{running}, loss {report.loss:.4f}{validation}, "
+        f"{minutes}:{seconds:02d} left",
+        err=True,
     )
+
+
+def _print_properties(table: dict[str, dict[str, Any]], title: str) -> None:
+    shown = Table("property", "rows", "unit", "mean absolute error", "of the median", "times better", title=title)
+    for name, row in table.items():
+        median = f"{row['median_predictor_mae']:.3f}"
+        shown.add_row(name, str(row["rows"]), row["unit"], _figure(row["mae"]), median, _figure(row["times_better"]))
+    Console(width=int(os.environ.get("COLUMNS", "140"))).print(shown)
 
 
 def _print_figures(table: dict[str, object], title: str) -> None:

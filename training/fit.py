@@ -1,91 +1,137 @@
-"""The fitting loop: a network, graphs and labels in, fitted weights out, resumable at every epoch."""
+"""The fitting loop: a network and a task in, fitted weights out, resumable at every epoch."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from app.models.graphs import BandGraph, collate
 from training.config import FitConfig
-from training.state import Progress, load_state, save_state
+from training.state import Best, Progress, load_best, load_state, save_best, save_state
 
-_CLEARED_BANDS = 64  # bands in one pass without gradients
+
+class Task(Protocol):
+    """What is fitted: batches for an epoch, and how wrong the network is on one."""
+
+    @property
+    def steps(self) -> int:
+        """Batches in an epoch."""
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """The batches of an epoch, in an order that the epoch's number and the seed decide alone."""
+
+    def loss(self, network: nn.Module, batch: Any, device: torch.device) -> torch.Tensor:
+        """Of one batch, a scalar."""
+
+    def validation_loss(self, network: nn.Module, device: torch.device) -> float | None:
+        """Of rows that are not fitted, by a network in evaluation mode; None where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """What is told after each epoch; loss is the mean absolute error of the transformed barrier."""
+    """What is told after each epoch, or within one; losses are mean absolute errors of transformed targets.
+
+    Attributes:
+        epoch: how many are finished.
+        part: of the running epoch, 0 where none is running.
+    """
 
     epoch: int
     epochs: int
     loss: float
     seconds_left: float
+    validation_loss: float | None = None
+    part: float = 0.0
+
+
+Report = Callable[[EpochReport], None]
+_REPORT_SECONDS = 60.0
 
 
 def fit(
-    network: nn.Module,
-    graphs: Sequence[BandGraph],
-    targets: np.ndarray,
-    *,
-    config: FitConfig,
-    folder: Path,
-    device: torch.device,
-    report: Callable[[EpochReport], None],
+    network: nn.Module, task: Task, *, config: FitConfig, folder: Path, device: torch.device, report: Report
 ) -> float:
     """Fits a network in place, from where the folder's state stopped; returns the seconds of all its epochs.
 
-    A resumed run ends with the same weights as an unbroken one, to the last bit on a CPU: the order of the bands
-    and the random numbers of dropout depend on the seed and the epoch alone.
+    A resumed run ends with the same weights as an unbroken one, to the last bit on a CPU: the order of the rows
+    and the random numbers of dropout depend on the seed and the epoch alone. Where the task validates, the weights
+    of the best epoch are kept, and `patience` epochs without a better one end the run.
 
     Args:
-        network: returns (transformed barrier [n_graphs], anything) for a batch.
-        graphs: of the bands to fit.
-        targets: transformed barriers, shape [n].
+        network: of the task's kind.
+        task: its rows and its loss.
         config: epochs, rates, seed.
         folder: where the state and the TensorBoard log are written.
-        device: where to fit.
-        report: is called after each epoch.
+        device: where to fit; on a GPU in bfloat16 where that is safe, and TF32.
+        report: is called after each epoch, and about once a minute within one.
     """
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra that the image does without
 
     network.to(device).train()
-    batches = _batch_count(len(graphs), config.batch_bands)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.peak_learning_rate, weight_decay=config.weight_decay)
-    schedule = OneCycleLR(optimiser, config.peak_learning_rate, total_steps=max(2, config.epochs * batches))
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    optimiser = torch.optim.AdamW(_groups(network, config), weight_decay=config.weight_decay)
+    schedule = OneCycleLR(
+        optimiser,
+        [group["lr"] for group in optimiser.param_groups],
+        total_steps=max(2, config.epochs * task.steps),
+    )
     progress = load_state(folder, network, optimiser, schedule)
+    best = load_best(folder)
     fitting = _Fitting(
-        network=network,
-        graphs=graphs,
-        labels=torch.from_numpy(targets.astype(np.float32)),
-        config=config,
-        optimiser=optimiser,
-        schedule=schedule,
-        device=device,
+        network=network, task=task, config=config, optimiser=optimiser, schedule=schedule, device=device, report=report
     )
     with SummaryWriter(str(folder / "tensorboard")) as board:
-        while progress.epoch < config.epochs:
+        while progress.epoch < config.epochs and not _tired(best, progress, config):
             started = time.monotonic()
-            loss = fitting.epoch(progress.epoch)
+            loss = fitting.epoch(progress)
+            validation = fitting.validate()
             seconds = time.monotonic() - started
             board.add_scalar("loss/train", loss, progress.epoch)
-            board.add_scalar("learning_rate", schedule.get_last_lr()[0], progress.epoch)
+            board.add_scalar("learning_rate", schedule.get_last_lr()[-1], progress.epoch)
             progress = Progress(epoch=progress.epoch + 1, seconds=progress.seconds + seconds)
+            if validation is not None:
+                board.add_scalar("loss/validation", validation, progress.epoch - 1)
+                if best is None or validation < best.loss:
+                    best = Best(epoch=progress.epoch, loss=validation)
+                    save_best(folder, best, network)
             save_state(folder, progress, network, optimiser, schedule)
             report(
                 EpochReport(
                     epoch=progress.epoch,
                     epochs=config.epochs,
                     loss=loss,
+                    validation_loss=validation,
                     seconds_left=seconds * (config.epochs - progress.epoch),
                 )
             )
+    load_best(folder, network)
     network.eval()
     return progress.seconds
+
+
+def _groups(network: nn.Module, config: FitConfig) -> list[dict[str, Any]]:
+    """The trunk's weights and all others, each group with its own rate; frozen ones are in none."""
+    trunk: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        frozen = any(name.startswith(prefix) for prefix in config.frozen)
+        parameter.requires_grad_(not frozen)
+        if not frozen:
+            (trunk if name.startswith("trunk.") else others).append(parameter)
+    groups = [
+        {"params": trunk, "lr": config.peak_learning_rate * config.trunk_rate_factor},
+        {"params": others, "lr": config.peak_learning_rate},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _tired(best: Best | None, progress: Progress, config: FitConfig) -> bool:
+    return bool(config.patience and best is not None and progress.epoch - best.epoch >= config.patience)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,45 +139,47 @@ class _Fitting:
     """What an epoch works on."""
 
     network: nn.Module
-    graphs: Sequence[BandGraph]
-    labels: torch.Tensor
+    task: Task
     config: FitConfig
     optimiser: torch.optim.Optimizer
     schedule: OneCycleLR
     device: torch.device
+    report: Report
 
-    def epoch(self, number: int) -> float:
-        """Goes through all bands once and returns the mean loss."""
-        torch.manual_seed(self.config.seed * 100_003 + number)
-        order = np.random.default_rng([self.config.seed, number]).permutation(len(self.graphs))
-        batches = np.array_split(order, _batch_count(len(self.graphs), self.config.batch_bands))
-        return sum(self._step(rows) for rows in batches) / len(batches)
+    def epoch(self, progress: Progress) -> float:
+        """Goes through all batches once and returns the mean loss."""
+        torch.manual_seed(self.config.seed * 100_003 + progress.epoch)
+        self.network.train()
+        total, started, told = 0.0, time.monotonic(), time.monotonic()
+        for step, batch in enumerate(self.task.batches(progress.epoch), start=1):
+            total += self._step(batch)
+            if time.monotonic() - told > _REPORT_SECONDS:
+                told = time.monotonic()
+                part = step / self.task.steps
+                left = (told - started) / part * (self.config.epochs - progress.epoch - part)
+                self.report(
+                    EpochReport(
+                        epoch=progress.epoch,
+                        epochs=self.config.epochs,
+                        loss=total / step,
+                        seconds_left=left,
+                        part=part,
+                    )
+                )
+        return total / self.task.steps
 
-    def _step(self, rows: np.ndarray) -> float:
-        batch = collate([self.graphs[row] for row in rows]).to(self.device)
-        outputs, _ = self.network(batch)
-        loss = (outputs - self.labels[rows].to(self.device)).abs().mean()
+    def validate(self) -> float | None:
+        """The loss of rows that are not fitted."""
+        self.network.eval()
+        with torch.no_grad():
+            return self.task.validation_loss(self.network, self.device)
+
+    def _step(self, batch: Any) -> float:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss = self.task.loss(self.network, batch, self.device)
         self.optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.gradient_norm)
         self.optimiser.step()
         self.schedule.step()
         return float(loss.detach())
-
-
-def _batch_count(bands: int, batch_bands: int) -> int:
-    return max(1, round(bands / batch_bands))
-
-
-@torch.no_grad()
-def outputs_of(
-    network: nn.Module, graphs: Sequence[BandGraph], device: torch.device
-) -> tuple[np.ndarray, torch.Tensor]:
-    """The network's outputs, shape [n], and pooled vectors, shape [n, features], for bands in their order."""
-    network.to(device).eval()
-    results = [
-        network(collate(graphs[start : start + _CLEARED_BANDS]).to(device))
-        for start in range(0, len(graphs), _CLEARED_BANDS)
-    ]
-    outputs = torch.cat([output for output, _ in results]).double().cpu().numpy()
-    return outputs, torch.cat([vectors for _, vectors in results]).cpu()

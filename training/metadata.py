@@ -4,6 +4,9 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from training.corpus import Corpus
 
 
@@ -25,3 +28,15 @@ def processor() -> str:
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def fitted_on(config: dict[str, Any], device: torch.device, seconds: float, network: nn.Module) -> dict[str, Any]:
+    """A fit by its configuration, the machine, the wall time and the size of the network."""
+    return {
+        "config": config,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "seconds": round(seconds),
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+    }

@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from app.models.cards import Card
 from app.models.checkpoints import write_checkpoint
+from training.barrier_task import outputs_of
 from training.calibration import calibrate, coverage, fitted_domain
 from training.corpus import CORPUS_CITATIONS
 from training.evaluation import figures, out_of_fold
-from training.fit import outputs_of
-from training.metadata import corpus_entry, processor
+from training.metadata import corpus_entry, fitted_on
 from training.runs import Report, Run
 
-_METHOD_CITATION = (
+METHOD_CITATION = (
     "K. Choudhary, B. DeCost, Atomistic Line Graph Neural Network for improved materials property predictions, "
     "npj Comput. Mater. 7, 185 (2021), doi:10.1038/s41524-021-00650-1"
 )
@@ -58,12 +57,18 @@ def publish(run: Run, store: Path, *, version: str, report: Report) -> Card:
         target=run.config.target,
         calibration=calibration,
         domain=fitted_domain(run, vectors),
-        directional=False,
+        directional=bool(network.directional),
         corpus=corpus_entry(run.corpus),
         metrics=metrics,
-        training=_training(run, seconds, {str(result.fold): round(result.seconds) for result in results}, network),
+        training={
+            **fitted_on(run.config.to_json(), run.device, seconds, network),
+            "seconds_of_folds": {str(result.fold): round(result.seconds) for result in results},
+            "pretrained": {"name": run.config.pretrained, "weights_sha256": run.trunk.weights_sha256}
+            if run.trunk
+            else None,
+        },
         licence="MIT",
-        citations=(*CORPUS_CITATIONS, _METHOD_CITATION),
+        citations=(*CORPUS_CITATIONS, METHOD_CITATION),
         date=datetime.now(UTC).date().isoformat(),
         weights_sha256="",
     )
@@ -84,16 +89,3 @@ def _left_out_coverage(run: Run, folds: tuple[int, ...], report: Report) -> floa
         covered += coverage(calibration, judged, 0.05, 0.95) * count
         rows += count
     return covered / rows
-
-
-def _training(run: Run, seconds: float, fold_seconds: dict[str, int], network: torch.nn.Module) -> dict[str, Any]:
-    device = torch.cuda.get_device_name(run.device) if run.device.type == "cuda" else processor()
-    return {
-        "config": run.config.to_json(),
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "seconds": round(seconds),
-        "seconds_of_folds": fold_seconds,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-    }

@@ -1,6 +1,7 @@
 """One run: a network for each fold, judged on the bands it has not seen, then one for all bands."""
 
 import hashlib
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +12,18 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from app.models import graphs, networks
+from app.models import band_graphs, crystal_graphs, graphs
 from app.models.allocator import keep_freed_memory
-from app.models.checkpoints import NETWORKS
+from app.models.checkpoints import GRAPH_NETWORKS
 from app.models.domain import VectorDistance
-from app.models.graphs import BandGraph, GraphSpec, band_graph
+from app.models.graphs import GraphSpec
+from app.models.networks import alignn, elements, readout
+from training.band_files import prepare_bands
+from training.barrier_task import BandGraphs, BarrierTask, outputs_of
 from training.config import RunConfig
 from training.corpus import Corpus
-from training.fit import EpochReport, fit, outputs_of
+from training.fit import EpochReport, fit
+from training.trunks import Trunk, read_trunk
 
 Report = Callable[[str, EpochReport], None]
 
@@ -49,12 +54,20 @@ class Run:
         corpus: the labelled bands; only sound ones are fitted.
         folder: where states, logs and results are kept; a run goes on from what is there.
         device: where to fit.
+        store: the model store that a pre-trained trunk is read from.
         threads: of a CPU fit; 0 leaves the choice to torch. Two runs of one thread on different folds use two
             cores better than one run of two.
     """
 
     def __init__(
-        self, config: RunConfig, corpus: Corpus, folder: Path, *, device: torch.device, threads: int = 0
+        self,
+        config: RunConfig,
+        corpus: Corpus,
+        folder: Path,
+        *,
+        device: torch.device,
+        store: Path | None = None,
+        threads: int = 0,
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
@@ -63,9 +76,13 @@ class Run:
         self.config = config
         self.corpus = corpus
         self.device = device
+        self.trunk: Trunk | None = None
+        if config.pretrained:
+            self.trunk = read_trunk((store or Path("model_store")) / config.pretrained, config)
         self.folder = folder / self._fingerprint()
         spec = GraphSpec(**config.graph)
-        self.graphs: list[BandGraph] = [band_graph(record.band, spec) for record in corpus.records]
+        states = GRAPH_NETWORKS[config.network].states
+        self.graphs: list[BandGraphs] = prepare_bands(corpus, folder / "graphs", spec, states)
 
     def fold(self, fold: int, report: Report) -> FoldResult:
         """The result of a fold, fitted now unless it was fitted before."""
@@ -86,12 +103,19 @@ class Run:
     def fitted(self, rows: np.ndarray, folder: Path, label: str, report: Report) -> tuple[nn.Module, float]:
         """A network fitted on some rows, and the seconds that its fit took, in however many pieces."""
         torch.manual_seed(self.config.fit.seed)
-        network = NETWORKS[self.config.network](**self.config.arguments)
+        network = GRAPH_NETWORKS[self.config.network](**self.config.arguments)
+        if self.trunk is not None:
+            self.trunk.copy_to(network)
         numbers = np.flatnonzero(rows)
+        task = BarrierTask(
+            graphs=[self.graphs[number] for number in numbers],
+            targets=self.to_target(self.corpus.barriers_ev[numbers]),
+            batch_bands=self.config.batch_bands,
+            seed=self.config.fit.seed,
+        )
         seconds = fit(
             network,
-            [self.graphs[number] for number in numbers],
-            self.to_target(self.corpus.barriers_ev[numbers]),
+            task,
             config=self.config.fit,
             folder=folder,
             device=self.device,
@@ -129,11 +153,13 @@ class Run:
     def _fingerprint(self) -> str:
         """Names the run by what decides its weights, so that nothing changed resumes what came before.
 
-        These are the configuration, the corpus, and the code of graphs and networks.
+        These are the configuration, the corpus, the copied trunk, and the code of graphs and networks.
         """
         deciding = self.config.to_json()
         for name in ("description", "calibration_folds"):
             del deciding[name]
-        code = [Path(graphs.__file__), *sorted(Path(networks.__file__).parent.glob("*.py"))]
-        told = [json.dumps(deciding, sort_keys=True), self.corpus.sha256, *[path.read_text("utf-8") for path in code]]
+        modules = (crystal_graphs, graphs, band_graphs, alignn, elements, readout)
+        code = [inspect.getsource(part) for part in (*modules, GRAPH_NETWORKS[self.config.network])]
+        trunk = self.trunk.weights_sha256 if self.trunk is not None else ""
+        told = [json.dumps(deciding, sort_keys=True), self.corpus.sha256, trunk, *code]
         return f"{self.config.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:10]}"

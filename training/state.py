@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 _TENSORS, _SCALARS = "state.safetensors", "state.json"
+_BEST = "best.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +22,36 @@ class Progress:
 
     epoch: int
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best epoch so far: how many were finished with it, and its validation loss."""
+
+    epoch: int
+    loss: float
+
+
+def save_best(folder: Path, best: Best, network: nn.Module) -> None:
+    """Keeps a network's weights as the best."""
+    folder.mkdir(parents=True, exist_ok=True)
+    # One file with both, so that a run killed here has the best of before or this one, whole.
+    pending = folder / f"{_BEST}.pending"
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(tensors, pending, metadata={"epoch": str(best.epoch), "loss": repr(best.loss)})
+    pending.replace(folder / _BEST)
+
+
+def load_best(folder: Path, network: nn.Module | None = None) -> Best | None:
+    """Reads which epoch was best, and gives a network its weights; None where no epoch was validated."""
+    path = folder / _BEST
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="pt") as file:
+        told = file.metadata()
+    if network is not None:
+        network.load_state_dict(load_file(path))
+    return Best(epoch=int(told["epoch"]), loss=float(told["loss"]))
 
 
 def save_state(

@@ -18,8 +18,9 @@ async def list_models(request: Request, _query: Annotated[NoQuery, Query()]) -> 
     """Give the cards of every checkpoint, and which one answers where none is named."""
     service: PredictionService = request.state.service
     registry = service.registry
-    cards = [registry.card(name) for name in registry.names()]
-    return Response(orjson.dumps({"default": registry.default_name, "models": cards}), media_type="application/json")
+    return Response(
+        orjson.dumps({"default": registry.default_name, "models": registry.cards()}), media_type="application/json"
+    )
 
 
 @router.get(

@@ -73,4 +73,4 @@ def models(settings: Settings) -> dict[str, Any]:
     registry = Registry.open(
         settings.model_store, device="cpu", default=settings.default_model, threads=settings.torch_threads
     )
-    return {"default": registry.default_name, "models": [registry.card(name) for name in registry.names()]}
+    return {"default": registry.default_name, "models": registry.cards()}

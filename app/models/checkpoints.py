@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -15,17 +16,32 @@ from app.models.graph_predictor import GraphPredictor
 from app.models.graphs import GraphSpec
 from app.models.kernel_predictor import KernelPredictor
 from app.models.lanes import Lanes
+from app.models.networks.graph_network import GraphNetwork
 from app.models.networks.hop_kernel import HopKernel
+from app.models.networks.model_1 import Model1
+from app.models.networks.model_2 import Model2
 from app.models.networks.model_3 import Model3
+from app.models.networks.model_4 import Model4
 from app.models.predictor import Predictor
+from app.models.property_cards import PropertyCard
 
-NETWORKS: dict[str, type[nn.Module]] = {"model-3": Model3, "hop-kernel": HopKernel}
+Network = TypeVar("Network", bound=nn.Module)
+AnyCard = TypeVar("AnyCard", Card, PropertyCard)
+
+#: Networks that read a band as graphs.
+GRAPH_NETWORKS: dict[str, type[GraphNetwork]] = {
+    "model-1": Model1,
+    "model-2": Model2,
+    "model-3": Model3,
+    "model-4": Model4,
+}
+NETWORKS: dict[str, type[nn.Module]] = {**GRAPH_NETWORKS, "hop-kernel": HopKernel}
 
 #: The fitted bands' pooled vectors travel with the weights under this name.
 DOMAIN_VECTORS = "domain_vectors"
 
 
-def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Tensor | None, card: Card) -> Card:
+def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Tensor | None, card: AnyCard) -> AnyCard:
     """Writes weights and card; the card is given the weights' digest and returned.
 
     Args:
@@ -59,25 +75,48 @@ def read_checkpoint(folder: Path) -> tuple[Card, nn.Module, torch.Tensor | None]
     """
     card = read_card(folder)
     path = folder / WEIGHTS_FILE
+    tensors = checked_tensors(folder, card.weights_sha256)
+    vectors = tensors.pop(DOMAIN_VECTORS, None)
+    try:
+        GraphSpec(**card.graph)
+        network = restored(NETWORKS[card.network](**card.arguments), tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{path} does not fit its card: {error}") from error
+    return card, network, vectors
+
+
+def checked_tensors(folder: Path, weights_sha256: str) -> dict[str, torch.Tensor]:
+    """Reads the tensors of a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or does not have the digest that its card names.
+    """
+    path = folder / WEIGHTS_FILE
     try:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     digest = hashlib.sha256(content).hexdigest()
-    if digest != card.weights_sha256:
+    if digest != weights_sha256:
         raise CheckpointError(
-            f"{path} has the SHA-256 {digest}, its card names {card.weights_sha256}: "
+            f"{path} has the SHA-256 {digest}, its card names {weights_sha256}: "
             "the file was changed or belongs to another card"
         )
     try:
-        tensors = load(content)
-        vectors = tensors.pop(DOMAIN_VECTORS, None)
-        GraphSpec(**card.graph)
-        network = NETWORKS[card.network](**card.arguments)
-        network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        tensors: dict[str, torch.Tensor] = load(content)
+    except SafetensorError as error:
         raise CheckpointError(f"{path} does not fit its card: {error}") from error
-    return card, network.eval().requires_grad_(requires_grad=False), vectors
+    return tensors
+
+
+def restored(network: Network, tensors: dict[str, torch.Tensor]) -> Network:
+    """A network with the weights of a checkpoint, in evaluation mode.
+
+    Raises:
+        RuntimeError: they are of another network.
+    """
+    network.load_state_dict({name.removeprefix("network."): value for name, value in tensors.items()})
+    return network.eval().requires_grad_(requires_grad=False)
 
 
 def read_predictor(folder: Path, *, device: torch.device, lanes: Lanes | None = None) -> Predictor:
@@ -89,6 +128,6 @@ def read_predictor(folder: Path, *, device: torch.device, lanes: Lanes | None = 
     card, network, vectors = read_checkpoint(folder)
     if isinstance(network, HopKernel):
         return KernelPredictor(card, network, device=device, lanes=lanes)
-    if vectors is None:
+    if vectors is None or not isinstance(network, GraphNetwork):
         raise CheckpointError(f"{folder} has no {DOMAIN_VECTORS} beside its weights")
     return GraphPredictor(card, network, vectors, device=device, lanes=lanes)

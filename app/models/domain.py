@@ -5,10 +5,10 @@ import torch
 
 from app.crystals.band import Band, model_band
 from app.models.cards import Domain
-from app.models.graphs import BandGraph
+from app.models.graphs import AtomGraph
 
 
-def closest_approach_angstrom(graph: BandGraph) -> float:
+def closest_approach_angstrom(graph: AtomGraph) -> float:
     """The shortest distance from any image of the ion to a host atom, angstrom; infinite where none is a neighbour."""
     of_ion = (graph.image_position[graph.edge_target] >= 0) & (graph.image_position[graph.edge_source] < 0)
     lengths = graph.edge_vector_angstrom[of_ion].norm(dim=1)

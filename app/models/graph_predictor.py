@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from app.crystals.band import Band
+from app.models.band_graphs import band_graph
 from app.models.cards import Card
 from app.models.domain import VectorDistance, closest_approach_angstrom, reasons_outside
-from app.models.graphs import GraphSpec, band_graph, collate
+from app.models.graphs import GraphSpec, collate
 from app.models.lanes import Lanes
+from app.models.networks.graph_network import GraphNetwork
 from app.models.predictor import Output, Predictor, PreparedBand, no_host_near_path
 
 
@@ -24,7 +25,7 @@ class GraphPredictor(Predictor):
     def __init__(
         self,
         card: Card,
-        network: nn.Module,
+        network: GraphNetwork,
         domain_vectors: torch.Tensor,
         *,
         device: torch.device,
@@ -37,17 +38,19 @@ class GraphPredictor(Predictor):
 
     def graph(self, band: Band) -> PreparedBand:
         """Prepares a band: see Predictor.graph."""
-        graph = band_graph(band, self._spec)
-        if not bool((graph.image_position < 0).any()):
+        graphs = tuple(band_graph(band, self._spec, state) for state in self._network.states)
+        if not bool((graphs[0].image_position < 0).any()):
             raise no_host_near_path(self._spec.outer_angstrom)
+        approach = min(map(closest_approach_angstrom, graphs))
         return PreparedBand(
-            inputs=graph,
-            cost=max(1, graph.line_edge_count),
-            reasons_outside=reasons_outside(band, closest_approach_angstrom(graph), self.card.domain),
+            inputs=graphs,
+            cost=max(1, sum(graph.line_edge_count for graph in graphs)),
+            reasons_outside=reasons_outside(band, approach, self.card.domain),
         )
 
     def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
-        outputs, vectors = self._network(collate([item.inputs for item in piece]).to(self._device))
+        states = zip(*[item.inputs for item in piece], strict=True)
+        outputs, vectors = self._network(*[collate(graphs).to(self._device) for graphs in states])
         distances = self._distance(vectors.float().cpu())
         return [
             Output(value=float(value), distance=float(distance))

@@ -13,6 +13,8 @@ from app.models.cards import CARD_FILE, CheckpointError
 from app.models.checkpoints import read_predictor
 from app.models.lanes import Lanes
 from app.models.predictor import Predictor
+from app.models.property_cards import answers_properties
+from app.models.property_predictor import PropertyPredictor, read_property_predictor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +36,27 @@ class Registry:
     """The checkpoints that can answer, by name.
 
     Args:
-        predictors: one a checkpoint.
+        predictors: one a checkpoint of barriers.
+        properties: one a checkpoint of bulk properties.
         default: the name that answers where none is asked for.
 
     Raises:
         CheckpointError: there is no checkpoint of the default name.
     """
 
-    def __init__(self, predictors: dict[str, Predictor], *, default: str) -> None:
+    def __init__(
+        self,
+        predictors: dict[str, Predictor],
+        *,
+        properties: dict[str, PropertyPredictor] | None = None,
+        default: str,
+    ) -> None:
         if default not in predictors:
             raise CheckpointError(
                 f"the default model {default!r} (IONPATH_DEFAULT_MODEL) is not among {', '.join(predictors) or 'none'}"
             )
         self._predictors = predictors
+        self._properties = properties or {}
         self.default_name = default
 
     @classmethod
@@ -72,12 +82,40 @@ class Registry:
             keep_freed_memory()
             lanes = Lanes(threads or len(os.sched_getaffinity(0)))
         folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
-        predictors = {folder.name: read_predictor(folder, device=chosen, lanes=lanes) for folder in folders}
-        return cls(predictors, default=default)
+        of_properties = [folder for folder in folders if answers_properties(folder)]
+        return cls(
+            {
+                folder.name: read_predictor(folder, device=chosen, lanes=lanes)
+                for folder in folders
+                if folder not in of_properties
+            },
+            properties={folder.name: read_property_predictor(folder, device=chosen) for folder in of_properties},
+            default=default,
+        )
 
     def names(self) -> tuple[str, ...]:
-        """Names of all checkpoints, in alphabetical order."""
+        """Names of all checkpoints of barriers, in alphabetical order."""
         return tuple(self._predictors)
+
+    def property_names(self) -> tuple[str, ...]:
+        """Names of all checkpoints of bulk properties, in alphabetical order."""
+        return tuple(self._properties)
+
+    def property_predictor(self, name: str | None = None) -> PropertyPredictor:
+        """The predictor of bulk properties of a name, or the first.
+
+        Raises:
+            NotFoundError: there is none of that name, or none at all; the error lists those there are.
+        """
+        predictor = self._properties.get(name or next(iter(self._properties), ""))
+        if predictor is None:
+            raise NotFoundError(
+                f"there is no model {name!r} of bulk properties" if name else "there is no model of bulk properties",
+                kind="unknown-model",
+                where="model",
+                expected=f"one of {', '.join(self._properties)}" if self._properties else "a store that holds one",
+            )
+        return predictor
 
     def predictor(self, name: str | None = None) -> Predictor:
         """The predictor of a name, or the default.
@@ -113,8 +151,12 @@ class Registry:
 
     def card(self, name: str) -> dict[str, Any]:
         """The card of a checkpoint as JSON values, with the digest that its answers carry."""
-        card = self.predictor(name).card
+        card = self._properties[name].card if name in self._properties else self.predictor(name).card
         return {**card.to_json(), "digest": card.digest}
+
+    def cards(self) -> list[dict[str, Any]]:
+        """The cards of all checkpoints, those of barriers first."""
+        return [self.card(name) for name in (*self._predictors, *self._properties)]
 
 
 def _number(told: object, *path: str) -> float | None:

@@ -6,7 +6,8 @@ import torch
 from bands import band_of, rock_salt
 
 from app.crystals.band import Band
-from app.models.graphs import GraphSpec, band_graph, collate
+from app.models.band_graphs import band_graph
+from app.models.graphs import GraphSpec, collate
 
 SPEC = GraphSpec(inner_angstrom=3.0, outer_angstrom=5.0)
 

@@ -12,12 +12,15 @@ from typer.testing import CliRunner
 
 from app.crystals.band import Band
 from app.models.checkpoints import NETWORKS, read_checkpoint
+from app.models.networks.multi_property import MultiProperty
 from app.models.registry import Registry
+from training.barrier_task import outputs_of
 from training.cli import evaluate, train
-from training.config import RunConfig, config_names, read_config
+from training.config import CONFIGS, RunConfig, config_names, read_config
 from training.corpus import Corpus, read_corpus
-from training.fit import EpochReport, outputs_of
+from training.fit import EpochReport
 from training.kernels.config import kernel_config_path, read_kernel_config
+from training.pretraining.config import read_pretraining_config
 from training.publish import publish
 from training.runs import Run
 
@@ -32,13 +35,14 @@ def corpus(data_dir: Path) -> Corpus:
 
 @pytest.fixture(scope="module")
 def config() -> RunConfig:
-    shipped = read_config("model-3-compact")
+    shipped = replace(read_config("model-3-compact"), pretrained="")
     trunk = {"features": 16, "alignn_layers": 1, "graph_layers": 1, "embedding": 8, "marks_ion": True}
     return replace(
         shipped,
         arguments={**shipped.arguments, "trunk": trunk, "head": [16]},
         calibration_folds=(0, 1),
-        fit=replace(shipped.fit, epochs=6, batch_bands=8),
+        batch_bands=8,
+        fit=replace(shipped.fit, epochs=6),
     )
 
 
@@ -119,8 +123,12 @@ def test_target_transform_goes_there_and_back(config: RunConfig, corpus: Corpus,
 
 
 def test_every_shipped_configuration_builds_its_network(corpus: Corpus) -> None:
-    assert config_names() == ("default", "model-3-compact", "model-3-full", "relaxed")
+    assert {"default", "relaxed", "mpt-compact", "mpt-full", "model-3-compact", "model-3-full"} <= set(config_names())
     for name in config_names():
+        if name.startswith("mpt"):
+            pretraining = read_pretraining_config(CONFIGS / f"{name}.toml")
+            MultiProperty(properties=pretraining.properties, trunk=pretraining.trunk, head=pretraining.head)
+            continue
         if (path := kernel_config_path(name)) is not None:
             assert read_kernel_config(path).name == name
             continue
@@ -146,7 +154,7 @@ def test_a_folder_without_data_is_refused_in_words(command: str, tmp_path: Path)
     ("folds", "words"), [("12", "has the folds 0-9"), ("3-1", "smaller number first"), ("x", "fold")]
 )
 def test_folds_that_are_not_there_are_refused_in_words(folds: str, words: str, data_dir: Path, tmp_path: Path) -> None:
-    asked = ["evaluate", "model-3", "--data", str(data_dir), "--runs", str(tmp_path), "--folds", folds]
+    asked = ["evaluate", "scratch-model-3", "--data", str(data_dir), "--runs", str(tmp_path), "--folds", folds]
     result = CliRunner().invoke(command_line(), asked)
     assert result.exit_code == 2
     assert words in " ".join(result.output.replace("│", " ").split())

@@ -1,0 +1,88 @@
+"""A loaded checkpoint of bulk properties that answers for crystals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from pymatgen.core import Element
+
+from app.crystals.crystal import Crystal
+from app.models.crystal_graphs import crystal_graph
+from app.models.graphs import AtomGraph, GraphSpec, collate
+from app.models.networks.multi_property import MultiProperty
+from app.models.property_cards import PropertyCard
+from app.models.property_checkpoints import read_property_checkpoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertyAnswer:
+    """Bulk properties of one crystal.
+
+    Attributes:
+        values: by name, in the units of the card.
+        unknown_elements: of the crystal, that no fitted crystal held.
+    """
+
+    values: dict[str, float]
+    unknown_elements: tuple[str, ...]
+
+
+class PropertyPredictor:
+    """Answers with one checkpoint of bulk properties on one device.
+
+    Args:
+        card, network: as read_property_checkpoint returns them.
+        device: where the network runs.
+    """
+
+    def __init__(self, card: PropertyCard, network: MultiProperty, *, device: torch.device) -> None:
+        self.card = card
+        self.name = card.name
+        self.version = card.version
+        self.digest = card.digest
+        self._network = network.to(device)
+        self._device = device
+        self._spec = GraphSpec(**card.graph)
+
+    def graph(self, crystal: Crystal) -> AtomGraph:
+        """The graph of an ordered crystal.
+
+        Raises:
+            ValueError: a site holds more than one element or is partly empty.
+        """
+        if not crystal.is_ordered:
+            raise ValueError("only an ordered crystal has one graph")
+        numbers = np.array([Element(site.species[0][0]).Z for site in crystal.sites], dtype=np.int64)
+        coords = np.array([site.frac_coords for site in crystal.sites], dtype=np.float64)
+        return crystal_graph(crystal.lattice_angstrom, numbers, coords, self._spec)
+
+    def predict(self, graphs: Sequence[AtomGraph]) -> list[PropertyAnswer]:
+        """The properties of some crystals, each as it would be alone."""
+        with torch.inference_mode():
+            outputs = self._network(collate(graphs).to(self._device)).double().cpu().numpy()
+        values = [scale.from_output(column) for scale, column in zip(self.card.properties, outputs.T, strict=True)]
+        return [
+            PropertyAnswer(
+                values={
+                    scale.name: float(column[row]) for scale, column in zip(self.card.properties, values, strict=True)
+                },
+                unknown_elements=self._unknown(graph),
+            )
+            for row, graph in enumerate(graphs)
+        ]
+
+    def _unknown(self, graph: AtomGraph) -> tuple[str, ...]:
+        symbols = {Element.from_Z(int(number)).symbol for number in torch.unique(graph.atomic_numbers)}
+        return tuple(sorted(symbols - set(self.card.elements)))
+
+
+def read_property_predictor(folder: Path, *, device: torch.device) -> PropertyPredictor:
+    """Reads a checkpoint of bulk properties and makes it ready to answer.
+
+    Raises:
+        CheckpointError: as read_property_checkpoint.
+    """
+    card, network = read_property_checkpoint(folder)
+    return PropertyPredictor(card, network, device=device)

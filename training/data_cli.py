@@ -1,0 +1,53 @@
+"""`ionpath data`: what training reads, made ready once."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from training.cli import Size, print_graphs
+
+data = typer.Typer(help="Make the training data ready.", no_args_is_help=True)
+
+
+@data.callback()
+def _group() -> None:
+    """Make the training data ready."""
+
+
+@data.command()
+def prepare(
+    *,
+    size: Annotated[
+        Size, typer.Option(help="Whose graphs: of the compact configurations or the full ones.")
+    ] = "compact",
+    data_dir: Annotated[
+        Path, typer.Option("--data", envvar="IONPATH_DATA_DIR", help="Folder with barriers/ and pretraining/.")
+    ] = Path("../shared/data"),
+    runs: Annotated[Path, typer.Option(help="The graphs are kept in RUNS/graphs.")] = Path("runs"),
+    processes: Annotated[int, typer.Option(help="That work side by side; 0 takes one a CPU core.")] = 0,
+) -> None:
+    """Turn crystals and bands into graphs on disk, in parallel; a second call finds them made.
+
+    Stop it whenever you like: the same command goes on with what is missing.
+    """
+    from app.models.checkpoints import GRAPH_NETWORKS  # noqa: PLC0415 - torch takes seconds to import
+    from app.models.graphs import GraphSpec  # noqa: PLC0415 - as above
+    from training.band_files import prepare_bands  # noqa: PLC0415 - as above
+    from training.config import CONFIGS, read_config  # noqa: PLC0415 - as above
+    from training.corpus import read_corpus  # noqa: PLC0415 - as above
+    from training.pretraining.config import read_pretraining_config  # noqa: PLC0415 - as above
+    from training.pretraining.crystals import prepare_crystals  # noqa: PLC0415 - as above
+
+    spec = GraphSpec(**read_pretraining_config(CONFIGS / f"mpt-{size}.toml").graph)
+    workers = processes or len(os.sched_getaffinity(0))
+    try:
+        crystals = prepare_crystals(data_dir, runs / "graphs", spec, processes=workers, report=print_graphs)
+        corpus = read_corpus(data_dir)
+        bands_spec = GraphSpec(**read_config(f"model-3-{size}").graph)
+        for states in sorted({network.states for network in GRAPH_NETWORKS.values()}):
+            prepare_bands(corpus, runs / "graphs", bands_spec, states, processes=workers, report=print_graphs)
+    except (FileNotFoundError, ValueError) as error:
+        raise typer.BadParameter(str(error)) from error
+    typer.echo(f"{len(crystals)} crystals and {len(corpus.records)} bands are graphs in {runs / 'graphs'}")

@@ -1,0 +1,111 @@
+"""One pre-training: crystals, targets, a network fitted to all properties, and its errors on the test rows."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.models import crystal_graphs, graphs
+from app.models.allocator import keep_freed_memory
+from app.models.graphs import GraphSpec
+from app.models.networks import alignn, elements, multi_property, readout
+from app.models.networks.multi_property import MultiProperty
+from app.models.property_cards import PropertyScale
+from training.fit import EpochReport, fit
+from training.pretraining.config import PretrainingConfig
+from training.pretraining.crystals import CrystalSet, prepare_crystals
+from training.pretraining.properties import PROPERTIES, scalings
+from training.pretraining.task import PropertyTask, outputs_of
+
+
+class Pretraining:
+    """A configuration, crystals and a folder.
+
+    Args:
+        config: what to fit.
+        data: the folder with pretraining/crystals.jsonl.gz.
+        runs: where graphs, states and logs are kept; a run goes on from what is there.
+        device: where to fit.
+        threads: of a CPU fit; 0 leaves the choice to torch.
+        processes: that make graphs, where there are none yet.
+        report: is called with the graphs made and all that are to make.
+    """
+
+    def __init__(
+        self,
+        config: PretrainingConfig,
+        data: Path,
+        runs: Path,
+        *,
+        device: torch.device,
+        threads: int = 0,
+        processes: int = 1,
+        report: Callable[[int, int], None] = lambda _done, _all: None,
+    ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
+            if threads:
+                torch.set_num_threads(threads)
+        self.config = config
+        self.device = device
+        self.crystals: CrystalSet = prepare_crystals(
+            data, runs / "graphs", GraphSpec(**config.graph), processes=processes, report=report
+        )
+        self.folder = runs / self._fingerprint()
+        columns = [PROPERTIES.index(name) for name in config.properties]
+        self.values = self.crystals.properties[:, columns].astype(np.float64)
+        self.scalings: tuple[PropertyScale, ...] = scalings(config.properties, self.values[self.crystals.rows("train")])
+
+    def fitted(self, report: Callable[[EpochReport], None]) -> tuple[MultiProperty, float]:
+        """The network with the weights of its best epoch, and the seconds of the fit, in however many pieces."""
+        torch.manual_seed(self.config.fit.seed)
+        network = MultiProperty(properties=self.config.properties, trunk=self.config.trunk, head=list(self.config.head))
+        seconds = fit(
+            network, self._task(), config=self.config.fit, folder=self.folder, device=self.device, report=report
+        )
+        return network, seconds
+
+    @property
+    def fitted_rows(self) -> np.ndarray:
+        """Row numbers of the crystals that are fitted."""
+        return self.crystals.rows("train", most_atoms=self.config.most_atoms)
+
+    def predictions(self, network: MultiProperty, split: str) -> tuple[np.ndarray, np.ndarray]:
+        """Labels and predictions of a split's rows in the properties' units, each of shape [n, n_properties]."""
+        rows = self.crystals.rows(split)
+        outputs = outputs_of(network, self.crystals, rows, self.config.batch_line_edges, self.device)
+        predicted = [scaling.from_output(column) for scaling, column in zip(self.scalings, outputs.T, strict=True)]
+        return self.values[rows], np.stack(predicted, axis=1)
+
+    def _task(self) -> PropertyTask:
+        targets = np.stack(
+            [scaling.to_target(column) for scaling, column in zip(self.scalings, self.values.T, strict=True)], axis=1
+        )
+        return PropertyTask(
+            crystals=self.crystals,
+            fitted=self.fitted_rows,
+            validated=self.crystals.rows("validation"),
+            targets=targets,
+            weights=self._weights(targets[self.crystals.rows("train")]),
+            batch_line_edges=self.config.batch_line_edges,
+            seed=self.config.fit.seed,
+        )
+
+    def _weights(self, targets: np.ndarray) -> np.ndarray:
+        """One over the spread of each property's targets, times what the balance gives to rare ones."""
+        spread = np.nanmean(np.abs(targets - np.nanmedian(targets, axis=0)), axis=0)
+        count = np.isfinite(targets).sum(axis=0)
+        return np.asarray((count.max() / count) ** self.config.balance / spread)
+
+    def _fingerprint(self) -> str:
+        """Names the run by what decides its weights: the configuration, the data, and the code of the network."""
+        deciding = {name: value for name, value in self.config.to_json().items() if name != "description"}
+        code = [
+            inspect.getsource(module) for module in (crystal_graphs, graphs, alignn, elements, multi_property, readout)
+        ]
+        told = [json.dumps(deciding, sort_keys=True), self.crystals.sha256, *code]
+        return f"{self.config.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:10]}"
