@@ -1,6 +1,6 @@
 """Errors of predicted barriers, each with a bootstrap interval."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -49,6 +49,12 @@ def recall(labels: np.ndarray, predictions: np.ndarray) -> float:
     return float(np.mean(predictions[good] < GOOD_CONDUCTOR_EV)) if good.any() else float("nan")
 
 
+def f1(labels: np.ndarray, predictions: np.ndarray) -> float:
+    """The harmonic mean of precision and recall; NaN where either is not defined or both are zero."""
+    both = precision(labels, predictions), recall(labels, predictions)
+    return 2.0 * both[0] * both[1] / sum(both) if sum(both) else float("nan")
+
+
 METRICS: dict[str, Metric] = {
     "mae_ev": mean_absolute_error,
     "median_absolute_error_ev": median_absolute_error,
@@ -61,14 +67,14 @@ METRICS: dict[str, Metric] = {
 
 
 def metrics_with_intervals(
-    labels: np.ndarray, predictions: np.ndarray, *, seed: int = 0
+    labels: np.ndarray, predictions: np.ndarray, metrics: Mapping[str, Metric] = METRICS, *, seed: int = 0
 ) -> dict[str, dict[str, float | None]]:
     """Every metric with the central 95 % of its values over resampled rows; None where the rows do not define it."""
 
     def on_rows(metric: Metric) -> Callable[[np.ndarray], float]:
         return lambda rows: metric(labels[rows], predictions[rows])
 
-    return {name: bootstrapped(on_rows(metric), len(labels), seed=seed) for name, metric in METRICS.items()}
+    return {name: bootstrapped(on_rows(metric), len(labels), seed=seed) for name, metric in metrics.items()}
 
 
 def bootstrapped(metric: Callable[[np.ndarray], float], row_count: int, *, seed: int) -> dict[str, float | None]:

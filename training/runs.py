@@ -86,7 +86,7 @@ class Run:
 
     def fold(self, fold: int, report: Report) -> FoldResult:
         """The result of a fold, fitted now unless it was fitted before."""
-        path = self.folder / f"fold-{fold}" / "result.safetensors"
+        path = self._result(fold)
         held_out = self.corpus.folds(self.config.folding) == fold
         if not path.is_file():
             network, seconds = self.fitted(~held_out & self.corpus.sound, path.parent, f"fold {fold}", report)
@@ -99,6 +99,18 @@ class Run:
             distances=kept["distances"].numpy(),
             seconds=float(kept["seconds"]),
         )
+
+    def has_fold(self, fold: int) -> bool:
+        """Whether a fold was fitted and judged before."""
+        return self._result(fold).is_file()
+
+    def parameter_count(self) -> int:
+        """Of the network that is fitted."""
+        network = GRAPH_NETWORKS[self.config.network](**self.config.arguments)
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    def _result(self, fold: int) -> Path:
+        return self.folder / f"fold-{fold}" / "result.safetensors"
 
     def fitted(self, rows: np.ndarray, folder: Path, label: str, report: Report) -> tuple[nn.Module, float]:
         """A network fitted on some rows, and the seconds that its fit took, in however many pieces."""

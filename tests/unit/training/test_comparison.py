@@ -1,0 +1,131 @@
+"""The comparison of all models: classical learners, twins, the table and its files."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import cli
+from training.comparison.baselines import BASELINES, judge_baseline
+from training.comparison.drawing import draw
+from training.comparison.entries import FORMS, Entry, Sources, entries
+from training.comparison.table import COMPARED, table, twin_difference, write_csv
+from training.config import read_config
+from training.corpus import Corpus
+from training.kernels.run import KernelRun
+from training.metrics import f1, precision, recall
+
+
+def entry_of(corpus: Corpus, error_ev: float, rows: np.ndarray, name: str = "some") -> Entry:
+    random = np.random.default_rng(7)
+    return Entry(
+        name=name,
+        folds=(0, 1),
+        rows=rows,
+        predictions_ev=corpus.barriers_ev[rows] + error_ev + 0.01 * random.normal(size=len(rows)),
+        parameters=10,
+        training_seconds=1.0,
+        milliseconds=2.0,
+    )
+
+
+def test_every_classical_learner_is_better_than_the_median(run: KernelRun, corpus: Corpus) -> None:
+    labels = corpus.barriers_ev
+    of_median = np.abs(labels - np.median(labels)).mean()
+    seen = []
+    for name in BASELINES:
+        judged = judge_baseline(name, run.groups["path"], corpus, "fold_random")
+        assert np.isfinite(judged.predictions_ev).all()
+        assert judged.seconds > 0 < judged.milliseconds
+        assert np.abs(judged.predictions_ev - labels).mean() < of_median, name
+        seen.append(judged.predictions_ev.round(6).tolist())
+    assert len({tuple(one) for one in seen}) == len(BASELINES)
+
+
+def test_a_fold_s_labels_do_not_tell_on_its_own_predictions(run: KernelRun, corpus: Corpus) -> None:
+    judged = judge_baseline("extra-trees", run.groups["path"], corpus, "fold_random")
+    folds = corpus.folds("fold_random")
+    records = [
+        replace(record, barrier_ev=record.barrier_ev + 3.0) if fold == 1 else record
+        for record, fold in zip(corpus.records, folds, strict=True)
+    ]
+    changed = judge_baseline("extra-trees", run.groups["path"], replace(corpus, records=tuple(records)), "fold_random")
+    assert changed.predictions_ev[folds == 1] == pytest.approx(judged.predictions_ev[folds == 1])
+    assert changed.predictions_ev[folds != 1] != pytest.approx(judged.predictions_ev[folds != 1])
+
+
+def test_a_twin_that_is_worse_on_every_row_is_told_so_with_certainty(corpus: Corpus) -> None:
+    rows = np.arange(len(corpus.records))
+    worse, better = entry_of(corpus, 0.30, rows), entry_of(corpus, 0.10, rows[::-1])
+    gain = twin_difference(worse, better, corpus)
+    assert gain is not None
+    assert gain["value"] == pytest.approx(0.2, abs=0.01)
+    assert gain["low"] is not None
+    assert gain["low"] > 0.1
+    assert twin_difference(worse, replace(better, rows=rows[:0], predictions_ev=rows[:0] * 1.0), corpus) is None
+
+
+def test_f1_is_the_harmonic_mean_and_undefined_where_nothing_is_called_good() -> None:
+    labels, predictions = np.array([0.1, 0.2, 0.9, 0.3]), np.array([0.2, 0.9, 0.3, 0.1])
+    p, r = precision(labels, predictions), recall(labels, predictions)
+    assert f1(labels, predictions) == pytest.approx(2 * p * r / (p + r))
+    assert np.isnan(f1(labels, np.full(4, 2.0)))
+
+
+def test_what_did_not_run_is_in_the_table_as_not_run(corpus: Corpus, tmp_path: Path) -> None:
+    ran = entry_of(corpus, 0.1, np.arange(len(corpus.records)), "ran")
+    none = replace(ran, name="not-run", folds=(), rows=ran.rows[:0], predictions_ev=ran.predictions_ev[:0])
+    rows = table([ran, none], corpus)
+    assert set(COMPARED) <= set(rows[0])
+    assert [row["rows"] for row in rows] == [int(corpus.sound.sum()), 0]
+    assert rows[1]["mae_ev"] is None
+    write_csv(rows, tmp_path / "deep" / "table.csv")
+    with (tmp_path / "deep" / "table.csv").open(encoding="utf-8") as file:
+        read = list(csv.DictReader(file))
+    assert float(read[0]["mae_ev"]) == pytest.approx(rows[0]["mae_ev"]["value"], abs=1e-4)
+    assert read[1]["mae_ev"] == ""
+    draw([ran, none], corpus, tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_forms_without_results_are_listed_and_nothing_is_fitted_for_them(corpus: Corpus, tmp_path: Path) -> None:
+    told: list[str] = []
+    made = entries(
+        Sources(
+            corpus=corpus,
+            runs=tmp_path,
+            store=tmp_path / "store",
+            size="compact",
+            processes=1,
+            report=told.append,
+        )
+    )
+    assert [entry.name for entry in made[: len(FORMS)]] == list(FORMS)
+    assert all(not len(entry.rows) for entry in made)
+    assert any("ionpath train mpt" in text for text in told)
+
+
+def test_each_form_differs_from_its_base_by_a_few_lines() -> None:
+    base = read_config("model-3-compact").to_json()
+    for name in FORMS:
+        own = read_config(f"{name}-compact").to_json()
+        assert own["graph"] == base["graph"]
+        assert own["target"] == base["target"]
+    twin = read_config("scratch-model-3-compact").to_json()
+    for field in ("name", "description", "pretrained"):
+        del twin[field], base[field]
+    assert twin == base
+
+
+def test_a_folder_without_data_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("IONPATH_DATA_DIR", raising=False)
+    from training.comparison.cli import compare  # noqa: PLC0415 - a command like any other
+
+    app = type(cli)()
+    app.command("compare")(compare)
+    result = CliRunner().invoke(app, ["--data", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "no barriers at" in " ".join(result.output.replace("│", " ").split())

@@ -1,0 +1,1 @@
+"""Every kind of model on the same folds: one table, one figure."""

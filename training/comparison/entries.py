@@ -1,0 +1,198 @@
+"""The rows of the comparison: out-of-fold predictions of each model, or the word that it did not run."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from app.crystals.band import Band
+from app.models.cards import CARD_FILE
+from app.models.checkpoints import read_predictor
+from app.models.predictor import Predictor
+from training.comparison.baselines import BASELINES, judge_baseline
+from training.config import read_config
+from training.corpus import Corpus
+from training.kernels.config import kernel_config_path, read_kernel_config
+from training.kernels.run import KernelRun
+from training.runs import Run
+
+FOLDING = "fold_random"
+#: The paper's comparison, with the twins that start from random weights.
+FORMS = (
+    "model-1-sum",
+    "model-1-difference",
+    "model-1-concat",
+    "model-2",
+    "model-3",
+    "model-4",
+    "scratch-model-1",
+    "scratch-model-3",
+)
+KERNELS = ("default", "relaxed")
+_TIMED_BANDS = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One model's out-of-fold predictions.
+
+    Attributes:
+        name: of the model.
+        folds: that were fitted; none where the model did not run.
+        rows: of the corpus that were predicted, shape [n].
+        predictions_ev: shape [n], eV.
+        parameters: that were fitted; None where the kind has no such number.
+        training_seconds: of one fit on all sound bands, or of a fold's where there was no such fit.
+        milliseconds: for one band alone, from a parsed band to its barrier, on this machine; None where no checkpoint
+            is there to ask.
+    """
+
+    name: str
+    folds: tuple[int, ...]
+    rows: np.ndarray
+    predictions_ev: np.ndarray
+    parameters: int | None
+    training_seconds: float | None
+    milliseconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """What a comparison is made from.
+
+    Attributes:
+        corpus: the bands.
+        runs: where the runs' results are.
+        store: the model store.
+        size: of the forms' configurations.
+        processes: for features that take long.
+        report: is told how far it is.
+    """
+
+    corpus: Corpus
+    runs: Path
+    store: Path
+    size: str
+    processes: int
+    report: Callable[[str], None]
+
+
+def entries(sources: Sources) -> list[Entry]:
+    """All rows of the comparison; the forms' runs are read, not made, and everything else is fitted now."""
+    made = [_form(sources, name) for name in FORMS]
+    runs = {name: _kernel_run(sources, name) for name in KERNELS if (sources.store / name / CARD_FILE).is_file()}
+    if runs:
+        plain = next(iter(runs.values()))
+        for name in BASELINES:
+            sources.report(f"fitting {name}")
+            judged = judge_baseline(name, plain.groups["path"], sources.corpus, FOLDING)
+            made.append(
+                Entry(
+                    name=name,
+                    folds=_all_folds(sources.corpus),
+                    rows=np.arange(len(sources.corpus.records)),
+                    predictions_ev=judged.predictions_ev,
+                    parameters=None,
+                    training_seconds=judged.seconds,
+                    milliseconds=judged.milliseconds,
+                )
+            )
+    made += [_kernel(sources, name, run) for name, run in runs.items()]
+    made += [_not_run(name) for name in KERNELS if name not in runs]
+    return made
+
+
+def _form(sources: Sources, name: str) -> Entry:
+    config = read_config(f"{name}-{sources.size}")
+    try:
+        run = Run(config, sources.corpus, sources.runs, device=torch.device("cpu"), store=sources.store)
+    except FileNotFoundError as error:
+        sources.report(f"{name} did not run: {error}")
+        return _not_run(name)
+    results = [run.fold(fold, lambda *_: None) for fold in config.calibration_folds if run.has_fold(fold)]
+    sources.report(f"{name}: folds {', '.join(str(result.fold) for result in results) or 'none'}")
+    if not results:
+        return _not_run(name)
+    rows = np.concatenate([result.rows for result in results])
+    outputs = np.concatenate([result.outputs for result in results])
+    predictor = _predictor(sources, name)
+    training = predictor.card.training if predictor is not None else {}
+    return Entry(
+        name=name,
+        folds=tuple(result.fold for result in results),
+        rows=rows,
+        predictions_ev=run.to_barriers_ev(outputs),
+        parameters=run.parameter_count(),
+        training_seconds=training.get("seconds", float(np.mean([result.seconds for result in results]))),
+        milliseconds=_milliseconds(predictor, sources.corpus),
+    )
+
+
+def _kernel_run(sources: Sources, name: str) -> KernelRun:
+    path = kernel_config_path(name)
+    assert path is not None, name
+    return KernelRun(
+        read_kernel_config(path),
+        sources.corpus,
+        sources.runs,
+        processes=sources.processes,
+        report=sources.report,
+    )
+
+
+def _kernel(sources: Sources, name: str, run: KernelRun) -> Entry:
+    out = run.out_of_fold(FOLDING)
+    predictor = _predictor(sources, name)
+    return Entry(
+        name=name,
+        folds=_all_folds(sources.corpus),
+        rows=np.arange(len(sources.corpus.records)),
+        predictions_ev=run.barriers_ev(out.judged.outputs),
+        parameters=None,
+        training_seconds=out.seconds,
+        # Relaxing takes half a minute a band: its card says how long.
+        milliseconds=_card_milliseconds(predictor) if run.config.relaxes else _milliseconds(predictor, sources.corpus),
+    )
+
+
+def _not_run(name: str) -> Entry:
+    return Entry(
+        name=name,
+        folds=(),
+        rows=np.empty(0, dtype=np.int64),
+        predictions_ev=np.empty(0),
+        parameters=None,
+        training_seconds=None,
+        milliseconds=None,
+    )
+
+
+def _all_folds(corpus: Corpus) -> tuple[int, ...]:
+    return tuple(int(fold) for fold in np.unique(corpus.folds(FOLDING)))
+
+
+def _predictor(sources: Sources, name: str) -> Predictor | None:
+    folder = sources.store / name
+    return read_predictor(folder, device=torch.device("cpu")) if (folder / CARD_FILE).is_file() else None
+
+
+def _card_milliseconds(predictor: Predictor | None) -> float | None:
+    seconds = predictor.card.training.get("seconds_per_band") if predictor is not None else None
+    return None if seconds is None else 1000.0 * float(seconds)
+
+
+def _milliseconds(predictor: Predictor | None, corpus: Corpus) -> float | None:
+    """The median over some bands, one at a time, after a first one that is not counted."""
+    if predictor is None:
+        return None
+    bands: list[Band] = [record.band for record in corpus.records[:: max(1, len(corpus.records) // _TIMED_BANDS)]]
+    predictor.predict([predictor.graph(bands[0])])
+    seconds = []
+    for band in bands:
+        started = time.perf_counter()
+        predictor.predict([predictor.graph(band)])
+        seconds.append(time.perf_counter() - started)
+    return 1000.0 * float(np.median(seconds))
