@@ -60,13 +60,11 @@ def garnet(*, a: float = 12.98) -> Crystal:
     kinds = ({"La": 1.0}, {"Zr": 1.0}, {"O": 1.0}, {"Li": 0.94}, {"Li": 0.349})
     places = ((1 / 8, 0, 1 / 4), (0, 0, 0), (-0.0318, 0.0545, 0.1503), (3 / 8, 0, 1 / 4), (0.0997, 0.6853, 0.5772))
     made = Structure.from_spacegroup("Ia-3d", Lattice.cubic(a), kinds, places)
-    sites = [
-        Site(
-            species=tuple((str(species), amount) for species, amount in site.species.items()),
-            frac_coords=tuple(float(value) % 1.0 for value in np.round(site.frac_coords, 9)),
-        )
-        for site in made
-    ]
+    sites = []
+    for site in made:
+        u, v, w = (float(value) % 1.0 for value in np.round(site.frac_coords, 9))
+        species = tuple((str(species), float(amount)) for species, amount in site.species.items())
+        sites.append(Site(species=species, frac_coords=(u, v, w)))
     return Crystal(lattice_angstrom=np.eye(3) * a, sites=tuple(sites))
 
 

@@ -111,7 +111,8 @@ def test_more_hops_than_a_service_gives_at_once_come_as_a_job(tmp_path: Path, ex
 
 def test_a_file_that_cannot_be_read_stops_no_other(tmp_path: Path, service: Service, examples: Path) -> None:
     files = [examples / "missing.cif", examples / "LiFePO4_band.json"]
-    words = ("predict", *files, "--initial", examples / "gone.cif", "--final", examples / "LiFePO4_final.cif")
+    words: tuple[str | Path, ...] = ("predict", *files)
+    words += ("--initial", examples / "gone.cif", "--final", examples / "LiFePO4_final.cif")
     done = ionpath(tmp_path, *words, "--url", service.url, "--json")
     assert done.returncode == 1
     missing, band, ends = (json.loads(line) for line in done.stdout.splitlines())

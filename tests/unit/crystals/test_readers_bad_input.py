@@ -396,7 +396,12 @@ def test_blank_lines_of_a_cif_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     from pymatgen.io.cif import CifFile  # noqa: PLC0415 - takes a second to import
 
     parse = CifFile.from_str
-    monkeypatch.setattr(CifFile, "from_str", lambda text: given.append(text) or parse(text))
+
+    def noted(text: str) -> CifFile:
+        given.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(CifFile, "from_str", noted)
     blank = "\n" + " \t\r\n" * 100_000
     found = read_crystal(file(blank + CIF.replace("loop_", f"{blank}loop_") + blank), LIMITS)
     assert found.formula == "Li1 O1"
