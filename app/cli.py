@@ -36,6 +36,9 @@ cli = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys: only their hashes are stored.")
 cli.add_typer(keys, name="keys")
 
+#: Under which heading help lists what only a crystal takes.
+_OF_CRYSTALS = "Of a crystal"
+
 Url = Annotated[
     str | None, typer.Option("--url", help="A running service, such as http://127.0.0.1:8000; local if left out.")
 ]
@@ -132,18 +135,62 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         typer.Argument(
             metavar="FILE...",
             help="Bands (JSON, extended XYZ, zip or folder of an NEB run), or crystals (CIF, POSCAR) with --ion.",
-            exists=True,
         ),
     ] = None,
     ion: Annotated[str | None, typer.Option(help="The ion that hops in a crystal, such as Li.")] = None,
-    initial: Annotated[Path | None, typer.Option(exists=True, help="The first of two end points.")] = None,
-    final: Annotated[Path | None, typer.Option(exists=True, help="The last of two end points.")] = None,
+    initial: Annotated[Path | None, typer.Option(help="The first of two end points.")] = None,
+    final: Annotated[Path | None, typer.Option(help="The last of two end points.")] = None,
     model: Annotated[str | None, typer.Option(help="A checkpoint; `ionpath models` lists them.")] = None,
     threshold_ev: Annotated[float, typer.Option(help="A good conductor's barrier is below this, eV.")] = 0.65,
     mechanism: Annotated[
-        Literal["auto", "vacancy", "dilute"], typer.Option(help="What becomes of a crystal's other mobile ions.")
+        Literal["auto", "vacancy", "dilute"],
+        typer.Option(
+            help="`vacancy`: the crystal's other mobile ions stay and one is missing. `dilute`: all others are "
+            "removed, for an empty host. `auto` is `vacancy` where the file holds the ion.",
+            rich_help_panel=_OF_CRYSTALS,
+        ),
     ] = "auto",
-    max_hops: Annotated[int | None, typer.Option(min=1, help="Most distinct hops of a crystal.")] = None,
+    max_hops: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Most distinct hops, shortest first (IONPATH_MAX_HOPS; 60). Where there are more, the percolation "
+            "barriers are upper bounds.",
+            rich_help_panel=_OF_CRYSTALS,
+        ),
+    ] = None,
+    max_hop_angstrom: Annotated[
+        float,
+        typer.Option(
+            min=0.1, max=12, help="The longest hop between two sites, angstrom.", rich_help_panel=_OF_CRYSTALS
+        ),
+    ] = 5.0,
+    interstitials: Annotated[
+        bool,
+        typer.Option(
+            "--interstitials",
+            help="Look for interstitial sites beside the ion's own. An ion that the file does not hold always hops "
+            "between such sites.",
+            rich_help_panel=_OF_CRYSTALS,
+        ),
+    ] = False,
+    include_close_hops: Annotated[
+        bool,
+        typer.Option(
+            "--include-close-hops",
+            help="Predict hops whose straight line passes an atom within 1.2 angstrom as well; else they are listed as "
+            "left out and percolate nowhere.",
+            rich_help_panel=_OF_CRYSTALS,
+        ),
+    ] = False,
+    second_opinion: Annotated[
+        Literal["bvse"] | None,
+        typer.Option(
+            help="Percolation by another method as well: `bvse`, bond-valence site energies. A warning says where the "
+            "two are more than 0.5 eV apart.",
+            rich_help_panel=_OF_CRYSTALS,
+        ),
+    ] = None,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -159,9 +206,10 @@ def predict(  # noqa: PLR0917 - typer passes each by name
 
     Examples: `ionpath predict band.json`; `ionpath predict LiFePO4.cif --ion Li`;
     `ionpath predict --initial a.cif --final b.cif`; `ionpath predict *.xyz --csv > barriers.csv`;
-    `ionpath predict LiFePO4.cif --ion Li --plot hops.png --write-neb bands`.
+    `ionpath predict LiFePO4.cif --ion Li --plot hops.png --write-neb bands`;
+    `ionpath predict FePO4.cif --ion Na --max-hop-angstrom 6 --second-opinion bvse`.
 
-    The exit status is 1 where a file could not be predicted.
+    The exit status is 1 where a file could not be read or predicted; the others are answered all the same.
     """
     from app.console import asking, outputs, sources  # noqa: PLC0415 - what only this command needs
 
@@ -174,6 +222,10 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         threshold_ev=threshold_ev,
         mechanism=mechanism,
         max_hops=max_hops,
+        max_hop_angstrom=max_hop_angstrom,
+        interstitials=interstitials,
+        include_close_hops=include_close_hops,
+        second_opinion=second_opinion,
         with_bands=write_neb is not None,
     )
     try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from pymatgen.core import Lattice, Structure
 
 from app.crystals.band import FloatArray
 from app.crystals.crystal import Crystal, Site
@@ -49,6 +50,22 @@ def spinel(*, a: float = 8.5, x: float = 0.2624, ion: str = "Mg", other: str = "
             u, v, w = (float(value) % 1.0 for value in np.round(place + face, 9))
             atoms.append((symbol, (u, v, w)))
     return crystal_of(np.eye(3) * a, atoms)
+
+
+def garnet(*, a: float = 12.98) -> Crystal:
+    """Li7La3Zr2O12 as a cubic garnet (Ia-3d): La in 24c, Zr in 16a, O in 96h, Li partly on 24d and 96h.
+
+    Rounded from J. Awaka et al., Chem. Lett. 40, 60 (2011).
+    """
+    kinds = ({"La": 1.0}, {"Zr": 1.0}, {"O": 1.0}, {"Li": 0.94}, {"Li": 0.349})
+    places = ((1 / 8, 0, 1 / 4), (0, 0, 0), (-0.0318, 0.0545, 0.1503), (3 / 8, 0, 1 / 4), (0.0997, 0.6853, 0.5772))
+    made = Structure.from_spacegroup("Ia-3d", Lattice.cubic(a), kinds, places)
+    sites = []
+    for site in made:
+        u, v, w = (float(value) % 1.0 for value in np.round(site.frac_coords, 9))
+        species = tuple((str(species), float(amount)) for species, amount in site.species.items())
+        sites.append(Site(species=species, frac_coords=(u, v, w)))
+    return Crystal(lattice_angstrom=np.eye(3) * a, sites=tuple(sites))
 
 
 def repeated(crystal: Crystal, times: tuple[int, int, int]) -> Crystal:

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from app.console.sources import Source
+from app.console.sources import Source, Unreadable
 from app.errors import IonpathError
 
 AT_ONCE = 8
@@ -14,12 +14,23 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked of every file; `with_bands` also asks for the bands of its hops, as the zip of NEB folders."""
+    """What is asked of every file.
+
+    Attributes:
+        model, threshold_ev: as the HTTP call takes them.
+        mechanism, max_hops, max_hop_angstrom, interstitials, include_close_hops, second_opinion: the same, of a
+            crystal alone.
+        with_bands: whether the bands of its hops are wanted too, as the zip of NEB folders.
+    """
 
     model: str | None
     threshold_ev: float
     mechanism: Literal["auto", "vacancy", "dilute"]
     max_hops: int | None
+    max_hop_angstrom: float
+    interstitials: bool = False
+    include_close_hops: bool = False
+    second_opinion: Literal["bvse"] | None = None
     with_bands: bool = False
 
 
@@ -51,11 +62,13 @@ class Caller(Protocol):
         """A context that gives what to call for an answer."""
 
 
-async def ask(caller: Caller, sources: Sequence[Source], question: Question) -> list[Result]:
+async def ask(caller: Caller, sources: Sequence[Source | Unreadable], question: Question) -> list[Result]:
     """Ask for every source, some at once, results in their order; a problem stands in for its answer alone."""
     room = asyncio.Semaphore(AT_ONCE)
 
-    async def one(call: Call, source: Source) -> Result:
+    async def one(call: Call, source: Source | Unreadable) -> Result:
+        if isinstance(source, Unreadable):
+            return _unread(source)
         async with room:
             try:
                 reply = await call(source, question)
@@ -63,8 +76,15 @@ async def ask(caller: Caller, sources: Sequence[Source], question: Question) -> 
             except IonpathError as error:
                 return Result(label=source.label, problem=_problem(error))
 
+    unread = [_unread(source) for source in sources if isinstance(source, Unreadable)]
+    if len(unread) == len(sources):  # no model is loaded for nothing
+        return unread
     async with caller.open() as call:
         return await asyncio.gather(*(one(call, source) for source in sources))
+
+
+def _unread(source: Unreadable) -> Result:
+    return Result(label=source.label, problem={"detail": source.detail, "kind": "unreadable-file"})
 
 
 def _problem(error: IonpathError) -> dict[str, Any]:

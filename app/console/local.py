@@ -18,39 +18,55 @@ from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, 
 from app.serving.wire import answer_to_json
 from app.settings import Settings
 
+#: A day: a slow model on a large crystal is waited for here as long as it needs.
+_LONGEST_S = 86_400.0
+
 
 class Local:
     """Predicts in this process; the log is a file that is thrown away.
+
+    Nobody else waits for it: the hops and the time that the service leaves to jobs may be asked for.
 
     Args:
         settings: the model store and the device count, the stores do not.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._usual_hops = settings.max_hops
+        self._settings = settings.model_copy(
+            update={
+                "max_hops": max(settings.max_hops, settings.max_hops_later),
+                "request_timeout_s": max(settings.request_timeout_s, _LONGEST_S),
+                "redis_url": None,
+                "store_inputs": True,
+                "metrics_port": None,
+            }
+        )
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Call]:
         """Load the model, and let it go at the end."""
         with tempfile.TemporaryDirectory(prefix="ionpath-") as folder:
             log = SecretStr(f"sqlite+aiosqlite:///{Path(folder) / 'log.sqlite3'}")
-            changes = {"database_url": log, "redis_url": None, "store_inputs": True, "metrics_port": None}
-            async with open_service(self._settings.model_copy(update=changes)) as service:
+            async with open_service(self._settings.model_copy(update={"database_url": log})) as service:
 
                 async def call(source: Source, question: Question) -> Reply:
-                    return await _predict_here(service, source, question)
+                    return await _predict_here(service, source, question, usual_hops=self._usual_hops)
 
                 yield call
 
 
-async def _predict_here(service: PredictionService, source: Source, question: Question) -> Reply:
+async def _predict_here(service: PredictionService, source: Source, question: Question, *, usual_hops: int) -> Reply:
     asked = PredictionRequest(
         upload=_upload(source),
         model=question.model,
         threshold_ev=question.threshold_ev,
         mechanism=question.mechanism,
-        max_hops=question.max_hops,
-        max_hop_angstrom=5.0,
+        max_hops=question.max_hops or usual_hops,
+        max_hop_angstrom=question.max_hop_angstrom,
+        include_close_hops=question.include_close_hops,
+        interstitials=question.interstitials,
+        second_opinion=question.second_opinion if "structure" in source.files else None,
         key_id=None,
         request_id=uuid4().hex,
     )

@@ -107,6 +107,10 @@ def _remarks(result: Result) -> Iterator[Text]:
     if answer.get("percolation_ev") is not None:
         figures = ", ".join(_ways_through(answer))
         yield Text(f"{result.label}: connects through the crystal in {figures} ({answer['mechanism']})", style="bold")
+    opinion = answer.get("second_opinion") or {}
+    if opinion.get("answered"):
+        figures = ", ".join(_ways_through(opinion))
+        yield Text(f"{result.label}: by bond-valence site energies in {figures}")
     if answer.get("truncated"):
         yield Text(f"{result.label}: more hops exist; see --max-hops", style="yellow")
     for warning in answer.get("warnings", ()):

@@ -17,6 +17,11 @@ MOST_TRIES = 6
 TIMEOUT_S = 300.0
 LONGEST_WAIT_S = 60.0
 HIGHEST_PORT = 65_535
+#: What a service refuses to answer at once and takes as a job.
+_FOR_JOBS = frozenset({"too-many-hops", "takes-too-long"})
+#: What a stored prediction has beside its answer.
+_OF_JOBS = frozenset({"status", "progress", "kind", "input"})
+_ASK_AGAIN_S = 1.0
 
 
 class RemoteError(IonpathError):
@@ -59,17 +64,40 @@ class Remote:
 
 
 async def _predict_there(client: httpx.AsyncClient, source: Source, question: Question) -> dict[str, Any]:
-    given = {
-        "model": question.model,
-        "threshold_ev": question.threshold_ev,
-        "mechanism": question.mechanism,
-        "max_hops": question.max_hops,
-    }
-    query = {name: value for name, value in given.items() if value is not None}
     data = {"ion": source.ion} if source.ion else {}
-    return _answer(
-        await _patiently(client, lambda: client.post("/predict/barrier", params=query, files=source.files, data=data))
-    )
+    query = _query(source, question)
+
+    async def post(headers: dict[str, str]) -> httpx.Response:
+        return await client.post("/predict/barrier", params=query, files=source.files, data=data, headers=headers)
+
+    try:
+        return _answer(await _patiently(client, lambda: post({})))
+    except RemoteError as error:
+        if error.kind not in _FOR_JOBS or "respond-async" not in f"{error.detail} {error.expected}":
+            raise
+    accepted = _answer(await _patiently(client, lambda: post({"Prefer": "respond-async"})))
+    return await _when_done(client, f"/predictions/{accepted['prediction_id']}")
+
+
+def _query(source: Source, question: Question) -> dict[str, str | float]:
+    """What stands behind the question mark; a band takes nothing that only a crystal has."""
+    query: dict[str, str | float] = {"threshold_ev": question.threshold_ev, "mechanism": question.mechanism}
+    given: dict[str, str | float | None] = {"model": question.model, "max_hops": question.max_hops}
+    if "structure" in source.files:
+        given |= {"max_hop_angstrom": question.max_hop_angstrom, "second_opinion": question.second_opinion}
+        query |= {name: "true" for name in ("interstitials", "include_close_hops") if getattr(question, name)}
+    return query | {name: value for name, value in given.items() if value is not None}
+
+
+async def _when_done(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+    """Wait for a job's answer."""
+    while True:
+        stored = _answer(await _patiently(client, lambda: client.get(path)))
+        if stored["status"] == "failed":
+            raise RemoteError(stored["error"])
+        if stored["status"] == "done":
+            return {name: value for name, value in stored.items() if name not in _OF_JOBS}
+        await asyncio.sleep(_ASK_AGAIN_S)
 
 
 async def _bands(client: httpx.AsyncClient, answer: dict[str, Any]) -> bytes:

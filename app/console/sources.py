@@ -2,8 +2,9 @@
 
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 CRYSTAL_SUFFIXES = frozenset({".cif", ".vasp", ".poscar"})
@@ -24,31 +25,50 @@ class Source:
     ion: str | None
 
 
-def read(paths: Sequence[Path], *, ion: str | None, initial: Path | None, final: Path | None) -> list[Source]:
+@dataclass(frozen=True, kw_only=True)
+class Unreadable:
+    """A file that was named and cannot be read, and why; it stops no other."""
+
+    label: str
+    detail: str
+
+
+def read(
+    paths: Sequence[Path], *, ion: str | None, initial: Path | None, final: Path | None
+) -> list[Source | Unreadable]:
     """Read every file, folders of an NEB run as a zip.
 
     Raises:
         SourceError: nothing to predict, or one end point alone.
     """
-    sources = list(_read_each(paths, ion))
+    sources = [_read(path.name, partial(_source, path, ion)) for path in paths]
     if (initial is None) != (final is None):
         raise SourceError("Two end points are needed: --initial and --final.")
     if initial is not None and final is not None:
-        files = {"initial": _file(initial), "final": _file(final)}
-        sources.append(Source(label=f"{initial.name} -> {final.name}", files=files, ion=ion))
+        label = f"{initial.name} -> {final.name}"
+        sources.append(_read(label, partial(_end_points, label, initial, final, ion)))
     if not sources:
         raise SourceError("Nothing to predict: name a FILE, or --initial and --final.")
     return sources
 
 
-def _read_each(paths: Sequence[Path], ion: str | None) -> Iterator[Source]:
-    for path in paths:
-        if path.is_dir():
-            yield Source(label=path.name, files={"band": (f"{path.name}.zip", _zipped(path))}, ion=None)
-        elif _is_crystal(path):
-            yield Source(label=path.name, files={"structure": _file(path)}, ion=ion)
-        else:
-            yield Source(label=path.name, files={"band": _file(path)}, ion=None)
+def _read(label: str, read_one: Callable[[], Source]) -> Source | Unreadable:
+    try:
+        return read_one()
+    except OSError as error:
+        return Unreadable(label=label, detail=f"{error.filename} cannot be read: {error.strerror}.")
+
+
+def _source(path: Path, ion: str | None) -> Source:
+    if path.is_dir():
+        return Source(label=path.name, files={"band": (f"{path.name}.zip", _zipped(path))}, ion=None)
+    if _is_crystal(path):
+        return Source(label=path.name, files={"structure": _file(path)}, ion=ion)
+    return Source(label=path.name, files={"band": _file(path)}, ion=None)
+
+
+def _end_points(label: str, initial: Path, final: Path, ion: str | None) -> Source:
+    return Source(label=label, files={"initial": _file(initial), "final": _file(final)}, ion=ion)
 
 
 def _is_crystal(path: Path) -> bool:

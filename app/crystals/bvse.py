@@ -9,7 +9,7 @@ import numpy as np
 from app.crystals.band import FloatArray
 from app.crystals.crystal import Crystal
 from app.crystals.ordering import Orderings
-from app.crystals.oxidation import guess_oxidation_states
+from app.crystals.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.percolation import PercolationBarriers
 from app.crystals.sites import Sublattices, is_mixed, split
 from app.crystals.supercell import Supercell, choose_supercell, primitive_motif
@@ -62,16 +62,10 @@ def _states(lattices: Sublattices) -> dict[str, float]:
     A crystal without its ions was charged by their leaving, and what balances that is left to the element that has
     most states, as its mean.
     """
-    contents = [*lattices.frame_contents, *(site.shared_with for site in lattices.sites)]
-    amounts: dict[str, float] = {}
-    for symbol, occupancy in (pair for one in contents for pair in one):
-        amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
-    own = float(lattices.occupancies.sum())
-    with_ion = {**amounts, lattices.ion: own + amounts.get(lattices.ion, 0.0)} if own else amounts
-    guessed = guess_oxidation_states(with_ion)
+    guessed = guess_oxidation_states(lattices.amounts)
     if guessed is None:
         raise _no_parameters(lattices.ion, "their oxidation states could not be guessed")
-    return {symbol: float(state) for symbol, state in guessed.items()} | ({} if own else {lattices.ion: 0.0})
+    return {lattices.ion: 0.0} | {symbol: float(state) for symbol, state in guessed.items()}
 
 
 def _ordered_frame(
@@ -108,9 +102,9 @@ def _bvlain(
         warnings.simplefilter("ignore")  # bvlain imports a part of scipy by its old name
         # takes a second to import, and only second opinions need it
         from bvlain import Lain  # noqa: PLC0415
-        from pymatgen.core import Element, Lattice, Species, Structure  # noqa: PLC0415
+        from pymatgen.core import Lattice, Species, Structure  # noqa: PLC0415
 
-        charge = int(states[ion]) or _usual_charge(Element(ion))
+        charge = int(states[ion]) or usual_charge(ion)
         frame = Structure(
             Lattice(lattice_angstrom), [Species(symbol, states[symbol]) for symbol in species], frac_coords
         )
@@ -132,11 +126,6 @@ def _bvlain(
 
 def _known(barrier_ev: float) -> float | None:
     return barrier_ev if np.isfinite(barrier_ev) else None
-
-
-def _usual_charge(element: object) -> int:
-    states = [int(state) for state in getattr(element, "common_oxidation_states", ()) if state]
-    return states[0] if states else 1
 
 
 def _no_parameters(ion: str, reason: str) -> InputError:

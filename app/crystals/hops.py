@@ -13,7 +13,7 @@ from app.crystals.hop_bands import Mechanism, blocked_because, hop_band
 from app.crystals.interstitials import with_interstitials
 from app.crystals.lattices import short_translations
 from app.crystals.ordering import Ordering, OrderingMethod, Orderings
-from app.crystals.oxidation import guess_oxidation_states
+from app.crystals.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.percolation import HopEdge, Offset
 from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import IonSite, Sublattices, is_mixed, split
@@ -32,6 +32,9 @@ from app.crystals.symmetry import (
 )
 from app.crystals.validation import no_host
 from app.errors import TooLargeError
+
+#: An ion that fills less of its sites is the rare one, as in the hosts that are computed with it alone.
+FEW_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,8 +175,14 @@ def find_hops(
         warnings=(
             *crystal.warnings,
             *lattices.warnings,
-            *_mechanism_warnings(lattices.ion, asked=mechanism, absent=absent),
-            *_count_warnings(lattices.ion, len(orbits), max_hop_angstrom=max_hop_angstrom, max_hops=max_hops),
+            *_mechanism_warnings(lattices, asked=mechanism, absent=absent),
+            *_count_warnings(
+                lattices.ion,
+                len(orbits),
+                max_hop_angstrom=max_hop_angstrom,
+                max_hops=max_hops,
+                between_all=absent or interstitials,
+            ),
             *(_occupancy_warnings(lattices) if chosen == "vacancy" else ()),
             *_disorder_warnings(lattices, disorder),
         ),
@@ -182,16 +191,10 @@ def find_hops(
 
 
 def _orderings(lattices: Sublattices, most: int) -> Orderings:
-    amounts: dict[str, float] = {}
     contents = [*lattices.frame_contents, *(site.shared_with for site in lattices.sites)]
     if not any(is_mixed(one) for one in contents if one):
         return Orderings(ion=lattices.ion, states=None, most=1)
-    if (own := float(lattices.occupancies.sum())) > 0:
-        amounts[lattices.ion] = own
-    for symbol, occupancy in (pair for one in contents for pair in one):
-        amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
-    states = guess_oxidation_states(amounts)
-    return Orderings(ion=lattices.ion, states=states, most=most)
+    return Orderings(ion=lattices.ion, states=guess_oxidation_states(lattices.amounts), most=most)
 
 
 def _disorder(supercell: Supercell, orderings: Orderings) -> Disorder | None:
@@ -332,11 +335,15 @@ def _too_short(ion: str, distance_angstrom: float) -> str | None:
     )
 
 
-def _count_warnings(ion: str, orbit_count: int, *, max_hop_angstrom: float, max_hops: int) -> tuple[str, ...]:
+def _count_warnings(
+    ion: str, orbit_count: int, *, max_hop_angstrom: float, max_hops: int, between_all: bool
+) -> tuple[str, ...]:
+    """Say that there are no hops or too many; `between_all` is whether interstitial sites were looked for."""
     if not orbit_count:
+        or_else = "" if between_all else ", or for interstitials=true, which looks for sites between them"
         sentence = (
             f"No two {ion} sites lie within {max_hop_angstrom:g} angstrom of each other: no hop. Ask for a longer "
-            f"max_hop_angstrom, or for interstitials=true, which looks for sites between them."
+            f"max_hop_angstrom{or_else}."
         )
         return (sentence,)
     if orbit_count > max_hops:
@@ -349,11 +356,14 @@ def _count_warnings(ion: str, orbit_count: int, *, max_hop_angstrom: float, max_
     return ()
 
 
-def _mechanism_warnings(ion: str, *, asked: str, absent: bool) -> tuple[str, ...]:
+def _mechanism_warnings(lattices: Sublattices, *, asked: str, absent: bool) -> tuple[str, ...]:
+    """Say what was chosen where the other choice is a usual one too: ions of more than one charge, and few of them."""
+    ion = lattices.ion
     if absent:
         sentence = f"There is no {ion} in the uploaded crystal: one {ion} alone hops between its interstitial sites."
         return (sentence,)
-    if asked != "auto":
+    own = lattices.occupancies[lattices.occupancies > 0]
+    if asked != "auto" or (own.mean() >= FEW_SHARE and abs(usual_charge(ion)) == 1):
         return ()
     sentence = (
         f"The mechanism is vacancy, as {ion} is part of the uploaded crystal: its other {ion} ions stay and one is "

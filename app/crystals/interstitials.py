@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial import QhullError, Voronoi, cKDTree
 
 from app.crystals.band import FloatArray
-from app.crystals.oxidation import guess_oxidation_states
+from app.crystals.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.periodic import cell_heights_angstrom, near_pairs, shortest_vectors
 from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import IonSite, Sublattices
@@ -137,12 +137,9 @@ def _surroundings(lattices: Sublattices) -> _Surroundings:
     """Sort the atoms; an ion's own sites are atoms like others, and shared ones count as what is most of them."""
     contents = [*lattices.frame_contents, *(((lattices.ion, site.occupancy),) for site in lattices.sites)]
     atoms = np.vstack([lattices.frame_frac_coords, lattices.site_frac_coords])
-    amounts: dict[str, float] = {}
-    for symbol, occupancy in (pair for one in contents for pair in one):
-        amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
-    states = guess_oxidation_states(amounts) or {}
+    states = guess_oxidation_states(lattices.amounts) or {}
     symbols = [max(one, key=lambda pair: pair[1])[0] for one in contents]
-    valence = _usual_charge(lattices.ion)
+    valence = usual_charge(lattices.ion)
     charges = np.array([states.get(symbol, 0) for symbol in symbols], dtype=np.float64) * np.sign(valence)
     charges[len(lattices.frame_contents) :] = 0.0  # an ion of its kind makes room: one of the two sites is left
     lengths = _bond_lengths(lattices.ion, symbols)
@@ -161,16 +158,6 @@ def _surroundings(lattices: Sublattices) -> _Surroundings:
         bond_angstrom=np.tile([lengths[symbol] for symbol in symbols], len(shifts))[near],
         valence=abs(valence),
     )
-
-
-def _usual_charge(ion: str) -> float:
-    from pymatgen.analysis.bond_valence import PRIOR_PROB  # noqa: PLC0415 # takes a second, and few crystals need it
-    from pymatgen.core import Element, Species  # noqa: PLC0415
-
-    states = [
-        int(state) for state in Element(ion).icsd_oxidation_states or Element(ion).common_oxidation_states if state
-    ]
-    return float(max(states, key=lambda state: PRIOR_PROB.get(Species(ion, state), 0), default=1))
 
 
 def _bond_lengths(ion: str, symbols: list[str]) -> Mapping[str, float]:
@@ -244,11 +231,16 @@ def _warnings(ion: str, around: _Surroundings, found: list[FloatArray], distinct
         if around.knows_charges
         else "; oxidation states could not be guessed, so bond valences were not checked"
     )
+    count = len(found)
+    what = f"{count} interstitial sites of {ion}, {distinct} of them distinct, were" if count > 1 else _ONE.format(ion)
     sentence = (
-        f"{len(found)} interstitial sites of {ion}, {distinct} of them distinct, were found by geometry (the largest "
-        f"empty spheres{checked}); whether the ion is stable there was not computed."
+        f"{what} found by geometry (the largest empty spheres{checked}); whether the ion is stable there was not "
+        "computed, so hops that end there are out of the domain and their intervals wide."
     )
     return (sentence,)
+
+
+_ONE = "1 interstitial site of {} was"
 
 
 def _no_site(lattices: Sublattices, widest_angstrom: float) -> InputError:

@@ -27,19 +27,13 @@ def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | Non
     Returns:
         the state of each element; None where an element has none that is known, or where all have the same sign.
     """
-    # pymatgen takes a second to import, and ordered crystals never need it
-    from pymatgen.analysis.bond_valence import PRIOR_PROB  # noqa: PLC0415
-    from pymatgen.core import Element, Species  # noqa: PLC0415
-
     choices: list[list[tuple[str, int, float]]] = []
     for symbol in sorted(amounts):
-        element = Element(symbol)
-        states = {int(state) for state in element.icsd_oxidation_states or element.common_oxidation_states} - {0}
-        if not states:
+        counts = _counted_states(symbol)
+        if not counts:
             return None
-        counts = {state: float(PRIOR_PROB.get(Species(symbol, state), 0.0)) for state in states}
         seen = sum(counts.values()) or 1.0
-        commonest = sorted(states, key=lambda state: (-counts[state], abs(state)))[:MOST_STATES]
+        commonest = list(counts)[:MOST_STATES]
         choices.append([(symbol, state, counts[state] / seen) for state in commonest])
     while math.prod(len(states) for states in choices) > MOST_COMBINATIONS:
         max(choices, key=len).pop()
@@ -52,3 +46,20 @@ def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | Non
         if best is None or rank < best[:2]:
             best = (*rank, {symbol: state for symbol, state, _ in combination})
     return best[2] if best and len({state > 0 for state in best[2].values()}) > 1 else None
+
+
+def usual_charge(symbol: str) -> int:
+    """The oxidation state that an element has most often in the ICSD; 1 where none is known."""
+    return next(iter(_counted_states(symbol)), 1)
+
+
+def _counted_states(symbol: str) -> dict[int, float]:
+    """How often pymatgen counts each oxidation state of an element in the ICSD, the commonest first."""
+    # pymatgen takes a second to import, and ordered crystals never need it
+    from pymatgen.analysis.bond_valence import PRIOR_PROB  # noqa: PLC0415
+    from pymatgen.core import Element, Species  # noqa: PLC0415
+
+    element = Element(symbol)
+    states = {int(state) for state in element.icsd_oxidation_states or element.common_oxidation_states} - {0}
+    counts = {state: float(PRIOR_PROB.get(Species(symbol, state), 0.0)) for state in states}
+    return {state: counts[state] for state in sorted(states, key=lambda state: (-counts[state], abs(state)))}

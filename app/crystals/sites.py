@@ -1,5 +1,6 @@
 """The sites of the migrating ion in an uploaded crystal, and the frame that they sit in."""
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -33,6 +34,11 @@ class IonSite:
     occupancy: float
     shared_with: Contents = ()
 
+    @property
+    def is_interstitial(self) -> bool:
+        """Whether geometry found it, and the file does not have it."""
+        return self.occupancy == 0
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sublattices:
@@ -63,6 +69,16 @@ class Sublattices:
     def occupancies(self) -> FloatArray:
         """Occupancies of the ion's sites, shape [n_sites]."""
         return np.array([site.occupancy for site in self.sites], dtype=np.float64)
+
+    @cached_property
+    def amounts(self) -> dict[str, float]:
+        """Atoms of each element in the uploaded cell, the ion's among them where it has any."""
+        own = ((self.ion, site.occupancy) for site in self.sites if not site.is_interstitial)
+        others = (*self.frame_contents, *(site.shared_with for site in self.sites))
+        amounts: dict[str, float] = {}
+        for symbol, occupancy in itertools.chain(own, *others):
+            amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
+        return amounts
 
 
 def split(crystal: Crystal, ion: str | None) -> Sublattices:

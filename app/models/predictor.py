@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,11 @@ from app.models.prediction import Prediction
 # On a CPU, larger pieces are no faster and hold memory (40 MB a tensor); smaller ones ask for the interpreter more
 # often, behind the threads that read and answer: pieces of 40,000 gave the service four fifths of this throughput.
 _CPU_PIECE_COST = 160_000
+#: How much wider a distribution becomes at least where something beside the band is doubtful. No fitted band is of that
+#: kind, so no calibration can tell; for what the trained network had not seen its own came to this (`model-3`'s card).
+_DOUBTED_FACTOR = 2.0
+#: Below it a barrier with its offset is no number to take the logarithm of, eV.
+_LEAST_EV = 1e-6
 
 
 class OutOfMemoryError(Exception):
@@ -152,6 +157,31 @@ class Predictor(ABC):
             in_domain=not reasons,
             domain_reasons=reasons,
         )
+
+    def doubted(self, prediction: Prediction, reason: str) -> Prediction:
+        """The same barrier outside the domain for one more reason, its distribution wider unless it was outside before.
+
+        Args:
+            prediction: one of this checkpoint's.
+            reason: what is known of the hop beside its band, in words.
+        """
+        reasons = (*prediction.domain_reasons, reason)
+        if not prediction.in_domain:
+            return replace(prediction, domain_reasons=reasons)
+        value = self._output(prediction.barrier_ev)
+        factor = max(self.card.calibration.outside_factor, _DOUBTED_FACTOR)
+        quantiles = [value + factor * (self._output(one) - value) for one in prediction.quantiles_ev]
+        return replace(
+            prediction,
+            quantiles_ev=tuple(float(one) for one in self._barrier_ev(np.array(quantiles))),
+            in_domain=False,
+            domain_reasons=reasons,
+        )
+
+    def _output(self, barrier_ev: float) -> float:
+        """What the model said where it predicted a barrier."""
+        target = self.card.target
+        return float((np.log(max(barrier_ev + target.offset_ev, _LEAST_EV)) - target.mean) / target.scale)
 
     def _barrier_ev(self, outputs: np.ndarray) -> np.ndarray:
         target = self.card.target

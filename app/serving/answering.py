@@ -22,6 +22,7 @@ from app.serving.cache import Cache, CacheScope
 from app.serving.copies import with_copies
 from app.serving.crystals import (
     BandKey,
+    Doubted,
     HopOutcome,
     all_cached,
     bands_of,
@@ -274,7 +275,8 @@ class Answering:
             key: HopOutcome(outcome=fresh[key] if prediction is None else prediction, cached=prediction is not None)
             for key, prediction in known.items()
         }
-        return await asyncio.to_thread(_composed, content, outcomes)  # sampling takes up to a second
+        # sampling takes up to a second
+        return await asyncio.to_thread(_composed, content, outcomes, predictor.doubted)
 
     async def _look_up(self, scope: CacheScope, bands: Sequence[Band]) -> Sequence[Prediction | None]:
         started = time.monotonic()
@@ -283,5 +285,5 @@ class Answering:
         return known
 
 
-def _composed(content: CrystalInput, outcomes: dict[BandKey, HopOutcome]) -> CrystalAnswer:
-    return with_copies(compose(content.search, outcomes), content.search.all_hops)
+def _composed(content: CrystalInput, outcomes: dict[BandKey, HopOutcome], doubted: Doubted) -> CrystalAnswer:
+    return with_copies(compose(content.search, outcomes, doubted), content.search.all_hops)

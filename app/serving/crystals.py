@@ -1,11 +1,11 @@
 """Composes a crystal's answer from the predictions of its hops."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.crystals.band import Band
+from app.crystals.band import Band, FloatArray
 from app.crystals.hops import Disorder, Hop, HopSearch
 from app.crystals.percolation import percolation
 from app.errors import IonpathError, NotReadyError
@@ -26,6 +26,8 @@ from app.serving.wire import percolation_of
 BandKey = tuple[int, int]
 #: Percolation by the model and by another method that lie farther apart than this are told.
 DISAGREEMENT_EV = 0.5
+#: Takes a prediction out of a model's domain for a reason in words (`Predictor.doubted`).
+Doubted = Callable[[Prediction, str], Prediction]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +48,13 @@ def bands_of(search: HopSearch) -> dict[BandKey, Band]:
     }
 
 
-def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome]) -> CrystalAnswer:
+def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: Doubted) -> CrystalAnswer:
     """Put a crystal's answer together; takes up to a second, most of it for the intervals.
 
     Args:
         search: the crystal's hops.
         outcomes: by the hop's index in the search and the ordering's; a hop without a band has none.
+        doubted: widens the prediction of a hop that the search knows to be unlike any fitted one.
 
     Raises:
         IonpathError: the first one met, where not a single hop could be predicted.
@@ -60,6 +63,8 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome]) -> Crysta
     for error in errors:
         if isinstance(error, NotReadyError) or len(errors) == len(outcomes):
             raise error
+    if doubts := _doubts(search):
+        outcomes = {key: _with_doubt(found, doubts.get(key[0]), doubted) for key, found in outcomes.items()}
     hops = tuple(
         _hop(hop, [outcomes.get((index, which)) for which in range(len(hop.bands))])
         for index, hop in enumerate(search.hops)
@@ -76,6 +81,23 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome]) -> Crysta
         mechanism=search.mechanism,
         disorder=None if search.disorder is None else _disorder(search, search.disorder, hops),
     )
+
+
+def _doubts(search: HopSearch) -> dict[int, str]:
+    """Why a hop is unlike the fitted ones, by its index: their ends are places where the ion was relaxed."""
+    found = {site.index for site in search.sites if site.is_interstitial}
+    names = {2: "both ends of the hop are interstitial sites", 1: "an end of the hop is an interstitial site"}
+    return {
+        index: f"{names[count]} found by geometry, and no fitted hop ends where the ion was not relaxed"
+        for index, hop in enumerate(search.hops)
+        if (count := (hop.from_site in found) + (hop.to_site in found))
+    }
+
+
+def _with_doubt(found: HopOutcome, reason: str | None, doubted: Doubted) -> HopOutcome:
+    if reason is None or isinstance(found.outcome, IonpathError):
+        return found
+    return replace(found, outcome=doubted(found.outcome, reason))
 
 
 def percolating_prediction(crystal: CrystalAnswer) -> Prediction | None:
@@ -165,16 +187,22 @@ def _mean(predictions: Sequence[Prediction]) -> Prediction | None:
 
 
 def _mixture(quantiles: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """Quantiles of an even mixture, each part linear between its own."""
+    """Quantiles of an even mixture, each part linear between its own, with a step where several of them are equal."""
     grid = np.unique(np.concatenate([np.asarray(one) for one in quantiles]))
-    below = np.mean(
-        [
-            np.interp(grid, np.asarray(one) + np.arange(len(one)) * 1e-9, QUANTILE_LEVELS, left=0.0, right=1.0)
-            for one in quantiles
-        ],
-        axis=0,
-    )
-    return tuple(float(value) for value in np.interp(QUANTILE_LEVELS, below, grid))
+    below = np.mean([_shares(np.asarray(one), grid) for one in quantiles], axis=0)
+    return tuple(float(value) for value in np.interp(QUANTILE_LEVELS, below.ravel(), grid.repeat(2)))
+
+
+def _shares(quantiles: FloatArray, grid: FloatArray) -> FloatArray:
+    """The share of a distribution below each value, and that up to it, shape [n, 2].
+
+    They differ where quantiles are equal, as those of a low barrier are at zero: of equal abscissae interp takes the
+    last.
+    """
+    levels = np.asarray(QUANTILE_LEVELS)
+    up_to = np.interp(grid, quantiles, levels, left=0.0, right=1.0)
+    below = 1.0 - np.interp(-grid, -quantiles[::-1], 1.0 - levels[::-1], left=0.0, right=1.0)
+    return np.column_stack([below, up_to])
 
 
 def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) -> DisorderAnswer:

@@ -9,7 +9,7 @@ import pytest
 from api_server import Service
 from browser_pages import NewPage, Watch, take_example
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 EXAMPLES = [("LiFePO₄", "Li"), ("LiCoO₂", "Li"), ("Li₇La₃Zr₂O₁₂", "Li"), ("Na₃PS₄", "Na"), ("MgMn₂O₄", "Mg")]
 TWO_IONS = b"""Li Na O
@@ -129,6 +129,20 @@ def test_what_runs_can_be_stopped_and_is_forgotten(page: Page, service: Service,
     assert deleted.value.status == 204
     expect(page.get_by_role("status")).to_have_text("Stopped.")
     assert service.client.get(path).status_code == 404
+    expect(page.locator("#barrier")).to_have_count(0)
+
+
+def test_what_is_stopped_on_its_way_to_the_service_does_not_run_there(page: Page, service: Service) -> None:
+    held: list[Route] = []
+    page.route("**/predict/barrier*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it is given
+    with page.expect_request("**/predict/barrier*"):
+        page.locator("ul.examples").get_by_role("button", name="Li₇La₃Zr₂O₁₂").click()
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_role("status")).to_have_text("Stopped.")
+    with page.expect_response(lambda response: response.request.method == "DELETE") as deleted:
+        held[0].continue_()
+    assert deleted.value.status == 204
+    assert service.client.get(deleted.value.url).status_code == 404
     expect(page.locator("#barrier")).to_have_count(0)
 
 

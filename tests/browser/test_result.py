@@ -153,9 +153,10 @@ def test_the_picture_turns_zooms_and_looks_along_an_axis(olivine: Page) -> None:
     assert not look_alike(picture(olivine), first)
 
 
-def test_warnings_are_words(olivine: Page) -> None:
-    notes = olivine.get_by_role("region", name="Read this with it")
-    expect(notes).to_contain_text("its other Li ions stay and one is missing")
+def test_warnings_are_words(page: Page) -> None:
+    take_example(page, "MgMn₂O₄")
+    notes = page.get_by_role("region", name="Read this with it")
+    expect(notes).to_contain_text("its other Mg ions stay and one is missing")
     expect(notes.locator("code")).to_have_text("mechanism=dilute")
 
 

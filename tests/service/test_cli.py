@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from api_server import IONPATH, Service, environment
+from api_server import IONPATH, Service, environment, running_service
 
 from app.console.remote import wait_s
 
@@ -36,6 +36,10 @@ def test_every_command_has_help_that_teaches(tmp_path: Path) -> None:
     for command in ("serve", "predict", "models", "migrate", "keys"):
         assert ionpath(tmp_path, command, "--help").returncode == 0
     assert "IONPATH_" in ionpath(tmp_path, "serve", "--help").stdout
+    predicting = ionpath(tmp_path, "predict", "--help").stdout
+    for option in ("--mechanism", "--max-hops", "--max-hop-angstrom", "--interstitials", "--include-close-hops"):
+        assert option in predicting
+    assert "--second-opinion" in predicting
 
 
 def test_predict_asks_a_service_and_writes_json_lines(tmp_path: Path, service: Service, examples: Path) -> None:
@@ -64,6 +68,57 @@ def test_predict_here_gives_what_the_service_gives(tmp_path: Path, service: Serv
         assert (mine["file"], mine["hop"]) == (its["file"], its["hop"])
         assert float(mine["barrier_ev"] or 0) == pytest.approx(float(its["barrier_ev"] or 0), abs=2e-4)
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_crystal_takes_what_the_http_call_takes(tmp_path: Path, service: Service, examples: Path) -> None:
+    """Each option changes what it should, here as by the service."""
+    crystal = examples / "LiFePO4.cif"
+    words: tuple[str | Path, ...] = ("predict", crystal, examples / "LiFePO4_band.json", "--ion", "Li", "--json")
+    words += ("--max-hop-angstrom", "4", "--interstitials", "--include-close-hops", "--second-opinion", "bvse")
+    here, there = ionpath(tmp_path, *words), ionpath(tmp_path, *words, "--url", service.url)
+    assert (here.returncode, there.returncode) == (0, 0), here.stderr + there.stderr
+    mine, its = (json.loads(done.stdout.splitlines()[0]) for done in (here, there))
+    for answer in (mine, its):
+        assert max(hop["distance_angstrom"] for hop in answer["hops"]) <= 4.0
+        assert {site["occupancy"] for site in answer["sites"]} == {0.0, 1.0}
+        assert not any("nearer than 1.2" in (hop["excluded_because"] or "") for hop in answer["hops"])
+        assert answer["second_opinion"]["answered"]
+    assert mine["percolation_ev"] == pytest.approx(its["percolation_ev"], abs=2e-4)
+    fewer = [word for word in words if word not in {"--include-close-hops", "--second-opinion", "bvse"}]
+    answer = json.loads(ionpath(tmp_path, *fewer, "--url", service.url).stdout.splitlines()[0])
+    assert any("nearer than 1.2" in (hop["excluded_because"] or "") for hop in answer["hops"])
+    assert "second_opinion" not in answer
+    plain = json.loads(ionpath(tmp_path, "predict", crystal, "--ion", "Li", "--json", "--url", service.url).stdout)
+    assert {site["occupancy"] for site in plain["sites"]} == {1.0}
+    assert max(hop["distance_angstrom"] for hop in plain["hops"]) > 4.0
+
+
+def test_more_hops_than_a_service_gives_at_once_come_as_a_job(tmp_path: Path, examples: Path) -> None:
+    words: tuple[str | Path, ...] = ("predict", examples / "LiCoO2.cif", "--ion", "Li", "--json", "--max-hops", "9")
+    (tmp_path / "server").mkdir()
+    with running_service(tmp_path / "server", max_hops=1, max_hops_later=20) as few:
+        there = ionpath(tmp_path, *words, "--url", few.url)
+        refused = ionpath(tmp_path, *words[:-1], "21", "--url", few.url)
+    here = ionpath(tmp_path, *words, max_hops=1, max_hops_later=20)
+    for done in (here, there):
+        assert done.returncode == 0, done.stdout + done.stderr
+        answer = json.loads(done.stdout)
+        assert len(answer["hops"]) > 1
+        assert not answer["truncated"]
+    assert refused.returncode == 1
+    assert "too-many-hops" in refused.stdout
+
+
+def test_a_file_that_cannot_be_read_stops_no_other(tmp_path: Path, service: Service, examples: Path) -> None:
+    files = [examples / "missing.cif", examples / "LiFePO4_band.json"]
+    words: tuple[str | Path, ...] = ("predict", *files)
+    words += ("--initial", examples / "gone.cif", "--final", examples / "LiFePO4_final.cif")
+    done = ionpath(tmp_path, *words, "--url", service.url, "--json")
+    assert done.returncode == 1
+    missing, band, ends = (json.loads(line) for line in done.stdout.splitlines())
+    assert "missing.cif cannot be read: No such file" in missing["problem"]["detail"]
+    assert band["barrier_ev"] > 0
+    assert "gone.cif cannot be read" in ends["problem"]["detail"]
 
 
 def test_predict_shows_a_table(tmp_path: Path, service: Service, examples: Path) -> None:

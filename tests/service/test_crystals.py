@@ -11,7 +11,7 @@ import orjson
 import pytest
 from api_server import Service, running_service
 from bands import band_of
-from made_crystals import layered_oxide, repeated, spinel
+from made_crystals import garnet, layered_oxide, repeated, spinel
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
@@ -26,6 +26,15 @@ from app.crystals.writers import band_to_json
 
 EQUAL_EV = 1e-3
 SUPERCELL_EV = 0.03
+MADE = (("spinel", "Mg"), ("layered", "Li"))
+SHIPPED = (("LiFePO4", "Li"), ("LiCoO2", "Li"), ("Li7La3Zr2O12", "Li"), ("Na3PS4", "Na"), ("MgMn2O4", "Mg"))
+
+
+def known(repository: Path, name: str) -> Crystal:
+    """A made crystal, or one of the five that are shipped."""
+    path = repository / "examples" / f"{name}.cif"
+    made = {"spinel": spinel(), "layered": layered_oxide()}
+    return made.get(name) or read_crystal(File(name=path.name, content=path.read_bytes()), Limits())
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +98,9 @@ def test_a_layered_oxide_conducts_in_its_layer(uncached: Service, repository: Pa
     assert answer["percolation"]["2d"]["directions"] == [[1, 0, 0], [0, 1, 0]]
 
 
-def test_a_cubic_spinel_conducts_alike_in_every_direction(uncached: Service) -> None:
-    answer = answered(uncached, spinel(), "Mg")
+@pytest.mark.parametrize(("crystal", "ion"), [(spinel(), "Mg"), (garnet(), "Li")], ids=["spinel", "garnet"])
+def test_a_cubic_crystal_conducts_alike_in_every_direction(uncached: Service, crystal: Crystal, ion: str) -> None:
+    answer = answered(uncached, crystal, ion)
     barriers = answer["percolation_ev"]
     assert barriers["1d"] is not None
     assert barriers["2d"] == pytest.approx(barriers["1d"], abs=EQUAL_EV)
@@ -107,13 +117,14 @@ def test_the_lowest_barrier_is_the_crystal_s_and_its_interval_holds_it(uncached:
     assert {answer["hops"][index]["barrier_ev"] for index in path["bottleneck_hops"]} == {path["barrier_ev"]}
 
 
-@pytest.mark.parametrize(("name", "ion"), [("spinel", "Mg"), ("layered", "Li")])
-def test_members_of_one_orbit_have_one_barrier(uncached: Service, name: str, ion: str) -> None:
-    crystal = {"spinel": spinel(), "layered": layered_oxide()}[name]
+@pytest.mark.parametrize(("name", "ion"), [*MADE, *SHIPPED])
+def test_members_of_one_orbit_have_one_barrier(uncached: Service, repository: Path, name: str, ion: str) -> None:
+    crystal = known(repository, name)
     found = find_hops(crystal, ion, max_atoms=2000)
     lattices = split(crystal, ion)
     supercell = choose_supercell(lattices, max_atoms=2000)
     generator = np.random.default_rng(3)
+    compared = 0
     for orbit, hop in enumerate(found.hops[:3]):
         if hop.band is None:
             continue
@@ -124,6 +135,8 @@ def test_members_of_one_orbit_have_one_barrier(uncached: Service, name: str, ion
             for edge in chosen
         ]
         assert np.ptp(barriers) < EQUAL_EV
+        compared += len(barriers) > 1
+    assert compared
 
 
 def _posted(service: Service, band: dict[str, Any]) -> float:
@@ -134,17 +147,20 @@ def _posted(service: Service, band: dict[str, Any]) -> float:
     return float(response.json()["barrier_ev"])
 
 
-@pytest.mark.parametrize(("name", "ion"), [("spinel", "Mg"), ("layered", "Li"), ("LiFePO4", "Li")])
+@pytest.mark.parametrize(("name", "ion"), [*MADE, *SHIPPED])
 def test_a_doubled_cell_percolates_at_the_same_barriers(
     uncached: Service, repository: Path, name: str, ion: str
 ) -> None:
-    made = {"spinel": spinel(), "layered": layered_oxide()}
-    path = repository / "examples" / f"{name}.cif"
-    crystal = made.get(name) or read_crystal(File(name=path.name, content=path.read_bytes()), Limits())
-    once, twice = (answered(uncached, repeated(crystal, times), ion) for times in ((1, 1, 1), (2, 1, 1)))
+    crystal = known(repository, name)
+    longest_angstrom = 4.0 if "La3Zr2" in name else 5.0  # a garnet has more hops up to five than are predicted here
+    once, twice = (
+        answered(uncached, repeated(crystal, times), ion, max_hop_angstrom=longest_angstrom)
+        for times in ((1, 1, 1), (2, 1, 1))
+    )
+    assert not once["truncated"]
+    assert not twice["truncated"]
+    assert once["percolation_ev"]["1d"] is not None
     for dimension, barrier_ev in once["percolation_ev"].items():
-        if once["truncated"] or twice["truncated"]:
-            break
         if barrier_ev is None:
             assert twice["percolation_ev"][dimension] is None
         else:

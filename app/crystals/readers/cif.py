@@ -45,7 +45,7 @@ def read_cif(file: File, text: str, limits: Limits) -> Crystal:
     # pymatgen takes a second to import, and JSON bands, most of the requests, never need it
     from pymatgen.io.cif import CifFile, CifParser  # noqa: PLC0415
 
-    chunks = _chunks_with_atoms(text, file.name)
+    chunks = _chunks_with_atoms(_without_blank_lines(text), file.name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pymatgen keeps the useful ones in parser.warnings too
         block = _parse(file.name, lambda: next(iter(CifFile.from_str(chunks[0]).data.values())))
@@ -68,6 +68,11 @@ def read_cif(file: File, text: str, limits: Limits) -> Crystal:
         sites=sites,
         warnings=tuple(dict.fromkeys(notes)),
     )
+
+
+def _without_blank_lines(text: str) -> str:
+    """They mean nothing in a CIF, and a run of them takes pymatgen time that grows with its square."""
+    return "\n".join(line for line in text.split("\n") if line and not line.isspace()) + "\n"
 
 
 def _chunks_with_atoms(text: str, name: str) -> list[str]:
@@ -108,8 +113,8 @@ def _parse(name: str, parse: Any) -> Any:
         ) from error
 
 
-def _truncated(name: str, how: str) -> FormatError:
-    return FormatError(f"{name} is cut short: {how}.", kind="truncated-cif", where=name, expected=_FORMAT)
+def _truncated(name: str, how: str, expected: str = _FORMAT) -> FormatError:
+    return FormatError(f"{name} is cut short: {how}.", kind="truncated-cif", where=name, expected=expected)
 
 
 def _check_block(data: Mapping[str, Any], name: str, limits: Limits) -> None:
@@ -185,10 +190,10 @@ def _site(site: Any, name: str) -> Site:
 
 
 def _compare_with_formula(block: Any, sites: Sequence[Site], name: str, *, ends_in_a_line: bool) -> list[str]:
-    """Warn where atoms and formula differ; refuse where the file was surely cut.
+    """Warn where fewer atoms are listed than the formula says; refuse where the file looks cut.
 
-    That is where it ends with its atoms, and an element is gone or the last line has no end: fewer atoms than the
-    formula alone may be somebody's vacancies.
+    That is where it ends with its atoms and its last line has no end, or what is missing is what a cut takes: the
+    elements that come last. Elsewhere they may be somebody's vacancies.
     """
     formula = block.data.get("_chemical_formula_sum")
     if not isinstance(formula, str):
@@ -198,16 +203,42 @@ def _compare_with_formula(block: Any, sites: Sequence[Site], name: str, *, ends_
     shares = {symbol: sum(site.occupancy_of(symbol) for site in sites) / number for symbol, number in wanted.items()}
     if not shares:
         return []
-    most = max(shares.values())
-    lost = sorted(symbol for symbol, share in shares.items() if share < LOST_SHARE * most)
+    whole = LOST_SHARE * max(*shares.values(), _least_formulas(block.data))
+    lost = sorted(symbol for symbol, share in shares.items() if share < whole)
     if not lost:
         return []
     words = f"fewer {', '.join(lost)} atoms are listed than its formula {formula.strip()} says"
     loops = cast("list[list[str]]", block.loops)
-    gone = any(shares[symbol] == 0 for symbol in lost)
-    if loops and _COORDINATE in loops[-1] and (gone or not ends_in_a_line):
-        raise _truncated(name, words)
+    # of an element that fills its places in part the rows are all there
+    rows_gone = {symbol for symbol in lost if _places(symbol, sites) < whole * wanted[symbol]}
+    as_by_a_cut = any(shares[symbol] == 0 for symbol in lost) or _last_listed(block.data) in rows_gone
+    if loops and _COORDINATE in loops[-1] and (as_by_a_cut or not ends_in_a_line):
+        raise _truncated(name, words, f"{_FORMAT}; where atoms are left out on purpose, no _chemical_formula_sum")
     return [f"In {name} {words}."]
+
+
+def _places(symbol: str, sites: Sequence[Site]) -> int:
+    return sum(site.occupancy_of(symbol) > 0 for site in sites)
+
+
+def _least_formulas(data: Mapping[str, Any]) -> float:
+    """How many formulas a cell holds at least.
+
+    By some writers the formula is that of the whole cell, whatever `_cell_formula_units_Z` says: one is sure, and less
+    where that is less than one.
+    """
+    try:
+        units = float(str(data.get("_cell_formula_units_Z")))
+    except ValueError:
+        return 1.0
+    return min(units, 1.0) if units > 0 else 1.0
+
+
+def _last_listed(data: Mapping[str, Any]) -> str | None:
+    """The element of the last row of atoms."""
+    symbols = data.get("_atom_site_type_symbol") or data.get("_atom_site_label") or [""]
+    letters = re.sub(r"[^A-Za-z].*", "", str(symbols[-1]).strip())
+    return next((word for word in (letters[:2].capitalize(), letters[:1].upper()) if is_element(word)), None)
 
 
 def _plainly(note: str) -> str:

@@ -28,6 +28,13 @@ def test_the_ways_through_a_crystal_are_told() -> None:
     assert told in table_of(ANSWER)
 
 
+def test_a_second_opinion_is_told_beside_them() -> None:
+    figures = {"1d": 0.3, "2d": None, "3d": None}
+    told = "by bond-valence site energies in 1d: 0.300 eV, 2d: never, 3d: never"
+    assert told in table_of({**ANSWER, "second_opinion": {"answered": True, "percolation_ev": figures}})
+    assert "bond-valence" not in table_of({**ANSWER, "second_opinion": {"answered": False, "percolation_ev": figures}})
+
+
 def test_their_intervals_and_directions_are_told_where_the_answer_has_them() -> None:
     interval = {"low": 0.06, "high": 0.64, "coverage": 0.9}
     one = {"barrier_ev": 0.231, "interval_ev": interval, "bottleneck_hops": [0], "directions": [[0, 1, 0]]}

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_crystals import crystal_of, layered_oxide, repeated, rock_salt
+from made_crystals import crystal_of, layered_oxide, repeated, rock_salt, spinel
 from put_back import congruent, own_hop, perfect_crystal, row_band
 
 from app.crystals.band import Band, FloatArray
@@ -106,8 +106,32 @@ def test_dilute_takes_the_other_ions_out_and_vacancy_keeps_them() -> None:
     assert vacancy.hops[0].band is not None
     assert "Li" in vacancy.hops[0].band.host_species
     assert (dilute.mechanism, vacancy.mechanism, automatic.mechanism) == ("dilute", "vacancy", "vacancy")
-    assert any("mechanism is vacancy, as Li is part of the uploaded crystal" in text for text in automatic.warnings)
-    assert not any("mechanism" in text for text in (*dilute.warnings, *vacancy.warnings))
+    assert not any("mechanism" in text for text in (*dilute.warnings, *vacancy.warnings, *automatic.warnings))
+
+
+def test_that_the_other_ions_stay_is_told_where_they_might_not() -> None:
+    """Of an ion of two charges, and where few of the ion's sites are filled, the empty host is as usual a question."""
+    told = "mechanism is vacancy, as {} is part of the uploaded crystal"
+    multivalent = find_hops(spinel(), "Mg", max_atoms=2000)
+    assert any(told.format("Mg") in text for text in multivalent.warnings)
+    crystal = layered_oxide()
+    few = replace(
+        crystal,
+        sites=tuple(
+            replace(site, species=(("Li", 0.4),)) if site.occupancy_of("Li") else site for site in crystal.sites
+        ),
+    )
+    assert any(told.format("Li") in text for text in search(few).warnings)
+    assert not any(told.format("Li") in text for text in search(few, mechanism="vacancy").warnings)
+
+
+def test_interstitial_sites_are_not_advised_where_they_were_looked_for() -> None:
+    plain, looked = (search(layered_oxide(), max_hop_angstrom=1.5, interstitials=asked) for asked in (False, True))
+    assert not plain.hops
+    assert any("interstitials=true" in text for text in plain.warnings)
+    assert not looked.hops
+    assert any("Ask for a longer max_hop_angstrom." in text for text in looked.warnings)
+    assert not any("interstitials=true" in text for text in looked.warnings)
 
 
 def test_a_hop_that_passes_an_atom_closely_is_listed_and_predicted_only_when_asked_for() -> None:

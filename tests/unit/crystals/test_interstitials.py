@@ -55,6 +55,14 @@ def test_a_host_without_its_ions_has_sites_where_they_were(name: str, repository
     assert all(ion not in hop.band.host_species for hop in predicted if hop.band)
 
 
+def test_one_site_is_told_as_one() -> None:
+    """A cube of four atoms around the middle of a cell, and chlorine is open to one lithium there."""
+    cube = crystal_of(np.eye(3) * 4.12, [("Cl", (0.0, 0.0, 0.0)), ("Cs", (0.5, 0.5, 0.5))])
+    found = search(without(cube, "Cs"), "Cs", max_hop_angstrom=4.5)
+    assert len(found.sites) == 1
+    assert any(text.startswith("1 interstitial site of Cs was found by geometry") for text in found.warnings)
+
+
 def test_the_sites_have_the_symmetry_of_the_host_in_whatever_cell() -> None:
     one, two = (search(without(repeated(spinel(), times), "Mg"), "Mg") for times in ((1, 1, 1), (2, 1, 1)))
     assert len(two.sites) == 2 * len(one.sites)

@@ -390,6 +390,46 @@ def problem(call: Callable[[], object]) -> str:
     return "none"
 
 
+def test_blank_lines_of_a_cif_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pymatgen's parser, whose time grows with their square, is not given them."""
+    given: list[str] = []
+    from pymatgen.io.cif import CifFile  # noqa: PLC0415 - takes a second to import
+
+    parse = CifFile.from_str
+
+    def noted(text: str) -> CifFile:
+        given.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(CifFile, "from_str", noted)
+    blank = "\n" + " \t\r\n" * 100_000
+    found = read_crystal(file(blank + CIF.replace("loop_", f"{blank}loop_") + blank), LIMITS)
+    assert found.formula == "Li1 O1"
+    assert given
+    assert all(len(text) < 2 * len(CIF) for text in given)
+
+
+@pytest.mark.parametrize(
+    ("formula", "rows"),
+    [
+        ("Li1 O2", ("Li Li1 0 0 0 1", "O O1 0.5 0.5 0.5 1")),  # half of the last element
+        ("Li2 O2", ("Li Li1 0 0 0 1", "O O1 0.5 0.5 0.5 1")),  # units one after the other, and one of two
+        ("Li1 O1 P1", ("Li Li1 0 0 0 1", "O O1 0.5 0.5 0.5 1")),  # all of an element
+    ],
+)
+def test_a_cif_that_was_cut_between_two_atoms_is_refused_where_its_formula_tells(
+    formula: str, rows: tuple[str, ...]
+) -> None:
+    head = CIF[: CIF.index(" Li Li1")].replace("'Li1 O1'", f"'{formula}'")
+    with pytest.raises(FormatError, match="is cut short: fewer") as caught:
+        read_crystal(file(head + "\n".join(rows) + "\n"), LIMITS)
+    assert caught.value.kind == "truncated-cif"
+    assert "no _chemical_formula_sum" in str(caught.value.expected)
+    more = "loop_\n _atom_type_symbol\n _atom_type_oxidation_number\n Li 1\n O -2\n"
+    found = read_crystal(file(head + "\n".join(rows) + "\n" + more), LIMITS)  # it goes on: not cut there
+    assert any("fewer" in warning for warning in found.warnings)
+
+
 def test_a_cif_with_a_vacancy_beside_its_formula_is_read_with_a_warning() -> None:
     found = read_crystal(file(CIF.replace("'Li1 O1'", "'Li2 O1'")), LIMITS)
     assert any("fewer Li atoms are listed than its formula" in warning for warning in found.warnings)

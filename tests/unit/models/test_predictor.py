@@ -68,6 +68,29 @@ def test_a_prediction_is_a_distribution_around_its_barrier(predictor: Predictor,
         assert 0.01 <= below[0] <= below[-1] <= 0.99
 
 
+def test_a_doubt_widens_an_interval_once_and_moves_no_barrier(predictor: Predictor, bands: list[Band]) -> None:
+    for inside in predictor.predict([predictor.graph(band) for band in bands]):
+        once = predictor.doubted(inside, "first")
+        twice = predictor.doubted(once, "second")
+        assert once.barrier_ev == twice.barrier_ev == inside.barrier_ev
+        assert twice.quantiles_ev == once.quantiles_ev
+        assert not once.in_domain
+        assert twice.domain_reasons == (*inside.domain_reasons, "first", "second")
+        if not inside.in_domain:
+            assert once.quantiles_ev == inside.quantiles_ev
+            continue
+        assert list(once.quantiles_ev) == sorted(once.quantiles_ev)
+        (low, high), (lower, higher) = inside.interval_ev, once.interval_ev
+        assert lower <= low
+        assert higher - inside.barrier_ev > 1.8 * (high - inside.barrier_ev)
+
+
+def test_a_barrier_of_zero_is_doubted_too(predictor: Predictor, bands: list[Band]) -> None:
+    (one,) = predictor.predict([predictor.graph(bands[0])])
+    flat = replace(one, barrier_ev=0.0, quantiles_ev=(0.0,) * 8 + (0.1,) * 7, in_domain=True, domain_reasons=())
+    assert predictor.doubted(flat, "why").interval_ev[1] > 0.2
+
+
 def test_a_fitted_band_is_in_the_domain_and_a_strange_one_says_why_not(predictor: Predictor, bands: list[Band]) -> None:
     inside = [one.in_domain for one in predictor.predict([predictor.graph(band) for band in bands])]
     assert sum(inside) >= 18

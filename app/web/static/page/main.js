@@ -4,7 +4,18 @@ import { isCrystal, suggestedIons } from "./composition.js";
 import { element, find } from "./dom.js";
 import { plainFormula } from "./formula.js";
 import { Result } from "./result.js";
-import { Problem, ask, finished, forget, hasSecondOpinion, keepKey, keptKey, models, submit } from "./service.js";
+import {
+  Problem,
+  ask,
+  finished,
+  forget,
+  hasSecondOpinion,
+  keepKey,
+  keptKey,
+  models,
+  stopped,
+  submit,
+} from "./service.js";
 
 const DEFAULT_THRESHOLD_EV = 0.65;
 const LINK = /^#prediction=([0-9a-f-]{32,36})$/i;
@@ -77,8 +88,10 @@ function query() {
 
 async function predict() {
   await run("Reading the file and looking for hops", async (signal) => {
-    const id = await submit(body(), query(), signal);
-    state.running.id = id;
+    const sending = submit(body(), query());
+    // A file on its way when it is stopped is accepted all the same, and only then has an id to be forgotten by.
+    signal.addEventListener("abort", () => sending.then((id) => forget(id).catch(showError), () => {}));
+    const id = await Promise.race([sending, stopped(signal)]);
     return finished(id, showProgress, signal);
   });
 }
@@ -89,7 +102,7 @@ async function reopen(id) {
 
 async function run(words, work) {
   state.running?.controller.abort();
-  const running = { controller: new AbortController(), id: null };
+  const running = { controller: new AbortController() };
   state.running = running;
   busy(true, words);
   try {
@@ -106,9 +119,7 @@ async function run(words, work) {
 }
 
 function stop() {
-  const { id, controller } = state.running ?? {};
-  controller?.abort();
-  if (id) forget(id).catch(showError);
+  state.running?.controller.abort();
 }
 
 function busy(isBusy, words = "") {

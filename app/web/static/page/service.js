@@ -43,9 +43,9 @@ async function problemOf(response) {
 }
 
 /** Sends files to be predicted later; gives the prediction's id. */
-export async function submit(form, query, signal) {
+export async function submit(form, query) {
   const headers = { Prefer: "respond-async" };
-  const response = await ask(`/predict/barrier?${query}`, { method: "POST", headers, body: form, signal });
+  const response = await ask(`/predict/barrier?${query}`, { method: "POST", headers, body: form });
   return (await response.json()).prediction_id;
 }
 
@@ -59,6 +59,12 @@ export async function finished(id, onProgress, signal) {
     await pause(wait, signal);
   }
 }
+
+/** Never done, and fails as soon as the signal says stop. */
+export const stopped = (signal) =>
+  new Promise((_, reject) => {
+    signal.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")));
+  });
 
 function pause(milliseconds, signal) {
   return new Promise((resolve, reject) => {

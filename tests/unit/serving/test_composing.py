@@ -1,0 +1,80 @@
+"""A crystal's answer from its hops' predictions, whose distributions are known."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_crystals import layered_oxide
+
+from app.crystals.hops import HopSearch, find_hops
+from app.models.prediction import QUANTILE_LEVELS, Prediction
+from app.serving.answers import CrystalAnswer
+from app.serving.crystals import HopOutcome, bands_of, compose, percolating_prediction
+
+LEVELS = np.array(QUANTILE_LEVELS)
+DOUBT = "doubted"
+
+
+def predicted(quantiles_ev: np.ndarray) -> Prediction:
+    quantiles = tuple(float(one) for one in quantiles_ev)
+    return Prediction(barrier_ev=quantiles[7], quantiles_ev=quantiles, in_domain=True, domain_reasons=())
+
+
+def doubted(prediction: Prediction, reason: str) -> Prediction:
+    return replace(prediction, in_domain=False, domain_reasons=(*prediction.domain_reasons, DOUBT, reason))
+
+
+def composed(search: HopSearch, *of_orderings: np.ndarray) -> CrystalAnswer:
+    """Every hop has the same distribution in each ordering."""
+    outcomes = {
+        (hop, which): HopOutcome(outcome=predicted(of_orderings[which]), cached=False)
+        for hop, which in bands_of(search)
+    }
+    return compose(search, outcomes, doubted)
+
+
+@pytest.fixture(scope="module")
+def disordered() -> HopSearch:
+    """Three orderings."""
+    crystal = layered_oxide()
+    mixed = (("Al", 0.5), ("Ga", 0.5))
+    sites = tuple(replace(site, species=mixed) if site.occupancy_of("Co") else site for site in crystal.sites)
+    return find_hops(replace(crystal, sites=sites), "Li", max_atoms=2000, max_hops=1)
+
+
+def mean_quantiles(search: HopSearch, *of_orderings: np.ndarray) -> np.ndarray:
+    prediction = composed(search, *of_orderings).hops[0].prediction
+    assert prediction is not None
+    return np.array(prediction.quantiles_ev)
+
+
+def test_equal_distributions_are_their_own_mixture_where_quantiles_are_equal(disordered: HopSearch) -> None:
+    """The lowest quantiles of a low barrier are all zero: a fifth of the distribution is there, and stays there."""
+    low = np.maximum(LEVELS - 0.25, 0.0)
+    assert (low == 0).sum() == 5
+    assert mean_quantiles(disordered, low, low, low) == pytest.approx(low)
+    high = np.minimum(LEVELS, 0.6)
+    assert mean_quantiles(disordered, high, high, high) == pytest.approx(high)
+
+
+def test_a_mixture_has_the_quantiles_of_draws_from_its_parts(disordered: HopSearch) -> None:
+    parts = np.maximum(LEVELS - 0.25, 0.0), np.maximum(LEVELS - 0.05, 0.0), 0.3 + 0.2 * LEVELS
+    inner = np.random.default_rng(5).uniform(LEVELS[0], LEVELS[-1], 200_000)
+    draws = np.concatenate([np.interp(inner, LEVELS, part) for part in parts])
+    assert mean_quantiles(disordered, *parts)[1:-1] == pytest.approx(np.quantile(draws, LEVELS)[1:-1], abs=0.02)
+
+
+def test_hops_that_end_where_geometry_found_a_site_are_doubted() -> None:
+    whole = find_hops(layered_oxide(), "Li", max_atoms=2000)
+    assert all(hop.prediction is None or hop.prediction.in_domain for hop in composed(whole, LEVELS).hops)
+    without = replace(
+        layered_oxide(), sites=tuple(site for site in layered_oxide().sites if not site.occupancy_of("Li"))
+    )
+    answer = composed(find_hops(without, "Li", max_atoms=2000), LEVELS)
+    for hop in answer.hops:
+        if hop.prediction is not None:
+            assert DOUBT in hop.prediction.domain_reasons
+            assert hop.prediction.domain_reasons[-1].startswith("both ends of the hop are interstitial sites")
+    lowest = percolating_prediction(answer)
+    assert lowest is not None
+    assert not lowest.in_domain
