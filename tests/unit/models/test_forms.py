@@ -1,6 +1,7 @@
 """The paper's forms of a band: what each network reads, and what may not change its answer."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,8 @@ def form(name: str, size: str) -> tuple[GraphNetwork, GraphSpec]:
     """A form's own network and graph, with a trunk small enough for a test."""
     config = read_config(f"{name}-{size}")
     marks = config.arguments["trunk"]["marks_ion"]
-    small = {key: {**SMALL, "marks_ion": marks} for key in ("trunk", "shallow") if key in config.arguments}
+    trunk: dict[str, int | bool] = {**SMALL, "marks_ion": marks}
+    small: dict[str, Any] = {key: trunk for key in ("trunk", "shallow") if key in config.arguments}
     torch.manual_seed(1)
     network = GRAPH_NETWORKS[config.network](**{**config.arguments, **small})
     return network.eval(), GraphSpec(**config.graph)

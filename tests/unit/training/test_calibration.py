@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from app.models.prediction import QUANTILE_LEVELS
+from training.barrier_task import outputs_of
 from training.calibration import calibrate, coverage, fitted_domain
 from training.config import RunConfig, read_config
 from training.corpus import Corpus, read_corpus
 from training.evaluation import OutOfFold, figures, out_of_fold
-from training.fit import outputs_of
 from training.runs import Run
 
 
@@ -66,7 +66,8 @@ def config() -> RunConfig:
     shipped = read_config("model-3-compact")
     trunk = {"features": 8, "alignn_layers": 1, "graph_layers": 1, "embedding": 8, "marks_ion": True}
     arguments = {**shipped.arguments, "trunk": trunk, "head": [8]}
-    return replace(shipped, arguments=arguments, fit=replace(shipped.fit, epochs=2, batch_bands=4))
+    fit = replace(shipped.fit, epochs=2)
+    return replace(shipped, arguments=arguments, pretrained="", batch_bands=4, fit=fit)
 
 
 def test_each_fold_s_outputs_belong_to_its_rows(config: RunConfig, corpus: Corpus, tmp_path: Path) -> None:
