@@ -53,8 +53,8 @@ class PredictQuery(_Query):
     )
     include_close_hops: bool = Field(
         default=False,
-        description="For a crystal: predict hops whose straight line passes an atom within 1.2 angstrom as well; else "
-        "they are listed with `excluded_because` and do not percolate.",
+        description="For a crystal: predict hops whose straight line passes an atom within 1.2 angstrom, or runs over "
+        "a third site, as well; else they are listed with `excluded_because` and do not percolate.",
     )
     interstitials: bool = Field(
         default=False,

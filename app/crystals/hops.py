@@ -14,6 +14,7 @@ from app.crystals.interstitials import with_interstitials
 from app.crystals.lattices import short_translations
 from app.crystals.ordering import Ordering, OrderingMethod, Orderings
 from app.crystals.oxidation import guess_oxidation_states, usual_charge
+from app.crystals.passed_sites import site_on_the_way
 from app.crystals.percolation import HopEdge, Offset
 from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import IonSite, Sublattices, is_mixed, split
@@ -273,6 +274,8 @@ def _hop(
     distance = float(np.linalg.norm(vectors[first]))
     bands: list[Band | None] = []
     excluded, left_out = _too_short(lattices.ion, distance), False
+    if excluded is None and not include_close_hops:
+        excluded = _two_hops(lattices, edge)
     if excluded is None:
         reasons: list[str] = []
         for which in range(len(orderings.of(supercell))):
@@ -333,6 +336,15 @@ def _too_short(ion: str, distance_angstrom: float) -> str | None:
         f"the two sites are {distance_angstrom:.2f} angstrom apart: one {ion} is shared out between them, "
         "and that is no hop"
     )
+
+
+def _two_hops(lattices: Sublattices, edge: HopEdge) -> str | None:
+    coords = lattices.site_frac_coords
+    end = coords[edge.to_site] + np.array(edge.offset)
+    passed = site_on_the_way(lattices.lattice_angstrom, coords, coords[edge.from_site], end)
+    if passed is None:
+        return None
+    return f"the straight path runs over site {passed}, so that it is two hops; include_close_hops=true predicts it"
 
 
 def _count_warnings(
