@@ -28,7 +28,7 @@ class PredictionRequest:
         mechanism: for a crystal, what becomes of its other mobile ions.
         max_hops: for a crystal, most distinct hops; None takes as many as are allowed.
         max_hop_angstrom: for a crystal, the longest hop.
-        include_close_hops: for a crystal, whether hops that pass an atom within 1.2 angstrom or a third site are predicted.
+        include_close_hops: for a crystal, whether hops past a close atom or over a third site are predicted.
         interstitials: for a crystal, whether interstitial sites are looked for beside the ion's own.
         second_opinion: for a crystal, another method that is asked as well.
         key_id: of the API key; None where there are no keys.
