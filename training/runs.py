@@ -14,7 +14,7 @@ from torch import nn
 from app.models import graphs, networks
 from app.models.allocator import keep_freed_memory
 from app.models.checkpoints import NETWORKS
-from app.models.domain import VectorDistance
+from app.models.graph_domain import VectorDistance
 from app.models.graphs import BandGraph, GraphSpec, band_graph
 from training.config import RunConfig
 from training.corpus import Corpus
@@ -30,7 +30,7 @@ class FoldResult:
     Attributes:
         rows: the fold's rows in the corpus, shape [n].
         outputs: the network's, in transformed units, shape [n].
-        distances: of each band to the nearest fitted one (app.models.domain.VectorDistance), shape [n].
+        distances: of each band to the nearest fitted one (app.models.graph_domain.VectorDistance), shape [n].
         seconds: what the fit took.
     """
 

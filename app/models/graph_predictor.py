@@ -7,10 +7,12 @@ from torch import nn
 
 from app.crystals.band import Band
 from app.models.cards import Card
-from app.models.domain import VectorDistance, closest_approach_angstrom, reasons_outside
+from app.models.domain import reasons_outside
+from app.models.graph_domain import VectorDistance, closest_approach_angstrom
 from app.models.graphs import GraphSpec, band_graph, collate
 from app.models.lanes import Lanes
-from app.models.predictor import Output, Predictor, PreparedBand, no_host_near_path
+from app.models.predictor import Output, Predictor
+from app.models.preparation import PreparedBand, no_host_near_path
 
 
 class GraphPredictor(Predictor):
