@@ -8,5 +8,5 @@ def forked() -> ForkServerContext:
     """The context that they are started in; a helper that was killed is replaced in milliseconds."""
     # Not fork: threads of torch run here.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["app.serving.read", "app.models.preparation"])
+    context.set_forkserver_preload(["app.serving.parsing", "app.serving.preparing", "app.models.preparation"])
     return context
