@@ -106,14 +106,15 @@ def pairs_of_copies(
     Returns:
         the atom, its neighbour and their distance, angstrom; each of shape [n_pairs], every pair in both orders.
     """
-    home = frac % 1.0
-    margin = within_angstrom / cell_heights_angstrom(lattice_angstrom)
+    basis, steps = reduced_lattice(lattice_angstrom)  # of all cells it needs the fewest copies
+    home = (frac @ np.linalg.inv(steps)) % 1.0
+    margin = within_angstrom / cell_heights_angstrom(basis)
     axes = [np.arange(-n, n + 1) for n in np.ceil(margin).astype(np.int64)]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     copies = home + cells[:, None]
     cell, atom = np.nonzero(((copies >= -margin) & (copies <= 1.0 + margin)).all(axis=2))
-    near = cKDTree(home @ lattice_angstrom).sparse_distance_matrix(
-        cKDTree(copies[cell, atom] @ lattice_angstrom), within_angstrom, output_type="ndarray"
+    near = cKDTree(home @ basis).sparse_distance_matrix(
+        cKDTree(copies[cell, atom] @ basis), within_angstrom, output_type="ndarray"
     )
     one, other = near["i"].astype(np.int64), near["j"].astype(np.int64)
     itself = (atom[other] == one) & (cell[other] == len(cells) // 2)
