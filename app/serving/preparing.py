@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from app.crystals.band import Band
-from app.errors import InputError, IonpathError
+from app.errors import InputError, IonpathError, NotReadyError
 from app.models.preparation import Preparation
 from app.serving.processes import forked
 from app.serving.work import BatchPredictor
@@ -46,6 +46,7 @@ class PreparingProcesses:
         self._timeout_s = timeout_s
         self._free: queue.SimpleQueue[_PreparingProcess] = queue.SimpleQueue()
         self._all: set[_PreparingProcess] = set()
+        self._stopping = False
 
     def start(self) -> None:
         """Start the processes."""
@@ -54,15 +55,16 @@ class PreparingProcesses:
 
     def stop(self) -> None:
         """End the processes, whatever they do."""
-        for process in self._all:
-            process.end()
-        self._all.clear()
+        self._stopping = True
+        while self._all:
+            self._all.pop().end()
 
     def prepare(self, predictor: BatchPredictor, band: Band) -> Any:
         """Prepare a band as `predictor.graph` does.
 
         Raises:
             InputError: the band cannot be prepared, or processes died of it.
+            NotReadyError: the service is stopping.
             PreparingFailedError: preparing it failed otherwise.
         """
         preparation: Preparation | None = getattr(predictor, "preparation", None)
@@ -79,6 +81,8 @@ class PreparingProcesses:
                 except _ProcessGoneError as error:
                     _log.warning("preparing-process-gone", exit_code=process.end(), why=str(error))
                     self._all.discard(process)
+                    if self._stopping:
+                        raise NotReadyError("The service is stopping.", kind="stopping") from error
                     process = self._started()
         finally:
             self._free.put(process)
