@@ -58,8 +58,8 @@ def main() -> None:
     shipped = sorted(Path(sysconfig.get_paths()["purelib"]).rglob("*.cif"))
     query = {"second_opinion": "bvse"} if arguments.second_opinion else {}
     with (
-        ionpath(IONPATH_CACHE="off") as port,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=TIMEOUT_S) as client,
+        ionpath(IONPATH_CACHE="off") as server,
+        httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=TIMEOUT_S) as client,
     ):
         outcomes = [send(client, path, "Li", query, published=True) for path in published]
         outcomes += [send(client, path, ion, query, published=False) for path, ion in with_ions(shipped)]

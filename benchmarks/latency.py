@@ -18,9 +18,10 @@ from rich.table import Table
 
 from app.crystals.band import Band
 from app.models.features.path import path_descriptors
-from app.models.ion_graphs import ion_graph
+from app.models.ion_bonds import ion_bonds
 from app.models.kernel_predictor import KernelPredictor
-from app.models.predictor import Predictor, PreparedBand
+from app.models.predictor import Predictor
+from app.models.preparation import PreparedBand
 from app.models.registry import Registry
 from benchmarks.throughput import STORE
 from training.corpus import read_corpus
@@ -74,7 +75,7 @@ def add_rows(table: Table, predictor: Predictor, bands: Sequence[Band]) -> None:
     if isinstance(predictor, KernelPredictor):
         stages += [
             ("    descriptors", timed(path_descriptors, bands), None),
-            ("    ion graph", timed(ion_graph, bands), None),
+            ("    bonds of the ion", timed(ion_bonds, bands), None),
         ]
     stages.append(("  forward, relaxation in it" if predictor.name == SLOW else "  forward", predict, batch_predict))
     for number, (stage, seconds, in_batches) in enumerate(stages):

@@ -12,12 +12,21 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class LoadResult:
-    """One run at one concurrency; seconds are of the wall, cpu_s of this process."""
+    """One run at one concurrency.
+
+    Attributes:
+        requests: how many were answered.
+        seconds: of the wall.
+        latencies_ms: of each request, milliseconds.
+        cpu_s: of the load generator, this process.
+        server_cpu_s: of the server, all its processes.
+    """
 
     requests: int
     seconds: float
     latencies_ms: np.ndarray
     cpu_s: float
+    server_cpu_s: float = 0.0
 
     @property
     def per_second(self) -> float:

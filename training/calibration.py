@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from app.models.cards import Calibration, Domain
-from app.models.domain import VectorDistance, closest_approach_angstrom
+from app.models.graph_domain import VectorDistance, closest_approach_angstrom
 from app.models.prediction import QUANTILE_LEVELS
 from training.evaluation import OutOfFold
 from training.runs import Run

@@ -15,7 +15,7 @@ from torch import nn
 from app.models import band_graphs, crystal_graphs, graphs
 from app.models.allocator import keep_freed_memory
 from app.models.checkpoints import GRAPH_NETWORKS
-from app.models.domain import VectorDistance
+from app.models.graph_domain import VectorDistance
 from app.models.graphs import GraphSpec
 from app.models.networks import alignn, elements, readout
 from training.band_files import prepare_bands
@@ -35,7 +35,7 @@ class FoldResult:
     Attributes:
         rows: the fold's rows in the corpus, shape [n].
         outputs: the network's, in transformed units, shape [n].
-        distances: of each band to the nearest fitted one (app.models.domain.VectorDistance), shape [n].
+        distances: of each band to the nearest fitted one (app.models.graph_domain.VectorDistance), shape [n].
         seconds: what the fit took.
     """
 

@@ -93,6 +93,34 @@ def near_pairs(
     return pairs[near], lengths[near]
 
 
+def pairs_of_copies(
+    frac: FloatArray, lattice_angstrom: FloatArray, within_angstrom: float
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Find every atom's neighbours, each periodic copy for itself; an atom's own copies are neighbours, it is not.
+
+    Args:
+        frac: fractional coordinates, shape [n, 3].
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        within_angstrom: how near.
+
+    Returns:
+        the atom, its neighbour and their distance, angstrom; each of shape [n_pairs], every pair in both orders.
+    """
+    basis, steps = reduced_lattice(lattice_angstrom)  # of all cells it needs the fewest copies
+    home = (frac @ np.linalg.inv(steps)) % 1.0
+    margin = within_angstrom / cell_heights_angstrom(basis)
+    axes = [np.arange(-n, n + 1) for n in np.ceil(margin).astype(np.int64)]
+    cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    copies = home + cells[:, None]
+    cell, atom = np.nonzero(((copies >= -margin) & (copies <= 1.0 + margin)).all(axis=2))
+    near = cKDTree(home @ basis).sparse_distance_matrix(
+        cKDTree(copies[cell, atom] @ basis), within_angstrom, output_type="ndarray"
+    )
+    one, other = near["i"].astype(np.int64), near["j"].astype(np.int64)
+    itself = (atom[other] == one) & (cell[other] == len(cells) // 2)
+    return one[~itself], atom[other[~itself]], near["v"][~itself]
+
+
 def _boxed(frac: FloatArray, heights: FloatArray) -> FloatArray:
     """Positions along the cell's heights, wrapped into 0 <= x < height, as a periodic k-d tree needs them."""
     wrapped = frac - np.floor(frac)

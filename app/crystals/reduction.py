@@ -1,11 +1,14 @@
 """A lattice's shortest basis."""
 
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
 
+#: Reading, checking and preparing one band ask for its lattice's a dozen times.
+_KEPT = 256
 #: A step of the reduction shortens a squared length by more than this share, so that rounding never loops.
 _LEAST_GAIN = 1e-9
 
@@ -18,9 +21,14 @@ def reduced_lattice(lattice_angstrom: FloatArray) -> tuple[FloatArray, IntArray]
 
     Returns:
         The reduced basis, shortest vector first, and the integer matrix M with reduced = M @ lattice; both
-        of shape [3, 3].
+        of shape [3, 3] and not to be written to.
     """
-    lattice = np.asarray(lattice_angstrom, dtype=np.float64)
+    return _reduced(np.ascontiguousarray(lattice_angstrom, dtype=np.float64).tobytes())
+
+
+@lru_cache(maxsize=_KEPT)
+def _reduced(lattice_bytes: bytes) -> tuple[FloatArray, IntArray]:
+    lattice = np.frombuffer(lattice_bytes).reshape(3, 3)
     # Python numbers: the matrices are so small that a NumPy call costs more than the arithmetic in it.
     basis: list[list[float]] = lattice.tolist()
     steps = [[1, 0, 0], [0, 1, 0], [0, 0, 1]]
@@ -28,7 +36,9 @@ def reduced_lattice(lattice_angstrom: FloatArray) -> tuple[FloatArray, IntArray]
         pass
     order = sorted(range(3), key=lambda row: _dot(basis[row], basis[row]))
     matrix = np.array([steps[row] for row in order], dtype=np.int64)
-    return matrix @ lattice, matrix  # from the integers: no rounding of the steps is left
+    reduced = matrix @ lattice  # from the integers: no rounding of the steps is left
+    reduced.flags.writeable = matrix.flags.writeable = False
+    return reduced, matrix
 
 
 def _dot(left: list[float], right: list[float]) -> float:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from app.crystals.band import Band, FloatArray, IntArray, model_band
 from app.crystals.lattices import shortest_translation_angstrom
@@ -48,6 +49,10 @@ class PathSurroundings:
     images: FloatArray
     near: NearAtoms
 
+    def within(self, radius_angstrom: float) -> "PathSurroundings":
+        """Those of a smaller radius, angstrom."""
+        return replace(self, near=_chosen(self.near, self.near.path_distance < radius_angstrom))
+
 
 def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
     """The host within a radius of a band's straight path, so that a hop is one hop whatever its cell.
@@ -62,14 +67,12 @@ def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
     same = np.array([symbol == band.ion for symbol in band.host_species], dtype=bool)[near.host_index]
     to_ends = np.linalg.norm(near.positions[:, None] - images[[0, -1]], axis=2).min(axis=1)
     kept = ~(same & (to_ends < _SAME_PLACE_ANGSTROM))
-    return PathSurroundings(
-        band=band,
-        images=images,
-        near=NearAtoms(
-            positions=near.positions[kept],
-            host_index=near.host_index[kept],
-            path_distance=near.path_distance[kept],
-        ),
+    return PathSurroundings(band=band, images=images, near=_chosen(near, kept))
+
+
+def _chosen(near: NearAtoms, kept: NDArray[np.bool_]) -> NearAtoms:
+    return NearAtoms(
+        positions=near.positions[kept], host_index=near.host_index[kept], path_distance=near.path_distance[kept]
     )
 
 

@@ -19,6 +19,21 @@ class CheckpointError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherModel:
+    """A checkpoint that could have answered.
+
+    Attributes:
+        name: as `model` asks for it.
+        mae_ev: its mean absolute error out of fold, random folds, sound rows, eV; None where its card has none.
+        seconds_per_band: on the machine that made its card, one band alone; None where its card has none.
+    """
+
+    name: str
+    mae_ev: float | None
+    seconds_per_band: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TargetTransform:
     """What the network's output means: barrier = exp(output * scale + mean) - offset, eV."""
 

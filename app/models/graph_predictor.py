@@ -7,11 +7,13 @@ import torch
 from app.crystals.band import Band
 from app.models.band_graphs import band_graph
 from app.models.cards import Card
-from app.models.domain import VectorDistance, closest_approach_angstrom, reasons_outside
+from app.models.domain import reasons_outside
+from app.models.graph_domain import VectorDistance, closest_approach_angstrom
 from app.models.graphs import GraphSpec, collate
 from app.models.lanes import Lanes
 from app.models.networks.graph_network import GraphNetwork
-from app.models.predictor import Output, Predictor, PreparedBand, no_host_near_path
+from app.models.predictor import Output, Predictor
+from app.models.preparation import PreparedBand, no_host_near_path
 
 
 class GraphPredictor(Predictor):

@@ -3,16 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 
 from app.crystals.band import Band
-from app.errors import InputError
 from app.models.cards import Card
 from app.models.lanes import Lanes
 from app.models.prediction import Prediction
+from app.models.preparation import Preparation, PreparedBand
 
 # On a CPU, larger pieces are no faster and hold memory (40 MB a tensor); smaller ones ask for the interpreter more
 # often, behind the threads that read and answer: pieces of 40,000 gave the service four fifths of this throughput.
@@ -26,21 +25,6 @@ _LEAST_EV = 1e-6
 
 class OutOfMemoryError(Exception):
     """The device has no room for a batch; a smaller one may fit."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PreparedBand:
-    """A band as a model reads it, and what of its chemistry and geometry the model has never seen.
-
-    Attributes:
-        inputs: the model's own; opaque elsewhere.
-        cost: what a forward pass of this band costs, in edges of a line graph.
-        reasons_outside: a sentence for each thing the model has never seen.
-    """
-
-    inputs: Any
-    cost: int
-    reasons_outside: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +64,11 @@ class Predictor(ABC):
     def device(self) -> str:
         """The device's name, such as "cpu" or "cuda:0"."""
         return str(self._device)
+
+    @property
+    def preparation(self) -> Preparation | None:
+        """What prepares a band as `graph` does and can be sent to another process; None where only `graph` does."""
+        return None
 
     @abstractmethod
     def graph(self, band: Band) -> PreparedBand:
@@ -187,15 +176,6 @@ class Predictor(ABC):
         target = self.card.target
         # A hop always climbs: what the transform would put below zero is a barrier too small to tell.
         return np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0)
-
-
-def no_host_near_path(within_angstrom: float) -> InputError:
-    """The problem of an ion in the void."""
-    return InputError(
-        f"no host atom lies within {within_angstrom:g} angstrom of the ion's path",
-        kind="no-host-near-path",
-        expected="a crystal around the ion",
-    )
 
 
 def _split(prepared: Sequence[PreparedBand], ways: int) -> list[Sequence[PreparedBand]]:

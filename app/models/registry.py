@@ -1,7 +1,6 @@
 """The model store, opened: every checkpoint checked and loaded onto the device."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,27 +8,12 @@ import torch
 
 from app.errors import NotFoundError
 from app.models.allocator import keep_freed_memory
-from app.models.cards import CARD_FILE, CheckpointError
+from app.models.cards import CARD_FILE, CheckpointError, OtherModel
 from app.models.checkpoints import read_predictor
 from app.models.lanes import Lanes
 from app.models.predictor import Predictor
 from app.models.property_cards import answers_properties
 from app.models.property_predictor import PropertyPredictor, read_property_predictor
-
-
-@dataclass(frozen=True, kw_only=True)
-class OtherModel:
-    """A checkpoint that could have answered.
-
-    Attributes:
-        name: as `model` asks for it.
-        mae_ev: its mean absolute error out of fold, random folds, sound rows, eV; None where its card has none.
-        seconds_per_band: on the machine that made its card, one band alone; None where its card has none.
-    """
-
-    name: str
-    mae_ev: float | None
-    seconds_per_band: float | None
 
 
 class Registry:

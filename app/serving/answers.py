@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from app.models.cards import OtherModel
 from app.models.prediction import Prediction
-from app.models.registry import OtherModel
 
 Status = Literal["queued", "running", "done", "failed"]
 

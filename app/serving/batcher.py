@@ -1,6 +1,6 @@
 """The batcher: bands from many requests through few threads, in batches of bounded cost.
 
-Threads prepare graphs, one thread runs the model, and the event loop only admits and answers, so that the three
+Threads have graphs prepared, one thread runs the model, and the event loop only admits and answers, so that the three
 overlap and a request costs the loop one future. The threads take their work themselves: between two batches the
 model never waits for the loop.
 """
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -24,6 +25,7 @@ from app.serving.metrics import Metrics
 from app.serving.work import BatchPredictor, WorkItem, WorkQueue
 
 Outcome = Prediction | IonpathError
+Prepare = Callable[[BatchPredictor, Band], Any]
 
 _log = structlog.get_logger(__name__)
 
@@ -45,7 +47,8 @@ class Batcher:
         queue_cost: most cost that waits, line-graph edges; past it BusyError.
         batch_cost: most cost of one forward pass, line-graph edges; a larger item goes alone.
         batch_wait_ms: how long a batch waits for more, only while more is on its way, milliseconds.
-        prepare_threads: threads that build graphs.
+        prepare_threads: threads that have bands prepared.
+        prepare: what prepares a band for a model, called in these threads; the model's own `graph` where none is given.
         stall_s: a forward pass or preparation that takes longer is reported by `trouble`, seconds.
         metrics: where queue, batches and stages are counted.
     """
@@ -59,9 +62,11 @@ class Batcher:
         prepare_threads: int,
         stall_s: float,
         metrics: Metrics,
+        prepare: Prepare | None = None,
     ) -> None:
         self._queue = WorkQueue(queue_cost=queue_cost, batch_cost=batch_cost, batch_wait_s=batch_wait_ms / 1000.0)
         self._metrics = metrics
+        self._prepare = prepare or _by_the_model
         self._stall_s = stall_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: set[asyncio.Future[Prediction]] = set()
@@ -191,7 +196,7 @@ class Batcher:
             return False
         started = self._begin()
         try:
-            graph = item.predictor.graph(item.band)
+            graph = self._prepare(item.predictor, item.band)
             cost = max(1, int(item.predictor.cost(graph)))
         except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; it is told to its client
             self._queue.unprepared(item)
@@ -289,6 +294,10 @@ class Batcher:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, until - time.monotonic()))
+
+
+def _by_the_model(predictor: BatchPredictor, band: Band) -> Any:
+    return predictor.graph(band)
 
 
 def _request_ids(items: Sequence[WorkItem]) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import multiprocessing
 import resource
 import time
 import warnings
@@ -17,6 +16,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from app.crystals.bvse import BondValenceOpinion
 from app.errors import BusyError, InputError, IonpathError, NotReadyError
+from app.serving.processes import forked
 from app.serving.read import ReadInput, ReadOptions, read_or_refuse
 from app.serving.readings import KeptReadings, files_of, upload_digest
 from app.serving.second_opinion import bvse_or_refuse
@@ -258,15 +258,11 @@ class ParsePool:
 
 
 def _open_pool(settings: ParseSettings) -> ProcessPool:
-    # Not fork: threads of torch run here. A fork server that has loaded the libraries once replaces a killed process
-    # in milliseconds.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["app.serving.read"])
     return ProcessPool(
         max_workers=settings.workers,
         initializer=_begin_process,
         initargs=(settings.memory_mib * _MIB,),
-        context=context,
+        context=forked(),
     )
 
 

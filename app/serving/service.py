@@ -18,6 +18,7 @@ from app.serving.jobs import Jobs
 from app.serving.metrics import Metrics
 from app.serving.parsing import ParsePool, ParseSettings
 from app.serving.predictions import PredictionService
+from app.serving.preparing import PreparingProcesses
 from app.serving.records import Records
 from app.serving.request import PredictionRequest
 from app.serving.single_flight import SingleFlight
@@ -73,8 +74,12 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
             )
         )
         stack.push_async_callback(pool.stop)
-        registry, _ = await asyncio.gather(asyncio.to_thread(_open_registry, settings), pool.start())
-        batcher = _batcher(settings, registry, metrics)
+        preparing = PreparingProcesses(_prepare_threads(), settings.request_timeout_s)
+        stack.push_async_callback(asyncio.to_thread, preparing.stop)
+        registry, *_ = await asyncio.gather(
+            asyncio.to_thread(_open_registry, settings), pool.start(), asyncio.to_thread(preparing.start)
+        )
+        batcher = _batcher(settings, registry, metrics, preparing)
         batcher.start()
         stack.push_async_callback(lambda: batcher.stop(drain.left_s))
         stack.push_async_callback(lambda: jobs.stop(drain.left_s))
@@ -136,13 +141,18 @@ def _open_registry(settings: Settings) -> Registry:
     return registry
 
 
-def _batcher(settings: Settings, registry: Registry, metrics: Metrics) -> Batcher:
+def _prepare_threads() -> int:
+    return max(1, min(MOST_PREPARE_THREADS, (os.cpu_count() or 1) // 2))
+
+
+def _batcher(settings: Settings, registry: Registry, metrics: Metrics, preparing: PreparingProcesses) -> Batcher:
     on_cpu = registry.predictor(None).device == "cpu"
     return Batcher(
         queue_cost=settings.queue_cost,
         batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
         batch_wait_ms=settings.batch_wait_ms,
-        prepare_threads=max(1, min(MOST_PREPARE_THREADS, (os.cpu_count() or 1) // 2)),
+        prepare_threads=_prepare_threads(),
+        prepare=preparing.prepare,
         stall_s=settings.request_timeout_s,
         metrics=metrics,
     )

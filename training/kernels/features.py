@@ -13,13 +13,13 @@ from safetensors.numpy import load_file, save_file
 
 from app.crystals import surroundings
 from app.crystals.band import Band
-from app.models import ion_graphs, potential_graphs, relaxation
+from app.models import ion_bonds, potential_graphs, relaxation
 from app.models.allocator import keep_freed_memory
 from app.models.features import ion as ion_features
 from app.models.features import path as path_features
 from app.models.features.path import path_descriptors
 from app.models.features.relaxed import relaxed_descriptors
-from app.models.ion_graphs import ion_graph, join_ion_graphs
+from app.models.ion_graphs import join_ion_graphs
 from app.models.networks import chgnet, ion_environment
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.hop_kernel import HopKernel
@@ -62,7 +62,7 @@ def _described(corpus: Corpus, potential: Chgnet, path: Path) -> Groups:
         groups: dict[str, list[np.ndarray]] = {"ion_1": [], "ion_2": []}
         with torch.inference_mode():
             for start in range(0, len(bands), _BANDS_AT_ONCE):
-                graph = join_ion_graphs([ion_graph(band) for band in bands[start : start + _BANDS_AT_ONCE]])
+                graph = join_ion_graphs([ion_bonds.ion_bonds(band) for band in bands[start : start + _BANDS_AT_ONCE]])
                 for name, values in network.ion_groups(graph).items():
                     groups[name].append(values.double().numpy())
         described = {name: np.concatenate(parts) for name, parts in groups.items()}
@@ -118,7 +118,7 @@ def _save(tensors: Groups, path: Path) -> None:
 _SHARED = (surroundings.__file__, chgnet.__file__)
 _DESCRIBING = (
     *_SHARED,
-    ion_graphs.__file__,
+    ion_bonds.__file__,
     ion_environment.__file__,
     ion_features.__file__,
     *sorted(str(path) for path in Path(path_features.__file__).parent.glob("*.*")),

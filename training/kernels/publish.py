@@ -10,7 +10,7 @@ import torch
 
 from app.models.cards import Calibration, Card, Domain
 from app.models.checkpoints import write_checkpoint
-from app.models.ion_graphs import ion_graph
+from app.models.ion_bonds import ion_bonds
 from app.models.kernel_predictor import KernelPredictor
 from app.models.networks.hop_kernel import HopKernel
 from training.corpus import CORPUS_CITATIONS
@@ -110,7 +110,7 @@ def _domain(run: KernelRun, nearest_other: np.ndarray) -> Domain:
     numbers = np.flatnonzero(run.corpus.sound)
     bands = [run.corpus.records[number].band for number in numbers]
     lengths = [band.hop_distance_angstrom for band in bands]
-    approaches = [float(ion_graph(band).ion_vector.norm(dim=1).min()) for band in bands]
+    approaches = [ion_bonds(band).closest_approach_angstrom for band in bands]
     return Domain(
         ions=tuple(sorted({band.ion for band in bands})),
         elements=tuple(sorted({symbol for band in bands for symbol in band.host_species})),

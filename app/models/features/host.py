@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from vesin import NeighborList
 
 from app.crystals.band import Band, FloatArray, IntArray
+from app.crystals.periodic import pairs_of_copies
 from app.crystals.surroundings import fade
 from app.models.features.tables import VALENCE_DECAY_ANGSTROM, atomic_number, element_table
 
@@ -72,11 +72,9 @@ def host_atoms(band: Band) -> HostAtoms:
 
 def _bonds_to_anions(band: Band, may_be: NDArray[np.bool_]) -> tuple[IntArray, IntArray, FloatArray]:
     """Pairs of host atoms of which the second is of an element that may be an anion, and their distances."""
-    points = (band.host_frac_coords % 1.0) @ band.lattice_angstrom
-    search = NeighborList(cutoff=_BOND_REACH_ANGSTROM, full_list=True)
-    atom, other, distance = search.compute(points, band.lattice_angstrom, periodic=True, quantities="ijd")
+    atom, other, distance = pairs_of_copies(band.host_frac_coords, band.lattice_angstrom, _BOND_REACH_ANGSTROM)
     kept = np.flatnonzero(may_be[other])
-    return atom[kept].astype(np.int64), other[kept].astype(np.int64), distance[kept]
+    return atom[kept], other[kept], distance[kept]
 
 
 def _covalent_share(numbers: IntArray, others: IntArray, distance: FloatArray) -> FloatArray:

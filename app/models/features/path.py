@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
+from app.crystals.surroundings import PathSurroundings, path_surroundings
 from app.models.features.averages import AVERAGE_NAMES, averages
 from app.models.features.easing import EASING_NAMES, easing
 from app.models.features.profiles import (
@@ -15,7 +16,15 @@ from app.models.features.profiles import (
     sorted_distances,
     summaries,
 )
-from app.models.features.surroundings import FIRST, LAST, MIDDLE, QUARTERS, Surroundings, surroundings
+from app.models.features.surroundings import (
+    FIRST,
+    LAST,
+    MIDDLE,
+    OUTER_ANGSTROM,
+    QUARTERS,
+    Surroundings,
+    surroundings,
+)
 from app.models.features.tables import element_table
 from app.models.features.window import WINDOW_NAMES, window
 
@@ -84,7 +93,12 @@ def path_descriptors(band: Band) -> PathDescriptors:
     not depend on the supercell that the hop was cut from. They are continuous in the positions: nothing is
     counted that could flip with rounding.
     """
-    around = surroundings(band)
+    return descriptors_in(path_surroundings(band, OUTER_ANGSTROM))
+
+
+def descriptors_in(path: PathSurroundings) -> PathDescriptors:
+    """The same, from what lies within 8 angstrom of the line."""
+    around = surroundings(path)
     along = profiles(around)
     found = _bottleneck(around, along) | _shells(around) | window(around) | easing(around)
     found |= summaries(along) | averages(around) | _ion(around)

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.crystals.band import Band, FloatArray, IntArray
-from app.crystals.surroundings import fade, path_surroundings
+from app.crystals.band import FloatArray, IntArray
+from app.crystals.surroundings import PathSurroundings, fade
 from app.models.features.host import host_atoms
 from app.models.features.tables import atomic_number, element_table
 
@@ -66,9 +66,8 @@ class Surroundings:
         return float(element_table().cation_radius_angstrom[self.ion])
 
 
-def surroundings(band: Band) -> Surroundings:
-    """Measures the straight line of a band against the unrelaxed host."""
-    around = path_surroundings(band, OUTER_ANGSTROM)
+def surroundings(around: PathSurroundings) -> Surroundings:
+    """Measures the straight line of a band against the unrelaxed host within 8 angstrom of it."""
     band, images, near = around.band, around.images, around.near
     host = host_atoms(band)
     points = images[0] + np.linspace(0.0, 1.0, POINT_COUNT)[:, None] * (images[-1] - images[0])

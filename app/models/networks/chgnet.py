@@ -8,11 +8,10 @@ from torch import nn
 from torch.nn import functional
 
 from app.models.potential_graphs import PotentialGraph
+from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 
 FEATURES = 64
 LAYERS = 4
-ATOM_CUTOFF_ANGSTROM = 6.0
-BOND_CUTOFF_ANGSTROM = 3.0
 ELEMENTS = 94
 _RADIAL = 31
 _ANGULAR = 15

@@ -12,10 +12,12 @@ from pymatgen.core import Lattice, Structure
 
 from app.crystals.band import Band, model_band
 from app.models.features.tables import atomic_number
+from app.models.ion_bonds import ion_bonds
 from app.models.ion_graphs import ion_graph, join_ion_graphs
-from app.models.networks.chgnet import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM, Chgnet
+from app.models.networks.chgnet import Chgnet
 from app.models.networks.ion_environment import IonEnvironment
 from app.models.potential_graphs import PotentialGraph, join, potential_graph
+from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 from training.potentials import published_chgnet
 
 TOLERANCE = 1e-4
@@ -117,10 +119,9 @@ def test_the_ion_s_features_from_its_surroundings_are_those_in_the_whole_cell(
 
 def test_bands_side_by_side_have_the_features_of_each_alone(potential: Chgnet, small: list[Band]) -> None:
     environment = IonEnvironment(potential)
-    graphs = [ion_graph(band) for band in small]
     with torch.inference_mode():
-        together = environment(join_ion_graphs(graphs))
-        alone = [environment(graph) for graph in graphs]
+        together = environment(join_ion_graphs([ion_bonds(band) for band in small]))
+        alone = [environment(ion_graph(band)) for band in small]
     for layer in (0, 1):
         expected = torch.cat([one[layer] for one in alone]).numpy()
         assert together[layer].numpy() == pytest.approx(expected, abs=TOLERANCE)

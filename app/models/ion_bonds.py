@@ -1,0 +1,133 @@
+"""From a band to what two layers of a potential need to describe its ion: the ion's bonds and their neighbourhoods."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
+from app.crystals.surroundings import PathSurroundings, path_surroundings
+from app.models.features.tables import atomic_number
+from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
+
+#: An atom that the line runs through is kept at this distance, so that its Bessel functions stay finite.
+SAME_PLACE_ANGSTROM = 0.3
+_ROUNDING_ANGSTROM = 1e-6
+#: Two layers see the neighbours of neighbours.
+SEEN_ANGSTROM = 2 * ATOM_CUTOFF_ANGSTROM
+
+
+@dataclass(frozen=True, kw_only=True)
+class IonBonds:
+    """The ion's images and the host atoms around them.
+
+    The host is infinite and holds one moving ion; for its copies see path_surroundings.
+
+    Attributes:
+        ion_numbers: atomic number of the ion, once for every image, shape [n_images].
+        host_numbers: of the atoms within six angstrom of a path, shape [n_host].
+        source_numbers: of the atoms that these are bound to, shape [n_source].
+        host_target, host_source: bonds among them, from a host atom to a source, shape [n_bonds].
+        host_vector: along each, shape [n_bonds, 3], angstrom.
+        ion_image, ion_host: the ion's bonds at every image, shape [n_ion_bonds].
+        ion_vector: from the ion to the host atom, shape [n_ion_bonds, 3], angstrom.
+        short_ion: which of the ion's bonds are short, shape [n_short_ion].
+        short_host: which of the hosts' bonds are short and meet a short one of the ion's, shape [n_short_host].
+        at_ion_one, at_ion_other: pairs of the ion's short bonds, as places in short_ion, shape [n_at_ion].
+        at_host_one, at_host_other: a short bond of the ion and one of its host atom, as places in short_ion and
+            short_host, shape [n_at_host].
+    """
+
+    ion_numbers: IntArray
+    host_numbers: IntArray
+    source_numbers: IntArray
+    host_target: IntArray
+    host_source: IntArray
+    host_vector: NDArray[np.float32]
+    ion_image: IntArray
+    ion_host: IntArray
+    ion_vector: NDArray[np.float32]
+    short_ion: IntArray
+    short_host: IntArray
+    at_ion_one: IntArray
+    at_ion_other: IntArray
+    at_host_one: IntArray
+    at_host_other: IntArray
+
+    @property
+    def cost(self) -> int:
+        """What a forward pass costs, in bonds and pairs."""
+        return len(self.host_target) + len(self.ion_image) + len(self.at_ion_one) + len(self.at_host_one)
+
+    @property
+    def closest_approach_angstrom(self) -> float:
+        """The shortest of the ion's bonds, angstrom."""
+        return float(np.sqrt(np.square(self.ion_vector).sum(axis=1).min()))
+
+
+def ion_bonds(band: Band) -> IonBonds:
+    """The bonds of a band's five straight images."""
+    return bonds_in(path_surroundings(band, SEEN_ANGSTROM))
+
+
+def bonds_in(around: PathSurroundings) -> IonBonds:
+    """The same, from what lies within twelve angstrom of the path."""
+    band, images, near = around.band, around.images, around.near
+    numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)[near.host_index]
+    host = np.flatnonzero(near.path_distance < ATOM_CUTOFF_ANGSTROM)
+    target, source, host_vector = _bonds(near.positions[host], near.positions)
+    itself = host[target] == source
+    target, source, host_vector = target[~itself], source[~itself], host_vector[~itself]
+    image, neighbour, ion_vector = _bonds(images, near.positions[host])
+    short_ion = np.flatnonzero(np.linalg.norm(ion_vector, axis=1) < BOND_CUTOFF_ANGSTROM)
+    meets_ion = np.zeros(len(host), dtype=bool)
+    meets_ion[neighbour[short_ion]] = True
+    short_host = np.flatnonzero(meets_ion[target])
+    short_host = short_host[np.linalg.norm(host_vector[short_host], axis=1) < BOND_CUTOFF_ANGSTROM]
+    at_ion = _meeting(image[short_ion], image[short_ion], MODEL_IMAGE_COUNT)
+    at_ion = at_ion[:, at_ion[0] != at_ion[1]]
+    at_host = _meeting(neighbour[short_ion], target[short_host], len(host))
+    return IonBonds(
+        ion_numbers=np.full(MODEL_IMAGE_COUNT, atomic_number(band.ion), dtype=np.int64),
+        host_numbers=numbers[host],
+        source_numbers=numbers,
+        host_target=target,
+        host_source=source,
+        host_vector=host_vector.astype(np.float32),
+        ion_image=image,
+        ion_host=neighbour,
+        ion_vector=ion_vector.astype(np.float32),
+        short_ion=short_ion,
+        short_host=short_host,
+        at_ion_one=at_ion[0],
+        at_ion_other=at_ion[1],
+        at_host_one=at_host[0],
+        at_host_other=at_host[1],
+    )
+
+
+def _bonds(centres: FloatArray, others: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
+    """Pairs within the cutoff, centre by centre, and the vectors between them."""
+    # A path's surroundings are some hundred atoms by a thousand: every distance is sooner had than a search tree.
+    middle = centres.sum(axis=0) / max(1, len(centres))
+    one, two = centres - middle, others - middle
+    squared = np.einsum("ci,ci->c", one, one)[:, None] + np.einsum("oi,oi->o", two, two) - 2.0 * one @ two.T
+    centre, other = np.nonzero(squared < (ATOM_CUTOFF_ANGSTROM + _ROUNDING_ANGSTROM) ** 2)
+    vector = others[other] - centres[centre]
+    length = np.linalg.norm(vector, axis=1)
+    near = length <= ATOM_CUTOFF_ANGSTROM
+    centre, other, vector, length = centre[near], other[near], vector[near], length[near]
+    # Too close to have a direction: moved apart along the first axis, which only an impossible band needs.
+    vector[length < SAME_PLACE_ANGSTROM] = (SAME_PLACE_ANGSTROM, 0.0, 0.0)
+    return centre, other, vector
+
+
+def _meeting(one: IntArray, other: IntArray, count: int) -> IntArray:
+    """Every pair of places in two lists that hold the same number below count, shape [2, n_pairs]."""
+    order = np.argsort(other, kind="stable")
+    mates = np.bincount(other, minlength=count)
+    begin = np.cumsum(mates) - mates
+    repeats = mates[one]
+    first = np.repeat(np.arange(len(one)), repeats)
+    place = np.arange(len(first)) - np.repeat(np.cumsum(repeats) - repeats, repeats)
+    return np.stack([first, order[begin[one[first]] + place]])

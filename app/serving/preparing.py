@@ -1,0 +1,150 @@
+"""Processes that prepare bands for the model, each for one thread of the batcher.
+
+Preparing is a thousand short operations of Python. In a thread they hold the interpreter that the model's lanes ask for
+after each of theirs, and two cores do the work of one.
+"""
+
+import pickle
+import queue
+import signal
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+import structlog
+
+from app.crystals.band import Band
+from app.errors import InputError, IonpathError, NotReadyError
+from app.models.preparation import Preparation
+from app.serving.processes import forked
+from app.serving.work import BatchPredictor
+
+#: A process that died is replaced and asked once more: mostly it was killed for nothing that the band did.
+ATTEMPTS = 2
+
+_log = structlog.get_logger(__name__)
+
+
+class PreparingFailedError(Exception):
+    """A band could not be prepared for no fault of its own; says what the process said."""
+
+
+class _ProcessGoneError(Exception):
+    """The process died or was too long about a band."""
+
+
+class PreparingProcesses:
+    """Some processes, taken by any thread; where none is free or fit, a band is prepared where it is asked for.
+
+    Args:
+        count: how many; with 0 all bands are prepared by who asks.
+        timeout_s: a process that takes longer for one band is killed, seconds.
+    """
+
+    def __init__(self, count: int, timeout_s: float) -> None:
+        self._count = count
+        self._timeout_s = timeout_s
+        self._free: queue.SimpleQueue[_PreparingProcess] = queue.SimpleQueue()
+        self._all: set[_PreparingProcess] = set()
+        self._stopping = False
+
+    def start(self) -> None:
+        """Start the processes."""
+        for _ in range(self._count):
+            self._free.put(self._started())
+
+    def stop(self) -> None:
+        """End the processes, whatever they do."""
+        self._stopping = True
+        while self._all:
+            self._all.pop().end()
+
+    def prepare(self, predictor: BatchPredictor, band: Band) -> Any:
+        """Prepare a band as `predictor.graph` does.
+
+        Raises:
+            InputError: the band cannot be prepared, or processes died of it.
+            NotReadyError: the service is stopping.
+            PreparingFailedError: preparing it failed otherwise.
+        """
+        preparation: Preparation | None = getattr(predictor, "preparation", None)
+        if preparation is None:
+            return predictor.graph(band)
+        try:
+            process = self._free.get_nowait()
+        except queue.Empty:
+            return predictor.graph(band)
+        try:
+            for _ in range(ATTEMPTS):
+                try:
+                    return process.prepare(preparation, band, self._timeout_s)
+                except _ProcessGoneError as error:
+                    _log.warning("preparing-process-gone", exit_code=process.end(), why=str(error))
+                    self._all.discard(process)
+                    if self._stopping:
+                        raise NotReadyError("The service is stopping.", kind="stopping") from error
+                    process = self._started()
+        finally:
+            self._free.put(process)
+        raise InputError(
+            "The processes that prepared this band for the model died of it; other requests go on.",
+            kind="preparing-crashed",
+            expected="a crystal without errors",
+        )
+
+    def _started(self) -> "_PreparingProcess":
+        process = _PreparingProcess()
+        self._all.add(process)
+        return process
+
+
+class _PreparingProcess:
+    """One process; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        context = forked()
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other,), name="prepare", daemon=True)
+        self._process.start()
+        other.close()
+
+    def prepare(self, preparation: Preparation, band: Band, timeout_s: float) -> Any:
+        try:
+            self._connection.send((preparation, band))
+            if not self._connection.poll(timeout_s):
+                raise _ProcessGoneError(f"it took more than {timeout_s:g} s for a band of {band.atom_count} atoms")
+            answer = pickle.loads(self._connection.recv_bytes())  # noqa: S301 # from a process of our own
+        except (EOFError, OSError) as error:
+            raise _ProcessGoneError(repr(error)) from error
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def end(self) -> int | None:
+        """Kill it and give its exit code."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+        return self._process.exitcode
+
+
+def _serve(connection: Connection) -> None:
+    """Prepare what is asked for until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service drains first
+    while True:
+        try:
+            preparation, band = connection.recv()
+        except EOFError:
+            return
+        connection.send_bytes(pickle.dumps(_prepared(preparation, band), protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def _prepared(preparation: Preparation, band: Band) -> object:
+    try:
+        return preparation(band)
+    except IonpathError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 # whatever one band does, the process goes on; the thread that asked tells
+        failed = PreparingFailedError(f"{type(error).__name__}: {error}")
+        failed.add_note(traceback.format_exc())
+        return failed
