@@ -144,10 +144,13 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         Literal["auto", "vacancy", "dilute"], typer.Option(help="What becomes of a crystal's other mobile ions.")
     ] = "auto",
     max_hops: Annotated[int | None, typer.Option(min=1, help="Most distinct hops of a crystal.")] = None,
+    properties: Annotated[
+        bool, typer.Option("--properties", help="Predict the bulk properties of crystals, not barriers.")
+    ] = False,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="One row a band or hop.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One row a band, hop or property.")] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw barriers and intervals (PNG, SVG or PDF).")
     ] = None,
@@ -159,14 +162,23 @@ def predict(  # noqa: PLR0917 - typer passes each by name
 
     Examples: `ionpath predict band.json`; `ionpath predict LiFePO4.cif --ion Li`;
     `ionpath predict --initial a.cif --final b.cif`; `ionpath predict *.xyz --csv > barriers.csv`;
-    `ionpath predict LiFePO4.cif --ion Li --plot hops.png --write-neb bands`.
+    `ionpath predict LiFePO4.cif --ion Li --plot hops.png --write-neb bands`;
+    `ionpath predict LiFePO4.cif --properties`.
 
     The exit status is 1 where a file could not be predicted.
     """
     from app.console import asking, outputs, sources  # noqa: PLC0415 - what only this command needs
+    from app.console import properties as bulk  # noqa: PLC0415 - as above
 
+    of_hops = {"--ion": ion, "--initial": initial, "--final": final, "--plot": plot, "--write-neb": write_neb}
+    if properties and (given := [name for name, value in of_hops.items() if value is not None]):
+        fail(f"{given[0]} is for hops, and --properties are of the whole crystal: leave one of them out.")
     try:
-        inputs = sources.read(files or [], ion=ion, initial=initial, final=final)
+        inputs = (
+            sources.read_crystals(files or [])
+            if properties
+            else sources.read(files or [], ion=ion, initial=initial, final=final)
+        )
     except sources.SourceError as error:
         fail(str(error))
     question = asking.Question(
@@ -175,6 +187,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         mechanism=mechanism,
         max_hops=max_hops,
         with_bands=write_neb is not None,
+        properties=properties,
     )
     try:
         caller = _remote(url, api_key) if url else _local()
@@ -183,7 +196,8 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         fail(error.detail)
     except CheckpointError as error:
         fail(str(error))
-    write = outputs.write_json if as_json else outputs.write_csv if as_csv else outputs.write_table
+    writer = bulk if properties else outputs
+    write = outputs.write_json if as_json else writer.write_csv if as_csv else writer.write_table
     write(results, sys.stdout)
     try:
         if write_neb is not None:

@@ -14,13 +14,20 @@ AT_ONCE = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What is asked of every file; `with_bands` also asks for the bands of its hops, as the zip of NEB folders."""
+    """What is asked of every file.
+
+    Attributes:
+        model, threshold_ev, mechanism, max_hops: as the service takes them.
+        with_bands: also asks for the bands of its hops, as the zip of NEB folders.
+        properties: asks for the crystal's bulk properties, and of the rest for `model` alone.
+    """
 
     model: str | None
     threshold_ev: float
     mechanism: Literal["auto", "vacancy", "dilute"]
     max_hops: int | None
     with_bands: bool = False
+    properties: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,6 +52,8 @@ class Remote:
         async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=TIMEOUT_S) as client:
 
             async def call(source: Source, question: Question) -> Reply:
+                if question.properties:
+                    return Reply(answer=await _properties_there(client, source, question.model))
                 answer = await _predict_there(client, source, question)
                 return Reply(answer=answer, bands_zip=await _bands(client, answer) if question.with_bands else None)
 
@@ -69,6 +71,13 @@ async def _predict_there(client: httpx.AsyncClient, source: Source, question: Qu
     data = {"ion": source.ion} if source.ion else {}
     return _answer(
         await _patiently(client, lambda: client.post("/predict/barrier", params=query, files=source.files, data=data))
+    )
+
+
+async def _properties_there(client: httpx.AsyncClient, source: Source, model: str | None) -> dict[str, Any]:
+    query = {"model": model} if model is not None else {}
+    return _answer(
+        await _patiently(client, lambda: client.post("/predict/properties", params=query, files=source.files))
     )
 
 
