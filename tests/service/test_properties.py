@@ -26,7 +26,7 @@ from app.serving.keys import new_key
 
 PATH = "/predict/properties"
 #: float32 sums in another order.
-SAME = {"rel": 1e-5, "abs": 1e-5}
+SAME = 1e-5
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +111,10 @@ def test_one_crystal_has_one_answer_in_every_cell_order_and_file(service: Servic
     }
     expected = values(post(service, as_json(structure)))
     for name, file in written.items():
-        assert values(post(service, file)) == pytest.approx(expected, **SAME), name
+        assert values(post(service, file)) == pytest.approx(expected, rel=SAME, abs=SAME), name
     other = structure.copy()
     other.scale_lattice(1.3 * structure.volume)
-    assert values(post(service, as_json(other))) != pytest.approx(expected, **SAME)
+    assert values(post(service, as_json(other))) != pytest.approx(expected, rel=SAME, abs=SAME)
 
 
 def test_crystals_sent_together_are_answered_as_each_alone(service: Service, examples: Path) -> None:
@@ -124,7 +124,7 @@ def test_crystals_sent_together_are_answered_as_each_alone(service: Service, exa
     with ThreadPoolExecutor(8) as threads:
         together = [values(one) for one in threads.map(lambda file: post(service, file), files * 3)]
     for number, answered in enumerate(together):
-        assert answered == pytest.approx(alone[number % len(files)], **SAME)
+        assert answered == pytest.approx(alone[number % len(files)], rel=SAME, abs=SAME)
 
 
 def test_what_cannot_be_answered_is_told(service: Service, examples: Path) -> None:
@@ -220,7 +220,7 @@ def test_the_command_line_answers_here_what_the_service_answers(
         ours, theirs = json.loads(mine), json.loads(its)
         assert (ours["file"], ours["formula"], ours["model"]) == (theirs["file"], theirs["formula"], theirs["model"])
         for one, other in zip(ours["properties"], theirs["properties"], strict=True):
-            assert one["value"] == pytest.approx(other["value"], **SAME)
+            assert one["value"] == pytest.approx(other["value"], rel=SAME, abs=SAME)
 
 
 def test_the_command_line_shows_a_table_or_csv_and_tells_what_is_wrong(
