@@ -178,7 +178,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         bool,
         typer.Option(
             "--include-close-hops",
-            help="Predict hops whose straight line passes an atom within 1.2 angstrom as well; else they are listed as "
+            help="Predict hops whose straight line passes an atom within 1.2 angstrom, or a third site, as well; else they are listed as "
             "left out and percolate nowhere.",
             rich_help_panel=_OF_CRYSTALS,
         ),
@@ -191,10 +191,13 @@ def predict(  # noqa: PLR0917 - typer passes each by name
             rich_help_panel=_OF_CRYSTALS,
         ),
     ] = None,
+    properties: Annotated[
+        bool, typer.Option("--properties", help="Predict the bulk properties of crystals, not barriers.")
+    ] = False,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="One row a band or hop.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One row a band, hop or property.")] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw barriers and intervals (PNG, SVG or PDF).")
     ] = None,
@@ -207,14 +210,23 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     Examples: `ionpath predict band.json`; `ionpath predict LiFePO4.cif --ion Li`;
     `ionpath predict --initial a.cif --final b.cif`; `ionpath predict *.xyz --csv > barriers.csv`;
     `ionpath predict LiFePO4.cif --ion Li --plot hops.png --write-neb bands`;
-    `ionpath predict FePO4.cif --ion Na --max-hop-angstrom 6 --second-opinion bvse`.
+    `ionpath predict FePO4.cif --ion Na --max-hop-angstrom 6 --second-opinion bvse`;
+    `ionpath predict LiFePO4.cif --properties`.
 
     The exit status is 1 where a file could not be read or predicted; the others are answered all the same.
     """
     from app.console import asking, outputs, sources  # noqa: PLC0415 - what only this command needs
+    from app.console import properties as bulk  # noqa: PLC0415 - as above
 
+    of_hops = {"--ion": ion, "--initial": initial, "--final": final, "--plot": plot, "--write-neb": write_neb}
+    if properties and (given := [name for name, value in of_hops.items() if value is not None]):
+        fail(f"{given[0]} is for hops, and --properties are of the whole crystal: leave one of them out.")
     try:
-        inputs = sources.read(files or [], ion=ion, initial=initial, final=final)
+        inputs = (
+            sources.read_crystals(files or [])
+            if properties
+            else sources.read(files or [], ion=ion, initial=initial, final=final)
+        )
     except sources.SourceError as error:
         fail(str(error))
     question = asking.Question(
@@ -227,6 +239,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         include_close_hops=include_close_hops,
         second_opinion=second_opinion,
         with_bands=write_neb is not None,
+        properties=properties,
     )
     try:
         caller = _remote(url, api_key) if url else _local()
@@ -235,7 +248,8 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         fail(error.detail)
     except CheckpointError as error:
         fail(str(error))
-    write = outputs.write_json if as_json else outputs.write_csv if as_csv else outputs.write_table
+    writer = bulk if properties else outputs
+    write = outputs.write_json if as_json else writer.write_csv if as_csv else writer.write_table
     write(results, sys.stdout)
     try:
         if write_neb is not None:

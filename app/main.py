@@ -10,7 +10,7 @@ import structlog
 from fastapi import FastAPI
 from prometheus_client import start_http_server
 
-from app.api import health, models, pages, predict, predictions
+from app.api import health, models, pages, predict, predictions, properties
 from app.api.auth import Gate
 from app.api.middleware import BodyLimit, RequestContext
 from app.api.openapi import describe
@@ -44,7 +44,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
-    for module in (predict, models, predictions, health, pages):
+    for module in (predict, properties, models, predictions, health, pages):
         app.include_router(module.router)
     pages.add_static_files(app)
     add_problem_handlers(app)

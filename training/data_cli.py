@@ -5,8 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from training.cli import Size, print_graphs
+
+_DATA = typer.Option("--data", envvar="IONPATH_DATA_DIR", help="Folder with barriers/ and pretraining/.")
+_URL_HELP = "Download the pinned files from under this address into the data folder, where they are not there."
 
 data = typer.Typer(help="Make the training data ready.", no_args_is_help=True)
 
@@ -17,14 +22,27 @@ def _group() -> None:
 
 
 @data.command()
+def download(
+    *,
+    from_url: Annotated[str, typer.Option(envvar="IONPATH_DATA_URL", help=_URL_HELP)],
+    data_dir: Annotated[Path, _DATA] = Path("../shared/data"),
+) -> None:
+    """Download the data and check it against its pinned SHA-256; a second call finds it there.
+
+    Stop it whenever you like: the same command goes on where it stopped.
+    """
+    _download(from_url, data_dir)
+    typer.echo(f"the data is in {data_dir}")
+
+
+@data.command()
 def prepare(
     *,
     size: Annotated[
         Size, typer.Option(help="Whose graphs: of the compact configurations or the full ones.")
     ] = "compact",
-    data_dir: Annotated[
-        Path, typer.Option("--data", envvar="IONPATH_DATA_DIR", help="Folder with barriers/ and pretraining/.")
-    ] = Path("../shared/data"),
+    data_dir: Annotated[Path, _DATA] = Path("../shared/data"),
+    from_url: Annotated[str | None, typer.Option(envvar="IONPATH_DATA_URL", help=_URL_HELP)] = None,
     runs: Annotated[Path, typer.Option(help="The graphs are kept in RUNS/graphs.")] = Path("runs"),
     processes: Annotated[int, typer.Option(help="That work side by side; 0 takes one a CPU core.")] = 0,
 ) -> None:
@@ -40,6 +58,8 @@ def prepare(
     from training.pretraining.config import read_pretraining_config  # noqa: PLC0415 - as above
     from training.pretraining.crystals import prepare_crystals  # noqa: PLC0415 - as above
 
+    if from_url:
+        _download(from_url, data_dir)
     spec = GraphSpec(**read_pretraining_config(CONFIGS / f"mpt-{size}.toml").graph)
     workers = processes or len(os.sched_getaffinity(0))
     try:
@@ -51,3 +71,21 @@ def prepare(
     except (FileNotFoundError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     typer.echo(f"{len(crystals)} crystals and {len(corpus.records)} bands are graphs in {runs / 'graphs'}")
+
+
+def _download(base_url: str, folder: Path) -> None:
+    from training.download import DownloadError, fetch, read_data_files  # noqa: PLC0415 - httpx takes a while
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as shown:
+        tasks = {
+            file.name: shown.add_task(file.name, total=file.size_bytes, visible=False) for file in read_data_files()
+        }
+
+        def report(name: str, done: int, total: int) -> None:
+            shown.update(tasks[name], completed=done, total=total, visible=True)
+
+        try:
+            fetch(read_data_files(), base_url, folder, report=report)
+        except (DownloadError, OSError) as error:
+            raise typer.BadParameter(str(error)) from error

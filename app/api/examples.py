@@ -14,11 +14,11 @@ _TEXT = {"type": "string"}
 _FILE = {"type": "string", "format": "binary"}
 
 
-def _form_example(summary: str, fields: dict[str, str]) -> dict[str, Any]:
+def _form_example(summary: str, fields: dict[str, str], call: str = "/predict/barrier") -> dict[str, Any]:
     """One example of a form; a value `@NAME` is a file, as curl writes it."""
     arguments = " ".join(f"-F {name}={value}" for name, value in fields.items())
     links = ", ".join(f"[{value[1:]}]({PATH}/{value[1:]})" for value in fields.values() if value.startswith("@"))
-    return {"summary": summary, "description": f"`curl {arguments} .../predict/barrier` with {links}", "value": fields}
+    return {"summary": summary, "description": f"`curl {arguments} ...{call}` with {links}", "value": fields}
 
 
 _FORM_EXAMPLES = {
@@ -74,3 +74,14 @@ def upload_body() -> dict[str, Any]:
             "multipart/form-data": {"schema": _FORM_SCHEMA, "examples": _FORM_EXAMPLES},
         },
     }
+
+
+def bulk_body() -> dict[str, Any]:
+    """What the call for bulk properties takes."""
+    schema = {
+        "type": "object",
+        "required": ["structure"],
+        "properties": {"structure": {**_FILE, "description": "One ordered crystal: CIF, POSCAR or pymatgen JSON."}},
+    }
+    shown = _form_example("A crystal", {"structure": "@LiFePO4.cif"}, "/predict/properties")
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema, "examples": {"crystal": shown}}}}

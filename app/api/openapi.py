@@ -5,11 +5,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.examples import PREFER_HEADER, upload_body
+from app.api.examples import PREFER_HEADER, bulk_body, upload_body
 from app.api.problems import MEDIA_TYPE
 from app.api.schemas import Problem
 
 UPLOAD_PATHS = ("/predict/barrier", "/classify/good-conductor")
+BULK_PATH = "/predict/properties"
 DESCRIPTION = """\
 How high a barrier must an ion climb to hop through a crystal? Send a band, two end points or a crystal; a barrier in eV
 comes back in milliseconds, with an interval, whether it is below a threshold, and whether the input resembles what the
@@ -59,6 +60,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             call = document["paths"][path]["post"]
             call["requestBody"] = upload_body()
             call["parameters"].append(PREFER_HEADER)
+        document["paths"][BULK_PATH]["post"]["requestBody"] = bulk_body()
         document["security"] = [{}, {"key": []}, {"bearer": []}]
         app.openapi_schema = document
     return app.openapi_schema

@@ -9,13 +9,14 @@ from starlette.exceptions import HTTPException
 
 from app.crystals.readers.reading import File
 from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
-from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
+from app.serving.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
 from app.settings import Settings
 
 WAYS = (
     "A JSON band (Content-Type: application/json); or multipart/form-data with `band` (one file), "
     "with `initial` and `final`, or with `structure` and `ion`."
 )
+BULK_WAY = "multipart/form-data with `structure`: one ordered crystal (CIF, POSCAR, pymatgen JSON)."
 _FILES_OF_WAYS = (frozenset({"band"}), frozenset({"initial", "final"}), frozenset({"structure"}))
 _FILE_FIELDS = frozenset().union(*_FILES_OF_WAYS)
 _KNOWN_FIELDS = _FILE_FIELDS | {"ion", "offset"}
@@ -42,10 +43,43 @@ async def read_upload(request: Request) -> Upload:
             return await _read_form(form)
         finally:
             await form.close()
-    raise UnsupportedError(
+    raise _unsupported(content_type, WAYS)
+
+
+async def read_bulk_upload(request: Request) -> BulkUpload:
+    """Take the body for a form with one crystal whose bulk properties are asked for.
+
+    Raises:
+        UnsupportedError: no form, or text that is not UTF-8.
+        TooLargeError: a form of too many parts.
+        InputError: a form without a crystal, or with more than one.
+    """
+    content_type = _media_type(request.headers.get("content-type", ""))
+    if content_type != "multipart/form-data":
+        raise _unsupported(content_type, BULK_WAY)
+    form = await _form(request, BULK_WAY)
+    try:
+        files, texts = await _fields(form)
+    finally:
+        await form.close()
+    unknown = sorted({*files, *texts} - {"structure"})
+    if unknown:
+        raise InputError(
+            f"The form field {unknown[0]!r} is not taken here.",
+            kind="unknown-field",
+            where=f"form field {unknown[0]}",
+            expected=BULK_WAY,
+        )
+    if not files:
+        raise InputError("The form has no crystal.", kind="no-file", where="form field structure", expected=BULK_WAY)
+    return BulkUpload(file=files["structure"])
+
+
+def _unsupported(content_type: str, ways: str) -> UnsupportedError:
+    return UnsupportedError(
         f"A body of type {content_type!r} is not taken." if content_type else "The body has no Content-Type.",
         where="Content-Type header",
-        expected=WAYS,
+        expected=ways,
     )
 
 
@@ -63,7 +97,7 @@ def _media_type(header: str) -> str:
     return content_type.decode("latin-1")
 
 
-async def _form(request: Request) -> FormData:
+async def _form(request: Request, ways: str = WAYS) -> FormData:
     settings: Settings = request.state.settings
     try:
         # A text field may be a whole band (`curl -F band=TEXT`), so it may be as large as the body; BodyLimit counts.
@@ -74,10 +108,10 @@ async def _form(request: Request) -> FormData:
                 f"The form has more than {_MOST_FILES} files or {_MOST_FIELDS} texts.",
                 kind="too-many-parts",
                 where="form",
-                expected=f"{WAYS} Many files of one band go in one zip.",
+                expected=f"{ways} Many files of one band go in one zip.",
             ) from error
         raise FormatError(
-            f"The form cannot be read: {error.detail}", kind="broken-form", where="form", expected=WAYS
+            f"The form cannot be read: {error.detail}", kind="broken-form", where="form", expected=ways
         ) from error
 
 

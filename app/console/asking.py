@@ -21,6 +21,7 @@ class Question:
         mechanism, max_hops, max_hop_angstrom, interstitials, include_close_hops, second_opinion: the same, of a
             crystal alone.
         with_bands: whether the bands of its hops are wanted too, as the zip of NEB folders.
+        properties: asks for the crystal's bulk properties, and of the rest for `model` alone.
     """
 
     model: str | None
@@ -32,6 +33,7 @@ class Question:
     include_close_hops: bool = False
     second_opinion: Literal["bvse"] | None = None
     with_bands: bool = False
+    properties: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

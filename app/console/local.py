@@ -13,8 +13,9 @@ from app.console.asking import Call, Question, Reply
 from app.console.sources import Source
 from app.crystals.readers.reading import File
 from app.models.registry import Registry
+from app.serving.properties import PropertiesRequest, properties_to_json
 from app.serving.service import PredictionRequest, PredictionService, open_service
-from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, FileUpload
+from app.serving.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, FileUpload
 from app.serving.wire import answer_to_json
 from app.settings import Settings
 
@@ -51,6 +52,8 @@ class Local:
             async with open_service(self._settings.model_copy(update={"database_url": log})) as service:
 
                 async def call(source: Source, question: Question) -> Reply:
+                    if question.properties:
+                        return await _properties_here(service, source, question.model)
                     return await _predict_here(service, source, question, usual_hops=self._usual_hops)
 
                 yield call
@@ -73,6 +76,13 @@ async def _predict_here(service: PredictionService, source: Source, question: Qu
     answer = await service.predict(asked)
     bands_zip = await service.export(answer.prediction_id, None, "zip") if question.with_bands else None
     return Reply(answer=answer_to_json(answer), bands_zip=bands_zip)
+
+
+async def _properties_here(service: PredictionService, source: Source, model: str | None) -> Reply:
+    name, content = source.files["structure"]
+    upload = BulkUpload(file=File(name=name, content=content))
+    answer = await service.properties.predict(PropertiesRequest(upload=upload, model=model, request_id=uuid4().hex))
+    return Reply(answer=properties_to_json(answer))
 
 
 def _upload(source: Source) -> FileUpload:

@@ -97,8 +97,7 @@ def _cells(row: dict[str, Any]) -> Iterator[str]:
 
 def _remarks(result: Result) -> Iterator[Text]:
     if result.problem is not None:
-        parts = (result.problem.get(name) for name in ("detail", "where", "expected"))
-        yield Text(f"{result.label}: " + " | ".join(part for part in parts if part), style="red")
+        yield problem_line(result)
         return
     answer = result.answer or {}
     for row in _rows(result):
@@ -115,6 +114,12 @@ def _remarks(result: Result) -> Iterator[Text]:
         yield Text(f"{result.label}: more hops exist; see --max-hops", style="yellow")
     for warning in answer.get("warnings", ()):
         yield Text(f"{result.label}: {warning}", style="yellow")
+
+
+def problem_line(result: Result) -> Text:
+    """What was wrong with a file, where, and what would be right."""
+    parts = ((result.problem or {}).get(name) for name in ("detail", "where", "expected"))
+    return Text(f"{result.label}: " + " | ".join(part for part in parts if part), style="red")
 
 
 def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
@@ -162,7 +167,7 @@ def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> No
         stream.write(orjson.dumps(listed, option=orjson.OPT_INDENT_2).decode() + "\n")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("name", "version", "network", "MAE eV, out of fold", "digest"):
+    for heading in ("name", "version", "network", "mean error on what was not fitted", "digest"):
         table.add_column(heading)
     for card in listed["models"]:
         name = f"{card['name']} (default)" if card["name"] == listed["default"] else str(card["name"])
@@ -171,6 +176,13 @@ def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> No
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:
-    """The mean error on sound bands that were not fitted, by folding, with its 95 % interval."""
-    errors = {name: figures["sound"]["mae_ev"] for name, figures in metrics.items() if "sound" in (figures or ())}
-    return ", ".join(f"{e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}), {name}" for name, e in errors.items())
+    """On sound bands, eV, by folding, or on test crystals, by property; with its 95 % interval."""
+    errors = [(figures["sound"]["mae_ev"], f"eV, {name}") for name, figures in metrics.items() if "sound" in figures]
+    errors += [
+        (figures["mae"], f"{figures['unit']}, {name}".removeprefix(", "))
+        for name, figures in metrics.get("test", {}).items()
+        if "mae" in figures
+    ]
+    return "\n".join(
+        f"{e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}) {of}" for e, of in errors if e["value"] is not None
+    )

@@ -57,6 +57,8 @@ class Remote:
         async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=TIMEOUT_S) as client:
 
             async def call(source: Source, question: Question) -> Reply:
+                if question.properties:
+                    return Reply(answer=await _properties_there(client, source, question.model))
                 answer = await _predict_there(client, source, question)
                 return Reply(answer=answer, bands_zip=await _bands(client, answer) if question.with_bands else None)
 
@@ -98,6 +100,13 @@ async def _when_done(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
         if stored["status"] == "done":
             return {name: value for name, value in stored.items() if name not in _OF_JOBS}
         await asyncio.sleep(_ASK_AGAIN_S)
+
+
+async def _properties_there(client: httpx.AsyncClient, source: Source, model: str | None) -> dict[str, Any]:
+    query = {"model": model} if model is not None else {}
+    return _answer(
+        await _patiently(client, lambda: client.post("/predict/properties", params=query, files=source.files))
+    )
 
 
 async def _bands(client: httpx.AsyncClient, answer: dict[str, Any]) -> bytes:

@@ -52,6 +52,20 @@ def read(
     return sources
 
 
+def read_crystals(paths: Sequence[Path]) -> list[Source]:
+    """Read every file as a crystal, whatever it is called.
+
+    Raises:
+        SourceError: nothing to predict, or a folder.
+    """
+    folders = [path for path in paths if path.is_dir()]
+    if folders or not paths:
+        raise SourceError(
+            f"{folders[0]} is a folder, and no crystal." if folders else "Nothing to predict: name a FILE."
+        )
+    return [Source(label=path.name, files={"structure": _file(path)}, ion=None) for path in paths]
+
+
 def _read(label: str, read_one: Callable[[], Source]) -> Source | Unreadable:
     try:
         return read_one()

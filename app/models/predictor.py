@@ -1,7 +1,8 @@
 """A loaded checkpoint that answers for bands: prepared inputs in, predictions out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -116,18 +117,8 @@ class Predictor(ABC):
     def _predict_piece(self, piece: Sequence[PreparedBand]) -> list[Prediction]:
         if not piece:
             return []
-        try:
-            with torch.inference_mode():
-                outputs = self._outputs(piece)
-        except torch.OutOfMemoryError as error:
-            torch.cuda.empty_cache()
-            raise OutOfMemoryError(str(error)) from error
-        except MemoryError as error:
-            raise OutOfMemoryError(str(error)) from error
-        except RuntimeError as error:
-            if "can't allocate memory" in str(error) or "not enough memory" in str(error):
-                raise OutOfMemoryError(str(error)) from error
-            raise
+        with torch.inference_mode(), memory_told():
+            outputs = self._outputs(piece)
         return [self._prediction(output, item.reasons_outside) for output, item in zip(outputs, piece, strict=True)]
 
     def _prediction(self, output: Output, reasons: tuple[str, ...]) -> Prediction:
@@ -176,6 +167,22 @@ class Predictor(ABC):
         target = self.card.target
         # A hop always climbs: what the transform would put below zero is a barrier too small to tell.
         return np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0)
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Raises OutOfMemoryError where a device or the machine runs out of memory, whatever torch calls it."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        torch.cuda.empty_cache()
+        raise OutOfMemoryError(str(error)) from error
+    except MemoryError as error:
+        raise OutOfMemoryError(str(error)) from error
+    except RuntimeError as error:
+        if "can't allocate memory" in str(error) or "not enough memory" in str(error):
+            raise OutOfMemoryError(str(error)) from error
+        raise
 
 
 def _split(prepared: Sequence[PreparedBand], ways: int) -> list[Sequence[PreparedBand]]:

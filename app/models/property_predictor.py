@@ -11,7 +11,9 @@ from pymatgen.core import Element
 from app.crystals.crystal import Crystal
 from app.models.crystal_graphs import crystal_graph
 from app.models.graphs import AtomGraph, GraphSpec, collate
+from app.models.lanes import Lanes
 from app.models.networks.multi_property import MultiProperty
+from app.models.predictor import memory_told
 from app.models.property_cards import PropertyCard
 from app.models.property_checkpoints import read_property_checkpoint
 
@@ -35,15 +37,19 @@ class PropertyPredictor:
     Args:
         card, network: as read_property_checkpoint returns them.
         device: where the network runs.
+        lanes: where a pass runs on a CPU, beside those of other models; None runs it in the caller's thread.
     """
 
-    def __init__(self, card: PropertyCard, network: MultiProperty, *, device: torch.device) -> None:
+    def __init__(
+        self, card: PropertyCard, network: MultiProperty, *, device: torch.device, lanes: Lanes | None = None
+    ) -> None:
         self.card = card
         self.name = card.name
         self.version = card.version
         self.digest = card.digest
         self._network = network.to(device)
         self._device = device
+        self._lanes = lanes
         self._spec = GraphSpec(**card.graph)
 
     def graph(self, crystal: Crystal) -> AtomGraph:
@@ -59,9 +65,12 @@ class PropertyPredictor:
         return crystal_graph(crystal.lattice_angstrom, numbers, coords, self._spec)
 
     def predict(self, graphs: Sequence[AtomGraph]) -> list[PropertyAnswer]:
-        """The properties of some crystals, each as it would be alone."""
-        with torch.inference_mode():
-            outputs = self._network(collate(graphs).to(self._device)).double().cpu().numpy()
+        """The properties of some crystals, each as it would be alone.
+
+        Raises:
+            OutOfMemoryError: the device has no room for so many at once.
+        """
+        (outputs,) = [self._outputs(graphs)] if self._lanes is None else self._lanes.map(self._outputs, [graphs])
         values = [scale.from_output(column) for scale, column in zip(self.card.properties, outputs.T, strict=True)]
         return [
             PropertyAnswer(
@@ -73,16 +82,20 @@ class PropertyPredictor:
             for row, graph in enumerate(graphs)
         ]
 
+    def _outputs(self, graphs: Sequence[AtomGraph]) -> np.ndarray:
+        with torch.inference_mode(), memory_told():
+            return np.asarray(self._network(collate(graphs).to(self._device)).double().cpu().numpy())
+
     def _unknown(self, graph: AtomGraph) -> tuple[str, ...]:
         symbols = {Element.from_Z(int(number)).symbol for number in torch.unique(graph.atomic_numbers)}
         return tuple(sorted(symbols - set(self.card.elements)))
 
 
-def read_property_predictor(folder: Path, *, device: torch.device) -> PropertyPredictor:
+def read_property_predictor(folder: Path, *, device: torch.device, lanes: Lanes | None = None) -> PropertyPredictor:
     """Reads a checkpoint of bulk properties and makes it ready to answer.
 
     Raises:
         CheckpointError: as read_property_checkpoint.
     """
     card, network = read_property_checkpoint(folder)
-    return PropertyPredictor(card, network, device=device)
+    return PropertyPredictor(card, network, device=device, lanes=lanes)

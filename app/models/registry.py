@@ -1,12 +1,13 @@
 """The model store, opened: every checkpoint checked and loaded onto the device."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from app.errors import NotFoundError
+from app.errors import InputError, NotFoundError
 from app.models.allocator import keep_freed_memory
 from app.models.cards import CARD_FILE, CheckpointError, OtherModel
 from app.models.checkpoints import read_predictor
@@ -73,7 +74,9 @@ class Registry:
                 for folder in folders
                 if folder not in of_properties
             },
-            properties={folder.name: read_property_predictor(folder, device=chosen) for folder in of_properties},
+            properties={
+                folder.name: read_property_predictor(folder, device=chosen, lanes=lanes) for folder in of_properties
+            },
             default=default,
         )
 
@@ -89,15 +92,20 @@ class Registry:
         """The predictor of bulk properties of a name, or the first.
 
         Raises:
+            InputError: a model of barriers was named ("model-of-other-call").
             NotFoundError: there is none of that name, or none at all; the error lists those there are.
         """
+        if name in self._predictors:
+            raise _of_other_call(name, "barriers", "/predict/barrier", self._properties)
         predictor = self._properties.get(name or next(iter(self._properties), ""))
         if predictor is None:
             raise NotFoundError(
                 f"there is no model {name!r} of bulk properties" if name else "there is no model of bulk properties",
                 kind="unknown-model",
                 where="model",
-                expected=f"one of {', '.join(self._properties)}" if self._properties else "a store that holds one",
+                expected=f"one of {', '.join(self._properties)}"
+                if self._properties
+                else "a model store (IONPATH_MODEL_STORE) that holds one",
             )
         return predictor
 
@@ -105,8 +113,11 @@ class Registry:
         """The predictor of a name, or the default.
 
         Raises:
+            InputError: a model of bulk properties was named ("model-of-other-call").
             NotFoundError: there is none of that name; the error lists those there are.
         """
+        if name in self._properties:
+            raise _of_other_call(name, "bulk properties", "/predict/properties", self._predictors)
         predictor = self._predictors.get(name or self.default_name)
         if predictor is None:
             raise NotFoundError(
@@ -141,6 +152,15 @@ class Registry:
     def cards(self) -> list[dict[str, Any]]:
         """The cards of all checkpoints, those of barriers first."""
         return [self.card(name) for name in (*self._predictors, *self._properties)]
+
+
+def _of_other_call(name: str, what: str, call: str, here: Collection[str]) -> InputError:
+    return InputError(
+        f"the model {name!r} answers for {what}, at POST {call}, and not here",
+        kind="model-of-other-call",
+        where="model",
+        expected=f"one of {', '.join(here)}, or none" if here else f"POST {call}",
+    )
 
 
 def _number(told: object, *path: str) -> float | None:

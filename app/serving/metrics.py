@@ -61,7 +61,10 @@ class Metrics:
         )
         self.jobs = Gauge("ionpath_jobs", "accepted jobs that are not finished", registry=self.registry)
         self._predictions = Counter(
-            "ionpath_predictions", "bands predicted", ("model", "cached"), registry=self.registry
+            "ionpath_predictions",
+            "bands and crystals' bulk properties predicted",
+            ("model", "cached"),
+            registry=self.registry,
         )
         self._errors = Counter("ionpath_errors", "problems told to callers", ("kind",), registry=self.registry)
         stages = Histogram(

@@ -9,18 +9,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from pebble import ProcessExpired, ProcessPool
 
 from app.crystals.bvse import BondValenceOpinion
+from app.crystals.crystal import Crystal
 from app.errors import BusyError, InputError, IonpathError, NotReadyError
 from app.serving.processes import forked
-from app.serving.read import ReadInput, ReadOptions, read_or_refuse
+from app.serving.read import ReadInput, ReadOptions, read_bulk_or_refuse, read_or_refuse
 from app.serving.readings import KeptReadings, files_of, upload_digest
 from app.serving.second_opinion import bvse_or_refuse
-from app.serving.uploads import CrystalUpload, FileUpload, JsonBandUpload, StoredUpload, Upload
+from app.serving.uploads import BulkUpload, CrystalUpload, FileUpload, JsonBandUpload, StoredUpload, Upload
 
 #: JSON above this is read in a process like any file: parsing holds the interpreter's lock, and so the event loop.
 LARGEST_JSON_HERE_BYTES = 1_000_000
@@ -35,6 +36,7 @@ FIRST_JSON_READ_S = 0.001
 NEWEST_WEIGHT = 0.1
 _MIB = 1024 * 1024
 
+T = TypeVar("T")
 Reader = Callable[[Upload, ReadOptions], ReadInput | IonpathError]
 
 _log = structlog.get_logger(__name__)
@@ -121,8 +123,17 @@ class ParsePool:
             if isinstance(upload, JsonBandUpload) and size_bytes <= LARGEST_JSON_HERE_BYTES:
                 return _given(await self._read_here(upload, options))
             if isinstance(upload, JsonBandUpload | StoredUpload) or size_bytes > LARGEST_KEPT_BYTES:
-                return _given(await self._read_in_process(upload, options, request_id))
+                return _given(await self._read_in_process(self._reader, upload, options, request_id))
             return await self._read_once(upload, options, key_id, request_id)
+
+    async def read_bulk(self, upload: BulkUpload, options: ReadOptions, *, request_id: str | None = None) -> Crystal:
+        """Read an ordered crystal; its reading is not kept.
+
+        Raises:
+            InputError, BusyError, NotReadyError: as `read`; a disordered crystal is one that makes no sense here.
+        """
+        with self._holding(_size(upload)):
+            return _given(await self._read_in_process(read_bulk_or_refuse, upload, options, request_id))
 
     async def second_opinion(
         self, upload: CrystalUpload, options: ReadOptions, *, timeout_s: float, request_id: str | None = None
@@ -187,13 +198,17 @@ class ParsePool:
         digest = await asyncio.get_running_loop().run_in_executor(self._thread, upload_digest, upload, options)
         if (kept := self._kept.get((key_id, digest))) is not None:
             return kept
-        read = _given(await self._read_in_process(upload, options, request_id))
+        read = _given(await self._read_in_process(self._reader, upload, options, request_id))
         self._kept.put((key_id, digest), read)
         return read
 
     async def _read_in_process(
-        self, upload: Upload, options: ReadOptions, request_id: str | None
-    ) -> ReadInput | IonpathError:
+        self,
+        read: Callable[[Any, ReadOptions], T | IonpathError],
+        upload: Upload | BulkUpload,
+        options: ReadOptions,
+        request_id: str | None,
+    ) -> T | IonpathError:
         workers = self._settings.workers
         if self._waiting >= WAITING_PER_WORKER * workers:
             raise BusyError(
@@ -204,32 +219,27 @@ class ParsePool:
         started = time.monotonic()
         self._waiting += 1
         try:
-            return await self._schedule(upload, options, request_id)
+            timeout_s = self._settings.timeout_s
+            return await self._run(read, upload, options, timeout_s=timeout_s, request_id=request_id)
         finally:
             self._waiting -= 1
             spent = (time.monotonic() - started) / (1 + self._waiting / workers)
             self._read_s += NEWEST_WEIGHT * (spent - self._read_s)
 
-    async def _schedule(self, upload: Upload, options: ReadOptions, request_id: str | None) -> ReadInput | IonpathError:
-        read: ReadInput | IonpathError = await self._run(
-            self._reader, upload, options, timeout_s=self._settings.timeout_s, request_id=request_id
-        )
-        return read
-
     async def _run(
         self,
-        work: Callable[[Any, ReadOptions], Any],
-        upload: Upload,
+        work: Callable[[Any, ReadOptions], T | IonpathError],
+        upload: Upload | BulkUpload,
         options: ReadOptions,
         *,
         timeout_s: float,
         request_id: str | None,
-    ) -> Any:
+    ) -> T | IonpathError:
         """Have a process work on an upload; a process that hangs or dies gives an error."""
         try:
             future = self._running_pool().schedule(work, args=(upload, options), timeout=timeout_s)
             # A client who leaves cancels the future, which kills the process that still reads for it.
-            return await asyncio.wrap_future(future)
+            found: T | IonpathError = await asyncio.wrap_future(future)
         except TimeoutError:
             return InputError(
                 f"Reading this input took more than {timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S) and was given up.",
@@ -245,6 +255,7 @@ class ParsePool:
             )
         except BrokenProcessPool:
             return NotReadyError("The reading processes ended and are started anew.", kind="reading-restarts")
+        return found
 
     def _running_pool(self) -> ProcessPool:
         if self._pool is None:
@@ -281,13 +292,13 @@ def _is_there() -> bool:
     return True
 
 
-def _given(read: ReadInput | IonpathError) -> ReadInput:
+def _given(read: T | IonpathError) -> T:
     if isinstance(read, IonpathError):
         raise read
     return read
 
 
-def _size(upload: Upload) -> int:
+def _size(upload: Upload | BulkUpload) -> int:
     if isinstance(upload, JsonBandUpload):
         return len(upload.payload)
     if isinstance(upload, StoredUpload):

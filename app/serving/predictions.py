@@ -15,6 +15,7 @@ from app.serving.answers import Answer
 from app.serving.exports import ExportForm, check_done, input_not_kept, numbered_bands, to_neb_json, to_neb_zip
 from app.serving.jobs import Job, Jobs
 from app.serving.metrics import Metrics
+from app.serving.properties import PropertyAnswering
 from app.serving.records import JOB_SIGN_S, ListQuery, Records, interrupted
 from app.serving.request import Asked, PredictionRequest
 from app.serving.tables import answer_to_csv
@@ -49,12 +50,14 @@ class PredictionService:
     Attributes:
         registry: the checkpoints.
         metrics: what is counted.
+        properties: what answers for bulk properties, remembering nothing.
     """
 
     settings: Settings
     registry: Registry
     metrics: Metrics
     answering: Answering
+    properties: PropertyAnswering
     jobs: Jobs
     records: Records
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import orjson
@@ -13,12 +13,28 @@ from app.crystals.crystal import Crystal, Site
 from app.crystals.hops import HopSearch, find_hops
 from app.crystals.identity import canonical_digest
 from app.crystals.limits import Limits
-from app.crystals.readers import read_band_file, read_crystal, read_end_points, read_json_band
+from app.crystals.readers import (
+    read_band_file,
+    read_crystal,
+    read_end_points,
+    read_json_band,
+    read_ordered_crystal,
+)
 from app.crystals.readers.reading import Reading
 from app.crystals.writers import band_to_json
 from app.errors import FormatError, IonpathError, TooLargeError
-from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, StoredUpload, Upload
+from app.serving.uploads import (
+    BandFileUpload,
+    BulkUpload,
+    CrystalUpload,
+    EndPointsUpload,
+    JsonBandUpload,
+    StoredUpload,
+    Upload,
+)
 from app.storage.rows import pack_input, unpack_input
+
+T = TypeVar("T")
 
 #: Decimals of a crystal's digest: coarser than any file rounds, so that it serves to find, never to decide.
 DIGEST_DECIMALS = 3
@@ -135,8 +151,17 @@ def read_or_refuse(
     upload: Upload, options: ReadOptions, read: Callable[[Upload, ReadOptions], ReadInput] = read_upload
 ) -> ReadInput | IonpathError:
     """Read an upload and give errors back as values, so that whatever a library raises can leave the process."""
+    return _guarded(lambda: read(upload, options))
+
+
+def read_bulk_or_refuse(upload: BulkUpload, options: ReadOptions) -> Crystal | IonpathError:
+    """Read an ordered crystal, and give errors back as values."""
+    return _guarded(lambda: read_ordered_crystal(upload.file, options.limits))
+
+
+def _guarded(read: Callable[[], T]) -> T | IonpathError:
     try:
-        return read(upload, options)
+        return read()
     except IonpathError as error:
         return error
     except MemoryError:

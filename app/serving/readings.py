@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from app.crystals.readers.reading import File
 from app.serving.read import ReadInput, ReadOptions
-from app.serving.uploads import FileUpload
+from app.serving.uploads import BulkUpload, FileUpload
 
 #: Of the budget, the most that one reading may take: a larger one would push out many.
 _LARGEST_SHARE = 0.25
@@ -44,7 +44,7 @@ class KeptReadings:
             self._bytes -= self._kept.popitem(last=False)[1][1]
 
 
-def files_of(upload: FileUpload) -> tuple[File, ...]:
+def files_of(upload: FileUpload | BulkUpload) -> tuple[File, ...]:
     """The files of an upload."""
     return tuple(value for value in vars(upload).values() if isinstance(value, File))
 

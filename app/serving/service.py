@@ -19,6 +19,7 @@ from app.serving.metrics import Metrics
 from app.serving.parsing import ParsePool, ParseSettings
 from app.serving.predictions import PredictionService
 from app.serving.preparing import PreparingProcesses
+from app.serving.properties import PropertyAnswering
 from app.serving.records import Records
 from app.serving.request import PredictionRequest
 from app.serving.single_flight import SingleFlight
@@ -83,9 +84,13 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         batcher.start()
         stack.push_async_callback(lambda: batcher.stop(drain.left_s))
         stack.push_async_callback(lambda: jobs.stop(drain.left_s))
+        properties = PropertyAnswering(
+            settings=settings, limits=_limits(settings), registry=registry, metrics=metrics, pool=pool
+        )
+        stack.callback(properties.stop)
         _log.info(
             "service-open",
-            models=registry.names(),
+            models=(*registry.names(), *registry.property_names()),
             device=registry.predictor(None).device,
             seconds=round(time.monotonic() - started, 2),
         )
@@ -94,6 +99,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
             registry=registry,
             metrics=metrics,
             jobs=jobs,
+            properties=properties,
             answering=Answering(
                 settings=settings,
                 limits=_limits(settings),

@@ -38,6 +38,13 @@ class CrystalUpload:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BulkUpload:
+    """One crystal whose bulk properties are asked for; nothing hops in it."""
+
+    file: File
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoredUpload:
     """The canonical input of an earlier prediction, as the log keeps it (`app.storage.rows.pack_input`)."""
 

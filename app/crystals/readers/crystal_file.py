@@ -29,6 +29,17 @@ def read_crystal(file: File, limits: Limits) -> Crystal:
     return crystal
 
 
+def read_ordered_crystal(file: File, limits: Limits) -> Crystal:
+    """Read a crystal with one element on every site.
+
+    Raises:
+        InputError: kind "mixed-sites", naming each site; and what `read_crystal` raises.
+    """
+    crystal = read_crystal(file, limits)
+    _check_order(crystal, file.name, "Its bulk properties depend on which atom is where.")
+    return crystal
+
+
 def read_frame(file: File, limits: Limits) -> Frame:
     """Read a crystal as one image of a band: every site filled by one element.
 
@@ -38,21 +49,7 @@ def read_frame(file: File, limits: Limits) -> Frame:
         InputError: kind "mixed-sites", naming each site; and what `read_crystal` raises but "atoms-overlap".
     """
     crystal = _read(file, limits)
-    mixed = [
-        "/".join(f"{symbol} {occupancy:.3g}" for symbol, occupancy in site.species)
-        + " at "
-        + ", ".join(f"{value:.4f}" for value in site.frac_coords)
-        for site in crystal.sites
-        if not site.is_ordered
-    ]
-    if mixed:
-        shown = "; ".join(mixed[:10]) + (f"; and {len(mixed) - 10} more" if len(mixed) > 10 else "")  # noqa: PLR2004
-        raise InputError(
-            f"{file.name} has sites that are mixed or partly occupied: {shown}. An image of a band has whole atoms.",
-            kind="mixed-sites",
-            where=file.name,
-            expected="an ordered structure, each site filled by one element",
-        )
+    _check_order(crystal, file.name, "An image of a band has whole atoms.")
     return Frame(
         lattice_angstrom=crystal.lattice_angstrom,
         species=tuple(site.species[0][0] for site in crystal.sites),
@@ -115,6 +112,26 @@ def _crystal(frame: Frame) -> Crystal:
             for symbol, (x, y, z) in zip(frame.species, frame.frac_coords, strict=True)
         ),
         warnings=frame.warnings,
+    )
+
+
+def _check_order(crystal: Crystal, name: str, why: str) -> None:
+    """Refuse shared and partly empty sites, naming each."""
+    mixed = [
+        "/".join(f"{symbol} {occupancy:.3g}" for symbol, occupancy in site.species)
+        + " at "
+        + ", ".join(f"{value:.4f}" for value in site.frac_coords)
+        for site in crystal.sites
+        if not site.is_ordered
+    ]
+    if not mixed:
+        return
+    shown = "; ".join(mixed[:10]) + (f"; and {len(mixed) - 10} more" if len(mixed) > 10 else "")  # noqa: PLR2004
+    raise InputError(
+        f"{name} has sites that are mixed or partly occupied: {shown}. {why}",
+        kind="mixed-sites",
+        where=name,
+        expected="an ordered structure, each site filled by one element",
     )
 
 

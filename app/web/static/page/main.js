@@ -204,7 +204,8 @@ async function listModels() {
   try {
     const listed = await models();
     const named = (name) => (name === listed.default ? `${name} (default)` : name);
-    find("model").replaceChildren(...listed.models.map(({ name }) => element("option", { value: name }, named(name))));
+    const ofBarriers = listed.models.filter(({ kind }) => kind !== "properties");
+    find("model").replaceChildren(...ofBarriers.map(({ name }) => element("option", { value: name }, named(name))));
     find("model").value = listed.default;
     if (find("result").querySelector(".problem")) find("result").replaceChildren();
   } catch (error) {

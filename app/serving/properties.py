@@ -1,0 +1,225 @@
+"""From an uploaded crystal to its bulk properties: read in a process, predicted in a thread; not cached, not logged."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.crystals.crystal import Crystal
+from app.crystals.limits import Limits
+from app.errors import BusyError, NotReadyError, TooLargeError
+from app.models.predictor import OutOfMemoryError
+from app.models.property_predictor import PropertyAnswer, PropertyPredictor
+from app.models.registry import Registry
+from app.serving.answers import ModelReference
+from app.serving.metrics import Metrics
+from app.serving.parsing import ParsePool
+from app.serving.read import ReadOptions
+from app.serving.uploads import BulkUpload
+from app.serving.wire import Json
+from app.settings import Settings
+
+#: Crystals that may wait for the thread before callers are asked to come back.
+MOST_WAITING = 64
+FIRST_PREDICT_S = 0.1
+NEWEST_WEIGHT = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertiesRequest:
+    """What is asked.
+
+    Attributes:
+        upload: the crystal.
+        model: the checkpoint's name; None asks the first of bulk properties.
+        request_id: of the HTTP request, for the log.
+    """
+
+    upload: BulkUpload
+    model: str | None
+    request_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeanError:
+    """How far off a checkpoint is on crystals that it was not fitted on.
+
+    Attributes:
+        value, low, high: the mean absolute error with its 95 % bootstrap interval.
+        unit: of these, "log(1 + value)" of a property that is judged on that.
+        rows: how many crystals it rests on.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    unit: str
+    rows: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Property:
+    """One bulk property of a crystal; the unit is empty for a pure number."""
+
+    name: str
+    value: float
+    unit: str
+    test_mae: MeanError | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropertiesAnswer:
+    """The bulk properties of one crystal.
+
+    Attributes:
+        formula: of the atoms that were sent.
+        properties: in the checkpoint's order.
+        unknown_elements: of the crystal, that no fitted crystal held.
+        model: which checkpoint answered.
+        warnings: what was noticed.
+        request_id: of the HTTP request.
+    """
+
+    formula: str
+    properties: tuple[Property, ...]
+    unknown_elements: tuple[str, ...]
+    model: ModelReference
+    warnings: tuple[str, ...]
+    request_id: str
+
+
+@dataclass(kw_only=True, eq=False)
+class PropertyAnswering:
+    """Answers for bulk properties, one crystal after the other; belongs to one event loop."""
+
+    settings: Settings
+    limits: Limits
+    registry: Registry
+    metrics: Metrics
+    pool: ParsePool
+    _waiting: int = field(default=0, init=False)
+    _predict_s: float = field(default=FIRST_PREDICT_S, init=False)
+
+    def __post_init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="properties")
+
+    def stop(self) -> None:
+        """Give up what waits."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    async def predict(self, request: PropertiesRequest) -> PropertiesAnswer:
+        """Answer a request.
+
+        Raises:
+            InputError: the crystal cannot be read, is disordered or too large, or a model of barriers was named.
+            NotFoundError: there is no such model, or none of bulk properties.
+            BusyError: too much waits already.
+            NotReadyError: the service is stopping, or the answer took longer than IONPATH_REQUEST_TIMEOUT_S.
+        """
+        started = time.monotonic()
+        predictor = self.registry.property_predictor(request.model)
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_s):
+                options = ReadOptions(limits=self.limits, keep_input=False)
+                crystal = await self.pool.read_bulk(request.upload, options, request_id=request.request_id)
+                self.metrics.observe("read", time.monotonic() - started)
+                answer = await self._in_turn(predictor, crystal)
+        except TimeoutError:
+            raise NotReadyError(
+                f"The answer took longer than {self.settings.request_timeout_s:g} s (IONPATH_REQUEST_TIMEOUT_S).",
+                kind="took-too-long",
+            ) from None
+        self.metrics.predicted(predictor.name, cached=False)
+        self.metrics.observe("total", time.monotonic() - started)
+        return _answer(predictor, crystal, answer, request.request_id)
+
+    async def _in_turn(self, predictor: PropertyPredictor, crystal: Crystal) -> PropertyAnswer:
+        if self._waiting >= MOST_WAITING:
+            raise BusyError(
+                f"{self._waiting} crystals wait for their bulk properties already.",
+                retry_after_s=self._waiting * self._predict_s,
+            )
+        self._waiting += 1
+        try:
+            answer, seconds = await asyncio.get_running_loop().run_in_executor(
+                self._thread, _predicted, predictor, crystal
+            )
+        finally:
+            self._waiting -= 1
+        self._predict_s += NEWEST_WEIGHT * (seconds - self._predict_s)
+        self.metrics.observe("forward", seconds)
+        return answer
+
+
+def _predicted(predictor: PropertyPredictor, crystal: Crystal) -> tuple[PropertyAnswer, float]:
+    """Build the graph and run the network."""
+    started = time.monotonic()
+    graph = predictor.graph(crystal)
+    try:
+        (answer,) = predictor.predict([graph])
+    except OutOfMemoryError as error:
+        raise TooLargeError(
+            f"The model's device cannot hold this crystal of {len(crystal.sites)} atoms.",
+            kind="too-large-for-device",
+            expected="its primitive cell, or a service whose device has more memory",
+        ) from error
+    return answer, time.monotonic() - started
+
+
+def _answer(
+    predictor: PropertyPredictor, crystal: Crystal, answer: PropertyAnswer, request_id: str
+) -> PropertiesAnswer:
+    card = predictor.card
+    errors = card.metrics.get("test", {})
+    return PropertiesAnswer(
+        formula=crystal.formula,
+        properties=tuple(
+            Property(
+                name=scale.name,
+                value=answer.values[scale.name],
+                unit=scale.unit,
+                test_mae=_mean_error(errors.get(scale.name)),
+            )
+            for scale in card.properties
+        ),
+        unknown_elements=answer.unknown_elements,
+        model=ModelReference(name=predictor.name, version=predictor.version, digest=predictor.digest),
+        warnings=(*crystal.warnings, *_unknown_warning(answer.unknown_elements)),
+        request_id=request_id,
+    )
+
+
+def _mean_error(figures: Mapping[str, Any] | None) -> MeanError | None:
+    """The error of a property in a card's figures; None where it has none."""
+    mae = (figures or {}).get("mae") or {}
+    if figures is None or mae.get("value") is None:
+        return None
+    return MeanError(value=mae["value"], low=mae["low"], high=mae["high"], unit=figures["unit"], rows=figures["rows"])
+
+
+def _unknown_warning(elements: tuple[str, ...]) -> tuple[str, ...]:
+    if not elements:
+        return ()
+    return (f"No crystal that the model was fitted on holds {', '.join(elements)}: these figures are guesses.",)
+
+
+def properties_to_json(answer: PropertiesAnswer) -> Json:
+    """An answer as it is replied."""
+    return {
+        "formula": answer.formula,
+        "properties": [
+            {
+                "name": one.name,
+                "value": one.value,
+                "unit": one.unit,
+                "test_mae": None if one.test_mae is None else vars(one.test_mae),
+            }
+            for one in answer.properties
+        ],
+        "unknown_elements": list(answer.unknown_elements),
+        "model": vars(answer.model),
+        "warnings": list(answer.warnings),
+        "request_id": answer.request_id,
+    }
