@@ -178,8 +178,8 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         bool,
         typer.Option(
             "--include-close-hops",
-            help="Predict hops whose straight line passes an atom within 1.2 angstrom, or a third site, as well; else they are listed as "
-            "left out and percolate nowhere.",
+            help="Predict hops whose straight line passes an atom within 1.2 angstrom, or a third site, as well; else "
+            "they are listed as left out and percolate nowhere.",
             rich_help_panel=_OF_CRYSTALS,
         ),
     ] = False,
