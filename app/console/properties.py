@@ -19,8 +19,10 @@ def write_table(results: Sequence[Result], stream: TextIO) -> None:
     console = Console(file=stream, highlight=False, markup=False)  # file names and formulas are no markup
     table = Table(box=None, pad_edge=False, header_style="bold")
     several = len(results) > 1  # of one file alone the name is known
-    for heading in ("file", "property", "value", "unit", "off by, on test crystals")[0 if several else 1 :]:
-        table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=True)
+    for heading in ("file", "property", "value", "unit", "mean error")[0 if several else 1 :]:
+        # In a narrow terminal names and remarks are folded; a value is never cut.
+        whole = heading in {"value", "unit"}
+        table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=whole, overflow="fold")
     for result in results:
         for one in (result.answer or {}).get("properties", ()):
             cells = (one["name"], f"{one['value']:.4g}", one["unit"], _off_by(one))
