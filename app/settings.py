@@ -74,6 +74,8 @@ class Settings(BaseSettings):
 
     api_keys_file: Path | None = Field(None, description="hashes of the keys that may call; none needs no key")
     allow_anonymous: bool = Field(default=False, description="bind beyond loopback without keys; turns listing off")
+    rate_per_minute: int = Field(0, ge=0, description="predictions a minute of one key; past it 429; 0 sets no rate")
+    rate_burst: int = Field(60, ge=1, description="predictions that a key may ask for at once before its rate counts")
     metrics_host: str = Field("127.0.0.1", description="address of the metrics port")
     metrics_port: int | None = Field(None, description="serve /metrics without a key on a port of its own")
     drain_timeout_s: float = Field(30.0, ge=0, description="how long accepted work may take after SIGTERM")
