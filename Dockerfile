@@ -23,11 +23,14 @@ RUN pip install --no-deps --no-build-isolation .
 
 FROM python:${PYTHON_VERSION}-slim-bookworm AS runtime
 RUN useradd --system --uid 10001 --create-home --home-dir /var/lib/ionpath ionpath
+# A volume that is mounted here for the first time takes over the owner.
+RUN install -d -o 10001 -g 10001 -m 0700 /var/spool/ionpath
 COPY --from=build /opt/ionpath /opt/ionpath
 ENV PATH=/opt/ionpath/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     IONPATH_HOST=0.0.0.0 \
-    IONPATH_PORT=8000
+    IONPATH_PORT=8000 \
+    IONPATH_SPOOL_DIR=/var/spool/ionpath
 WORKDIR /var/lib/ionpath
 USER 10001
 EXPOSE 8000

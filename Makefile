@@ -1,4 +1,4 @@
-# make serve | test | lint | format | bench | lock: each does the set-up itself, once.
+# make serve | test | fuzz | lint | format | bench | lock: each does the set-up itself, once.
 #
 #   PYTHON=python3.12           the Python (3.11 to 3.13) that makes the virtual environment
 #   VENV=.venv                  where it lies
@@ -23,7 +23,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup serve test lint format bench lock
+.PHONY: help setup serve test fuzz lint format bench lock
 .DELETE_ON_ERROR:
 
 help:
@@ -48,6 +48,10 @@ serve: setup
 # pytest comes last, so that its closing line is the last one printed.
 test: lint
 	$(BIN)/python -m pytest $(ARGS)
+
+# Every reader on mutated files, for a nightly run: ARGS="--inputs 20000 --seed 1". `make test` tries 2,000.
+fuzz: setup
+	$(BIN)/python -W ignore tests/fuzzing.py $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -32,15 +32,24 @@ class IonpathError(Exception):
     def __init__(
         self, detail: str, *, kind: str | None = None, where: str | None = None, expected: str | None = None
     ) -> None:
-        super().__init__(detail)
-        self.detail = detail
+        self.detail = _printable(detail)
+        super().__init__(self.detail)
         self.kind = kind or self.default_kind
-        self.where = where
-        self.expected = expected
+        self.where = None if where is None else _printable(where)
+        self.expected = None if expected is None else _printable(expected)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         """Keep every field when a worker process hands the error back."""
         return _rebuild, (type(self), dict(self.__dict__))
+
+
+def _printable(text: str) -> str:
+    """Text with control characters and lone surrogates written out: it quotes what was sent, and ends in terminals."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else sign.encode("unicode_escape").decode() for sign in text
+    )
 
 
 def _rebuild(cls: type[IonpathError], state: dict[str, object]) -> IonpathError:

@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     log_batch_wait_ms: float = Field(50.0, ge=0, description="how long a row waits for others before it is written")
     log_queue_rows: int = Field(100_000, ge=1, description="rows held in memory while the log cannot be written")
     log_queue_mib: int = Field(256, ge=1, description="memory of the rows held while the log cannot be written")
+    spool_dir: Path | None = Field(
+        Path("ionpath-spool"), description="folder that keeps rows until the log has them; empty keeps none on disk"
+    )
+    spool_mib: int = Field(1024, ge=1, description="most disk that a process's spool takes")
+    spool_sync_ms: float = Field(1000.0, ge=10, description="how much of the spool a power cut may take, at most")
 
     cache: Literal["on", "off"] = Field("on", description="off computes every answer anew")
     redis_url: SecretStr | None = Field(
@@ -69,9 +74,16 @@ class Settings(BaseSettings):
 
     api_keys_file: Path | None = Field(None, description="hashes of the keys that may call; none needs no key")
     allow_anonymous: bool = Field(default=False, description="bind beyond loopback without keys; turns listing off")
+    rate_per_minute: int = Field(0, ge=0, description="predictions a minute of one key; past it 429; 0 sets no rate")
+    rate_burst: int = Field(60, ge=1, description="predictions that a key may ask for at once before its rate counts")
     metrics_host: str = Field("127.0.0.1", description="address of the metrics port")
     metrics_port: int | None = Field(None, description="serve /metrics without a key on a port of its own")
     drain_timeout_s: float = Field(30.0, ge=0, description="how long accepted work may take after SIGTERM")
+
+    @field_validator("spool_dir", mode="before")
+    @classmethod
+    def _no_folder(cls, value: object) -> object:
+        return value or None
 
     @field_validator("cache", mode="before")
     @classmethod

@@ -36,12 +36,13 @@ KEPT_VARIABLES = ("IONPATH_DATA_DIR", "IONPATH_TEST_")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _default_settings() -> Iterator[None]:
-    """Forget the shell's own IONPATH_* settings: a test sets what it means."""
+def _default_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Forget the shell's own IONPATH_* settings: a test sets what it means. The spool stays out of the repository."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
             if name.startswith("IONPATH_") and not name.startswith(KEPT_VARIABLES):
                 patch.delenv(name)
+        patch.setenv("IONPATH_SPOOL_DIR", str(tmp_path_factory.getbasetemp() / "spool"))
         yield
 
 

@@ -9,6 +9,7 @@ from starlette.datastructures import Headers
 
 from app.errors import ForbiddenError, UnauthorizedError
 from app.serving.keys import ApiKeys
+from app.serving.rates import Rates
 from app.settings import Settings
 
 #: A Host header as RFC 9110 writes it, without what only a URL's authority may hold: a name or address, and a port.
@@ -36,6 +37,7 @@ class Gate:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = ApiKeys.load(settings.api_keys_file) if settings.api_keys_file else None
+        self._rates = Rates(a_minute=settings.rate_per_minute, burst=settings.rate_burst)
 
     async def caller(self, request: Request) -> Caller:
         """Let a request in.
@@ -51,6 +53,11 @@ class Gate:
         if not self._settings.allow_anonymous:
             _demand_loopback(request)
         return Caller(key_id=None)
+
+    def demand_rate(self, request: Request, caller: Caller) -> None:
+        """Refuse (BusyError) one who asks for predictions too often: a key, or an address where there are no keys."""
+        address = request.client.host if request.client else ""
+        self._rates.take(address if caller.key_id is None else caller.key_id)
 
     def demand_listing(self) -> None:
         """Refuse to list where callers cannot be told from each other."""

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from app.api.auth import Caller, Gate, caller
@@ -37,7 +38,9 @@ async def ready(request: Request) -> Response:
     return Response(orjson.dumps(body), 200 if ok else 503, media_type="application/json")
 
 
-@router.get("/metrics", summary="Prometheus' text format", responses=problems(401, 403))
+@router.get(
+    "/metrics", summary="Prometheus' text format", response_class=PlainTextResponse, responses=problems(401, 403)
+)
 async def metrics(
     request: Request, _query: Annotated[NoQuery, Query()], _who: Annotated[Caller, Depends(caller)]
 ) -> Response:

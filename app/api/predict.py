@@ -8,7 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
-from app.api.auth import Caller, caller
+from app.api.auth import Caller, Gate, caller
 from app.api.openapi import problems
 from app.api.schemas import AcceptedPrediction, ClassificationAnswer, PredictionAnswer, PredictionStatus, PredictQuery
 from app.api.uploads import read_upload
@@ -57,6 +57,8 @@ async def classify_good_conductor(
 
 async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict_first: bool) -> Response:
     service: PredictionService = request.state.service
+    gate: Gate = request.state.gate
+    gate.demand_rate(request, who)
     asked = PredictionRequest(
         upload=await read_upload(request),
         model=query.model,

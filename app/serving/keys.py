@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -33,7 +33,7 @@ class KeysFileError(ValueError):
 @dataclass(frozen=True, kw_only=True)
 class _Entry:
     key_id: str
-    digest: bytes
+    digest: bytes = field(repr=False)
 
 
 class ApiKeys:

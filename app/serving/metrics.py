@@ -59,6 +59,19 @@ class Metrics:
         self.log_failures = CounterOf(
             "ionpath_log_write_failures", "attempts to write the log that failed", registry=self.registry
         )
+        self.log_unspooled = CounterOf(
+            "ionpath_log_rows_unspooled", "predictions that the spool did not take", registry=self.registry
+        )
+        self.spool_rows = Gauge(
+            "ionpath_spool_rows", "predictions on disk that the log does not have yet", registry=self.registry
+        )
+        self.spool_bytes = Gauge("ionpath_spool_bytes", "bytes of the spool's files", registry=self.registry)
+        self.spool_adopted = CounterOf(
+            "ionpath_spool_rows_adopted", "predictions that an ended process had left on disk", registry=self.registry
+        )
+        self.spool_unreadable = CounterOf(
+            "ionpath_spool_records_unreadable", "records of the spool cut short or damaged", registry=self.registry
+        )
         self.jobs = Gauge("ionpath_jobs", "accepted jobs that are not finished", registry=self.registry)
         self._predictions = Counter(
             "ionpath_predictions",

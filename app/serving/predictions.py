@@ -68,8 +68,10 @@ class PredictionService:
             InputError: what was sent cannot be read, makes no sense or is too large.
             NotFoundError: there is no such model.
             BusyError: too much waits already.
-            NotReadyError: the service is stopping, or the answer took longer than IONPATH_REQUEST_TIMEOUT_S.
+            NotReadyError: the service is stopping, the answer took longer than IONPATH_REQUEST_TIMEOUT_S, or the
+                log has no room for it: nothing is answered that would not be found again.
         """
+        self.records.writer.check_room()
         try:
             async with asyncio.timeout(self.settings.request_timeout_s):
                 asked = await self.answering.read(request)
@@ -101,7 +103,7 @@ class PredictionService:
         )
         self.jobs.check_room(job.size_bytes)
         if not await self.records.keep(asked.row("queued"), new=True):
-            raise NotReadyError("The prediction log has no room for another job now.", kind="log-queue-full")
+            raise _no_room()
         self.jobs.start(job, lambda: self._run_job(job, asked))
         return job.id
 
@@ -169,7 +171,8 @@ class PredictionService:
     async def _keep(self, asked: Asked, answer: Answer, *, new: bool) -> None:
         """Hand the answer to the log; the client's leaving now must not lose its row."""
         started = time.monotonic()
-        await asyncio.shield(self.records.keep(asked.row("done", answer=answer), new=new))
+        if not await asyncio.shield(self.records.keep(asked.row("done", answer=answer), new=new)):
+            raise _no_room()
         now = time.monotonic()
         self.metrics.observe("record", now - started)
         self.metrics.observe("total", now - asked.started_s)
@@ -249,6 +252,15 @@ async def _trouble(ping: Callable[[], Awaitable[None]]) -> str | None:
     except NotReadyError as error:
         return error.detail
     return None
+
+
+def _no_room() -> NotReadyError:
+    return NotReadyError(
+        "The prediction log has no room for another row now (IONPATH_LOG_QUEUE_ROWS, IONPATH_LOG_QUEUE_MIB, "
+        "IONPATH_SPOOL_MIB).",
+        kind="log-queue-full",
+        expected="the same once the log's database is back",
+    )
 
 
 def _writer_trouble(records: Records) -> str | None:

@@ -26,7 +26,7 @@ from app.serving.single_flight import SingleFlight
 from app.settings import Settings
 from app.storage.log import open_log
 from app.storage.migrate import migrate
-from app.storage.writer import open_writer
+from app.storage.writer import LogWriter, open_writer
 
 __all__ = ["PredictionRequest", "PredictionService", "open_service"]
 
@@ -61,9 +61,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         writer = open_writer(settings, log)
         writer.start()
         stack.push_async_callback(lambda: writer.aclose(max(LEAST_LOG_DRAIN_S, drain.left_s)))
-        metrics.log_backlog.set_function(lambda: writer.backlog)
-        metrics.log_dropped.set_function(lambda: writer.dropped)
-        metrics.log_failures.set_function(lambda: writer.failures)
+        _show_log(metrics, writer)
         metrics.jobs.set_function(lambda: len(jobs))
         pool = ParsePool(
             ParseSettings(
@@ -119,6 +117,18 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
                 started_at=datetime.now(UTC),
             ),
         )
+
+
+def _show_log(metrics: Metrics, writer: LogWriter) -> None:
+    metrics.log_backlog.set_function(lambda: writer.backlog)
+    metrics.log_dropped.set_function(lambda: writer.dropped)
+    metrics.log_failures.set_function(lambda: writer.failures)
+    metrics.log_unspooled.set_function(lambda: writer.unspooled)
+    metrics.spool_adopted.set_function(lambda: writer.adopted)
+    if (spool := writer.spool) is not None:
+        metrics.spool_rows.set_function(lambda: len(spool))
+        metrics.spool_bytes.set_function(lambda: spool.bytes)
+        metrics.spool_unreadable.set_function(lambda: spool.unreadable)
 
 
 class _Drain:

@@ -48,8 +48,9 @@ from app.storage.tables import predictions
 OPERATION_TIMEOUT_S = 30.0
 PING_TIMEOUT_S = 2.0
 
-#: A deleted prediction leaves its id behind this long, so that a job still running cannot write it again.
-GRAVE_AGE = timedelta(days=1)
+#: A deleted prediction leaves its id behind this long, so that a job still running cannot write it again, nor the
+#: spool of a replica that was down for some weeks.
+GRAVE_AGE = timedelta(days=30)
 
 _DELETED = "deleted"
 _ORDER = {"queued": 0, "running": 1, "failed": 2, "done": 3, _DELETED: 4}

@@ -1,4 +1,4 @@
-"""Writes the prediction log off the request path: a queue in memory, a task that empties it in batches."""
+"""Writes the prediction log off the request path: a queue in memory and on disk, a task that empties it in batches."""
 
 import asyncio
 from collections import defaultdict
@@ -10,21 +10,32 @@ import structlog
 
 from app.errors import NotReadyError
 from app.settings import Settings
-from app.storage.held import HeldRows
+from app.storage.held import HeldRows, bytes_of
 from app.storage.log import PredictionLog, UnwritableRowError
 from app.storage.rows import PredictionRow
+from app.storage.spool import Spool, open_spool, sync_and_close
 
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 HOUSEKEEPING_S = 3600.0
+#: How often the spools of replicas that are gone are looked for.
+ADOPT_S = 60.0
+#: Most bytes of rows read back from the spool at once: the event loop waits for that.
+REFILL_BYTES = 8 * 2**20
 
 _log = structlog.get_logger(__name__)
 
 
 def open_writer(settings: Settings, log: PredictionLog) -> "LogWriter":
-    """Make the writer that IONPATH_LOG_* and IONPATH_RETENTION_DAYS describe; `start` starts it."""
+    """Make the writer that IONPATH_LOG_*, IONPATH_SPOOL_* and IONPATH_RETENTION_DAYS describe; `start` starts it.
+
+    Raises:
+        OSError: the spool's folder cannot be made or written.
+    """
     return LogWriter(
         log,
+        spool=open_spool(settings),
+        spool_sync_ms=settings.spool_sync_ms,
         batch_rows=settings.log_batch_rows,
         batch_wait_ms=settings.log_batch_wait_ms,
         queue_rows=settings.log_queue_rows,
@@ -34,13 +45,17 @@ def open_writer(settings: Settings, log: PredictionLog) -> "LogWriter":
 
 
 class LogWriter:
-    """The log as one replica sees it: rows in memory first, then those of the database.
+    """The log as one replica sees it: rows in memory and in the spool first, then those of the database.
 
-    `put` never waits. While the database is away rows are kept, up to a limit, and written when it is back;
-    past the limit they are dropped, counted and logged. It belongs to one event loop.
+    `put` never waits for the database. While that is away rows are kept and written when it is back: in memory up
+    to a limit, and in the spool, where there is one, whether they are in memory too or not. What neither has room
+    for is dropped, counted and logged. Rows that another process left in the spool are written as well, before
+    newer ones or after: writing a row twice, or late, changes nothing. It belongs to one event loop.
 
     Args:
         log: where the rows go.
+        spool: what outlives the process; None keeps rows in memory alone.
+        spool_sync_ms: how long a row in the spool may wait to be safe from a power cut, milliseconds.
         batch_rows: most rows written at once.
         batch_wait_ms: how long a row waits for others before it is written, milliseconds.
         queue_rows: most rows held in memory.
@@ -51,6 +66,9 @@ class LogWriter:
         written: rows written since the start.
         dropped: rows lost since the start: no room, or unwritable.
         failures: attempts to write that failed since the start.
+        unspooled: rows since the start that the spool did not take, so that a kill could have lost them.
+        adopted: rows since the start that other processes had left in the spool.
+        spool: what outlives the process; None where there is none.
     """
 
     def __init__(
@@ -62,8 +80,12 @@ class LogWriter:
         queue_rows: int,
         queue_bytes: int,
         retention_days: int = 0,
+        spool: Spool | None = None,
+        spool_sync_ms: float = 1000.0,
     ) -> None:
         self._log = log
+        self.spool = spool
+        self._sync_s = spool_sync_ms / 1000.0
         self._batch_rows = batch_rows
         self._batch_wait_s = batch_wait_ms / 1000.0
         self._queue_rows = queue_rows
@@ -71,6 +93,7 @@ class LogWriter:
         self._retention = timedelta(days=retention_days)
         self._waiting = HeldRows()
         self._writing = HeldRows()
+        self._spilled: dict[UUID, None] = {}  # ids of rows that are in the spool alone, or whose newest status is
         self._deleted: dict[UUID, str | None] = {}
         self._work = asyncio.Event()
         self._hurry = asyncio.Event()  # a batch is full, or the service stops
@@ -82,15 +105,20 @@ class LogWriter:
         self.written = 0
         self.dropped = 0
         self.failures = 0
+        self.unspooled = 0
+        self.adopted = 0
 
     @property
     def backlog(self) -> int:
         """Rows that are not in the database yet."""
-        return len(self._waiting) + len(self._writing)
+        return len(self._waiting) + len(self._writing) + len(self._spilled)
 
     def start(self) -> None:
         """Start writing; needs a running event loop."""
         self._tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._keep_house())]
+        if self.spool is not None:
+            self._tasks.append(asyncio.create_task(self._adopt_forever(self.spool)))
+            self._tasks.append(asyncio.create_task(self._sync_forever(self.spool)))
         for task in self._tasks:
             task.add_done_callback(_report_crash)
 
@@ -102,28 +130,45 @@ class LogWriter:
         """
         if not self._tasks or any(task.done() for task in self._tasks):
             raise NotReadyError("the log's writer does not run", kind="log-writer-stopped")
-        if self._is_full():
+        self.check_room()
+
+    def check_room(self) -> None:
+        """Say whether there is room for another row.
+
+        Raises:
+            NotReadyError: there is none, neither in memory nor in the spool.
+        """
+        if self._is_full() and (self.spool is None or self.spool.is_full):
             raise NotReadyError(
-                "the log's queue is full (IONPATH_LOG_QUEUE_ROWS, IONPATH_LOG_QUEUE_MIB)", kind="log-queue-full"
+                "the log's queue is full (IONPATH_LOG_QUEUE_ROWS, IONPATH_LOG_QUEUE_MIB"
+                f"{'' if self.spool is None else ', IONPATH_SPOOL_MIB'})",
+                kind="log-queue-full",
+                expected="the same once the log's database is back",
             )
 
     def put(self, row: PredictionRow) -> bool:
         """Queue a row, or the next status of one; False where there was no room and the row is lost."""
         if row.id in self._deleted:
             return True
-        if row.id not in self._waiting and self._is_full():
+        spooled = self.spool is not None and self.spool.put(row)
+        if row.id in self._waiting or not self._is_full():
+            self._waiting.put(row)
+            self._spilled.pop(row.id, None)  # an older status
+        elif spooled:
+            self._spilled[row.id] = None
+        else:
             self._overflow()
             return False
-        self._waiting.put(row)
-        self._idle.clear()
-        self._work.set()
+        if self.spool is not None and not spooled:
+            self.unspooled += 1
+        self._wake()
         if len(self._waiting) >= self._batch_rows:
             self._hurry.set()
         return True
 
     def pending(self, prediction_id: UUID, key_id: str | None) -> PredictionRow | None:
         """Give a key's row that is not in the database yet; None where there is none."""
-        row = self._waiting.get(prediction_id) or self._writing.get(prediction_id)
+        row = self._spilled_row(prediction_id) or self._waiting.get(prediction_id) or self._writing.get(prediction_id)
         if row is None or row.key_id != key_id or prediction_id in self._deleted:
             return None
         return row
@@ -155,9 +200,11 @@ class LogWriter:
             return False
         if known or self.pending(prediction_id, key_id) is not None:
             self._waiting.pop(prediction_id)
+            self._spilled.pop(prediction_id, None)
             self._deleted[prediction_id] = key_id
-            self._idle.clear()
-            self._work.set()
+            if self.spool is not None:
+                self.spool.put_deleted(prediction_id, key_id)
+            self._wake()
             return True
         return await self._log.delete(prediction_id, key_id)
 
@@ -170,18 +217,30 @@ class LogWriter:
         return self.backlog
 
     async def aclose(self, timeout_s: float = 0.0) -> None:
-        """Drain and stop; rows that could not be written are counted as dropped and logged."""
+        """Drain and stop; rows that are in the spool stay there, others are counted as dropped and logged."""
         if self._tasks:
             await self.drain(timeout_s)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        if self.backlog:
-            _log.error("log_rows_lost", rows=self.backlog, why="the service stopped before they were written")
-            self.dropped += self.backlog
-            self._waiting.clear()
-            self._writing.clear()
+        held = {row.id for row in (*self._waiting.rows(), *self._writing.rows())}
+        lost = [number for number in held if self.spool is None or number not in self.spool]
+        if lost:
+            _log.error("log_rows_lost", rows=len(lost), why="the service stopped before they were written")
+            self.dropped += len(lost)
+        if self.spool is not None:
+            if len(self.spool):
+                _log.warning("log_rows_left_in_spool", rows=len(self.spool), folder=str(self.spool.folder))
+            self.spool.close()
+            self.spool = None
+        self._spilled.clear()
+        self._waiting.clear()
+        self._writing.clear()
+
+    def _wake(self) -> None:
+        self._idle.clear()
+        self._work.set()
 
     async def _write_forever(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -200,6 +259,7 @@ class LogWriter:
 
     async def _write_once(self) -> bool:
         """Write a batch, then what was deleted meanwhile; False where the database is away."""
+        self._refill()
         for row in self._waiting.rows()[: self._batch_rows]:
             self._waiting.pop(row.id)
             self._writing.put(row)
@@ -215,8 +275,9 @@ class LogWriter:
         self._writing.clear()
         for number in deleted:
             del self._deleted[number]
+            self._done(number)
         self._overflowing = False
-        if not self._waiting and not self._deleted:
+        if not self._waiting and not self._deleted and not self._spilled:
             self._work.clear()
             self._idle.set()
         return True
@@ -237,6 +298,56 @@ class LogWriter:
             self.written += len(rows)
         for row in rows:  # done with, even if a later part of the batch fails
             self._writing.pop(row.id)
+            self._done(row.id)
+
+    def _done(self, prediction_id: UUID) -> None:
+        """Let the spool forget what the database has, unless something newer of it is still to be written."""
+        newer = prediction_id in self._waiting or prediction_id in self._spilled or prediction_id in self._deleted
+        if self.spool is not None and not newer:
+            self.spool.done(prediction_id)
+
+    def _refill(self) -> None:
+        """Bring rows from the spool into memory, those that came first at the front, as many as a batch needs."""
+        read_bytes = 0
+        while self._spilled and len(self._waiting) < self._batch_rows and read_bytes < REFILL_BYTES:
+            if self._waiting and self._is_full():
+                return
+            number = next(iter(self._spilled))
+            row = self._spilled_row(number)
+            del self._spilled[number]
+            if row is None:  # damaged on the disk: the spool says so
+                self.dropped += 1
+                self._done(number)
+                continue
+            self._waiting.put(row)
+            read_bytes += bytes_of(row)
+
+    def _spilled_row(self, prediction_id: UUID) -> PredictionRow | None:
+        return self.spool.get(prediction_id) if self.spool is not None and prediction_id in self._spilled else None
+
+    async def _adopt_forever(self, spool: Spool) -> None:
+        """Take over what processes that are gone left in the spool: this one's last run, or another replica."""
+        while True:
+            try:
+                orphans = await asyncio.to_thread(spool.find_orphans)
+            except OSError as error:
+                _log.error("spool_unreadable", why=str(error), folder=str(spool.folder))
+                orphans = []
+            for orphan in orphans:
+                found = spool.adopt(orphan)
+                self.adopted += len(found.rows)
+                self._spilled.update(dict.fromkeys(found.rows))
+                self._deleted.update(found.deleted)
+                _log.info("spool_adopted", rows=len(found.rows), deleted=len(found.deleted))
+                self._wake()
+            await asyncio.sleep(ADOPT_S)
+
+    async def _sync_forever(self, spool: Spool) -> None:
+        """Bring the spool to the disk, so that a power cut takes little; rows written meanwhile cost nothing."""
+        while True:
+            await asyncio.sleep(self._sync_s)
+            for descriptor in spool.unsynced():
+                await asyncio.to_thread(sync_and_close, descriptor)
 
     async def _bury(self, deleted: dict[UUID, str | None]) -> None:
         by_key: defaultdict[str | None, list[UUID]] = defaultdict(list)

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from api_server import IONPATH, Service, environment, running_service
+from untrained import write_untrained
 
 OPEN = (
     "/",
@@ -93,6 +94,16 @@ def test_a_new_key_is_let_in_without_a_restart(guarded: Guarded) -> None:
     assert guarded.service.client.get("/models", headers=carol).status_code == 200
 
 
+def test_a_broken_keys_file_keeps_the_keys_and_is_told(guarded: Guarded) -> None:
+    good = guarded.keys_file.read_text()
+    guarded.keys_file.write_text(f"{good}mallory:{guarded.alice['X-API-Key']}\n")
+    assert guarded.service.client.get("/models", headers=guarded.alice).status_code == 200
+    assert "api_keys_unreadable" in guarded.service.log
+    guarded.keys_file.write_text(good)
+    assert guarded.service.client.get("/models", headers=guarded.alice).status_code == 200
+    assert guarded.alice["X-API-Key"] not in guarded.service.log
+
+
 def test_metrics_have_a_key_or_an_address_of_their_own(guarded: Guarded) -> None:
     assert "ionpath_queue_cost" in guarded.service.client.get("/metrics", headers=guarded.alice).text
     assert "ionpath_queue_cost" in httpx.get(guarded.metrics_url).text
@@ -102,6 +113,42 @@ def test_the_log_names_the_key_s_id_and_never_the_key(guarded: Guarded) -> None:
     guarded.service.client.get("/models", headers=guarded.alice)
     assert '"key_id": "alice"' in guarded.service.log
     assert guarded.alice["X-API-Key"] not in guarded.service.log
+
+
+def test_no_reply_and_no_metric_repeats_a_key(guarded: Guarded) -> None:
+    client, secret = guarded.service.client, "ionpath_not-a-known-key"
+    for headers in ({"X-API-Key": secret}, {"Authorization": f"Bearer {secret}"}, {"Authorization": secret}):
+        for path in ("/models", "/predictions", "/metrics", "/nothing"):
+            answer = client.get(path, headers=headers)
+            assert secret not in answer.text + str(answer.headers)
+    known = guarded.alice["X-API-Key"]
+    digests = [line.split(":")[1] for line in guarded.keys_file.read_text().splitlines()]
+    for path in ("/metrics", "/models", "/predictions", "/nothing"):
+        text = client.get(path, headers=guarded.alice).text
+        assert known not in text
+        assert not any(digest in text for digest in digests)
+    assert secret not in guarded.service.log
+
+
+def test_a_key_over_its_rate_is_told_when_to_come_back(tmp_path: Path, examples: Path) -> None:
+    keys, store = tmp_path / "keys", tmp_path / "store"
+    write_untrained(store)
+    alice, bob = ({"X-API-Key": new_key(name, keys)} for name in ("alice", "bob"))
+    content = (examples / "LiFePO4_band.json").read_bytes()
+    settings = {"api_keys_file": keys, "model_store": store, "rate_per_minute": 1, "rate_burst": 2}
+    with running_service(tmp_path, **settings) as service:
+
+        def ask(path: str, key: dict[str, str]) -> httpx.Response:
+            return service.client.post(path, content=content, headers={"Content-Type": "application/json", **key})
+
+        assert [ask(path, alice).status_code for path in ("/predict/barrier", "/classify/good-conductor")] == [200, 200]
+        refused = ask("/predict/barrier", alice)
+        assert (refused.status_code, refused.json()["kind"]) == (429, "rate-exceeded")
+        assert "IONPATH_RATE_PER_MINUTE" in refused.json()["detail"]
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert ask("/predict/barrier", bob).status_code == 200
+        assert service.client.get("/predictions", headers=alice).status_code == 200
+        assert 'ionpath_errors_total{kind="rate-exceeded"} 1.0' in service.client.get("/metrics", headers=alice).text
 
 
 def test_anonymous_callers_predict_and_do_not_list(tmp_path: Path, examples: Path) -> None:
@@ -174,6 +221,7 @@ def raw(service: Service, request: bytes) -> bytes:
         ({"DATABASE_URL": "postgresql+psycopg://me:hidden@127.0.0.1:9/x"}, ["IONPATH_DATABASE_URL", "refused"]),
         ({"PORT": "many"}, ["IONPATH_PORT", "many"]),
         ({"API_KEYS_FILE": "nowhere"}, ["nowhere"]),
+        ({"REDIS_URL": "redis://:hidden#more@127.0.0.1:9/0"}, ["IONPATH_REDIS_URL", "host:port"]),
     ],
 )
 def test_settings_that_cannot_be_served_are_refused_in_words(
@@ -192,4 +240,4 @@ def test_settings_that_cannot_be_served_are_refused_in_words(
     assert all(word in refused.stderr for word in words), refused.stderr
     assert "Traceback" not in refused.stderr
     assert "hidden" not in refused.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} <= ({"log.sqlite3"} if "REDIS_URL" in settings else set())

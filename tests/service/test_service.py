@@ -304,7 +304,7 @@ async def hold_turns(service: PredictionService, stack: AsyncExitStack) -> None:
 
 
 async def test_a_job_that_the_log_has_no_room_for_is_refused(settings: Settings, rows: list[dict[str, Any]]) -> None:
-    small = settings.model_copy(update={"log_queue_rows": 1, "log_batch_wait_ms": 60_000.0})
+    small = settings.model_copy(update={"log_queue_rows": 1, "log_batch_wait_ms": 60_000.0, "spool_dir": None})
     async with open_service(small) as service:
         await service.predict(request(json_band(rows[0])))
         with pytest.raises(NotReadyError) as refused:
@@ -312,6 +312,8 @@ async def test_a_job_that_the_log_has_no_room_for_is_refused(settings: Settings,
         assert refused.value.kind == "log-queue-full"
         assert len(service.jobs) == 0
         assert figure(service, "ionpath_log_rows_dropped_total") == 1
+        with pytest.raises(NotReadyError, match="IONPATH_LOG_QUEUE_ROWS"):  # answered, it would not be found again
+            await service.predict(request(json_band(rows[1])))
 
 
 async def test_concurrent_answers_are_those_given_one_by_one(

@@ -298,7 +298,7 @@ class TestDeletion:
         assert await log.delete_older_than(NOON) == 0
         assert await log.get(young.id, "alice") == young
 
-    async def test_the_ids_of_deleted_rows_go_after_a_day(self, log: PredictionLog) -> None:
+    async def test_the_ids_of_deleted_rows_go_after_a_month(self, log: PredictionLog) -> None:
         old, fresh = make_row(), make_row(created_at=datetime.now(UTC))
         await log.insert_many([old, fresh])
         await log.delete(old.id, "alice")

@@ -1,12 +1,19 @@
 """API keys: hashes only in the file, rotation without a restart, errors that never repeat a secret."""
 
 import hashlib
+import hmac
+import io
+import logging
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import structlog
 
+from app.main import configure_logging
 from app.serving.keys import ApiKeys, KeysFileError, new_key
+from app.settings import Settings
 
 
 def _write(path: Path, *lines: str) -> None:
@@ -130,3 +137,55 @@ def test_an_id_that_cannot_stand_in_the_file_is_refused(key_id: str) -> None:
 def test_a_note_of_two_lines_is_refused() -> None:
     with pytest.raises(ValueError, match="one line"):
         new_key("alice", note="a\nmallory:" + "0" * 64)
+
+
+def test_no_repr_shows_a_hash_or_a_key(keys_file: Path) -> None:
+    alice, line = new_key("alice")
+    _write(keys_file, line)
+    keys = ApiKeys.load(keys_file)
+    keys.identify(alice)
+    shown = repr(keys) + repr(keys._entries) + repr(vars(keys))
+    assert "alice" in shown
+    for secret in (alice, line.split(":")[1], repr(bytes.fromhex(line.split(":")[1]))):
+        assert secret not in shown
+
+
+def test_every_line_is_compared_in_constant_time(keys_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (alice, alice_line), (_, bob_line), (_, carol_line) = (new_key(name) for name in ("alice", "bob", "carol"))
+    _write(keys_file, alice_line, bob_line, carol_line)
+    keys, compared = ApiKeys.load(keys_file), []
+    compare = hmac.compare_digest
+
+    def counted(left: bytes, right: bytes) -> bool:
+        compared.append(left)
+        return compare(left, right)
+
+    monkeypatch.setattr("app.serving.keys.hmac.compare_digest", counted)
+    assert keys.identify(alice) == "alice"
+    assert len(compared) == 3, "the first line that fits does not end it"
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_logged_fault_shows_no_variables(
+    log_format: Literal["json", "text"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.StringIO()
+    monkeypatch.setattr("sys.stderr", written)
+    root, defaults = logging.getLogger(), structlog.get_config()
+    before, level = root.handlers[:], root.level
+    try:
+        configure_logging(Settings(log_format=log_format))
+        _fail_with("ionpath_" + "secret")
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
+        structlog.configure(**defaults)
+    assert "a fault of ours" in written.getvalue()
+    assert "ionpath_secret" not in written.getvalue()
+
+
+def _fail_with(key: str) -> None:
+    try:
+        int(f"a fault of ours with {len(key)} characters")
+    except ValueError:
+        structlog.get_logger("test").exception("unexpected")

@@ -1,5 +1,6 @@
 """CIF, by pymatgen's parser, with what it passes over in silence made into errors and warnings."""
 
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,8 @@ from app.crystals.crystal import Crystal, Site
 from app.crystals.elements import is_element, plain_symbol, unknown_element
 from app.crystals.limits import Limits
 from app.crystals.readers.reading import File
-from app.errors import FormatError, InputError, IonpathError
+from app.crystals.validation import LARGEST_FRACTION
+from app.errors import FormatError, InputError, IonpathError, TooLargeError
 
 #: Refined occupancies of a full site add up to a little more than one.
 OCCUPANCY_TOLERANCE = 1.05
@@ -21,6 +23,12 @@ SNAP = 1e-4
 LEAST_OCCUPANCY = 1e-6
 #: An element with less than this share of what the formula says was lost with the end of the file.
 LOST_SHARE = 0.9
+#: The richest space group has 192 in its cell; larger cells of a crystal have some times as many.
+MOST_OPERATIONS = 1_000
+_OPERATION = re.compile(r"[xyzXYZ0-9+\-/.,\s'\"]{1,100}")
+#: Positions that symmetry makes of the listed atoms, for each atom that is taken: most of them coincide in a crystal
+#: with all its atoms on symmetry elements.
+POSITIONS_PER_ATOM = 50
 _FORMAT = "a whole CIF with its cell, symmetry and atoms"
 _COORDINATE = "_atom_site_fract_x"
 _CELL = tuple(
@@ -52,8 +60,11 @@ def read_cif(file: File, text: str, limits: Limits) -> Crystal:
         _check_block(block.data, file.name, limits)
         # without symmetry nothing is gained by moving an atom to 1/3, and up to 1e-3 angstrom lost
         snap = SNAP if _has_symmetry(block.data) else 0.0
-        parser = CifParser.from_str(
-            chunks[0], occupancy_tolerance=OCCUPANCY_TOLERANCE, frac_tolerance=snap, check_cif=False
+        parser = _parse(
+            file.name,
+            lambda: CifParser.from_str(
+                chunks[0], occupancy_tolerance=OCCUPANCY_TOLERANCE, frac_tolerance=snap, check_cif=False
+            ),
         )
         structures = _parse(file.name, lambda: parser.parse_structures(primitive=False, on_error="raise"))
     structure = structures[0]
@@ -96,6 +107,8 @@ def _parse(name: str, parse: Any) -> Any:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
+        if isinstance(error, KeyError):
+            reason = f"it has no {reason.strip(chr(39))}"
         if isinstance(error, ZeroDivisionError) or "zip()" in reason or "not a multiple" in reason:
             raise _truncated(name, "a row of one of its tables (loop_) is not complete") from error
         if "exceeded tolerance" in reason:
@@ -131,6 +144,16 @@ def _check_block(data: Mapping[str, Any], name: str, limits: Limits) -> None:
     if not rows:
         raise _truncated(name, "its table of atoms is empty")
     limits.check_atoms(len(rows), name)
+    _check_numbers(data, name)
+    _check_operations(data, name, limits, atoms=len(rows))
+    # pymatgen leaves out an atom whose symbol it does not know, and says nothing
+    symbols = data.get("_atom_site_type_symbol") or data.get("_atom_site_label") or []
+    for row, text in enumerate(symbols):
+        if not _begins_with_element(text):
+            raise unknown_element(text, f"{name}, row {row + 1} of its atoms")
+
+
+def _check_numbers(data: Mapping[str, Any], name: str) -> None:
     for key in (_COORDINATE, "_atom_site_fract_y", "_atom_site_fract_z"):
         for row, text in enumerate(data.get(key, [])):
             if not _is_coordinate(text):
@@ -140,18 +163,57 @@ def _check_block(data: Mapping[str, Any], name: str, limits: Limits) -> None:
                     where=f"{name}, {key}, row {row + 1}",
                     expected="a fractional coordinate",
                 )
-    # pymatgen leaves out an atom whose symbol it does not know, and says nothing
-    symbols = data.get("_atom_site_type_symbol") or data.get("_atom_site_label") or []
-    for row, text in enumerate(symbols):
-        if not _begins_with_element(text):
-            raise unknown_element(text, f"{name}, row {row + 1} of its atoms")
+    for row, text in enumerate(data.get("_atom_site_occupancy", [])):
+        if text.strip() not in {"?", "."} and not (_is_number(text) and not text.strip().startswith("-")):
+            raise FormatError(
+                f"Atom {row + 1} of {name} has no occupancy: it is {text[:20]!r}.",
+                kind="unreadable-cif",
+                where=f"{name}, _atom_site_occupancy, row {row + 1}",
+                expected="a number from 0 to 1",
+            )
+
+
+def _check_operations(data: Mapping[str, Any], name: str, limits: Limits, *, atoms: int) -> None:
+    """Refuse symmetry that is none, or that makes far too many atoms: pymatgen takes minutes over either."""
+    for key in (*_SYMMETRY, *(f"{key}_" for key in _SYMMETRY)):  # pymatgen takes both
+        given = data.get(key, [])
+        operations = [given] if isinstance(given, str) else given
+        if len(operations) > MOST_OPERATIONS:
+            raise FormatError(
+                f"{name} lists {len(operations)} symmetry operations; no space group has so many.",
+                kind="unreadable-cif",
+                where=f"{name}, {key}",
+                expected=f"at most {MOST_OPERATIONS}",
+            )
+        if atoms * len(operations) > POSITIONS_PER_ATOM * limits.max_atoms:
+            raise TooLargeError(
+                f"{name} lists {atoms} atoms and {len(operations)} symmetry operations, too many positions for the "
+                f"{limits.max_atoms:,} atoms that are taken here (IONPATH_MAX_ATOMS).",
+                kind="too-many-atoms",
+                where=name,
+                expected=f"at most {limits.max_atoms:,} atoms",
+            )
+        for row, text in enumerate(operations):
+            if not _OPERATION.fullmatch(text):
+                raise FormatError(
+                    f"{text[:40]!r} is no symmetry operation.",
+                    kind="unreadable-cif",
+                    where=f"{name}, {key}, row {row + 1}",
+                    expected="such as 'x, -y+1/2, z'",
+                )
 
 
 def _is_coordinate(text: str) -> bool:
+    return text.strip() == "." or _is_number(text, LARGEST_FRACTION)
+
+
+def _is_number(text: str, largest: float = math.inf) -> bool:
+    """Whether it is a finite number, its uncertainty in parentheses left out, and not larger than `largest`."""
     try:
-        return bool(np.isfinite(float(re.sub(r"\(.*", "", text))))
+        value = float(text.partition("(")[0])
     except ValueError:
-        return text.strip() == "."
+        return False
+    return math.isfinite(value) and abs(value) <= largest
 
 
 def _begins_with_element(text: str) -> bool:

@@ -9,10 +9,11 @@ from app.errors import FormatError, UnsupportedError
 
 Format = Literal["zip", "json", "cif", "xyz", "poscar"]
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][+-]?\d+)?"
+# Possessive (++): what was taken is never given back, or thousands of digits take time that grows with their cube.
+_NUMBER = r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][+-]?+\d++)?+"
 _POSCAR = re.compile(
-    rf"\A[^\n]*\n[ \t]*{_NUMBER}(?:[ \t]+{_NUMBER}[ \t]+{_NUMBER})?[ \t]*[^\n]*\n"
-    rf"(?:[ \t]*{_NUMBER}[ \t]+{_NUMBER}[ \t]+{_NUMBER}[^\n]*\n){{3}}"
+    rf"\A[^\n]*+\n[ \t]*+{_NUMBER}(?:[ \t]++{_NUMBER}[ \t]++{_NUMBER})?[^\n]*+\n"
+    rf"(?:[ \t]*+{_NUMBER}[ \t]++{_NUMBER}[ \t]++{_NUMBER}[^\n]*+\n){{3}}"
 )
 _CIF = re.compile(r"^[ \t]*(?:data_|_cell_length_a\b|_atom_site_)", re.MULTILINE | re.IGNORECASE)
 _XYZ = re.compile(r"\A\s*\d+[ \t]*\n")

@@ -39,16 +39,20 @@ class RedisLink:
     def __init__(self, url: str, *, timeout_ms: float, breaker: Breaker | None = None) -> None:
         self._timeout_s = timeout_ms / 1000.0
         self._breaker = breaker or Breaker()
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=self._timeout_s,
-            socket_timeout=self._timeout_s,
-            socket_connect_timeout=self._timeout_s,
-            # One retry without a pause: a connection that the server closed meanwhile is opened anew.
-            retry=Retry(NoBackoff(), 1),
-            decode_responses=False,
-        )
+        try:
+            pool = BlockingConnectionPool.from_url(
+                url,
+                max_connections=_CONNECTIONS,
+                timeout=self._timeout_s,
+                socket_timeout=self._timeout_s,
+                socket_connect_timeout=self._timeout_s,
+                # One retry without a pause: a connection that the server closed meanwhile is opened anew.
+                retry=Retry(NoBackoff(), 1),
+                decode_responses=False,
+            )
+        except ValueError:
+            # What the library says may repeat a part of the URL, and so of its password.
+            raise ValueError("IONPATH_REDIS_URL is not a URL: expected redis://[:password@]host:port/n") from None
         self._client = Redis.from_pool(pool)
 
     async def exchange(self, work: Callable[[Redis], Awaitable[T]]) -> T:

@@ -1,0 +1,336 @@
+"""The writer with its spool: what was put is in the database once, whatever was away and whoever was killed."""
+
+import asyncio
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+from uuid import UUID, uuid4
+
+import httpx
+import psycopg
+import pytest
+from api_server import START_TIMEOUT_S, Service, running_service
+from sqlalchemy import make_url
+from untrained import write_untrained
+
+from app.errors import NotReadyError
+from app.storage.log import PredictionLog
+from app.storage.migrate import migrate
+from app.storage.rows import PredictionRow
+from app.storage.spool import Spool
+from app.storage.writer import LogWriter
+
+DEADLINE_S = 60.0
+MIB = 2**20
+CLIENTS = 4
+
+Outage = Callable[[str], AbstractContextManager[None]]
+
+
+def make_row(**changes: Any) -> PredictionRow:
+    row = PredictionRow(
+        id=uuid4(),
+        created_at=datetime.now(UTC),
+        key_id="alice",
+        status="done",
+        kind="band",
+        model_name="model-3",
+        answer={"barrier_ev": 0.3},
+        input_blob=bytes(200),
+    )
+    return replace(row, **changes)
+
+
+def logged(url: str) -> list[UUID]:
+    """Ids of every row that PostgreSQL holds, but for the empty ones of deleted predictions."""
+    plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(plain) as connection:
+        return [row[0] for row in connection.execute("SELECT id FROM predictions WHERE status <> 'deleted'")]
+
+
+def files(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not holds():
+        assert time.monotonic() < deadline, "it never came to hold"
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def url(new_postgres_database: Callable[[], str]) -> str:
+    url = new_postgres_database()
+    migrate(url)
+    return url
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[PredictionLog]:
+    log = PredictionLog.open(url)
+    yield log
+    await log.aclose()
+
+
+def make_writer(log: PredictionLog, folder: Path, *, rows: int = 8, most_bytes: int = MIB) -> LogWriter:
+    spool = Spool(folder, most_bytes=most_bytes)
+    writer = LogWriter(log, batch_rows=4, batch_wait_ms=1.0, queue_rows=rows, queue_bytes=2**30, spool=spool)
+    writer.start()
+    return writer
+
+
+async def kill(writer: LogWriter) -> None:
+    """End a writer as SIGKILL does: nothing is written any more, and only the kernel lets its locks go."""
+    for task in writer._tasks:
+        task.cancel()
+    await asyncio.gather(*writer._tasks, return_exceptions=True)
+    assert writer.spool is not None
+    writer.spool.close()
+
+
+@pytest.mark.anyio
+class TestWriter:
+    async def test_more_rows_than_memory_holds_wait_on_disk(
+        self, log: PredictionLog, url: str, postgres_outage: Outage, tmp_path: Path
+    ) -> None:
+        writer = make_writer(log, tmp_path)
+        running = make_row(status="running", answer=None)
+        rows = [make_row() for _ in range(99)]
+        with postgres_outage(url):
+            assert all(writer.put(row) for row in (*rows, running))
+            assert writer.backlog == 100
+            writer.check()
+            done = replace(running, status="done", answer={"barrier_ev": 1})
+            assert writer.put(done)
+            for row in (*rows, done):
+                assert writer.pending(row.id, "alice") == row
+                assert writer.pending(row.id, "bob") is None
+            await until(lambda: writer.failures >= 2)
+        await until(lambda: writer.backlog == 0)
+        assert sorted(logged(url)) == sorted(row.id for row in (*rows, running))
+        assert await log.get(running.id, "alice") == done
+        assert (writer.dropped, writer.unspooled) == (0, 0)
+        assert writer.spool is not None
+        assert (len(writer.spool), writer.spool.bytes) == (0, 0)
+        await writer.aclose(DEADLINE_S)
+
+    async def test_what_a_killed_writer_had_is_written_by_the_next(
+        self, log: PredictionLog, url: str, postgres_outage: Outage, tmp_path: Path
+    ) -> None:
+        first = make_writer(log, tmp_path)
+        rows = [make_row() for _ in range(30)]
+        for row in rows[:10]:
+            first.put(row)
+        await until(lambda: first.backlog == 0)
+        with postgres_outage(url):
+            for row in rows[10:]:
+                first.put(row)
+            await kill(first)
+            second = make_writer(log, tmp_path)
+            await until(lambda: second.adopted == 20)
+            assert second.pending(rows[-1].id, "alice") == rows[-1]
+        await until(lambda: second.backlog == 0)
+        assert sorted(logged(url)) == sorted(row.id for row in rows)
+        await second.aclose(DEADLINE_S)
+        assert files(tmp_path) == []
+
+    async def test_rows_written_before_the_kill_are_not_written_again(
+        self, log: PredictionLog, url: str, tmp_path: Path
+    ) -> None:
+        first = make_writer(log, tmp_path)
+        rows = [make_row() for _ in range(5)]
+        for row in rows:
+            first.put(row)
+        await log.insert_many(rows)  # the database had them and the process died before it knew
+        await log.delete(rows[0].id, "alice")  # by another replica
+        await kill(first)
+        second = make_writer(log, tmp_path)
+        await until(lambda: second.adopted == 5 and second.backlog == 0)
+        assert sorted(logged(url)) == sorted(row.id for row in rows[1:])
+        await second.aclose(DEADLINE_S)
+
+    async def test_a_row_deleted_while_it_waits_on_disk_is_gone_after_a_kill_too(
+        self, log: PredictionLog, url: str, postgres_outage: Outage, tmp_path: Path
+    ) -> None:
+        first = make_writer(log, tmp_path)
+        rows = [make_row() for _ in range(12)]
+        with postgres_outage(url):
+            for row in rows:
+                first.put(row)
+            for row in (rows[0], rows[-1]):
+                with pytest.raises(NotReadyError):
+                    await first.delete(row.id, "bob")
+                assert await first.delete(row.id, "alice")
+                assert first.pending(row.id, "alice") is None
+            await kill(first)
+            second = make_writer(log, tmp_path)
+            await until(lambda: second.adopted == 10)
+            assert second.pending(rows[0].id, "alice") is None
+            second.put(rows[0])  # the job did not hear of it
+        await until(lambda: second.backlog == 0)
+        await second.drain(DEADLINE_S)
+        assert sorted(logged(url)) == sorted(row.id for row in rows[1:-1])
+        assert await log.get(rows[0].id, "alice") is None
+        await second.aclose(DEADLINE_S)
+
+    async def test_a_newer_status_put_while_the_older_is_being_written_survives_a_kill(
+        self, log: PredictionLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        writer = make_writer(log, tmp_path)
+        running = make_row(status="running", answer=None)
+        done = replace(running, status="done", answer={"barrier_ev": 1})
+        insert, begun, go_on = log.insert_many, asyncio.Event(), asyncio.Event()
+
+        async def insert_slowly(rows: Any) -> None:
+            begun.set()
+            await go_on.wait()
+            await insert(rows)
+
+        monkeypatch.setattr(log, "insert_many", insert_slowly)
+        writer.put(running)
+        await begun.wait()
+        writer.put(done)
+        begun.clear()
+        go_on.set()
+        await begun.wait()  # the older one is written, the newer is not
+        go_on.clear()
+        await kill(writer)
+        monkeypatch.undo()
+        second = make_writer(log, tmp_path)
+        await until(lambda: second.adopted == 1 and second.backlog == 0)
+        assert await log.get(running.id, "alice") == done
+        await second.aclose(DEADLINE_S)
+
+    async def test_without_room_in_memory_or_on_disk_a_row_is_refused_and_counted(
+        self, log: PredictionLog, url: str, postgres_outage: Outage, tmp_path: Path
+    ) -> None:
+        writer = make_writer(log, tmp_path, rows=2, most_bytes=3_000)
+        with postgres_outage(url):
+            taken = [writer.put(make_row()) for _ in range(20)]
+            assert not all(taken)
+            assert writer.dropped == taken.count(False)
+            with pytest.raises(NotReadyError, match="IONPATH_SPOOL_MIB"):
+                writer.check()
+        await until(lambda: writer.backlog == 0)
+        assert len(logged(url)) == taken.count(True)
+        await writer.aclose(DEADLINE_S)
+
+    async def test_stopping_while_the_database_is_away_loses_nothing(
+        self, log: PredictionLog, url: str, postgres_outage: Outage, tmp_path: Path
+    ) -> None:
+        first = make_writer(log, tmp_path)
+        with postgres_outage(url):
+            for _ in range(20):
+                first.put(make_row())
+            await first.aclose(0.1)
+        assert first.dropped == 0
+        second = make_writer(log, tmp_path)
+        await until(lambda: second.adopted == 20 and second.backlog == 0)
+        assert len(logged(url)) == 20
+        await second.aclose(DEADLINE_S)
+
+
+# A running service
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = tmp_path_factory.mktemp("store")
+    write_untrained(store)
+    return store
+
+
+class Load:
+    """Clients that send bands one after the other; those answered are kept."""
+
+    def __init__(self, service: Service, rows: list[dict[str, Any]]) -> None:
+        self.answered: list[str] = []
+        self._url = service.url
+        self._rows = rows
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Self:
+        self._threads = ThreadPoolExecutor(CLIENTS)
+        self._futures = [self._threads.submit(self._send, number) for number in range(CLIENTS)]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._threads.shutdown()
+        for future in self._futures:
+            future.result()
+
+    def wait_for_more(self, count: int) -> None:
+        wanted, deadline = len(self.answered) + count, time.monotonic() + START_TIMEOUT_S
+        while len(self.answered) < wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def _send(self, number: int) -> None:
+        with httpx.Client(base_url=self._url, timeout=60.0) as client:
+            while not self._stop.is_set():
+                row = self._rows[(number + len(self.answered)) % len(self._rows)]
+                try:
+                    response = client.post("/predict/barrier", json=row)
+                except httpx.TransportError:
+                    return  # it was killed
+                assert response.status_code == 200, response.text
+                self.answered.append(response.json()["prediction_id"])
+
+
+def test_every_answer_is_logged_once_through_an_outage_and_a_kill(
+    url: str,
+    store: Path,
+    postgres_outage: Outage,
+    data_rows: list[dict[str, Any]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    rows = [row for row in data_rows if row["sound"]][:40]
+    settings = {
+        "database_url": url,
+        "model_store": store,
+        "spool_dir": tmp_path_factory.mktemp("spool"),
+        "log_queue_rows": 10,
+        "cache": "off",
+        "torch_threads": 1,
+    }
+    answered: list[str] = []
+    with running_service(tmp_path_factory.mktemp("run"), **settings) as service, Load(service, rows) as load:
+        load.wait_for_more(20)
+        with postgres_outage(url):
+            load.wait_for_more(40)  # more than memory may hold
+            assert service.client.get(f"/predictions/{load.answered[-1]}").status_code == 200
+        load.wait_for_more(20)
+        with postgres_outage(url):
+            load.wait_for_more(40)
+            service.process.send_signal(signal.SIGKILL)
+            service.process.wait()
+        answered += load.answered
+    before = len(logged(url))
+    assert before < len(answered), "the kill came too late to show anything"
+    with running_service(tmp_path_factory.mktemp("run"), **settings) as service, Load(service, rows) as load:
+        load.wait_for_more(20)
+        service.process.send_signal(signal.SIGKILL)  # with the database there, in the midst of its batches
+        service.process.wait()
+        answered += load.answered
+    with running_service(tmp_path_factory.mktemp("run"), **settings) as service:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not set(answered) <= {str(number) for number in logged(url)}:
+            assert time.monotonic() < deadline, f"{len(logged(url))} of {len(answered)}"
+            time.sleep(0.05)
+        page = service.client.get("/metrics").text
+        assert "ionpath_log_rows_dropped_total 0.0" in page
+        assert "ionpath_spool_records_unreadable_total 0.0" in page
+    rows_logged = [str(number) for number in logged(url)]
+    assert len(set(rows_logged)) == len(rows_logged)
+    assert len(set(answered)) == len(answered)
+    # What was being answered when the process was killed may be in the log without its client having heard of it.
+    assert len(rows_logged) <= len(answered) + 2 * CLIENTS
