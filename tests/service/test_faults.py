@@ -13,8 +13,8 @@ import httpx
 import psycopg
 import pytest
 from api_server import START_TIMEOUT_S, Service, running_service
+from log_rows import logged, make_row, until
 from sqlalchemy import make_url
-from test_log_spool import logged, make_row, until
 from untrained import write_untrained
 
 from app.errors import NotReadyError
@@ -160,6 +160,13 @@ def clients(service: Service, count: int, request: bytes) -> Generator[list[sock
         yield connections
 
 
+def until_closed(connection: socket.socket) -> bytes:
+    content = b""
+    while more := connection.recv(65_536):
+        content += more
+    return content
+
+
 def open_files(service: Service) -> int:
     return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
 
@@ -181,7 +188,7 @@ def test_clients_whose_body_does_not_come_are_sent_away(small: Service, data_row
         for connection in connections:
             connection.sendall(b" ")  # one more byte, and no end
         for connection in connections:
-            reply = b"".join(iter(lambda connection=connection: connection.recv(65_536), b""))  # until it is closed
+            reply = until_closed(connection)
             assert reply.startswith(b"HTTP/1.1 408"), reply
             assert b"IONPATH_BODY_TIMEOUT_S" in reply
     wait_until(lambda: open_files(small) <= before + 2)
