@@ -5,6 +5,7 @@ IonpathError
 │   ├── FormatError (400)    the bytes are not what they claim to be
 │   ├── UnsupportedError (415)
 │   └── TooLargeError (413)  a limit of bytes, atoms, images, files or edges
+├── TooSlowError (408)        a body that does not arrive in time
 ├── NotFoundError (404)
 ├── UnauthorizedError (401), ForbiddenError (403)
 ├── NotDoneError (409)        there is no answer yet, or none will come
@@ -89,6 +90,14 @@ class TooLargeError(InputError):
     status = 413
     title = "The input is too large"
     default_kind = "too-large"
+
+
+class TooSlowError(IonpathError):
+    """The request's body did not arrive in time."""
+
+    status = 408
+    title = "The request took too long to arrive"
+    default_kind = "body-too-slow"
 
 
 class NotFoundError(IonpathError):

@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     pages.add_static_files(app)
     add_problem_handlers(app)
-    app.add_middleware(BodyLimit, max_body_bytes=chosen.max_body_bytes)
+    app.add_middleware(BodyLimit, max_body_bytes=chosen.max_body_bytes, body_timeout_s=chosen.body_timeout_s)
     app.add_middleware(RequestContext)  # added last, so outermost
     return app
 

@@ -62,6 +62,7 @@ class Settings(BaseSettings):
     reading_mib: int = Field(256, ge=1, description="bytes of uploads that wait to be read; past it 429")
     kept_readings_mib: int = Field(64, ge=1, description="memory of the files read last, kept for being sent again")
     max_body_bytes: int = Field(20_000_000, ge=1, description="largest request body")
+    body_timeout_s: float = Field(60.0, gt=0, description="a request body that takes longer to arrive is refused")
     max_atoms: int = Field(2_000, ge=1, description="most atoms of one image, or of an uploaded crystal")
     max_images: int = Field(99, ge=2, description="most images of a band")
     max_files: int = Field(400, ge=1, description="most files in a zip")

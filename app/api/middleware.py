@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.problems import InternalError, problem_response
-from app.errors import TooLargeError
+from app.errors import TooLargeError, TooSlowError
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -63,7 +63,12 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 _set_headers(message, request_id)
-            await send(message)
+            try:
+                await send(message)
+            except (OSError, RuntimeError) as error:
+                if isinstance(error, OSError) or "closed" in str(error):  # uvloop's word for a connection that is gone
+                    raise ClientDisconnect from error
+                raise
 
         try:
             await self._app(scope, receive, send_with_headers)
@@ -113,16 +118,18 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
 
 
 class BodyLimit:
-    """Refuses a body over a number of bytes, whether its length was announced or not.
+    """Refuses a body over a number of bytes, whether its length was announced or not, and one that takes too long.
 
     Args:
         app: what is called with bodies within the limit.
         max_body_bytes: the limit; the reply names the setting that holds it.
+        body_timeout_s: from the request's head to the end of its body, seconds.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_body_bytes: int, body_timeout_s: float = 60.0) -> None:
         self._app = app
         self._max_bytes = max_body_bytes
+        self._timeout_s = body_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -136,11 +143,19 @@ class BodyLimit:
                 await self._drain(receive, 0)
             await self._refuse(scope, receive, send)
             return
-        received = 0
+        received, whole = 0, False
+        until = asyncio.get_running_loop().time() + self._timeout_s
 
         async def counted() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, whole
+            if whole:  # what is awaited now is that the client leaves
+                return await receive()
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise self._too_slow() from None
+            whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > self._max_bytes:
                 await self._drain(receive, received)
@@ -164,6 +179,13 @@ class BodyLimit:
             kind="body-too-large",
             where="request body",
             expected=f"At most {self._max_bytes} bytes (IONPATH_MAX_BODY_BYTES).",
+        )
+
+    def _too_slow(self) -> TooSlowError:
+        return TooSlowError(
+            f"The request's body took longer than {self._timeout_s:g} s to arrive (IONPATH_BODY_TIMEOUT_S).",
+            where="request body",
+            expected="the whole body without long pauses",
         )
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -26,6 +26,7 @@ _MEANINGS = {
     403: "Not allowed here.",
     404: "There is no such thing, or it is another key's.",
     406: "A form that is not given here; the problem lists those that are.",
+    408: "The body took too long to arrive.",
     409: "It has no answer: it waits, it runs, or it failed.",
     413: "Too many bytes, atoms, images or files; the detail names the setting.",
     415: "Neither JSON nor a form.",

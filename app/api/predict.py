@@ -26,7 +26,7 @@ _ACCEPTED: dict[int | str, dict[str, Any]] = {
         "headers": {"Location": {"schema": {"type": "string"}, "description": "`/predictions/{id}`"}},
     }
 }
-_PROBLEMS = problems(400, 401, 403, 404, 413, 415, 422, 429, 503)
+_PROBLEMS = problems(400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
 
 
 @router.post(

@@ -1,6 +1,7 @@
 """The cache: by content, in this process and in a real Redis that may be slow, full of nonsense or away."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -9,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Protocol
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
@@ -508,8 +510,96 @@ async def test_the_breaker_waits_longer_each_time_and_lets_one_through() -> None
 
 
 async def test_a_url_of_something_else_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="scheme"):
-        RedisLink("http://127.0.0.1", timeout_ms=100)
+    for url in ("http://:secret@127.0.0.1", "redis://:secret#more@127.0.0.1", "nonsense"):
+        with pytest.raises(ValueError, match="IONPATH_REDIS_URL") as refused:
+            RedisLink(url, timeout_ms=100)
+        assert "secret" not in str(refused.value)
+
+
+async def test_a_redis_that_is_out_of_memory_is_read_and_passed_by(own_redis: Server, bands: list[Band]) -> None:
+    lookups, clock = Lookups(), Clock()
+    async with redis_cache(own_redis.url, observe=lookups, breaker=Breaker(clock=clock)) as cache:
+        await cache.put(SCOPE, bands[0], prediction())
+        with redis.Redis.from_url(own_redis.url) as client:
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", 1)
+            for band in bands[1:]:
+                await cache.put(SCOPE, band, prediction())  # refused there: OOM
+            await cache.put_recent("job", b"done", 60)
+            assert await cache.get_recent("job") == b"done", "from this process"
+            clock.now += 60
+            assert await cache.get(SCOPE, bands[0]) == prediction(), "what is there can be read"
+            assert await cache.get(SCOPE, bands[1]) is None
+            client.config_set("maxmemory", 0)
+        clock.now += 60
+        await cache.put(SCOPE, bands[1], prediction())
+        assert await cache.get(SCOPE, bands[1]) == prediction()
+
+
+async def test_a_redis_that_comes_back_empty_is_filled_again(own_redis: Server, bands: list[Band]) -> None:
+    clock = Clock()
+    async with redis_cache(own_redis.url, breaker=Breaker(clock=clock)) as cache:
+        await cache.put(SCOPE, bands[0], prediction())
+        await cache.put_recent("job", b"done", 60)
+        own_redis.stop()
+        own_redis.start()
+        clock.now += 60
+        await until(cache.ping)
+        assert await cache.get(SCOPE, bands[0]) is None
+        assert await cache.get_recent("job") in {b"done", None}
+        await cache.put(SCOPE, bands[0], prediction(0.7))
+        assert await cache.get(SCOPE, bands[0]) == prediction(0.7)
+
+
+async def test_a_redis_that_takes_five_seconds_to_reply_is_passed_by(own_redis: Server, bands: list[Band]) -> None:
+    """Each reply comes, five seconds late: the caller has gone on, and never takes it for another's."""
+    lookups, clock = Lookups(), Clock()
+    delay = asyncio.Event()
+    port = urlsplit(own_redis.url).port
+
+    relays: list[asyncio.Task[None] | None] = []
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, late: bool) -> None:
+        while content := await reader.read(65_536):
+            if late and delay.is_set():
+                await asyncio.sleep(5.0)
+            writer.write(content)
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        relays.append(asyncio.current_task())
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(OSError):
+            try:
+                await asyncio.gather(relay(reader, back, late=False), relay(there, writer, late=True))
+            finally:
+                for end in (writer, back):
+                    end.close()
+                    await end.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    async with redis_cache(url, timeout_ms=300, observe=lookups, breaker=Breaker(clock=clock)) as cache:
+        await until(cache.ping)
+        answers = [prediction(0.01 * number) for number in range(len(bands))]
+        await cache.put_many(SCOPE, list(zip(bands, answers, strict=True)))
+        delay.set()
+        begun = time.perf_counter()
+        for band in bands[:5]:
+            assert await cache.get(SCOPE, band) is None
+            await cache.put(SCOPE, band, prediction(0.9))
+        assert time.perf_counter() - begun < 5.0, "it was waited for"
+        assert lookups == {"error": 5}
+        delay.clear()
+        clock.now += 60
+        await until(cache.ping)
+        for band, answer in zip(bands, answers, strict=True):
+            assert await cache.get(SCOPE, band) in {answer, prediction(0.9), None}
+    server.close()
+    for task in relays:
+        assert task is not None
+        task.cancel()
+    await asyncio.wait([task for task in relays if task is not None])
 
 
 async def until(holds: Callable[[], Awaitable[object]], limit_s: float = 20.0) -> None:

@@ -87,7 +87,7 @@ async def test_respond_async_is_one_preference_among_others(prefer: str, wanted:
 def small_app() -> FastAPI:
     app = FastAPI()
     add_problem_handlers(app)
-    app.add_middleware(BodyLimit, max_body_bytes=10)
+    app.add_middleware(BodyLimit, max_body_bytes=10, body_timeout_s=0.2)
     app.add_middleware(RequestContext)
 
     @app.post("/length")
@@ -166,3 +166,28 @@ async def test_a_body_is_counted_whatever_its_pieces(pieces: list[int], status: 
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.post("/length", content=body())  # type: ignore[arg-type] # an async generator is taken
     assert response.status_code == status
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    async def body() -> object:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    transport = httpx.ASGITransport(small_app())
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        response = await client.post("/length", content=body())  # type: ignore[arg-type] # an async generator is taken
+    assert (response.status_code, response.json()["kind"]) == (408, "body-too-slow")
+    assert "IONPATH_BODY_TIMEOUT_S" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("gone", [ConnectionResetError(), RuntimeError("unable to perform; the handler is closed")])
+async def test_a_client_that_is_gone_when_it_is_answered_is_no_fault(gone: Exception) -> None:
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(_message: Message) -> None:
+        raise gone
+
+    scope: Scope = {"type": "http", "method": "GET", "path": "/health/live", "headers": [], "state": {}}
+    await RequestContext(PlainTextResponse("here"))(scope, receive, send)
+    assert scope["problem_kind"] == "client-left"
