@@ -49,7 +49,9 @@ class Local:
         """Load the model, and let it go at the end."""
         with tempfile.TemporaryDirectory(prefix="ionpath-") as folder:
             log = SecretStr(f"sqlite+aiosqlite:///{Path(folder) / 'log.sqlite3'}")
-            async with open_service(self._settings.model_copy(update={"database_url": log})) as service:
+            async with open_service(
+                self._settings.model_copy(update={"database_url": log, "spool_dir": Path(folder) / "spool"})
+            ) as service:
 
                 async def call(source: Source, question: Question) -> Reply:
                     if question.properties:

@@ -1,5 +1,7 @@
 """Database engines for the two kinds of database that hold the log."""
 
+import sqlite3
+import time
 from typing import Any
 
 import orjson
@@ -81,10 +83,24 @@ def _write_json(document: object) -> str:
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    # WAL: readers go on while the writer writes. NORMAL: a power cut may lose the last rows, never the file.
-    cursor.execute("PRAGMA journal_mode = WAL")
+    _begin_write_ahead_log(cursor)
+    # NORMAL: a power cut may lose the last rows, never the file.
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()
+
+
+def _begin_write_ahead_log(cursor: Any) -> None:
+    """Write ahead: readers go on while the writer writes. SQLite does not wait for others at this one step, so we do."""
+    gives_up = time.monotonic() + SQLITE_WAIT_S
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > gives_up:
+                raise
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _leave_transactions_to_us(connection: Any, _entry: ConnectionPoolEntry) -> None:

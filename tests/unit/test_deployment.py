@@ -26,7 +26,7 @@ from app.main import create_app
 from app.settings import REPOSITORY, Settings
 
 # Read by the tests, the training and the command line, not by the service.
-OTHER_VARIABLES = {"IONPATH_DATA_DIR", "IONPATH_API_KEY"}
+OTHER_VARIABLES = {"IONPATH_DATA_DIR", "IONPATH_DATA_URL", "IONPATH_API_KEY"}
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 LOCKS = ("requirements.lock", "requirements-runtime.lock", "requirements-build.lock")
 PINNED = re.compile(r"^(?P<pin>[\w.-]+==[^\s;\\]+)(?: ; (?P<marker>[^\\]+?))? \\$", re.MULTILINE)
