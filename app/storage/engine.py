@@ -90,7 +90,7 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
 
 
 def _begin_write_ahead_log(cursor: Any) -> None:
-    """Write ahead: readers go on while the writer writes. SQLite does not wait for others at this one step, so we do."""
+    """Let readers go on while the writer writes; SQLite does not wait for others at this one step, so we do."""
     gives_up = time.monotonic() + SQLITE_WAIT_S
     while True:
         try:
