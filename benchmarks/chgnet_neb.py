@@ -58,6 +58,7 @@ class NebBarrier:
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
     parser.add_argument("--bands", type=int, default=30)

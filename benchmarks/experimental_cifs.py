@@ -49,6 +49,7 @@ class Outcome:
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
     parser.add_argument("--second-opinion", action="store_true", help="ask bond valence as well, and compare")
@@ -76,6 +77,7 @@ def with_ions(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 
 def send(client: httpx.Client, path: Path, ion: str, query: dict[str, str], *, published: bool) -> Outcome:
+    """Ask the service about one file, and keep how it answered."""
     begun = time.monotonic()
     files = {"structure": (path.name, path.read_bytes())}
     response = client.post("/predict/barrier", params=query, files=files, data={"ion": ion})
@@ -105,6 +107,7 @@ def _method(body: dict[str, Any]) -> str:
 
 
 def report(outcomes: Sequence[Outcome]) -> None:
+    """Print a line a file, and the figures that the docs cite."""
     console = Console(width=150)
     table = Table(title=f"one after the other, cache off, {os.cpu_count()} cores")
     for heading in (

@@ -26,6 +26,7 @@ class BandBody(BaseModel):
 
 
 def create(model: str) -> FastAPI:
+    """What a tutorial would have: the model called in the route, one band at a time."""
     predictor = Registry.open(STORE, "auto", default=model).predictor()
     app = FastAPI()
 

@@ -92,3 +92,16 @@ def running_service(folder: Path, **settings: object) -> Generator[Service, None
             process.kill()
             process.wait()
             raise
+
+
+def ionpath(folder: Path, *words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder, as a user does."""
+    return subprocess.run(
+        [IONPATH, *words],
+        env=environment(folder, **settings) | {"COLUMNS": "200"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
+    )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +17,7 @@ DEADLINE_S = 60.0
 
 
 def make_row(**changes: Any) -> PredictionRow:
+    """A row of the log with an id of its own."""
     row = PredictionRow(
         id=uuid4(),
         created_at=datetime.now(UTC),
@@ -37,8 +38,12 @@ def logged(url: str) -> list[UUID]:
         return [row[0] for row in connection.execute("SELECT id FROM predictions WHERE status <> 'deleted'")]
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
+    """Wait for something that may be asked at once or awaited."""
     deadline = time.monotonic() + DEADLINE_S
-    while not holds():
+    while True:
+        answer = holds()
+        if answer if isinstance(answer, bool) else await answer:
+            return
         assert time.monotonic() < deadline, "it never came to hold"
         await asyncio.sleep(0.005)

@@ -150,6 +150,9 @@ class _Fitting:
         """Goes through all batches once and returns the mean loss."""
         torch.manual_seed(self.config.seed * 100_003 + progress.epoch)
         self.network.train()
+        for name, part in self.network.named_modules():
+            if any(f"{name}.".startswith(prefix) for prefix in self.config.frozen):
+                part.eval()  # or batch normalisation would go on gathering means and variances
         total, started, told = 0.0, time.monotonic(), time.monotonic()
         for step, batch in enumerate(self.task.batches(progress.epoch), start=1):
             total += self._step(batch)

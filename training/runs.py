@@ -137,13 +137,11 @@ class Run:
 
     def to_target(self, barriers_ev: np.ndarray) -> np.ndarray:
         """Transformed barriers, as the network gives them."""
-        target = self.config.target
-        return np.asarray((np.log(barriers_ev + target.offset_ev) - target.mean) / target.scale)
+        return self.config.target.to_output(barriers_ev)
 
     def to_barriers_ev(self, outputs: np.ndarray) -> np.ndarray:
         """Barriers from the network's outputs, eV."""
-        target = self.config.target
-        return np.asarray(np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0))
+        return self.config.target.to_barriers_ev(outputs)
 
     def _judge(self, network: nn.Module, held_out: np.ndarray, seconds: float, path: Path) -> None:
         fitted = [self.graphs[number] for number in np.flatnonzero(~held_out & self.corpus.sound)]

@@ -5,7 +5,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from app.api.auth import Caller, caller
+from app.api.auth import Caller, Gate, caller
 from app.api.openapi import problems
 from app.api.predict import while_connected
 from app.api.property_schemas import BulkProperties, PropertiesQuery
@@ -20,13 +20,15 @@ router = APIRouter(tags=["predict"])
     "/predict/properties",
     summary="Predict the bulk properties of a crystal",
     response_model=BulkProperties,
-    responses=problems(400, 401, 403, 404, 413, 415, 422, 429, 503),
+    responses=problems(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
 )
 async def predict_properties(
-    request: Request, query: Annotated[PropertiesQuery, Query()], _who: Annotated[Caller, Depends(caller)]
+    request: Request, query: Annotated[PropertiesQuery, Query()], who: Annotated[Caller, Depends(caller)]
 ) -> Response:
     """Send a form with one ordered crystal; the answer is neither cached nor logged."""
     service: PredictionService = request.state.service
+    gate: Gate = request.state.gate
+    gate.demand_rate(request, who)
     asked = PropertiesRequest(
         upload=await read_bulk_upload(request), model=query.model, request_id=request.scope["request_id"]
     )

@@ -1,6 +1,5 @@
 """Results as a table, JSON lines or CSV."""
 
-import csv
 import io
 import itertools
 import re
@@ -10,15 +9,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import orjson
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 from app.console.asking import Result
+from app.console.printing import plain_table, problem_line, problem_row, show, write_rows
 from app.serving.tables import COLUMNS, answer_rows
 
-_WIDEST = 1_000
 CSV_COLUMNS = ("file", *COLUMNS, "problem")
 
 
@@ -31,15 +27,12 @@ def write_json(results: Sequence[Result], stream: TextIO) -> None:
 
 def write_csv(results: Sequence[Result], stream: TextIO) -> None:
     """One row a band or hop, empty where there is nothing to say."""
-    writer = csv.DictWriter(stream, CSV_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for result in results:
-        writer.writerows(_rows(result))
+    write_rows(CSV_COLUMNS, (row for result in results for row in _rows(result)), stream)
 
 
 def _rows(result: Result) -> Iterator[dict[str, Any]]:
     if result.answer is None:
-        yield {"file": result.label, "problem": (result.problem or {}).get("detail", "")}
+        yield problem_row(result)
         return
     yield from ({"file": result.label, **row} for row in answer_rows(result.answer))
 
@@ -51,8 +44,7 @@ def _hop_name(row: dict[str, Any]) -> str:
 
 def write_table(results: Sequence[Result], stream: TextIO) -> None:
     """A table for people: bands a row each, crystals a row a hop, and what was noticed below."""
-    console = Console(file=stream, highlight=False, markup=False)  # file names and formulas are no markup
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     several = len(results) > 1  # of one file alone the name is known
     for heading, justify in _HEADINGS[0 if several else 1 :]:
         table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type] # rich's own literal type
@@ -60,13 +52,7 @@ def write_table(results: Sequence[Result], stream: TextIO) -> None:
         for row in _rows(result):
             if "barrier_ev" in row:
                 table.add_row(*([str(row["file"])] if several else ()), *_cells(row))
-    if table.row_count:
-        # wider than the terminal it is still whole: a figure cut short would be another figure
-        whole = Measurement.get(console, console.options.update_width(_WIDEST), table).maximum
-        Console(file=stream, highlight=False, markup=False, width=max(console.width, whole)).print(table)
-    for result in results:
-        for line in _remarks(result):
-            console.print(line, soft_wrap=True)
+    show(table, (line for result in results for line in _remarks(result)), stream)
 
 
 _HEADINGS = (
@@ -116,12 +102,6 @@ def _remarks(result: Result) -> Iterator[Text]:
         yield Text(f"{result.label}: {warning}", style="yellow")
 
 
-def problem_line(result: Result) -> Text:
-    """What was wrong with a file, where, and what would be right."""
-    parts = ((result.problem or {}).get(name) for name in ("detail", "where", "expected"))
-    return Text(f"{result.label}: " + " | ".join(part for part in parts if part), style="red")
-
-
 def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
     """Such as `1d: 0.231 eV (0.06 to 0.64) along [0 1 0]`, with whatever of it the answer has."""
     details = answer.get("percolation") or {}
@@ -166,13 +146,13 @@ def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> No
     if as_json:
         stream.write(orjson.dumps(listed, option=orjson.OPT_INDENT_2).decode() + "\n")
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     for heading in ("name", "version", "network", "mean error on what was not fitted", "digest"):
         table.add_column(heading)
     for card in listed["models"]:
         name = f"{card['name']} (default)" if card["name"] == listed["default"] else str(card["name"])
         table.add_row(name, card["version"], card["network"], _accuracy(card["metrics"]), card["digest"][:12])
-    Console(file=stream, highlight=False, markup=False).print(table)
+    show(table, (), stream)
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:

@@ -1,37 +1,27 @@
 """A crystal's bulk properties as a table or CSV."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from app.console.asking import Result
-from app.console.outputs import problem_line
+from app.console.printing import plain_table, problem_line, problem_row, show, write_rows
 
 CSV_COLUMNS = ("file", "formula", "property", "value", "unit", "test_mae", "test_mae_unit", "model", "problem")
 
 
 def write_table(results: Sequence[Result], stream: TextIO) -> None:
     """A table for people: a row a property, and what was noticed below."""
-    console = Console(file=stream, highlight=False, markup=False)  # file names and formulas are no markup
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = plain_table()
     several = len(results) > 1  # of one file alone the name is known
     for heading in ("file", "property", "value", "unit", "mean error")[0 if several else 1 :]:
-        # In a narrow terminal names and remarks are folded; a value is never cut.
-        whole = heading in {"value", "unit"}
-        table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=whole, overflow="fold")
+        table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=True)
     for result in results:
         for one in (result.answer or {}).get("properties", ()):
             cells = (one["name"], f"{one['value']:.4g}", one["unit"], _off_by(one))
             table.add_row(*((result.label, *cells) if several else cells))
-    if table.row_count:
-        console.print(table)
-    for result in results:
-        for line in _remarks(result):
-            console.print(line, soft_wrap=True)
+    show(table, (line for result in results for line in _remarks(result)), stream)
 
 
 def _off_by(one: dict[str, Any]) -> str:
@@ -55,15 +45,12 @@ def _remarks(result: Result) -> Iterator[Text]:
 
 def write_csv(results: Sequence[Result], stream: TextIO) -> None:
     """One row a property, or the problem of a file."""
-    writer = csv.DictWriter(stream, CSV_COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    for result in results:
-        writer.writerows(_rows(result))
+    write_rows(CSV_COLUMNS, (row for result in results for row in _rows(result)), stream)
 
 
 def _rows(result: Result) -> Iterator[dict[str, Any]]:
     if result.answer is None:
-        yield {"file": result.label, "problem": (result.problem or {}).get("detail", "")}
+        yield problem_row(result)
         return
     for one in result.answer["properties"]:
         error = one["test_mae"] or {"value": "", "unit": ""}

@@ -4,38 +4,27 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from app.crystals.band import Band, FloatArray, IntArray
-from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Crystal
-from app.crystals.filling import CROWDED_ANGSTROM
+from app.crystals.band import Band, FloatArray
+from app.crystals.crystal import Crystal
 from app.crystals.hop_bands import Mechanism, blocked_because, hop_band
+from app.crystals.hop_orbits import distinct_hops
+from app.crystals.hop_warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
 from app.crystals.interstitials import with_interstitials
 from app.crystals.lattices import short_translations
 from app.crystals.ordering import Ordering, OrderingMethod, Orderings
-from app.crystals.oxidation import guess_oxidation_states, usual_charge
+from app.crystals.oxidation import guess_oxidation_states
 from app.crystals.passed_sites import site_on_the_way
 from app.crystals.percolation import HopEdge, Offset
-from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import IonSite, Sublattices, is_mixed, split
 from app.crystals.split_sites import SPLIT_ANGSTROM
 from app.crystals.supercell import (
     SHORTEST_TRANSLATION_ANGSTROM,
-    Motif,
     Supercell,
     choose_supercell,
 )
-from app.crystals.symmetry import (
-    SYMMETRY_TOLERANCE_ANGSTROM,
-    canonical_hops,
-    find_symmetry,
-    hop_orbits,
-)
 from app.crystals.validation import no_host
 from app.errors import TooLargeError
-
-#: An ion that fills less of its sites is the rare one, as in the hosts that are computed with it alone.
-FEW_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -151,7 +140,7 @@ def find_hops(
     if chosen == "dilute" and not lattices.frame_contents:
         raise no_host(lattices.ion, "mechanism")
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
-    orbits = _distinct(lattices, supercell.motif, max_hop_angstrom)
+    orbits = distinct_hops(lattices, supercell.motif, max_hop_angstrom)
     orderings = _orderings(lattices, max_orderings)
     disorder = _disorder(supercell, orderings)
     hops = [
@@ -176,16 +165,16 @@ def find_hops(
         warnings=(
             *crystal.warnings,
             *lattices.warnings,
-            *_mechanism_warnings(lattices, asked=mechanism, absent=absent),
-            *_count_warnings(
+            *mechanism_warnings(lattices, asked=mechanism, absent=absent),
+            *count_warnings(
                 lattices.ion,
                 len(orbits),
                 max_hop_angstrom=max_hop_angstrom,
                 max_hops=max_hops,
                 between_all=absent or interstitials,
             ),
-            *(_occupancy_warnings(lattices) if chosen == "vacancy" else ()),
-            *_disorder_warnings(lattices, disorder),
+            *(occupancy_warnings(lattices) if chosen == "vacancy" else ()),
+            *(disorder_warnings(lattices, disorder.method, len(disorder.orderings)) if disorder else ()),
         ),
         disorder=disorder,
     )
@@ -208,54 +197,6 @@ def _disorder(supercell: Supercell, orderings: Orderings) -> Disorder | None:
         lattice_angstrom=supercell.lattice_angstrom,
         orderings=found,
     )
-
-
-def _distinct(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) -> list[list[HopEdge]]:
-    """Every undirected hop, in whole orbits, that with the shortest hop first.
-
-    Symmetry is that of the motif: a cell that is kept as it was uploaded may have less than the crystal, and then
-    hops that only the crystal makes equal have other surroundings in it.
-    """
-    # copies of one hop differ in length by the tolerance of the symmetry: none is cut off from its orbit
-    hops, lengths = _all_hops(lattices, max_hop_angstrom + 10 * SYMMETRY_TOLERANCE_ANGSTROM)
-    if not len(hops):
-        return []
-    folded, copies = np.unique(canonical_hops(motif.fold(hops)), axis=0, return_inverse=True)
-    orbits = hop_orbits(motif.crystal, find_symmetry(motif.crystal), folded)[copies.ravel()]
-    members: dict[int, list[int]] = {}
-    for k, orbit in enumerate(orbits):
-        members.setdefault(int(orbit), []).append(k)
-    rows = [group for group in members.values() if lengths[group].min() <= max_hop_angstrom]
-    return [
-        [
-            HopEdge(from_site=int(i), to_site=int(j), offset=(int(a), int(b), int(c)), orbit=rank)
-            for i, j, a, b, c in hops[group]
-        ]
-        for rank, group in enumerate(rows)
-    ]
-
-
-def _all_hops(lattices: Sublattices, radius_angstrom: float) -> tuple[IntArray, FloatArray]:
-    """Every undirected hop up to a length: rows (from, to, offset x, y, z) and lengths, shortest first."""
-    # along a long, skewed cell's own vectors it would take very many copies
-    lattice, steps = reduced_lattice(lattices.lattice_angstrom)
-    in_reduced = lattices.site_frac_coords @ np.linalg.inv(steps)
-    home = np.floor(in_reduced)
-    coords = in_reduced - home
-    reach = np.ceil(radius_angstrom * np.linalg.norm(np.linalg.inv(lattice), axis=0)).astype(int)
-    cells = np.stack(np.meshgrid(*(np.arange(-r, r + 1) for r in reach), indexing="ij"), axis=-1).reshape(-1, 3)
-    images = (coords[None] + cells[:, None]).reshape(-1, 3) @ lattice
-    pairs = cKDTree(coords @ lattice).sparse_distance_matrix(cKDTree(images), radius_angstrom, output_type="coo_matrix")
-    start, to = pairs.row, pairs.col % len(coords)
-    offsets = (cells[pairs.col // len(coords)] + home[start] - home[to]) @ steps
-    rows = np.column_stack([start, to, np.rint(offsets)]).astype(np.int64)
-    itself = (rows[:, 0] == rows[:, 1]) & ~rows[:, 2:].any(axis=1)
-    hops = np.unique(canonical_hops(rows[~itself]), axis=0)
-    given = lattices.site_frac_coords
-    ends = given[hops[:, 1]] + hops[:, 2:] - given[hops[:, 0]]
-    lengths = np.linalg.norm(ends @ lattices.lattice_angstrom, axis=1)
-    order = np.lexsort([*hops.T[::-1], np.round(lengths, 4)])
-    return hops[order], lengths[order]
 
 
 def _hop(
@@ -345,74 +286,3 @@ def _two_hops(lattices: Sublattices, edge: HopEdge) -> str | None:
     if passed is None:
         return None
     return f"the straight path runs over site {passed}, so that it is two hops; include_close_hops=true predicts it"
-
-
-def _count_warnings(
-    ion: str, orbit_count: int, *, max_hop_angstrom: float, max_hops: int, between_all: bool
-) -> tuple[str, ...]:
-    """Say that there are no hops or too many; `between_all` is whether interstitial sites were looked for."""
-    if not orbit_count:
-        or_else = "" if between_all else ", or for interstitials=true, which looks for sites between them"
-        sentence = (
-            f"No two {ion} sites lie within {max_hop_angstrom:g} angstrom of each other: no hop. Ask for a longer "
-            f"max_hop_angstrom{or_else}."
-        )
-        return (sentence,)
-    if orbit_count > max_hops:
-        sentence = (
-            f"The crystal has {orbit_count} distinct hops and the {max_hops} shortest were predicted, so the "
-            "percolation barriers are upper bounds. Send it again with `Prefer: respond-async` and "
-            f"max_hops={orbit_count} for all."
-        )
-        return (sentence,)
-    return ()
-
-
-def _mechanism_warnings(lattices: Sublattices, *, asked: str, absent: bool) -> tuple[str, ...]:
-    """Say what was chosen where the other choice is a usual one too: ions of more than one charge, and few of them."""
-    ion = lattices.ion
-    if absent:
-        sentence = f"There is no {ion} in the uploaded crystal: one {ion} alone hops between its interstitial sites."
-        return (sentence,)
-    own = lattices.occupancies[lattices.occupancies > 0]
-    if asked != "auto" or (own.mean() >= FEW_SHARE and abs(usual_charge(ion)) == 1):
-        return ()
-    sentence = (
-        f"The mechanism is vacancy, as {ion} is part of the uploaded crystal: its other {ion} ions stay and one is "
-        f"missing. Ask for `mechanism=dilute` where the host is empty but for the {ion} that hops."
-    )
-    return (sentence,)
-
-
-def _occupancy_warnings(lattices: Sublattices) -> tuple[str, ...]:
-    own = lattices.occupancies[lattices.occupancies > 0]
-    partly = int((own <= 1.0 - FULL_OCCUPANCY_TOLERANCE).sum())
-    if not partly:
-        return ()
-    ion = lattices.ion
-    sentence = (
-        f"{partly} of {len(own)} {ion} sites are partly occupied: each hop sees as many other {ion} as the "
-        f"formula has, on the best occupied sites, none within {CROWDED_ANGSTROM:g} angstrom of another."
-    )
-    return (sentence,)
-
-
-def _disorder_warnings(lattices: Sublattices, disorder: Disorder | None) -> tuple[str, ...]:
-    if disorder is None:
-        return ()
-    mixed = sum(is_mixed(contents) for contents in lattices.frame_contents)
-    shared = sum(bool(site.shared_with) for site in lattices.sites)
-    sites = " and ".join(
-        f"{count} of the {what}"
-        for count, what in ((mixed, "frame's sites"), (shared, f"{lattices.ion} sites"))
-        if count
-    )
-    count = len(disorder.orderings)
-    how = (
-        "the ordering of lowest electrostatic energy was predicted"
-        if disorder.method == "lowest-energy"
-        else f"{count} random ordering{'s were' if count > 1 else ' was'} predicted and averaged (`disorder` has each)"
-    )
-    sentence = f"Shared between elements or partly empty are {sites}: {how}; equal hops are those of the mean crystal."
-    closed = "" if not shared else f" Every {lattices.ion} site counts as open, whatever else may sit on it."
-    return (sentence + closed,)

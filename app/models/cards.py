@@ -3,15 +3,21 @@
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from app.models.prediction import QUANTILE_LEVELS
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"  # a fixed name: a card can point nowhere else
 FORMAT_VERSION = 1
+
+
+AnyCardT = TypeVar("AnyCardT", bound="AnyCard")
 
 
 class CheckpointError(Exception):
@@ -43,6 +49,14 @@ class TargetTransform:
 
     def __post_init__(self) -> None:
         _check(all(map(_finite, (self.offset_ev, self.mean, self.scale))) and self.scale > 0, "target")
+
+    def to_output(self, barriers_ev: np.ndarray) -> np.ndarray:
+        """What a network should give for barriers, eV."""
+        return np.asarray((np.log(barriers_ev + self.offset_ev) - self.mean) / self.scale)
+
+    def to_barriers_ev(self, outputs: np.ndarray) -> np.ndarray:
+        """Barriers from outputs, eV; a hop always climbs, so what would fall below zero is too small to tell."""
+        return np.asarray(np.maximum(np.exp(outputs * self.scale + self.mean) - self.offset_ev, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +107,14 @@ class Domain:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """The card, as it is written to card.json.
+class AnyCard:
+    """What a card has, whatever its checkpoint answers.
 
     Attributes:
         network, arguments: the network's name and keyword arguments, enough to rebuild it.
         graph: keyword arguments of app.models.graphs.GraphSpec.
         corpus: name, sha256, rows and how many of them were fitted.
-        metrics: by folding, out of fold, with bootstrap intervals.
+        metrics: on what was not fitted, with bootstrap intervals.
         training: the run's configuration, hardware and wall time.
         weights_sha256: the digest that the weights file must have.
     """
@@ -111,10 +125,6 @@ class Card:
     network: str
     arguments: dict[str, Any]
     graph: dict[str, Any]
-    target: TargetTransform
-    calibration: Calibration
-    domain: Domain
-    directional: bool
     corpus: dict[str, Any]
     metrics: dict[str, Any]
     training: dict[str, Any]
@@ -135,11 +145,42 @@ class Card:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True, kw_only=True)
+class Card(AnyCard):
+    """The card of a checkpoint of barriers, as it is written to card.json; its metrics are by folding."""
+
+    target: TargetTransform
+    calibration: Calibration
+    domain: Domain
+    directional: bool
+
+
 def read_card(folder: Path) -> Card:
     """Reads and checks a card.
 
     Raises:
         CheckpointError: it is missing, of another format, or a field is missing or of the wrong kind.
+    """
+    return checked_card(
+        folder,
+        card_content(folder),
+        lambda content: Card(
+            **{
+                **content,
+                "target": TargetTransform(**content["target"]),
+                "calibration": _tuples(Calibration, content["calibration"]),
+                "domain": _tuples(Domain, content["domain"]),
+                "citations": tuple(content["citations"]),
+            }
+        ),
+    )
+
+
+def card_content(folder: Path) -> dict[str, Any]:
+    """What stands in a folder's card.
+
+    Raises:
+        CheckpointError: it is missing, no JSON, or of another format.
     """
     path = folder / CARD_FILE
     try:
@@ -148,16 +189,18 @@ def read_card(folder: Path) -> Card:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
         raise CheckpointError(f"{path} is not a card of format {FORMAT_VERSION}")
+    return content
+
+
+def checked_card(folder: Path, content: dict[str, Any], made: Callable[[dict[str, Any]], AnyCardT]) -> AnyCardT:
+    """A card made of its content.
+
+    Raises:
+        CheckpointError: a field is missing or of the wrong kind, or the name is not the folder's.
+    """
+    path = folder / CARD_FILE
     try:
-        card = Card(
-            **{
-                **content,
-                "target": TargetTransform(**content["target"]),
-                "calibration": _tuples(Calibration, content["calibration"]),
-                "domain": _tuples(Domain, content["domain"]),
-                "citations": tuple(content["citations"]),
-            }
-        )
+        card = made(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a whole card: {error}") from error
     if card.name != folder.name:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from app.models.cards import CARD_FILE, WEIGHTS_FILE, Card, CheckpointError, read_card
+from app.models.cards import CARD_FILE, WEIGHTS_FILE, AnyCardT, Card, CheckpointError, read_card
 from app.models.graph_predictor import GraphPredictor
 from app.models.graphs import GraphSpec
 from app.models.kernel_predictor import KernelPredictor
@@ -23,10 +23,8 @@ from app.models.networks.model_2 import Model2
 from app.models.networks.model_3 import Model3
 from app.models.networks.model_4 import Model4
 from app.models.predictor import Predictor
-from app.models.property_cards import PropertyCard
 
 Network = TypeVar("Network", bound=nn.Module)
-AnyCard = TypeVar("AnyCard", Card, PropertyCard)
 
 #: Networks that read a band as graphs.
 GRAPH_NETWORKS: dict[str, type[GraphNetwork]] = {
@@ -41,7 +39,7 @@ NETWORKS: dict[str, type[nn.Module]] = {**GRAPH_NETWORKS, "hop-kernel": HopKerne
 DOMAIN_VECTORS = "domain_vectors"
 
 
-def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Tensor | None, card: AnyCard) -> AnyCard:
+def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Tensor | None, card: AnyCardT) -> AnyCardT:
     """Writes weights and card; the card is given the weights' digest and returned.
 
     Args:

@@ -130,9 +130,9 @@ class Predictor(ABC):
             )
             reasons = (*reasons, unlike)
         factor = output.difficulty * (self.card.calibration.outside_factor if reasons else 1.0)
-        quantiles = self._barrier_ev(output.value + factor * self._residuals)
+        quantiles = self.card.target.to_barriers_ev(output.value + factor * self._residuals)
         return Prediction(
-            barrier_ev=float(self._barrier_ev(np.array([output.value]))[0]),
+            barrier_ev=float(self.card.target.to_barriers_ev(np.array([output.value]))[0]),
             quantiles_ev=tuple(float(value) for value in quantiles),
             in_domain=not reasons,
             domain_reasons=reasons,
@@ -153,7 +153,7 @@ class Predictor(ABC):
         quantiles = [value + factor * (self._output(one) - value) for one in prediction.quantiles_ev]
         return replace(
             prediction,
-            quantiles_ev=tuple(float(one) for one in self._barrier_ev(np.array(quantiles))),
+            quantiles_ev=tuple(float(one) for one in self.card.target.to_barriers_ev(np.array(quantiles))),
             in_domain=False,
             domain_reasons=reasons,
         )
@@ -162,11 +162,6 @@ class Predictor(ABC):
         """What the model said where it predicted a barrier."""
         target = self.card.target
         return float((np.log(max(barrier_ev + target.offset_ev, _LEAST_EV)) - target.mean) / target.scale)
-
-    def _barrier_ev(self, outputs: np.ndarray) -> np.ndarray:
-        target = self.card.target
-        # A hop always climbs: what the transform would put below zero is a barrier too small to tell.
-        return np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0)
 
 
 @contextmanager

@@ -1,15 +1,12 @@
 """The card of a checkpoint that answers for bulk properties of a crystal."""
 
-import hashlib
-import json
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from app.models.cards import CARD_FILE, FORMAT_VERSION, CheckpointError
+from app.models.cards import CARD_FILE, AnyCard, CheckpointError, card_content, checked_card
 
 #: What `kind` says in the card; a card without the word is one of barriers.
 PROPERTIES_KIND = "properties"
@@ -49,56 +46,26 @@ class PropertyScale:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PropertyCard:
-    """The card, as it is written to card.json.
+class PropertyCard(AnyCard):
+    """The card, as it is written to card.json; its metrics are by property, on the test rows.
 
     Attributes:
-        network, arguments: the network's name and keyword arguments, enough to rebuild it.
-        graph: keyword arguments of app.models.graphs.GraphSpec.
         properties: in the order of the network's outputs.
         elements: of the fitted crystals.
-        corpus: name, sha256, rows and how many of them were fitted.
-        metrics: by property, on the test rows, with bootstrap intervals.
-        training: the run's configuration, hardware and wall time.
-        weights_sha256: the digest that the weights file must have.
     """
 
-    name: str
-    version: str
-    description: str
-    network: str
-    arguments: dict[str, Any]
-    graph: dict[str, Any]
     properties: tuple[PropertyScale, ...]
     elements: tuple[str, ...]
-    corpus: dict[str, Any]
-    metrics: dict[str, Any]
-    training: dict[str, Any]
-    licence: str
-    citations: tuple[str, ...]
-    date: str
-    weights_sha256: str
     kind: str = PROPERTIES_KIND
-    format_version: int = FORMAT_VERSION
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
-        plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return plain
-
-    @property
-    def digest(self) -> str:
-        """Names this very model."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
 def answers_properties(folder: Path) -> bool:
-    """Whether a checkpoint's card says that it is one of bulk properties; False where it cannot be read."""
-    try:
-        content = json.loads((folder / CARD_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and content.get("kind") == PROPERTIES_KIND
+    """Whether a checkpoint's card says that it is one of bulk properties.
+
+    Raises:
+        CheckpointError: it is missing, no JSON, or of another format.
+    """
+    return card_content(folder).get("kind") == PROPERTIES_KIND
 
 
 def read_property_card(folder: Path) -> PropertyCard:
@@ -107,26 +74,18 @@ def read_property_card(folder: Path) -> PropertyCard:
     Raises:
         CheckpointError: it is missing, of another format or kind, or a field is missing or of the wrong kind.
     """
-    path = folder / CARD_FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(f"{path} is not a card of format {FORMAT_VERSION}")
+    content = card_content(folder)
     if content.get("kind") != PROPERTIES_KIND:
-        raise CheckpointError(f"{path} is not the card of a model of bulk properties")
-    try:
-        card = PropertyCard(
+        raise CheckpointError(f"{folder / CARD_FILE} is not the card of a model of bulk properties")
+    return checked_card(
+        folder,
+        content,
+        lambda told: PropertyCard(
             **{
-                **content,
-                "properties": tuple(PropertyScale(**scale) for scale in content["properties"]),
-                "elements": tuple(content["elements"]),
-                "citations": tuple(content["citations"]),
+                **told,
+                "properties": tuple(PropertyScale(**scale) for scale in told["properties"]),
+                "elements": tuple(told["elements"]),
+                "citations": tuple(told["citations"]),
             }
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a whole card: {error}") from error
-    if card.name != folder.name:
-        raise CheckpointError(f"{path} calls itself {card.name!r}, which is not its folder's name")
-    return card
+        ),
+    )

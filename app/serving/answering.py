@@ -67,8 +67,6 @@ class Answering:
             InputError: it cannot be read, makes no sense or is too large.
             NotFoundError: there is no such model.
             BusyError: too many uploads wait to be read.
-
-        A crystal whose hops would surely take longer than a caller may wait is refused, and the other way offered.
         """
         started_s, created_at = time.monotonic(), datetime.now(UTC)
         predictor = self.registry.predictor(request.model)
@@ -82,8 +80,6 @@ class Answering:
         options = self._options(request, later=later)
         read = await self.pool.read(request.upload, options, key_id=request.key_id, request_id=request.request_id)
         self.metrics.observe("read", time.monotonic() - started_s)
-        if not later and isinstance(read.content, CrystalInput):
-            self._check_time(predictor, len(bands_of(read.content.search)))
         return Asked(
             request=request,
             prediction_id=uuid4(),
@@ -91,13 +87,15 @@ class Answering:
             started_s=started_s,
             predictor=predictor,
             read=read,
+            later=later,
         )
 
     def _check_time(self, predictor: Predictor, bands: int) -> None:
+        """Refuse a crystal whose hops would surely take longer than a caller may wait, and offer the other way."""
         seconds = bands * (self.registry.seconds_per_band(predictor.name) or 0.0)
         if seconds > self.settings.request_timeout_s:
             raise InputError(
-                f"{predictor.name} takes some {seconds:.0f} s for the {bands} bands of this crystal; a caller may wait "
+                f"{predictor.name} takes some {seconds:.0f} s for {bands} bands of this crystal; a caller may wait "
                 f"{self.settings.request_timeout_s:g} s (IONPATH_REQUEST_TIMEOUT_S).",
                 kind="takes-too-long",
                 where="model",
@@ -260,6 +258,8 @@ class Answering:
         bands = bands_of(content.search)
         known = dict(zip(bands, await self._look_up(scope, list(bands.values())), strict=True))
         missing = [key for key, prediction in known.items() if prediction is None]
+        if not asked.later:
+            self._check_time(predictor, len(missing))
         for _ in range(len(bands) - len(missing)):
             on_done()
         computed = await self.batcher.submit_many(

@@ -7,6 +7,7 @@ after each of theirs, and two cores do the work of one.
 import pickle
 import queue
 import signal
+import threading
 import traceback
 from multiprocessing.connection import Connection
 from typing import Any
@@ -30,7 +31,11 @@ class PreparingFailedError(Exception):
 
 
 class _ProcessGoneError(Exception):
-    """The process died or was too long about a band."""
+    """The process died."""
+
+
+class _TooLongError(Exception):
+    """The process was too long about a band."""
 
 
 class PreparingProcesses:
@@ -47,6 +52,7 @@ class PreparingProcesses:
         self._free: queue.SimpleQueue[_PreparingProcess] = queue.SimpleQueue()
         self._all: set[_PreparingProcess] = set()
         self._stopping = False
+        self._changing = threading.Lock()  # no process is started once they are all ended
 
     def start(self) -> None:
         """Start the processes."""
@@ -55,15 +61,16 @@ class PreparingProcesses:
 
     def stop(self) -> None:
         """End the processes, whatever they do."""
-        self._stopping = True
-        while self._all:
-            self._all.pop().end()
+        with self._changing:
+            self._stopping = True
+            while self._all:
+                self._all.pop().end()
 
     def prepare(self, predictor: BatchPredictor, band: Band) -> Any:
         """Prepare a band as `predictor.graph` does.
 
         Raises:
-            InputError: the band cannot be prepared, or processes died of it.
+            InputError: the band cannot be prepared, takes too long, or processes died of it.
             NotReadyError: the service is stopping.
             PreparingFailedError: preparing it failed otherwise.
         """
@@ -74,28 +81,52 @@ class PreparingProcesses:
             process = self._free.get_nowait()
         except queue.Empty:
             return predictor.graph(band)
-        try:
-            for _ in range(ATTEMPTS):
-                try:
-                    return process.prepare(preparation, band, self._timeout_s)
-                except _ProcessGoneError as error:
-                    _log.warning("preparing-process-gone", exit_code=process.end(), why=str(error))
-                    self._all.discard(process)
-                    if self._stopping:
-                        raise NotReadyError("The service is stopping.", kind="stopping") from error
-                    process = self._started()
-        finally:
-            self._free.put(process)
+        for _ in range(ATTEMPTS):
+            try:
+                answer = process.prepare(preparation, band, self._timeout_s)
+            except _ProcessGoneError as error:
+                process = self._replaced(process, error)  # never here: a band that ended one could end the service
+            except _TooLongError as error:
+                self._free.put(self._replaced(process, error))
+                raise InputError(
+                    f"Preparing this band for the model took more than {self._timeout_s:g} s "
+                    "(IONPATH_PARSE_TIMEOUT_S).",
+                    kind="preparing-took-too-long",
+                    expected="a smaller crystal",
+                ) from error
+            else:
+                self._free.put(process)
+                return _or_raised(answer)
+        self._free.put(process)
         raise InputError(
             "The processes that prepared this band for the model died of it; other requests go on.",
             kind="preparing-crashed",
             expected="a crystal without errors",
         )
 
+    def _replaced(self, process: "_PreparingProcess", error: Exception) -> "_PreparingProcess":
+        """End a process and start another; where that fails, later bands are prepared by who asks.
+
+        Raises:
+            NotReadyError: none can be started, or the service is stopping.
+        """
+        _log.warning("preparing-process-gone", exit_code=process.end(), why=str(error))
+        self._all.discard(process)
+        try:
+            return self._started()
+        except OSError as failed:
+            _log.error("preparing-process-missing", why=str(failed), left=len(self._all))
+            raise NotReadyError(
+                "A process that prepares bands cannot be started.", kind="preparing-restarts"
+            ) from failed
+
     def _started(self) -> "_PreparingProcess":
-        process = _PreparingProcess()
-        self._all.add(process)
-        return process
+        with self._changing:
+            if self._stopping:
+                raise NotReadyError("The service is stopping.", kind="stopping")
+            process = _PreparingProcess()
+            self._all.add(process)
+            return process
 
 
 class _PreparingProcess:
@@ -112,13 +143,10 @@ class _PreparingProcess:
         try:
             self._connection.send((preparation, band))
             if not self._connection.poll(timeout_s):
-                raise _ProcessGoneError(f"it took more than {timeout_s:g} s for a band of {band.atom_count} atoms")
-            answer = pickle.loads(self._connection.recv_bytes())  # noqa: S301 # from a process of our own
+                raise _TooLongError(f"it took more than {timeout_s:g} s for a band of {band.atom_count} atoms")
+            return pickle.loads(self._connection.recv_bytes())  # noqa: S301 # from a process of our own
         except (EOFError, OSError) as error:
             raise _ProcessGoneError(repr(error)) from error
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
 
     def end(self) -> int | None:
         """Kill it and give its exit code."""
@@ -126,6 +154,13 @@ class _PreparingProcess:
         self._process.join()
         self._connection.close()
         return self._process.exitcode
+
+
+def _or_raised(answer: Any) -> Any:
+    """What a process gave, unless that is an error."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _serve(connection: Connection) -> None:

@@ -21,6 +21,7 @@ class Rates:
         self._interval_s = 60.0 / a_minute if a_minute else 0.0
         self._burst_s = self._interval_s * burst
         self._paid_until_s: dict[str, float] = {}
+        self._forget_at = _REMEMBERED
 
     def take(self, caller: str, *, now_s: float | None = None) -> None:
         """Count a request.
@@ -42,6 +43,8 @@ class Rates:
                 retry_after_s=until - now - self._burst_s,
                 kind="rate-exceeded",
             )
-        if len(self._paid_until_s) >= _REMEMBERED:
+        if len(self._paid_until_s) >= self._forget_at:
             self._paid_until_s = {who: paid for who, paid in self._paid_until_s.items() if paid > now}
+            # Those that still owe are gone through again only once there are twice as many.
+            self._forget_at = max(_REMEMBERED, 2 * len(self._paid_until_s))
         self._paid_until_s[caller] = until

@@ -59,6 +59,7 @@ class Asked:
         started_s: the same on the monotonic clock, seconds.
         predictor: the checkpoint that answers.
         read: what was sent.
+        later: whether it is answered as a job, for which nobody waits.
     """
 
     request: PredictionRequest
@@ -67,6 +68,7 @@ class Asked:
     started_s: float
     predictor: Predictor
     read: ReadInput
+    later: bool
 
     @property
     def scope(self) -> CacheScope:

@@ -73,7 +73,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
             )
         )
         stack.push_async_callback(pool.stop)
-        preparing = PreparingProcesses(_prepare_threads(), settings.request_timeout_s)
+        preparing = PreparingProcesses(_prepare_threads(), settings.parse_timeout_s)
         stack.push_async_callback(asyncio.to_thread, preparing.stop)
         registry, *_ = await asyncio.gather(
             asyncio.to_thread(_open_registry, settings), pool.start(), asyncio.to_thread(preparing.start)

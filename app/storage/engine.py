@@ -53,6 +53,7 @@ def open_schema_engine(url: SecretStr | str, *, changes: bool) -> Engine:
     plain = parsed.set(drivername="sqlite") if on_sqlite else parsed
     engine = create_engine(plain, poolclass=NullPool, **_options(parsed))
     if on_sqlite and changes:
+        event.listen(engine, "connect", _keep_write_ahead_log)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "connect", _leave_transactions_to_us)
         # IMMEDIATE takes the write lock at once: replicas that start together migrate one after the other.
@@ -82,19 +83,21 @@ def _write_json(document: object) -> str:
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    cursor = connection.cursor()
-    _begin_write_ahead_log(cursor)
     # NORMAL: a power cut may lose the last rows, never the file.
+    cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.close()
 
 
-def _begin_write_ahead_log(cursor: Any) -> None:
-    """Let readers go on while the writer writes; SQLite does not wait for others at this one step, so we do."""
+def _keep_write_ahead_log(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    """Let readers go on while the writer writes; the file keeps this, so it is done where the schema is made.
+
+    SQLite waits for other connections at every step but this one, so the wait is ours.
+    """
     gives_up = time.monotonic() + SQLITE_WAIT_S
     while True:
         try:
-            cursor.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError:
             if time.monotonic() > gives_up:
                 raise

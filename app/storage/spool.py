@@ -5,8 +5,9 @@ A spool is a folder of segments, files that only grow. A segment holds records o
     length of the body, length of its JSON, CRC-32 of both lengths and the body (three little-endian 32-bit numbers)
     the body: JSON, then the row's compressed input as it is
 
-The last record of an id counts. A segment belongs to the process that holds its lock (flock), which ends with the
-process however that ends; a segment that nobody holds is taken over by whoever finds it first.
+The last record of an id counts, and that a prediction was deleted counts above all. A segment belongs to the process
+that holds its lock (flock), which ends with the process however that ends; a segment that nobody holds is taken over by
+whoever finds it first.
 """
 
 import fcntl
@@ -57,6 +58,7 @@ class _Place:
     segment: _Segment
     offset: int
     length: int
+    deleted: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +105,8 @@ def open_spool(settings: Settings) -> "Spool | None":
     url = database_url(settings.database_url)
     if url.drivername.startswith("sqlite"):
         url = url.set(database=str(Path(url.database or "").resolve()))
-    name = hashlib.sha256(url.set(password=None, query={}).render_as_string().encode()).hexdigest()[:16]
+    where = {name: value for name, value in url.query.items() if name in {"host", "port", "dbname"}}
+    name = hashlib.sha256(url.set(password=None, query=where).render_as_string().encode()).hexdigest()[:16]
     return Spool(settings.spool_dir / name, most_bytes=settings.spool_mib * 2**20)
 
 
@@ -177,21 +180,43 @@ class Spool:
     def find_orphans(self) -> list[Orphan]:
         """Lock and read the segments of processes that are gone; may run in another thread."""
         orphans = []
-        for path in sorted(self._folder.glob("*.spool")):
-            descriptor = _lock_existing(path)
-            if descriptor is not None:
+        # By name they are in the order of their making: with the newest first, an id's last record is met first.
+        for path in sorted(self._folder.glob("*.spool"), reverse=True):
+            try:
+                descriptor = _lock_existing(path)
+            except OSError as error:  # one that cannot be opened keeps nobody from the others
+                _log.error("spool_unreadable", file=path.name, why=str(error))
+                continue
+            if descriptor is None:
+                continue
+            try:
                 segment = _Segment(path=path, descriptor=descriptor, size=os.fstat(descriptor).st_size)
                 orphans.append(Orphan(segment=segment, entries=tuple(self._entries(segment))))
+            except OSError as error:
+                os.close(descriptor)  # and with it the lock: it is tried again
+                _log.error("spool_unreadable", file=path.name, why=str(error))
         return orphans
 
     def adopt(self, orphan: Orphan) -> Adopted:
-        """Take over a segment: its rows are of this spool from now on, but for those that are here already."""
+        """Take over a segment: its rows are of this spool from now on.
+
+        What is here already is newer and stays, but for a row of which the segment says that it was deleted.
+        """
         segment = orphan.segment
         self.bytes += segment.size
-        last = {entry.id: entry for entry in orphan.entries if entry.id not in self._places}
+        last: dict[UUID, _Entry] = {}
+        for entry in orphan.entries:
+            if entry.id not in last or not last[entry.id].deleted:
+                last[entry.id] = entry
+        last = {number: entry for number, entry in last.items() if self._takes(entry)}
         for entry in last.values():
-            self._places[entry.id] = _Place(segment=segment, offset=entry.offset, length=entry.length)
+            before = self._places.get(entry.id)
+            self._places[entry.id] = _Place(
+                segment=segment, offset=entry.offset, length=entry.length, deleted=entry.deleted
+            )
             segment.live.add(entry.id)
+            if before is not None:
+                self._leave(before.segment, entry.id)
         if not segment.live:
             self._end(segment)
         return Adopted(
@@ -199,15 +224,28 @@ class Spool:
             deleted={entry.id: entry.key_id for entry in last.values() if entry.deleted},
         )
 
+    def _takes(self, entry: _Entry) -> bool:
+        here = self._places.get(entry.id)
+        return here is None or (entry.deleted and not here.deleted)
+
     @property
     def is_full(self) -> bool:
         """Whether it has no room, or refused a row so lately that another would be refused as well."""
         return self.bytes >= self._most_bytes or time.monotonic() < self._refuses_until_s
 
     def unsynced(self) -> list[int]:
-        """Give descriptors, the caller's own, of the segments that were written since this was last called."""
-        descriptors = [os.dup(segment.descriptor) for segment in self._unsynced if segment.live]
-        self._unsynced.clear()
+        """Give descriptors, the caller's own, of the segments that were written since this was last called.
+
+        One that cannot be had, since the process has too many files open, is given next time.
+        """
+        descriptors = []
+        for segment in list(self._unsynced):
+            try:
+                descriptors += [os.dup(segment.descriptor)] if segment.live else []
+            except OSError as error:
+                _log.error("spool_sync_failed", why=str(error))
+                break
+            self._unsynced.discard(segment)
         return descriptors
 
     def close(self) -> None:
@@ -236,7 +274,7 @@ class Spool:
         except OSError as error:
             self._trouble(str(error))
             return False
-        place = _Place(segment=segment, offset=segment.size, length=len(record))
+        place = _Place(segment=segment, offset=segment.size, length=len(record), deleted="deleted" in document)
         segment.size += len(record)
         self.bytes += len(record)
         segment.live.add(number)
@@ -257,9 +295,14 @@ class Spool:
         while True:
             path = self._folder / f"{time.time_ns():020d}-{os.getpid()}-{next(self._numbers)}.spool"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if _lock(descriptor):  # else another process found it first, and takes it for an orphan
+            if not _lock(descriptor):  # another process found it first, and takes it for an orphan
+                continue
+            try:
                 _sync_folder(self._folder)
-                return _Segment(path=path, descriptor=descriptor)
+            except OSError:
+                os.close(descriptor)
+                raise
+            return _Segment(path=path, descriptor=descriptor)
 
     def _leave(self, segment: _Segment, number: UUID) -> None:
         segment.live.discard(number)
@@ -380,6 +423,9 @@ def _lock(descriptor: int) -> bool:
     except BlockingIOError:
         os.close(descriptor)
         return False
+    except OSError:
+        os.close(descriptor)
+        raise
     if os.fstat(descriptor).st_nlink == 0:
         os.close(descriptor)
         return False

@@ -66,7 +66,7 @@ class LogWriter:
         written: rows written since the start.
         dropped: rows lost since the start: no room, or unwritable.
         failures: attempts to write that failed since the start.
-        unspooled: rows since the start that the spool did not take, so that a kill could have lost them.
+        unspooled: rows and deletions since the start that the spool did not take, so that a kill could have lost them.
         adopted: rows since the start that other processes had left in the spool.
         spool: what outlives the process; None where there is none.
     """
@@ -199,14 +199,17 @@ class LogWriter:
         if prediction_id in self._deleted:
             return False
         if known or self.pending(prediction_id, key_id) is not None:
-            self._waiting.pop(prediction_id)
-            self._spilled.pop(prediction_id, None)
-            self._deleted[prediction_id] = key_id
-            if self.spool is not None:
-                self.spool.put_deleted(prediction_id, key_id)
+            self._forget(prediction_id, key_id)
+            if self.spool is not None and not self.spool.put_deleted(prediction_id, key_id):
+                self.unspooled += 1
             self._wake()
             return True
         return await self._log.delete(prediction_id, key_id)
+
+    def _forget(self, prediction_id: UUID, key_id: str | None) -> None:
+        self._waiting.pop(prediction_id)
+        self._spilled.pop(prediction_id, None)
+        self._deleted[prediction_id] = key_id
 
     async def drain(self, timeout_s: float) -> int:
         """Write all that waits, without waiting for more; gives the rows left after `timeout_s` seconds."""
@@ -246,7 +249,8 @@ class LogWriter:
         retry_s = FIRST_RETRY_S
         while True:
             await self._work.wait()
-            if not self._stopping.is_set() and len(self._waiting) < self._batch_rows:
+            # Rows in the spool fill the batch: there is nothing to wait for.
+            if not self._stopping.is_set() and not self._spilled and len(self._waiting) < self._batch_rows:
                 self._hurry.clear()
                 await _wait(self._hurry, self._batch_wait_s)
             if await self._write_once():
@@ -337,7 +341,8 @@ class LogWriter:
                 found = spool.adopt(orphan)
                 self.adopted += len(found.rows)
                 self._spilled.update(dict.fromkeys(found.rows))
-                self._deleted.update(found.deleted)
+                for number, key_id in found.deleted.items():  # perhaps of a row that is here
+                    self._forget(number, key_id)
                 _log.info("spool_adopted", rows=len(found.rows), deleted=len(found.deleted))
                 self._wake()
             await asyncio.sleep(ADOPT_S)
@@ -363,8 +368,10 @@ class LogWriter:
         self._writing = HeldRows()
 
     def _is_full(self) -> bool:
+        """Whether memory is; what is in the spool alone takes none of it."""
+        held_rows = len(self._waiting) + len(self._writing)
         held_bytes = self._waiting.bytes + self._writing.bytes
-        return self.backlog >= self._queue_rows or held_bytes >= self._queue_bytes
+        return held_rows >= self._queue_rows or held_bytes >= self._queue_bytes
 
     def _overflow(self) -> None:
         self.dropped += 1

@@ -11,21 +11,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from api_server import IONPATH, Service, environment, running_service
+from api_server import IONPATH, Service, environment, ionpath, running_service
 
 from app.console.remote import wait_s
-
-
-def ionpath(folder: Path, *words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [IONPATH, *words],
-        env=environment(folder, **settings) | {"COLUMNS": "200"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
 
 
 def test_every_command_has_help_that_teaches(tmp_path: Path) -> None:

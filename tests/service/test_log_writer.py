@@ -2,17 +2,16 @@
 
 import asyncio
 import sqlite3
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from log_rows import DEADLINE_S, make_row, until
 from pydantic import SecretStr
 from sqlalchemy import make_url
 
@@ -21,35 +20,9 @@ from app.settings import Settings
 from app.storage.held import bytes_of
 from app.storage.log import PredictionLog
 from app.storage.migrate import migrate
-from app.storage.rows import PredictionRow
 from app.storage.writer import LogWriter, open_writer
 
 pytestmark = pytest.mark.anyio
-
-DEADLINE_S = 20.0
-
-
-def make_row(**changes: Any) -> PredictionRow:
-    row = PredictionRow(
-        id=uuid4(),
-        created_at=datetime.now(UTC),
-        key_id="alice",
-        status="done",
-        kind="band",
-        model_name="model-3",
-        answer={"barrier_ev": 0.3},
-    )
-    return replace(row, **changes)
-
-
-async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        answer = holds()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        assert time.monotonic() < deadline, "it never came to hold"
-        await asyncio.sleep(0.005)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ import pytest
 from bands import rock_salt
 
 from app.crystals.band import Band
-from app.errors import InputError
+from app.errors import InputError, NotReadyError
 from app.models.cards import Domain
 from app.models.preparation import HopInputs, HopPreparation, Preparation, PreparedBand
 from app.serving.preparing import PreparingFailedError, PreparingProcesses
@@ -55,9 +55,6 @@ class Model:
 
     def cost(self, graph: PreparedBand) -> int:
         return graph.cost
-
-    def predict(self, graphs: object) -> list[object]:
-        raise NotImplementedError
 
 
 @contextmanager
@@ -121,12 +118,12 @@ def test_a_process_that_was_killed_is_replaced_and_its_band_is_prepared() -> Non
         assert after not in {before, os.getpid()}
 
 
-@pytest.mark.parametrize("fault", ["die", "hang"])
-def test_a_band_that_ends_every_process_is_refused_and_the_next_is_prepared(fault: str) -> None:
+@pytest.mark.parametrize(("fault", "kind"), [("die", "preparing-crashed"), ("hang", "preparing-took-too-long")])
+def test_a_band_that_ends_a_process_is_refused_and_the_next_is_prepared(fault: str, kind: str) -> None:
     with running(timeout_s=1.0 if fault == "hang" else DEADLINE_S) as prepare:
         with pytest.raises(InputError) as told:
             prepare(Told(), ion(fault))
-        assert told.value.kind == "preparing-crashed"
+        assert told.value.kind == kind
         assert prepare(Told(), ion("Li")).inputs != os.getpid()
 
 
@@ -138,3 +135,11 @@ def test_what_only_the_model_can_prepare_is_prepared_where_it_is_asked_for() -> 
 def test_without_a_free_process_a_band_is_prepared_where_it_is_asked_for() -> None:
     with running(count=0) as prepare:
         assert prepare(Told(), ion("Li")).inputs == os.getpid()
+
+
+def test_once_stopped_no_process_is_started_any_more() -> None:
+    processes = PreparingProcesses(1, DEADLINE_S)
+    processes.stop()
+    with pytest.raises(NotReadyError):
+        processes.start()
+    assert not ours()

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from api_server import IONPATH, Service, environment, running_service
+from api_server import Service, ionpath, running_service
 from made_crystals import layered_oxide, repeated, rock_salt
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
@@ -195,18 +194,6 @@ def test_models_of_both_kinds_are_listed(service: Service, store: Path, tmp_path
     assert "0.080 (0.070 to 0.090) eV/atom, formation_energy_ev_per_atom" in shown.stdout
     here = ionpath(tmp_path, "models", "--json", model_store=store)
     assert json.loads(here.stdout) == listed
-
-
-def ionpath(folder: Path, *words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [IONPATH, *words],
-        env=environment(folder, **settings) | {"COLUMNS": "200"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
 
 
 def test_the_command_line_answers_here_what_the_service_answers(

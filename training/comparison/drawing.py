@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _COLUMNS = 4
 _LIMIT_EV = 3.0
 _SHOWN_GROUPS = 9
+_COLOURS = 10  # that matplotlib tells apart; further models are grey
 
 
 def draw(entries: Sequence[Entry], corpus: Corpus, path: Path) -> None:
@@ -60,8 +61,10 @@ def _grouped(axes: "Axes", entries: Sequence[Entry], corpus: Corpus, group_of: C
             else np.nan
             for name in names
         ]
-        axes.bar(np.arange(len(names)) + (number + 0.5) * width - 0.4, bars, width, label=entry.name)
+        places = np.arange(len(names)) + (number + 0.5) * width - 0.4
+        colour = f"C{number}" if number < _COLOURS else str(0.3 * (number - _COLOURS))
+        axes.bar(places, bars, width, label=entry.name, color=colour)
     axes.set_xticks(np.arange(len(names)), names, fontsize=8)
     axes.set_ylabel("mean absolute error, eV")
     axes.set_title(f"by {what}, the {len(names)} largest", fontsize=9)
-    axes.legend(fontsize=6, ncols=len(entries))
+    axes.legend(fontsize=6, loc="upper left", bbox_to_anchor=(1.0, 1.0))

@@ -45,7 +45,7 @@ class Entry:
         rows: of the corpus that were predicted, shape [n].
         predictions_ev: shape [n], eV.
         parameters: that were fitted; None where the kind has no such number.
-        training_seconds: of one fit on all sound bands, or of a fold's where there was no such fit.
+        training_seconds: of one fit, on all sound bands or a fold's training side, without making features.
         milliseconds: for one band alone, from a parsed band to its barrier, on this machine; None where no checkpoint
             is there to ask.
     """
@@ -152,8 +152,8 @@ def _kernel(sources: Sources, name: str, run: KernelRun) -> Entry:
         rows=np.arange(len(sources.corpus.records)),
         predictions_ev=run.barriers_ev(out.judged.outputs),
         parameters=None,
-        training_seconds=out.seconds,
-        # Relaxing takes half a minute a band: its card says how long.
+        training_seconds=out.seconds / len(_all_folds(sources.corpus)),
+        # Relaxing takes seconds a band: its card says how long.
         milliseconds=_card_milliseconds(predictor) if run.config.relaxes else _milliseconds(predictor, sources.corpus),
     )
 

@@ -60,8 +60,7 @@ class KernelRun:
             report=report,
         )
         self.feature_seconds = time.monotonic() - started
-        target = config.target
-        self.targets = (np.log(corpus.barriers_ev + target.offset_ev) - target.mean) / target.scale
+        self.targets = config.target.to_output(corpus.barriers_ev)
 
     def out_of_fold(self, folding: str) -> OutOfFold:
         """Judges every fold by machines fitted on the sound rows of the others, all choices made inside these."""
@@ -89,8 +88,7 @@ class KernelRun:
 
     def barriers_ev(self, outputs: np.ndarray) -> np.ndarray:
         """Barriers from transformed outputs, eV."""
-        target = self.config.target
-        return np.asarray(np.maximum(np.exp(outputs * target.scale + target.mean) - target.offset_ev, 0.0))
+        return self.config.target.to_barriers_ev(outputs)
 
 
 @dataclass(frozen=True, kw_only=True)

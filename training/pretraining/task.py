@@ -39,13 +39,17 @@ class PropertyTask:
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
-        return -(-int(self.crystals.line_counts[self.fitted].sum()) // self.batch_line_edges)
+        wanted = -(-int(self.crystals.line_counts[self.fitted].sum()) // self.batch_line_edges)
+        return min(wanted, len(self.fitted))
 
     def batches(self, epoch: int) -> Iterator[tuple[GraphBatch, torch.Tensor]]:
         """Every row once, in batches of equal cost, each with its targets."""
         order = np.random.default_rng([self.seed, epoch]).permutation(self.fitted)
         cost = self.crystals.line_counts[order].cumsum()
         cuts = np.searchsorted(cost, np.arange(1, self.steps) * cost[-1] / self.steps)
+        # One crystal may cost more than a batch's share: every batch has one of its own all the same.
+        cuts = np.maximum.accumulate(np.maximum(cuts - np.arange(len(cuts)), 1)) + np.arange(len(cuts))
+        cuts = np.minimum(cuts, len(order) - np.arange(len(cuts), 0, -1))
         for rows in np.split(order, cuts):
             yield self._batch(rows)
 

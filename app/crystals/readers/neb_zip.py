@@ -33,6 +33,7 @@ def unzip_images(file: File, limits: Limits) -> tuple[tuple[File, ...], tuple[st
             limits.check_files(len(members), file.name)
             chosen, warnings = _choose(members, file.name)
             return _unpack(archive, chosen, file.name, limits), warnings
+    # What zipfile raises of damaged bytes, and (NotImplementedError) of a compression that it does not know.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
         raise FormatError(
             f"{file.name} is a broken zip, or packed in a way that is not read here: {error}.",

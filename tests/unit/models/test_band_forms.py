@@ -13,18 +13,9 @@ from app.models.checkpoints import GRAPH_NETWORKS
 from app.models.graphs import GraphSpec, collate
 from app.models.networks.graph_network import GraphNetwork
 from app.models.networks.model_4 import Model4
+from training.comparison.entries import FORMS
 from training.config import read_config
 
-FORMS = (
-    "model-1-sum",
-    "model-1-difference",
-    "model-1-concat",
-    "model-2",
-    "model-3",
-    "model-4",
-    "scratch-model-1",
-    "scratch-model-3",
-)
 SMALL: dict[str, int | bool] = {"features": 16, "alignn_layers": 1, "graph_layers": 1, "embedding": 8}
 
 

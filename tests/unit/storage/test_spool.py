@@ -4,13 +4,13 @@ import os
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import log_rows
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
@@ -23,20 +23,9 @@ MIB = 2**20
 
 
 def make_row(**changes: Any) -> PredictionRow:
-    row = PredictionRow(
-        id=uuid4(),
-        created_at=datetime.now(UTC),
-        key_id="alice",
-        status="done",
-        kind="band",
-        model_name="model-3",
-        answer={"barrier_ev": 0.3, "warnings": ["Å"]},
-        input_blob=os.urandom(300),
-        threshold_ev=0.65,
-        barrier_ev=0.1 + 0.2,
-        seconds=0.02,
-    )
-    return replace(row, **changes)
+    """A row whose every kind of value must survive the disk."""
+    odd = {"answer": {"barrier_ev": 0.3, "warnings": ["Å"]}, "input_blob": os.urandom(300), "threshold_ev": 0.65}
+    return log_rows.make_row(**odd | {"barrier_ev": 0.1 + 0.2, "seconds": 0.02} | changes)
 
 
 @pytest.fixture
@@ -140,7 +129,9 @@ for number in range(40):
     spool.put(make_row(formula=str(number)))
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    environment = os.environ | {"PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
+    environment = os.environ | {
+        "PYTHONPATH": f"{Path(__file__).parent}:{Path(log_rows.__file__).parent}:{os.environ.get('PYTHONPATH', '')}"
+    }
     ended = subprocess.run([sys.executable, "-c", script], env=environment, check=False)
     assert ended.returncode == -9
     spool = Spool(tmp_path, most_bytes=MIB)
@@ -247,3 +238,80 @@ def test_each_database_has_a_spool_of_its_own_and_its_password_is_not_in_the_nam
 def test_an_empty_folder_name_turns_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IONPATH_SPOOL_DIR", "")
     assert open_spool(Settings()) is None
+
+
+def left_by(folder: Path, *steps: Callable[[Spool], object]) -> None:
+    """What a process left that was killed, each step in a segment of its own."""
+    spool = Spool(folder, most_bytes=MIB)
+    segments = []
+    for step in steps:
+        spool._active = spool._new_segment()
+        segments.append(spool._active)
+        step(spool)
+        # What a newer record makes idle would be ended; here it stays, as if the process had died before that.
+        for segment in segments:
+            segment.live.add(uuid4())
+    for segment in segments:
+        os.close(segment.descriptor)
+
+
+def test_the_last_record_of_an_id_counts_in_whatever_segment_it_is(tmp_path: Path) -> None:
+    job, gone, other = make_row(status="queued", answer=None), make_row(), make_row()
+    done = replace(job, status="done", answer={"barrier_ev": 1})
+    left_by(
+        tmp_path,
+        lambda spool: [spool.put(row) for row in (job, gone, other)],
+        lambda spool: [spool.put(done), spool.put_deleted(gone.id, "alice")],
+    )
+    spool = Spool(tmp_path, most_bytes=MIB)
+    found, deleted = take_over(spool)
+    assert sorted(row.id for row in found if row) == sorted([job.id, other.id])
+    assert done in found
+    assert deleted == {gone.id: "alice"}
+    spool.close()
+
+
+def test_a_deletion_that_another_process_left_counts_above_a_row_that_is_here(tmp_path: Path) -> None:
+    row = make_row()
+    mine = Spool(tmp_path, most_bytes=MIB)
+    mine.put(row)
+    left_by(tmp_path, lambda spool: spool.put_deleted(row.id, "alice"))
+    assert take_over(mine) == ([], {row.id: "alice"})
+    mine.done(row.id)
+    assert row.id not in mine
+    mine.close()
+
+
+def test_a_file_that_cannot_be_opened_keeps_nobody_from_the_others(tmp_path: Path) -> None:
+    row = make_row()
+    left_by(tmp_path, lambda spool: spool.put(row))
+    for name in ("0-first.spool", "9-last.spool"):
+        (tmp_path / name).mkdir()
+    spool = Spool(tmp_path, most_bytes=MIB)
+    with capture_logs() as logs:
+        assert take_over(spool) == ([row], {})
+    assert [entry["event"] for entry in logs].count("spool_unreadable") == 2
+    spool.close()
+
+
+def test_a_segment_that_no_descriptor_is_left_for_is_brought_to_the_disk_later(spool: Spool) -> None:
+    spool.put(make_row())
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        assert spool.unsynced() == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    (descriptor,) = spool.unsynced()
+    sync_and_close(descriptor)
+
+
+def test_databases_that_only_the_query_tells_apart_have_spools_of_their_own(tmp_path: Path) -> None:
+    urls = [f"postgresql+psycopg://me@/log?host={host}&connect_timeout=3" for host in ("/run/a", "/run/b")]
+    folders = set()
+    for url in urls:
+        spool = open_spool(Settings(spool_dir=tmp_path, database_url=SecretStr(url)))
+        assert spool is not None
+        folders.add(spool.folder)
+        spool.close()
+    assert len(folders) == 2

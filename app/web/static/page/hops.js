@@ -31,7 +31,7 @@ export class HopTable {
     this.#ion = answer.ion;
     this.#onPick = onPick;
     const copies = this.#hops.reduce((sum, hop) => sum + hop.multiplicity, 0);
-    const caption = `${this.#hops.length} distinct hops, ${copies} in the cell. A number shows its path.`;
+    const caption = `${this.#hops.length} distinct ${this.#hops.length === 1 ? "hop" : "hops"}, ${copies} in the cell. A number shows its path.`;
     this.node = element(
       "div",
       { class: "scroll", tabindex: 0, role: "region", "aria-label": "Table of hops" },

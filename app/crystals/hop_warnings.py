@@ -1,0 +1,80 @@
+"""What a caller should know of the hops that were found, in words."""
+
+from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
+from app.crystals.filling import CROWDED_ANGSTROM
+from app.crystals.ordering import OrderingMethod
+from app.crystals.oxidation import usual_charge
+from app.crystals.sites import Sublattices, is_mixed
+
+#: An ion that fills less of its sites is the rare one, as in the hosts that are computed with it alone.
+FEW_SHARE = 0.5
+
+
+def count_warnings(
+    ion: str, orbit_count: int, *, max_hop_angstrom: float, max_hops: int, between_all: bool
+) -> tuple[str, ...]:
+    """Say that there are no hops or too many; `between_all` is whether interstitial sites were looked for."""
+    if not orbit_count:
+        or_else = "" if between_all else ", or for interstitials=true, which looks for sites between them"
+        sentence = (
+            f"No two {ion} sites lie within {max_hop_angstrom:g} angstrom of each other: no hop. Ask for a longer "
+            f"max_hop_angstrom{or_else}."
+        )
+        return (sentence,)
+    if orbit_count > max_hops:
+        sentence = (
+            f"The crystal has {orbit_count} distinct hops and the {max_hops} shortest were predicted, so the "
+            "percolation barriers are upper bounds. Send it again with `Prefer: respond-async` and "
+            f"max_hops={orbit_count} for all."
+        )
+        return (sentence,)
+    return ()
+
+
+def mechanism_warnings(lattices: Sublattices, *, asked: str, absent: bool) -> tuple[str, ...]:
+    """Say what was chosen where the other choice is a usual one too: ions of more than one charge, and few of them."""
+    ion = lattices.ion
+    if absent:
+        sentence = f"There is no {ion} in the uploaded crystal: one {ion} alone hops between its interstitial sites."
+        return (sentence,)
+    own = lattices.occupancies[lattices.occupancies > 0]
+    if asked != "auto" or (own.mean() >= FEW_SHARE and abs(usual_charge(ion)) == 1):
+        return ()
+    sentence = (
+        f"The mechanism is vacancy, as {ion} is part of the uploaded crystal: its other {ion} ions stay and one is "
+        f"missing. Ask for `mechanism=dilute` where the host is empty but for the {ion} that hops."
+    )
+    return (sentence,)
+
+
+def occupancy_warnings(lattices: Sublattices) -> tuple[str, ...]:
+    """Say how the other ions were put on sites that are only partly occupied."""
+    own = lattices.occupancies[lattices.occupancies > 0]
+    partly = int((own <= 1.0 - FULL_OCCUPANCY_TOLERANCE).sum())
+    if not partly:
+        return ()
+    ion = lattices.ion
+    sentence = (
+        f"{partly} of {len(own)} {ion} sites are partly occupied: each hop sees as many other {ion} as the "
+        f"formula has, on the best occupied sites, none within {CROWDED_ANGSTROM:g} angstrom of another."
+    )
+    return (sentence,)
+
+
+def disorder_warnings(lattices: Sublattices, method: OrderingMethod, count: int) -> tuple[str, ...]:
+    """Say which sites were ordered and how, and that an ion's shared sites count as open."""
+    mixed = sum(is_mixed(contents) for contents in lattices.frame_contents)
+    shared = sum(bool(site.shared_with) for site in lattices.sites)
+    sites = " and ".join(
+        f"{number} of the {what}"
+        for number, what in ((mixed, "frame's sites"), (shared, f"{lattices.ion} sites"))
+        if number
+    )
+    how = (
+        "the ordering of lowest electrostatic energy was predicted"
+        if method == "lowest-energy"
+        else f"{count} random ordering{'s were' if count > 1 else ' was'} predicted and averaged (`disorder` has each)"
+    )
+    sentence = f"Shared between elements or partly empty are {sites}: {how}; equal hops are those of the mean crystal."
+    closed = "" if not shared else f" Every {lattices.ion} site counts as open, whatever else may sit on it."
+    return (sentence + closed,)
