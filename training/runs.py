@@ -12,12 +12,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from app.crystals import band as band_module
+from app.crystals import reduction, surroundings
 from app.models import band_graphs, crystal_graphs, graphs
 from app.models.allocator import keep_freed_memory
 from app.models.checkpoints import GRAPH_NETWORKS
 from app.models.graph_domain import VectorDistance
 from app.models.graphs import GraphSpec
 from app.models.networks import alignn, elements, readout
+from training import barrier_task
+from training import fit as fit_module
 from training.band_files import prepare_bands
 from training.barrier_task import BandGraphs, BarrierTask, outputs_of
 from training.config import RunConfig
@@ -163,13 +167,14 @@ class Run:
     def _fingerprint(self) -> str:
         """Names the run by what decides its weights, so that nothing changed resumes what came before.
 
-        These are the configuration, the corpus, the copied trunk, and the code of graphs and networks.
+        These are the configuration, the corpus, the copied trunk, and the code of graphs, networks and fit.
         """
         deciding = self.config.to_json()
         for name in ("description", "calibration_folds"):
             del deciding[name]
-        modules = (crystal_graphs, graphs, band_graphs, alignn, elements, readout)
-        code = [inspect.getsource(part) for part in (*modules, GRAPH_NETWORKS[self.config.network])]
+        graph_code = (crystal_graphs, graphs, band_graphs, band_module, reduction, surroundings)
+        fit_code = (alignn, elements, readout, GRAPH_NETWORKS[self.config.network], barrier_task, fit_module)
+        code = [inspect.getsource(part) for part in (*graph_code, *fit_code)]
         trunk = self.trunk.weights_sha256 if self.trunk is not None else ""
         told = [json.dumps(deciding, sort_keys=True), self.corpus.sha256, trunk, *code]
         return f"{self.config.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:10]}"

@@ -25,10 +25,12 @@ class PropertyAnswer:
     Attributes:
         values: by name, in the units of the card.
         unknown_elements: of the crystal, that no fitted crystal held.
+        lone_atoms: how many atoms have no neighbour within the model's reach, so that it sees their element alone.
     """
 
     values: dict[str, float]
     unknown_elements: tuple[str, ...]
+    lone_atoms: int
 
 
 class PropertyPredictor:
@@ -78,6 +80,7 @@ class PropertyPredictor:
                     scale.name: float(column[row]) for scale, column in zip(self.card.properties, values, strict=True)
                 },
                 unknown_elements=self._unknown(graph),
+                lone_atoms=len(graph.atomic_numbers) - len(torch.unique(graph.edge_target)),
             )
             for row, graph in enumerate(graphs)
         ]

@@ -186,7 +186,7 @@ def _answer(
         ),
         unknown_elements=answer.unknown_elements,
         model=ModelReference(name=predictor.name, version=predictor.version, digest=predictor.digest),
-        warnings=(*crystal.warnings, *_unknown_warning(answer.unknown_elements)),
+        warnings=(*crystal.warnings, *_unknown_warning(answer.unknown_elements), *_lone_warning(answer.lone_atoms)),
         request_id=request_id,
     )
 
@@ -203,6 +203,16 @@ def _unknown_warning(elements: tuple[str, ...]) -> tuple[str, ...]:
     if not elements:
         return ()
     return (f"No crystal that the model was fitted on holds {', '.join(elements)}: these figures are guesses.",)
+
+
+def _lone_warning(atoms: int) -> tuple[str, ...]:
+    if not atoms:
+        return ()
+    sentence = (
+        f"{atoms} of the atoms {'have' if atoms > 1 else 'has'} no other near enough for the model to see: it knows "
+        "bulk crystals, and these figures are guesses."
+    )
+    return (sentence,)
 
 
 def properties_to_json(answer: PropertiesAnswer) -> Json:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 from api_server import IONPATH, Service, environment, running_service
-from untrained import write_untrained
+from untrained import write_untrained, write_untrained_properties
 
 OPEN = (
     "/",
@@ -133,6 +133,7 @@ def test_no_reply_and_no_metric_repeats_a_key(guarded: Guarded) -> None:
 def test_a_key_over_its_rate_is_told_when_to_come_back(tmp_path: Path, examples: Path) -> None:
     keys, store = tmp_path / "keys", tmp_path / "store"
     write_untrained(store)
+    write_untrained_properties(store)
     alice, bob = ({"X-API-Key": new_key(name, keys)} for name in ("alice", "bob"))
     content = (examples / "LiFePO4_band.json").read_bytes()
     settings = {"api_keys_file": keys, "model_store": store, "rate_per_minute": 1, "rate_burst": 2}
@@ -146,9 +147,14 @@ def test_a_key_over_its_rate_is_told_when_to_come_back(tmp_path: Path, examples:
         assert (refused.status_code, refused.json()["kind"]) == (429, "rate-exceeded")
         assert "IONPATH_RATE_PER_MINUTE" in refused.json()["detail"]
         assert 1 <= int(refused.headers["retry-after"]) <= 60
+        crystal = {"structure": (examples / "LiCoO2.cif").read_bytes()}
+        of_bulk = service.client.post("/predict/properties", files=crystal, headers=alice)
+        assert of_bulk.json()["kind"] == "rate-exceeded"
+        assert service.client.post("/predict/properties", files=crystal, headers=bob).status_code == 200
         assert ask("/predict/barrier", bob).status_code == 200
+        assert ask("/predict/barrier", bob).status_code == 429
         assert service.client.get("/predictions", headers=alice).status_code == 200
-        assert 'ionpath_errors_total{kind="rate-exceeded"} 1.0' in service.client.get("/metrics", headers=alice).text
+        assert 'ionpath_errors_total{kind="rate-exceeded"} 3.0' in service.client.get("/metrics", headers=alice).text
 
 
 def test_anonymous_callers_predict_and_do_not_list(tmp_path: Path, examples: Path) -> None:

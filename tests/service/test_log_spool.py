@@ -1,10 +1,11 @@
 """The writer with its spool: what was put is in the database once, whatever was away and whoever was killed."""
 
 import asyncio
+import resource
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -15,11 +16,15 @@ import httpx
 import pytest
 from api_server import START_TIMEOUT_S, Service, running_service
 from log_rows import DEADLINE_S, logged, make_row, until
+from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 from untrained import write_untrained
 
 from app.errors import NotReadyError
+from app.storage.engine import open_engine
 from app.storage.log import PredictionLog
 from app.storage.migrate import migrate
+from app.storage.rows import PredictionRow
 from app.storage.spool import Spool
 from app.storage.writer import LogWriter
 
@@ -56,6 +61,18 @@ def make_writer(
     return writer
 
 
+class CountingLog(PredictionLog):
+    """The log, and how many rows each insert that went well had."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine)
+        self.sizes: list[int] = []
+
+    async def insert_many(self, rows: Sequence[PredictionRow]) -> None:
+        await super().insert_many(rows)
+        self.sizes += [len(rows)] if rows else []
+
+
 async def kill(writer: LogWriter) -> None:
     """End a writer as SIGKILL does: nothing is written any more, and only the kernel lets its locks go."""
     for task in writer._tasks:
@@ -89,6 +106,43 @@ class TestWriter:
         assert (writer.dropped, writer.unspooled) == (0, 0)
         assert writer.spool is not None
         assert (len(writer.spool), writer.spool.bytes) == (0, 0)
+        await writer.aclose(DEADLINE_S)
+
+    async def test_rows_on_disk_are_written_in_batches_once_the_database_is_back(
+        self, url: str, postgres_outage: Outage, tmp_path: Path
+    ) -> None:
+        log = CountingLog(open_engine(url))
+        writer = make_writer(log, tmp_path)
+        rows = [make_row() for _ in range(100)]  # with no more than eight in memory
+        with postgres_outage(url):
+            assert all(writer.put(row) for row in rows)
+            await until(lambda: writer.failures >= 2)
+        await until(lambda: writer.backlog == 0)
+        assert sorted(logged(url)) == sorted(row.id for row in rows)
+        assert log.sizes.count(4) >= 24, log.sizes
+        await writer.aclose(DEADLINE_S)
+        await log.aclose()
+
+    async def test_a_deletion_that_the_spool_does_not_take_is_counted(
+        self, log: PredictionLog, url: str, postgres_outage: Outage, tmp_path: Path
+    ) -> None:
+        writer = make_writer(log, tmp_path)
+        row = make_row()
+        with postgres_outage(url):
+            writer.put(row)
+            before = resource.getrlimit(resource.RLIMIT_FSIZE)
+            handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+            try:
+                with capture_logs():  # standard output may be a file
+                    assert await writer.delete(row.id, "alice")
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, before)
+                signal.signal(signal.SIGXFSZ, handler)
+            assert writer.unspooled == 1
+        await until(lambda: writer.backlog == 0 and writer.pending(row.id, "alice") is None)
+        await writer.drain(DEADLINE_S)
+        assert logged(url) == []
         await writer.aclose(DEADLINE_S)
 
     async def test_what_a_killed_writer_had_is_written_by_the_next(

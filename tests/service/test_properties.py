@@ -248,3 +248,9 @@ def test_a_key_is_needed_where_all_calls_need_one_and_a_store_may_hold_no_such_m
         assert (response.status_code, found.kind) == (404, "unknown-model")
         assert "no model of bulk properties" in found.detail
         assert "IONPATH_MODEL_STORE" in str(found.expected)
+
+
+def test_an_atom_without_neighbours_is_told(service: Service) -> None:
+    far = "lone\n1.0\n20 0 0\n0 20 0\n0 0 20\nLi\n1\nDirect\n0 0 0\n"
+    answer = service.client.post("/predict/properties", files={"structure": ("POSCAR", far)}).json()
+    assert any(warning.startswith("1 of the atoms has no other near enough") for warning in answer["warnings"])

@@ -84,7 +84,7 @@ def _print(rows: "Sequence[dict[str, Any]]") -> None:
             continue
         shown.add_row(
             row["model"],
-            str(row["folds"]),
+            row["folds"],
             _plain(row["parameters"], "d"),
             _plain(row["training_seconds"], ".0f"),
             _plain(row["milliseconds_a_band"], ".0f"),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.comparison.entries import Entry
+from training.comparison.table import span
 from training.corpus import Corpus
 
 if TYPE_CHECKING:
@@ -42,8 +43,9 @@ def _parity(axes: "Axes", entry: Entry, corpus: Corpus) -> None:
     axes.plot([0, _LIMIT_EV], [0, _LIMIT_EV], color="0.6", linewidth=0.8)
     axes.scatter(np.minimum(labels, _LIMIT_EV), np.minimum(predictions, _LIMIT_EV), s=5, alpha=0.5, linewidths=0)
     axes.set(xlim=(0, _LIMIT_EV), ylim=(0, _LIMIT_EV), xlabel="reported, eV", ylabel="predicted, eV")
-    folds = "" if len(entry.folds) >= 10 else f", folds {', '.join(map(str, entry.folds))}"  # noqa: PLR2004 - all ten
-    axes.set_title(f"{entry.name}: MAE {np.abs(labels - predictions).mean():.3f} eV{folds}", fontsize=8)
+    axes.set_title(
+        f"{entry.name}: MAE {np.abs(labels - predictions).mean():.3f} eV, folds {span(entry.folds)}", fontsize=8
+    )
 
 
 def _grouped(axes: "Axes", entries: Sequence[Entry], corpus: Corpus, group_of: Callable[[int], str], what: str) -> None:

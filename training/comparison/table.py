@@ -40,13 +40,23 @@ def _row(entry: Entry, corpus: Corpus, *, sound: bool) -> dict[str, Any]:
         figures = metrics_with_intervals(labels, predictions, COMPARED)
     return {
         "model": entry.name,
-        "folds": len(entry.folds),
+        "folds": span(entry.folds),
         "rows": len(labels),
         "parameters": entry.parameters,
         "training_seconds": entry.training_seconds,
         "milliseconds_a_band": entry.milliseconds,
         **figures,
     }
+
+
+def span(folds: Sequence[int]) -> str:
+    """Folds in words, such as "0" or "0-6"; "none" where none was run."""
+    if not folds:
+        return "none"
+    low, high = min(folds), max(folds)
+    if sorted(folds) != list(range(low, high + 1)):
+        return " ".join(map(str, sorted(folds)))
+    return str(low) if low == high else f"{low}-{high}"
 
 
 def twin_difference(worse: Entry, better: Entry, corpus: Corpus) -> dict[str, float | None] | None:

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.crystals import reduction, surroundings
 from app.models import crystal_graphs, graphs
 from app.models.allocator import keep_freed_memory
 from app.models.graphs import GraphSpec
 from app.models.networks import alignn, elements, multi_property, readout
 from app.models.networks.multi_property import MultiProperty
 from app.models.property_cards import PropertyScale
+from training import fit as fit_module
 from training.fit import EpochReport, fit
+from training.pretraining import properties, task
 from training.pretraining.config import PretrainingConfig
 from training.pretraining.crystals import CrystalSet, prepare_crystals
 from training.pretraining.properties import PROPERTIES, scalings
@@ -105,7 +108,20 @@ class Pretraining:
         """Names the run by what decides its weights: the configuration, the data, and the code of the network."""
         deciding = {name: value for name, value in self.config.to_json().items() if name != "description"}
         code = [
-            inspect.getsource(module) for module in (crystal_graphs, graphs, alignn, elements, multi_property, readout)
+            inspect.getsource(module)
+            for module in (
+                crystal_graphs,
+                graphs,
+                reduction,
+                surroundings,
+                alignn,
+                elements,
+                multi_property,
+                readout,
+                properties,
+                task,
+                fit_module,
+            )
         ]
         told = [json.dumps(deciding, sort_keys=True), self.crystals.sha256, *code]
         return f"{self.config.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:10]}"

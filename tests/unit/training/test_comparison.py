@@ -12,7 +12,7 @@ from app.cli import cli
 from training.comparison.baselines import BASELINES, judge_baseline
 from training.comparison.drawing import draw
 from training.comparison.entries import FORMS, Entry, Sources, entries
-from training.comparison.table import COMPARED, table, twin_difference, write_csv
+from training.comparison.table import COMPARED, span, table, twin_difference, write_csv
 from training.config import read_config
 from training.corpus import Corpus
 from training.kernels.run import KernelRun
@@ -82,6 +82,8 @@ def test_what_did_not_run_is_in_the_table_as_not_run(corpus: Corpus, tmp_path: P
     assert set(COMPARED) <= set(rows[0])
     assert [row["rows"] for row in rows] == [int(corpus.sound.sum()), 0]
     assert rows[1]["mae_ev"] is None
+    assert [row["folds"] for row in rows] == ["0-1", "none"]
+    assert (span([3]), span([0, 2, 1]), span([4, 0])) == ("3", "0-2", "0 4")
     write_csv(rows, tmp_path / "deep" / "table.csv")
     with (tmp_path / "deep" / "table.csv").open(encoding="utf-8") as file:
         read = list(csv.DictReader(file))
