@@ -2,9 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
 from uuid import uuid4
 
 import structlog
@@ -12,12 +14,12 @@ import structlog
 from app.crystals.band import Band
 from app.crystals.bvse import BondValenceOpinion
 from app.crystals.limits import Limits
-from app.errors import InputError, IonpathError, NotReadyError
+from app.errors import BusyError, InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction
 from app.models.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.answers import Answer, CrystalAnswer, ModelReference, SecondOpinion
-from app.serving.batcher import Batcher
+from app.serving.batcher import Batcher, Outcome
 from app.serving.cache import Cache, CacheScope
 from app.serving.copies import with_copies
 from app.serving.crystals import (
@@ -40,6 +42,10 @@ from app.serving.single_flight import SingleFlight
 from app.serving.uploads import CrystalUpload, StoredUpload
 from app.settings import Settings
 
+#: Bands of a job that wait for the model at once: a second's work on two cores.
+JOB_PIECE_BANDS = 32
+
+_Given = TypeVar("_Given")
 _log = structlog.get_logger(__name__)
 
 
@@ -214,7 +220,7 @@ class Answering:
     async def _predict_band(self, asked: Asked, band: Band) -> tuple[Prediction, bool]:
         scope, predictor = asked.scope, asked.predictor
         if self.settings.cache == "off":
-            prediction = await self.batcher.submit(band, predictor, request_id=asked.request.request_id)
+            prediction = await self._submit(asked, band)
             self.metrics.predicted(predictor.name, cached=False)
             return prediction, False
         (known,) = await self._look_up(scope, [band])
@@ -223,11 +229,18 @@ class Answering:
             return known, True
 
         async def compute() -> Prediction:
-            prediction = await self.batcher.submit(band, predictor, request_id=asked.request.request_id)
+            prediction = await self._submit(asked, band)
             await self.cache.put(scope, band, prediction)
             return prediction
 
         return await self.flights.predict(scope, asked.read.digest, band, compute), False
+
+    async def _submit(self, asked: Asked, band: Band) -> Prediction:
+        request_id = asked.request.request_id
+        return await _admitted(
+            asked,
+            lambda: self.batcher.submit(band, asked.predictor, request_id=request_id, ticket=asked.ticket),
+        )
 
     async def _predict_crystal(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
         """Predict its hops, and meanwhile ask for a second opinion where one is wanted."""
@@ -262,9 +275,7 @@ class Answering:
             self._check_time(predictor, len(missing))
         for _ in range(len(bands) - len(missing)):
             on_done()
-        computed = await self.batcher.submit_many(
-            [bands[key] for key in missing], predictor, on_done, request_id=asked.request.request_id
-        )
+        computed = await self._compute(asked, [bands[key] for key in missing], on_done)
         fresh = dict(zip(missing, computed, strict=True))
         await self.cache.put_many(
             scope, [(bands[key], one) for key, one in fresh.items() if isinstance(one, Prediction)]
@@ -278,11 +289,35 @@ class Answering:
         # sampling takes up to a second
         return await asyncio.to_thread(_composed, content, outcomes, predictor.doubted)
 
+    async def _compute(self, asked: Asked, bands: Sequence[Band], on_done: Callable[[], None]) -> list[Outcome]:
+        """Predict bands: at once for one who waits; for a job in pieces, between which others have their turn."""
+        piece = JOB_PIECE_BANDS if asked.later else max(1, len(bands))
+        request_id = asked.request.request_id
+        outcomes: list[Outcome] = []
+        for start in range(0, len(bands), piece):
+            some = bands[start : start + piece]
+            submit = partial(
+                self.batcher.submit_many, some, asked.predictor, on_done, request_id=request_id, ticket=asked.ticket
+            )
+            outcomes += await _admitted(asked, submit)
+        return outcomes
+
     async def _look_up(self, scope: CacheScope, bands: Sequence[Band]) -> Sequence[Prediction | None]:
         started = time.monotonic()
         known = await self.cache.get_many(scope, bands)
         self.metrics.observe("cache", time.monotonic() - started)
         return known
+
+
+async def _admitted(asked: Asked, submit: Callable[[], Awaitable[_Given]]) -> _Given:
+    """Submit work; a job was accepted, so where the queue is full it waits."""
+    while True:
+        try:
+            return await submit()
+        except BusyError as busy:
+            if not asked.later:
+                raise
+            await asyncio.sleep(busy.retry_after_s)
 
 
 def _composed(content: CrystalInput, outcomes: dict[BandKey, HopOutcome], doubted: Doubted) -> CrystalAnswer:

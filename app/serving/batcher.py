@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -45,6 +45,7 @@ class Batcher:
 
     Args:
         queue_cost: most cost that waits, line-graph edges; past it BusyError.
+        queue_wait_s: most work that waits, seconds at the speed that was measured; past it BusyError.
         batch_cost: most cost of one forward pass, line-graph edges; a larger item goes alone.
         batch_wait_ms: how long a batch waits for more, only while more is on its way, milliseconds.
         prepare_threads: threads that have bands prepared.
@@ -57,6 +58,7 @@ class Batcher:
         self,
         *,
         queue_cost: int,
+        queue_wait_s: float,
         batch_cost: int,
         batch_wait_ms: float,
         prepare_threads: int,
@@ -64,7 +66,12 @@ class Batcher:
         metrics: Metrics,
         prepare: Prepare | None = None,
     ) -> None:
-        self._queue = WorkQueue(queue_cost=queue_cost, batch_cost=batch_cost, batch_wait_s=batch_wait_ms / 1000.0)
+        self._queue = WorkQueue(
+            queue_cost=queue_cost,
+            queue_wait_s=queue_wait_s,
+            batch_cost=batch_cost,
+            batch_wait_s=batch_wait_ms / 1000.0,
+        )
         self._metrics = metrics
         self._prepare = prepare or _by_the_model
         self._stall_s = stall_s
@@ -111,13 +118,21 @@ class Batcher:
                 return f"thread {name} has been at one piece of work for {now - since:.0f} s"
         return None
 
-    async def submit(self, band: Band, predictor: BatchPredictor, *, request_id: str | None = None) -> Prediction:
+    async def submit(
+        self,
+        band: Band,
+        predictor: BatchPredictor,
+        *,
+        request_id: str | None = None,
+        ticket: Hashable | None = None,
+    ) -> Prediction:
         """Predict one band.
 
         Args:
             band: what is asked.
             predictor: the model.
             request_id: named in the log where the model fails on it; threads know of no request.
+            ticket: who asks for what: where it is refused, a place is kept for the same when it comes back in time.
 
         Raises:
             BusyError: too much waits already.
@@ -125,7 +140,7 @@ class Batcher:
             TooLargeError: the device cannot hold the band even alone.
             InputError: the band cannot be predicted.
         """
-        return await self._admit([band], predictor, request_id)[0]
+        return await self._admit([band], predictor, request_id, ticket)[0]
 
     async def submit_many(
         self,
@@ -134,6 +149,7 @@ class Batcher:
         on_done: Callable[[], None] | None = None,
         *,
         request_id: str | None = None,
+        ticket: Hashable | None = None,
     ) -> list[Outcome]:
         """Predict the bands of one crystal, admitted together or not at all.
 
@@ -142,6 +158,7 @@ class Batcher:
             predictor: the model.
             on_done: called in the event loop at each band that is done.
             request_id: as for `submit`.
+            ticket: as for `submit`; of all of them together.
 
         Returns:
             One prediction or error a band, in order.
@@ -150,7 +167,7 @@ class Batcher:
             BusyError: too much waits already.
             NotReadyError: the service is stopping or its batch loop ended.
         """
-        futures = self._admit(bands, predictor, request_id)
+        futures = self._admit(bands, predictor, request_id, ticket)
         if on_done is not None:
             for future in futures:
                 future.add_done_callback(lambda _: on_done())
@@ -161,13 +178,13 @@ class Batcher:
         return [outcome for outcome in outcomes if isinstance(outcome, Prediction | IonpathError)]
 
     def _admit(
-        self, bands: Sequence[Band], predictor: BatchPredictor, request_id: str | None
+        self, bands: Sequence[Band], predictor: BatchPredictor, request_id: str | None, ticket: Hashable | None
     ) -> list[asyncio.Future[Prediction]]:
         if self._crash is not None or self._loop is None:
             raise NotReadyError("The model does not run.", kind="model-stopped")
         loop = self._loop
         futures: list[asyncio.Future[Prediction]] = [loop.create_future() for _ in bands]
-        for item in self._queue.admit(predictor, bands, futures, request_id=request_id):
+        for item in self._queue.admit(predictor, bands, futures, request_id=request_id, ticket=ticket):
             item.future.add_done_callback(partial(self._closed, item))
         self._open.update(futures)
         return futures

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from app.errors import BusyError, IonpathError, NotReadyError
+from app.errors import IonpathError, NotReadyError
 from app.models.registry import Registry
 from app.serving.answering import Answering
 from app.serving.answers import Answer
@@ -230,7 +230,7 @@ class PredictionService:
             raise asyncio.CancelledError
 
     async def _take_turn(self, job: Job, asked: Asked) -> Answer:
-        """Answer once it is the job's turn; it was accepted, so where the queue is full it waits."""
+        """Answer once it is the job's turn."""
 
         def count() -> None:
             job.done += 1
@@ -238,12 +238,7 @@ class PredictionService:
         async with self.jobs.turn(job):
             await self._end_if_deleted(job)
             await self.records.keep(asked.row("running"))
-            while True:
-                job.done = 0
-                try:
-                    return await self.answering.answer(asked, count)
-                except BusyError as busy:
-                    await asyncio.sleep(busy.retry_after_s)
+            return await self.answering.answer(asked, count)
 
 
 async def _trouble(ping: Callable[[], Awaitable[None]]) -> str | None:

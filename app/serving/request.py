@@ -80,6 +80,11 @@ class Asked:
             directional=self.predictor.card.directional,
         )
 
+    @property
+    def ticket(self) -> tuple[str | None, str, str]:
+        """Who asks for what: the same when a caller who was refused comes back with it."""
+        return self.request.key_id, self.predictor.name, self.read.digest
+
     def row(
         self,
         status: Status,

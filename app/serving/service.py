@@ -165,6 +165,7 @@ def _batcher(settings: Settings, registry: Registry, metrics: Metrics, preparing
     on_cpu = registry.predictor(None).device == "cpu"
     return Batcher(
         queue_cost=settings.queue_cost,
+        queue_wait_s=settings.queue_wait_s,
         batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
         batch_wait_ms=settings.batch_wait_ms,
         prepare_threads=_prepare_threads(),

@@ -9,13 +9,14 @@ import enum
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band
 from app.errors import BusyError, NotReadyError
 from app.models.prediction import Prediction
+from app.serving.promises import Promises
 
 #: Twelve neighbours an atom, each paired with the eleven others: where the estimate starts.
 FIRST_COST_PER_ATOM = 132.0
@@ -86,11 +87,13 @@ class WorkQueue:
 
     Args:
         queue_cost: most cost that waits; one item, or one crystal's hops, above it is let in when nothing waits.
+        queue_wait_s: most work that waits, seconds at the speed that was measured; two batches may always wait.
         batch_cost: most cost of a batch of two or more.
         batch_wait_s: how long a batch waits for more, only while more is being prepared.
     """
 
     queue_cost: int
+    queue_wait_s: float
     batch_cost: int
     batch_wait_s: float
     waiting_cost: int = field(default=0, init=False)
@@ -110,6 +113,14 @@ class WorkQueue:
         self._figures: dict[str, _Figures] = {}
         self._finished_at = 0.0
         self._last_model: str | None = None
+        self._promises = Promises()
+
+    @property
+    def timely_cost(self) -> int:
+        """Where so much waits already, a newcomer would wait too long."""
+        if self.cost_per_s is None:
+            return self.queue_cost
+        return max(int(self.queue_wait_s * self.cost_per_s), BATCHES_AHEAD * self.batch_cost)
 
     @property
     def waiting_items(self) -> int:
@@ -123,8 +134,11 @@ class WorkQueue:
         futures: Sequence[asyncio.Future[Prediction]],
         *,
         request_id: str | None = None,
+        ticket: Hashable | None = None,
     ) -> list[WorkItem]:
         """Let bands in together or not at all.
+
+        A refused ticket that comes back when it was told to finds a place: newcomers leave it up to half of the room.
 
         Raises:
             BusyError: their cost would take the queue past its bound.
@@ -147,8 +161,9 @@ class WorkQueue:
                 for band, future in zip(bands, futures, strict=True)
             ]
             cost = sum(item.cost for item in items)
-            if self.waiting_cost and self.waiting_cost + cost > self.queue_cost:
-                raise self._busy(cost)
+            if self._is_full(ticket, cost, now):
+                raise self._busy(ticket, cost, now)
+            self._promises.keep(ticket)
             self.waiting_cost += cost
             self._waiting.extend(items)
             self._can_prepare.notify(len(items))
@@ -256,17 +271,34 @@ class WorkQueue:
     def _figures_of(self, predictor: BatchPredictor) -> _Figures:
         return self._figures.setdefault(predictor.name, _Figures())
 
-    def _busy(self, cost: int) -> BusyError:
+    def _is_full(self, ticket: Hashable | None, cost: int, now: float) -> bool:
+        if not self.waiting_cost:
+            return False
+        if self.waiting_cost + cost > self.queue_cost:
+            return True
+        # Its own cost does not count against time: for that it waits in any case.
+        timely = self.timely_cost
+        is_due = self._promises.is_due(ticket, now_s=now)
+        kept = 0 if is_due else min(self._promises.due_cost(now_s=now), timely // 2)
+        return self.waiting_cost + kept >= timely
+
+    def _busy(self, ticket: Hashable | None, cost: int, now: float) -> BusyError:
         """Say when there will be room for this cost, at the speed that was measured."""
+        # An item larger than the whole queue needs it empty; a smaller one only its own room.
+        beyond = self.waiting_cost + min(cost, self.queue_cost) - self.queue_cost
         if self.cost_per_s is None:
             retry_after_s = FIRST_RETRY_AFTER_S
         else:
-            # An item larger than the whole queue needs it empty; a smaller one only its own room.
-            excess = self.waiting_cost + min(cost, self.queue_cost) - self.queue_cost + self.running_cost
-            retry_after_s = max(LEAST_RETRY_AFTER_S, excess / self.cost_per_s)
+            excess = max(0, beyond, self.waiting_cost - self.timely_cost) + self.running_cost
+            wait_s = self._promises.promise(ticket, cost, excess=excess, cost_per_s=self.cost_per_s, now_s=now)
+            retry_after_s = max(LEAST_RETRY_AFTER_S, wait_s)
+        bound = (
+            f"IONPATH_QUEUE_COST allows {self.queue_cost:,}"
+            if beyond > 0
+            else f"IONPATH_QUEUE_WAIT_S allows {self.timely_cost:,} now"
+        )
         return BusyError(
-            f"{self.waiting_items} bands wait already (their cost is {self.waiting_cost:,} line-graph edges; "
-            f"IONPATH_QUEUE_COST allows {self.queue_cost:,}).",
+            f"{self.waiting_items} bands wait already (their cost is {self.waiting_cost:,} line-graph edges; {bound}).",
             retry_after_s=retry_after_s,
         )
 

@@ -100,6 +100,7 @@ class SmallModel:
 async def running(
     *,
     queue_cost: int = 1_000_000,
+    queue_wait_s: float = 1e9,
     batch_cost: int = 1_000,
     batch_wait_ms: float = 1.0,
     stall_s: float = 60.0,
@@ -107,6 +108,7 @@ async def running(
 ) -> AsyncIterator[Batcher]:
     batcher = Batcher(
         queue_cost=queue_cost,
+        queue_wait_s=queue_wait_s,
         batch_cost=batch_cost,
         batch_wait_ms=batch_wait_ms,
         prepare_threads=1,
@@ -499,3 +501,75 @@ async def test_a_forward_pass_that_never_returns_makes_health_not_ready() -> Non
         model.may_run.set()
         await first
         await until(lambda: batcher.trouble is None)
+
+
+async def full(batcher: Batcher, model: SmallModel) -> "list[asyncio.Task[Prediction]]":
+    """Fill a queue of 5,000 but for less than one band, behind a busy model of which the speed is known."""
+    await batcher.submit(band(1), model)
+    await until(lambda: batcher._queue.cost_per_s is not None)
+    tasks = [await occupy(batcher, model)]
+    tasks += [asyncio.create_task(batcher.submit(band(number), model)) for number in (1, 2, 3)]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def refused_s(batcher: Batcher, model: SmallModel, ticket: str) -> float:
+    with pytest.raises(BusyError) as busy:
+        await batcher.submit(band(4), model, ticket=ticket)
+    return busy.value.retry_after_s
+
+
+async def test_no_more_work_waits_than_the_model_does_in_time() -> None:
+    model = SmallModel(cost_per_atom=264)  # five atoms cost 1,320, as estimated
+    async with running(queue_wait_s=2.0, batch_cost=1) as batcher:
+        tasks = await full(batcher, model)
+        batcher._queue.cost_per_s = 1_980.0
+        with pytest.raises(BusyError, match=r"IONPATH_QUEUE_WAIT_S allows 3,960 now") as busy:
+            await batcher.submit(band(4), model)
+        assert busy.value.retry_after_s == pytest.approx(1_320 / 1_980)  # what runs must be done
+        batcher._queue.cost_per_s = 1_981.0
+        large = band(4, atoms=500)  # how much it costs itself does not count
+        tasks.append(asyncio.create_task(batcher.submit(large, model)))
+        await asyncio.sleep(0)
+        model.may_run.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_two_batches_may_wait_for_a_model_however_slow() -> None:
+    model = SmallModel(cost_per_atom=264)
+    async with running(queue_wait_s=1.0, batch_cost=2_640) as batcher:
+        tasks = await full(batcher, model)
+        batcher._queue.cost_per_s = 1.0
+        tasks.append(asyncio.create_task(batcher.submit(band(4), model)))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await batcher.submit(band(5), model)
+        model.may_run.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_those_who_are_refused_are_told_times_one_after_the_other() -> None:
+    model = SmallModel(cost_per_atom=264)
+    async with running(queue_cost=5_000, batch_cost=2_000) as batcher:
+        tasks = await full(batcher, model)
+        batcher._queue.cost_per_s = 1_000.0
+        waits_s = [await refused_s(batcher, model, ticket) for ticket in "abc"]
+        assert waits_s == pytest.approx([1.6, 2.92, 4.24], abs=0.2)
+        assert await refused_s(batcher, model, "a") == pytest.approx(waits_s[0], abs=0.2), "too early: as before"
+        model.may_run.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_who_comes_back_when_told_finds_a_place_and_a_newcomer_leaves_it() -> None:
+    model = SmallModel(cost_per_atom=264)
+    async with running(queue_wait_s=1.0, batch_cost=1) as batcher:
+        tasks = await full(batcher, model)
+        batcher._queue.cost_per_s = 3_960.0
+        assert await refused_s(batcher, model, "a") == pytest.approx(1_320 / 3_960)
+        batcher._queue.cost_per_s = 4_400.0  # room for one, which is kept for a
+        batcher._queue._promises._promises["a"].due_s = time.monotonic()
+        await refused_s(batcher, model, "b")
+        tasks.append(asyncio.create_task(batcher.submit(band(4), model, ticket="a")))
+        await asyncio.sleep(0)
+        model.may_run.set()
+        await asyncio.gather(*tasks)

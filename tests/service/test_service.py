@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,8 +18,9 @@ from untrained import write_untrained
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
 from app.crystals.writers import band_to_extxyz
-from app.errors import InputError, NotFoundError, NotReadyError
+from app.errors import BusyError, InputError, NotFoundError, NotReadyError
 from app.serving.answers import Answer
+from app.serving.batcher import Batcher
 from app.serving.jobs import JOBS_AT_ONCE, Job
 from app.serving.service import PredictionRequest, PredictionService, open_service
 from app.serving.uploads import BandFileUpload, CrystalUpload, JsonBandUpload, Upload
@@ -397,6 +398,29 @@ async def test_a_job_is_shown_until_it_is_done(service: PredictionService, key: 
     done = await finished(service, number, key)
     assert (done["status"], done["progress"], done["barrier_ev"]) == ("done", 1.0, barrier(now))
     await listing(service, key, [str(number)])
+
+
+async def test_a_job_takes_its_turn_in_pieces(
+    service: PredictionService, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each piece waits for the model by itself, and is tried again where the queue is full."""
+    pieces: list[int] = []
+    submit_many = Batcher.submit_many
+
+    async def counted(batcher: Batcher, bands: Sequence[Any], *arguments: Any, **named: Any) -> Any:
+        pieces.append(len(bands))
+        if len(pieces) == 2:
+            raise BusyError("full", retry_after_s=0.001)
+        return await submit_many(batcher, bands, *arguments, **named)
+
+    monkeypatch.setattr(Batcher, "submit_many", counted)
+    now = await service.predict(request(crystal(), key_id=key))
+    (hops,), pieces[:] = pieces, []
+    monkeypatch.setattr("app.serving.answering.JOB_PIECE_BANDS", 1)
+    done = await finished(service, await service.submit(request(crystal(), key_id=f"{key}-2")), f"{key}-2")
+    assert (done["status"], done["progress"], done["barrier_ev"]) == ("done", 1.0, barrier(now))
+    assert pieces == [1] * (hops + 1)
+    assert hops > 1
 
 
 async def test_a_job_that_cannot_be_predicted_says_why(service: PredictionService) -> None:
