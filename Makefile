@@ -1,4 +1,4 @@
-# make serve | test | fuzz | lint | format | bench | lock: each does the set-up itself, once.
+# make serve | test | fuzz | faults | lint | format | bench | lock: each does the set-up itself, once.
 #
 #   PYTHON=python3.12           the Python (3.11 to 3.13) that makes the virtual environment
 #   VENV=.venv                  where it lies
@@ -23,7 +23,7 @@ COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup serve test fuzz lint format bench lock
+.PHONY: help setup serve test fuzz faults lint format bench lock
 .DELETE_ON_ERROR:
 
 help:
@@ -62,6 +62,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+faults: setup
+	$(BIN)/python -m benchmarks.faults $(ARGS)
 
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)

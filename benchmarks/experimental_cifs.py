@@ -23,7 +23,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from app.crystals.sites import USUAL_IONS
-from benchmarks.throughput import ionpath
+from benchmarks.servers import ionpath
 
 LONGEST_S = 60.0
 LEAST_ANSWERED = 32

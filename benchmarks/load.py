@@ -69,19 +69,38 @@ async def _caller(port: int, path: str, queue: Iterator[bytes], latencies: list[
     for body in queue:
         started = time.perf_counter()
         writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
-        status, answer = await _answer(reader)
-        if status != 200:
-            raise RuntimeError(f"status {status}: {answer.decode(errors='replace')}")
+        answer = await read_answer(reader)
+        if answer.status != 200:
+            raise RuntimeError(f"status {answer.status}: {answer.body.decode(errors='replace')}")
         latencies.append(time.perf_counter() - started)
     writer.close()
     await writer.wait_closed()
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    status = int(head.split(" ", 2)[1])
-    length = next(int(line.split(":")[1]) for line in head.split("\r\n") if line.startswith("content-length"))
-    return status, await reader.readexactly(length)
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A reply: its status, its headers by their small names, its body, and whether the connection ends with it."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def closes(self) -> bool:
+        """Whether the server ends the connection."""
+        return self.headers.get("connection") == "close"
+
+
+async def read_answer(reader: asyncio.StreamReader) -> Answer:
+    """Read a reply that has a Content-Length.
+
+    Raises:
+        asyncio.IncompleteReadError: the connection ended before.
+    """
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").rstrip().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    body = await reader.readexactly(int(headers["content-length"]))
+    return Answer(status=int(first.split(" ", 2)[1]), headers=headers, body=body)
 
 
 def body_of(row: dict[str, object]) -> bytes:

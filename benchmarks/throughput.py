@@ -10,26 +10,22 @@ import contextlib
 import gzip
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.load import LoadResult, body_of
 from benchmarks.load import offer as offer_to_port
+from benchmarks.servers import REPOSITORY, Server, cpu_seconds, ionpath, quiet, running
+from benchmarks.stores import free_port
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 CONCURRENCIES = (1, 8, 32, 128)
 LITSERVE_GRID = ((2, 0), (8, 2), (32, 5))  # largest batch, wait in milliseconds
 STORE = REPOSITORY / "model_store"
@@ -62,7 +58,7 @@ def main() -> None:
             with litserve_service(model, *setting) as server:
                 offer(server, PATH, bodies[:32], concurrency=8)
                 litserve[setting].append(offer(server, PATH, bodies, concurrency=32))
-        with ionpath(IONPATH_CACHE="off", IONPATH_DEFAULT_MODEL=model) as server:
+        with ionpath(IONPATH_CACHE="off", IONPATH_DEFAULT_MODEL=model, IONPATH_QUEUE_WAIT_S="60") as server:
             offer(server, PATH, bodies[:32], concurrency=8)
             for concurrency in CONCURRENCIES:
                 served[concurrency].append(offer(server, PATH, bodies, concurrency=concurrency))
@@ -103,36 +99,11 @@ def in_a_process(module: str, rows: list[dict[str, Any]], model: str) -> Any:
     return json.loads(done.stdout)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Server:
-    """A server that runs: its port and its process."""
-
-    port: int
-    pid: int
-
-
 def offer(server: Server, path: str, bodies: list[bytes], *, concurrency: int) -> LoadResult:
     """Send every body once and take the server's CPU time with it."""
     before = cpu_seconds(server.pid)
     result = offer_to_port(server.port, path, bodies, concurrency=concurrency)
     return replace(result, server_cpu_s=cpu_seconds(server.pid) - before)
-
-
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and of all that descend from it, seconds; of Linux alone, 0 elsewhere."""
-    fields: dict[int, tuple[int, int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it ended meanwhile
-            after_name = stat.read_text().rpartition(")")[2].split()
-            fields[int(stat.parent.name)] = (int(after_name[1]), int(after_name[11]) + int(after_name[12]))
-    family = {pid}
-    grown = True
-    while grown:
-        children = {child for child, (parent, _) in fields.items() if parent in family} - family
-        family |= children
-        grown = bool(children)
-    ticks = sum(fields[member][1] for member in family if member in fields)
-    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager
@@ -149,58 +120,6 @@ def litserve_service(model: str, batch_size: int, wait_ms: int) -> Iterator[Serv
     command = [sys.executable, "-m", "benchmarks.litserve_service", str(port), model, str(batch_size), str(wait_ms)]
     with running(command, {}, f"http://127.0.0.1:{port}/health") as pid:
         yield Server(port=port, pid=pid)
-
-
-@contextlib.contextmanager
-def ionpath(**settings: str) -> Iterator[Server]:
-    port = free_port()
-    with tempfile.TemporaryDirectory() as folder:
-        command = [str(Path(sys.executable).parent / "ionpath"), "serve", "--port", str(port)]
-        variables = {
-            "IONPATH_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/log.sqlite3",
-            "IONPATH_LOG_LEVEL": "warning",
-        }
-        with running(command, variables | settings, f"http://127.0.0.1:{port}/health/ready") as pid:
-            yield Server(port=port, pid=pid)
-
-
-@contextlib.contextmanager
-def running(command: list[str], variables: dict[str, str], probe: str) -> Iterator[int]:
-    """A server's process id, from its first good answer to its end."""
-    process = subprocess.Popen(command, env=quiet() | variables, stdout=subprocess.DEVNULL, start_new_session=True)
-    try:
-        wait_until_ready(process, probe)
-        yield process.pid
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(30)
-        with contextlib.suppress(ProcessLookupError):  # workers that outlive their server would disturb what is next
-            os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_until_ready(process: subprocess.Popen[bytes], probe: str) -> None:
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            raise RuntimeError(f"the server ended with status {process.returncode}")
-        with contextlib.suppress(httpx.TransportError):
-            if httpx.get(probe).status_code == httpx.codes.OK:
-                return
-        time.sleep(0.1)
-    raise RuntimeError(f"{probe} did not answer within 90 s")
-
-
-def quiet() -> dict[str, str]:
-    """The shell's variables without its IONPATH_* settings."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")}
-    return kept | {"PYTHONWARNINGS": "ignore", "PYTHONPATH": str(REPOSITORY)}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def report(

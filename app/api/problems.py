@@ -16,6 +16,7 @@ from app.errors import (
     IonpathError,
     NotFoundError,
     TooLargeError,
+    TooSlowError,
     UnauthorizedError,
     UnsupportedError,
 )
@@ -64,6 +65,8 @@ def _own_headers(error: IonpathError) -> dict[str, str]:
         return {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
     if isinstance(error, UnauthorizedError):
         return {"WWW-Authenticate": 'Bearer realm="ionpath"'}
+    if isinstance(error, TooSlowError):
+        return {"Connection": "close"}  # it is kept for ever otherwise by one who goes on a byte at a time
     return {"Retry-After": "5"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
 
 

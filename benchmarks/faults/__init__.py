@@ -1,0 +1,1 @@
+"""The service while something breaks, overloaded, and for a long time: what is answered, refused and lost."""

@@ -1,0 +1,213 @@
+"""Callers that go on whatever happens, and what became of each of their calls."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+import httpx
+import orjson
+
+from benchmarks.faults.calls import Call
+from benchmarks.load import Answer, read_answer
+
+#: A caller whose connection broke tries again after this; one who was refused, and does not obey, as well.
+PAUSE_S = 0.02
+#: One in so many who are refused obeys.
+OBEYS_EVERY = 8
+#: No scenario waits longer for anything.
+DEADLINE_S = 60.0
+
+
+@dataclass(kw_only=True)
+class Tally:
+    """What became of the calls.
+
+    Attributes:
+        sent: requests written to a connection that was there.
+        answered: ids of the predictions that were answered.
+        refused: by kind of problem, those that were told to come back, or what a fault excuses.
+        unanswered: connections that ended before a reply.
+        wrong: replies that nothing excuses, with their text.
+        latencies_s: of those answered, from when the call was due.
+        answered_at_s: when each was, on the monotonic clock.
+        obeyed: those answered, by how often they were told to come back before, and did.
+    """
+
+    sent: int = 0
+    answered: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    unanswered: int = 0
+    wrong: list[str] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+    answered_at_s: list[float] = field(default_factory=list)
+    obeyed: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def refused_count(self) -> int:
+        """All that were refused."""
+        return sum(self.refused.values())
+
+
+class Traffic:
+    """Callers on connections of their own to a port, each with one call at a time.
+
+    Args:
+        port: where the service listens now; asked at each new connection.
+        calls: what they ask, one after the other.
+        a_second: calls that are due a second, all callers together; None lets each send as soon as it may.
+        obey: whether some of those refused wait for as long as they were told to, and send the same again.
+        excused: kinds of problems that count as refused.
+
+    Attributes:
+        tally: what became of the calls so far.
+        left: calls of clients that did not wait.
+    """
+
+    def __init__(
+        self,
+        port: Callable[[], int],
+        calls: Iterator[Call],
+        *,
+        a_second: float | None = None,
+        obey: bool = False,
+        excused: frozenset[str] = frozenset({"busy"}),
+    ) -> None:
+        self._port = port
+        self._calls = calls
+        self._a_second = a_second
+        self._obey = obey
+        self._excused = excused
+        self._started_s = 0.0
+        self._due = 0
+        self._end = asyncio.Event()
+        self._waiting: list[tuple[int, asyncio.Event]] = []
+        self.tally = Tally()
+        self.left = 0
+
+    def next_request(self) -> bytes:
+        """A call for one who will not wait for the answer; counted as `left`."""
+        self.left += 1
+        return next(self._calls).request()
+
+    @asynccontextmanager
+    async def callers(self, count: int) -> AsyncIterator["Traffic"]:
+        """Callers at work; at the end each waits for its last answer."""
+        self._started_s = time.monotonic()
+        tasks = [asyncio.create_task(self._call_on()) for _ in range(count)]
+        try:
+            yield self
+        finally:
+            self._end.set()
+            await asyncio.gather(*tasks)
+
+    async def more(self, count: int) -> None:
+        """Wait until so many more are answered.
+
+        Raises:
+            TimeoutError: they were not, within DEADLINE_S.
+        """
+        reached = asyncio.Event()
+        self._waiting.append((len(self.tally.answered) + count, reached))
+        await asyncio.wait_for(reached.wait(), DEADLINE_S)
+
+    async def _call_on(self) -> None:
+        connection = _Connection(self._port)
+        while (due_s := await self._turn()) is not None:
+            await self._see_through(connection, next(self._calls).request(), due_s)
+        await connection.close()
+
+    async def _turn(self) -> float | None:
+        """Wait until a call is due, and give that time; None at the end."""
+        due_s = time.monotonic()
+        if self._a_second is not None:
+            due_s = self._started_s + self._due / self._a_second
+            self._due += 1
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._end.wait(), max(0.0, due_s - time.monotonic()))
+        return None if self._end.is_set() else due_s
+
+    async def _see_through(self, connection: "_Connection", request: bytes, due_s: float) -> None:
+        """Send a call, and again as often as it was told to come back, if its caller is one who obeys."""
+        times_told = 0
+        while True:
+            answer = await connection.ask(request)
+            self.tally.sent += 1
+            wait_s = self._count(answer, due_s, times_told)
+            if wait_s is None:
+                return
+            obeys = times_told or (self._obey and self.tally.refused_count % OBEYS_EVERY == 0)
+            if not obeys or self._end.is_set():
+                await asyncio.sleep(PAUSE_S)
+                return
+            times_told += 1
+            await asyncio.sleep(wait_s)
+            due_s = time.monotonic()
+
+    def _count(self, answer: Answer | None, due_s: float, times_told: int) -> float | None:
+        """Count a reply; where it says to come back, in how many seconds."""
+        tally = self.tally
+        if answer is None:
+            tally.unanswered += 1
+            return None
+        body = orjson.loads(answer.body)
+        if answer.status == httpx.codes.OK:
+            tally.answered.append(body["prediction_id"])
+            tally.answered_at_s.append(time.monotonic())
+            tally.latencies_s.append(tally.answered_at_s[-1] - due_s)
+            tally.obeyed[times_told] += 1
+            for wanted, reached in self._waiting:
+                if len(tally.answered) >= wanted:
+                    reached.set()
+            return None
+        if body.get("kind") in self._excused:
+            tally.refused[body["kind"]] += 1
+            return float(answer.headers.get("retry-after", "0"))
+        tally.wrong.append(f"{answer.status}: {answer.body.decode(errors='replace')}")
+        return None
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, whatever the other side did."""
+    writer.close()
+    with suppress(OSError):
+        await writer.wait_closed()
+
+
+class _Connection:
+    """A connection that is kept, and opened anew where it ended."""
+
+    def __init__(self, port: Callable[[], int]) -> None:
+        self._port = port
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+
+    async def ask(self, request: bytes) -> Answer | None:
+        """Send a request and read the reply; None where the connection ended before it came.
+
+        Waits until something listens.
+        """
+        reader, writer = await self._opened()
+        try:
+            writer.write(request)
+            answer = await read_answer(reader)
+        except (OSError, asyncio.IncompleteReadError):
+            await self.close()
+            return None
+        if answer.closes:
+            await self.close()
+        return answer
+
+    async def close(self) -> None:
+        if self._streams is not None:
+            await closed(self._streams[1])
+            self._streams = None
+
+    async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        while self._streams is None:
+            try:
+                self._streams = await asyncio.open_connection("127.0.0.1", self._port())
+            except OSError:
+                await asyncio.sleep(PAUSE_S)
+        return self._streams
