@@ -26,7 +26,8 @@ from typing import Any
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-LOCK = REPOSITORY / "requirements-runtime.lock"
+#: What the image installs, its builder too, which stays in it.
+LOCKS = (REPOSITORY / "requirements-runtime.lock", REPOSITORY / "requirements-build.lock")
 LICENCES = REPOSITORY / "requirements-licences.lock"
 POLICY = REPOSITORY / "requirements-licences.toml"
 HEAD = "# Made by `make licences`: what is shipped, and the licence that its metadata name. See the .toml beside.\n"
@@ -78,8 +79,9 @@ def _permits(expression: str, allowed: AbstractSet[str]) -> bool:
 
 
 def locked() -> list[str]:
-    """Each `name==version` that is shipped: the lock's, for every Python, and torch, which the Makefile pins."""
-    pins = re.findall(r"^([\w.-]+==[^\s;\\]+)", LOCK.read_text("utf-8"), flags=re.MULTILINE)
+    """Each `name==version` that is shipped: the locks', for every Python, and torch, which the Makefile pins."""
+    lines = "".join(path.read_text("utf-8") for path in LOCKS)
+    pins = set(re.findall(r"^([\w.-]+==[^\s;\\]+)", lines, flags=re.MULTILINE))
     torch = re.search(r"^TORCH_VERSION := (\S+)$", (REPOSITORY / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
     assert torch, "the Makefile pins torch"
     return sorted([*pins, f"torch=={torch[1]}"])
