@@ -1,4 +1,4 @@
-# make serve | test | fuzz | faults | lint | format | bench | lock: each does the set-up itself, once.
+# make serve | test | fuzz | faults | audit | lint | format | bench | lock: each does the set-up itself, once.
 #
 #   PYTHON=python3.12           the Python (3.11 to 3.13) that makes the virtual environment
 #   VENV=.venv                  where it lies
@@ -11,6 +11,7 @@ TORCH_VERSION := 2.13.0
 TORCH_INDEX_URL ?=
 PIP_VERSION := 26.3
 UV_VERSION := 0.13.9
+PIP_AUDIT_VERSION := 2.10.1
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -18,12 +19,13 @@ PIP := $(BIN)/python -m pip
 PYTHON_MINOR := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 STAMP := $(VENV)/.installed-$(PYTHON_MINOR)
 UV := $(VENV)/lock-tool/bin/uv
+PIP_AUDIT := $(VENV)/audit-tool/bin/pip-audit
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" --excludes requirements-excluded.txt $(UPGRADE)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup serve test fuzz faults lint format bench lock
+.PHONY: help setup serve test fuzz faults audit licences lint format bench lock
 .DELETE_ON_ERROR:
 
 help:
@@ -53,6 +55,13 @@ test: lint
 fuzz: setup
 	$(BIN)/python -W ignore tests/fuzzing.py $(ARGS)
 
+# Licences and known vulnerabilities of what is shipped; fails where these cannot be looked up, unless ARGS=--if-reachable.
+audit: setup $(PIP_AUDIT)
+	$(BIN)/python tests/audit.py --pip-audit $(PIP_AUDIT) $(ARGS)
+
+licences: setup
+	$(BIN)/python tests/audit.py --write
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,8 +85,15 @@ lock: $(UV)
 	$(COMPILE) --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
 	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], 'editables', sep='\n')" | \
 		$(COMPILE) --constraints requirements.lock --output-file requirements-build.lock -
+	$(MAKE) licences
 
 $(UV): Makefile
 	$(PYTHON) -m venv $(VENV)/lock-tool
 	$(VENV)/lock-tool/bin/python -m pip install --quiet uv==$(UV_VERSION)
+	@touch $@
+
+# A virtual environment of its own, so that nothing of ours depends on what it brings.
+$(PIP_AUDIT): Makefile
+	$(PYTHON) -m venv $(VENV)/audit-tool
+	$(VENV)/audit-tool/bin/python -m pip install --quiet pip-audit==$(PIP_AUDIT_VERSION)
 	@touch $@

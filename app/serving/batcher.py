@@ -86,6 +86,7 @@ class Batcher:
         ]
         self._threads.append(threading.Thread(target=self._guarded, args=(self._run_next,), name="model", daemon=True))
         metrics.queue_cost.set_function(lambda: self._queue.waiting_cost)
+        metrics.queue_limit.set_function(lambda: min(self._queue.queue_cost, self._queue.timely_cost))
         metrics.queue_items.set_function(lambda: self._queue.waiting_items)
 
     def start(self) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
@@ -42,8 +42,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        # Memory, open files, CPU seconds and the start of this process; not of those that read and prepare.
+        ProcessCollector(registry=self.registry)
         self.queue_items = Gauge("ionpath_queue_items", "bands that wait for the model", registry=self.registry)
         self.queue_cost = Gauge("ionpath_queue_cost", "line-graph edges that wait", registry=self.registry)
+        self.queue_limit = Gauge(
+            "ionpath_queue_limit_cost", "line-graph edges past which callers are told to come back: IONPATH_QUEUE_WAIT_S, IONPATH_QUEUE_COST", registry=self.registry
+        )
         self.batch_cost = Histogram(
             "ionpath_batch_cost", "line-graph edges of a forward pass", buckets=_COSTS, registry=self.registry
         )
@@ -66,6 +71,9 @@ class Metrics:
             "ionpath_spool_rows", "predictions on disk that the log does not have yet", registry=self.registry
         )
         self.spool_bytes = Gauge("ionpath_spool_bytes", "bytes of the spool's files", registry=self.registry)
+        self.spool_limit = Gauge(
+            "ionpath_spool_limit_bytes", "bytes that the spool may take: IONPATH_SPOOL_MIB", registry=self.registry
+        )
         self.spool_adopted = CounterOf(
             "ionpath_spool_rows_adopted", "predictions that an ended process had left on disk", registry=self.registry
         )

@@ -61,7 +61,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         writer = open_writer(settings, log)
         writer.start()
         stack.push_async_callback(lambda: writer.aclose(max(LEAST_LOG_DRAIN_S, drain.left_s)))
-        _show_log(metrics, writer)
+        _show_log(metrics, writer, settings)
         metrics.jobs.set_function(lambda: len(jobs))
         pool = ParsePool(
             ParseSettings(
@@ -119,7 +119,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         )
 
 
-def _show_log(metrics: Metrics, writer: LogWriter) -> None:
+def _show_log(metrics: Metrics, writer: LogWriter, settings: Settings) -> None:
     metrics.log_backlog.set_function(lambda: writer.backlog)
     metrics.log_dropped.set_function(lambda: writer.dropped)
     metrics.log_failures.set_function(lambda: writer.failures)
@@ -128,6 +128,7 @@ def _show_log(metrics: Metrics, writer: LogWriter) -> None:
     if (spool := writer.spool) is not None:
         metrics.spool_rows.set_function(lambda: len(spool))
         metrics.spool_bytes.set_function(lambda: spool.bytes)
+        metrics.spool_limit.set(settings.spool_mib * 2**20)
         metrics.spool_unreadable.set_function(lambda: spool.unreadable)
 
 

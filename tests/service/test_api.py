@@ -329,6 +329,9 @@ def test_metrics_count_predictions_stages_and_errors(service: Service, examples:
     assert 'ionpath_cache_lookups_total{result="hit"}' in text
     assert 'ionpath_errors_total{kind="not-found"}' in text
     assert 'ionpath_errors_total{kind="missing-field"}' in text
+    assert "ionpath_queue_limit_cost " in text, "what may wait, beside what waits"
+    assert "ionpath_spool_limit_bytes 1.073741824e+09" in text
+    assert "process_open_fds" in text
 
 
 def test_an_answer_says_which_checkpoint_spoke_and_what_the_others_would_cost(service: Service, examples: Path) -> None:

@@ -29,6 +29,7 @@ from app.settings import REPOSITORY, Settings
 OTHER_VARIABLES = {"IONPATH_DATA_DIR", "IONPATH_DATA_URL", "IONPATH_API_KEY"}
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 LOCKS = ("requirements.lock", "requirements-runtime.lock", "requirements-build.lock")
+COMPOSE_FILES = ("docker-compose.yml", "deploy/monitoring.yml")
 PINNED = re.compile(r"^(?P<pin>[\w.-]+==[^\s;\\]+)(?: ; (?P<marker>[^\\]+?))? \\$", re.MULTILINE)
 
 
@@ -331,14 +332,15 @@ def test_every_long_running_service_is_checked_and_restarted() -> None:
 
 
 def test_no_password_has_a_default() -> None:
-    text = _read("docker-compose.yml")
-    assert len(re.findall(r"\$\{\w*PASSWORD:\?[^}]+\}", text)) >= 4
-    assert not re.findall(r"\$\{\w*PASSWORD(?!:\?)[^}]*\}", text)
-    assert re.findall(r"^\w*PASSWORD=(.*)$", _read(".env.example"), flags=re.MULTILINE) == ["", ""]
+    for name, least in zip(COMPOSE_FILES, (4, 1), strict=True):
+        text = _read(name)
+        assert len(re.findall(r"\$\{\w*PASSWORD:\?[^}]+\}", text)) >= least
+        assert not re.findall(r"\$\{\w*PASSWORD(?!:\?)[^}]*\}", text)
+    assert re.findall(r"^\w*PASSWORD=(.*)$", _read(".env.example"), flags=re.MULTILINE) == ["", "", ""]
 
 
-def test_every_variable_of_the_compose_file_is_explained() -> None:
-    used = set(re.findall(r"(?<!\$)\$\{(\w+)", _read("docker-compose.yml")))
+def test_every_variable_of_the_compose_files_is_explained() -> None:
+    used = {variable for name in COMPOSE_FILES for variable in re.findall(r"(?<!\$)\$\{(\w+)", _read(name))}
     assert used == set(re.findall(r"^(\w+)=", _read(".env.example"), flags=re.MULTILINE))
 
 

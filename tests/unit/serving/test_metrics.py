@@ -1,5 +1,7 @@
 """The metrics: their names are a contract with dashboards, and no two services share them."""
 
+import time
+
 from app.serving.metrics import CACHE_RESULTS, STAGES, Metrics
 
 
@@ -11,6 +13,14 @@ def test_every_instrument_is_shown_from_the_start() -> None:
         assert f'ionpath_stage_seconds_count{{stage="{stage}"}} 0.0' in text
     for result in CACHE_RESULTS:
         assert f'ionpath_cache_lookups_total{{result="{result}"}} 0.0' in text
+
+
+def test_memory_open_files_and_the_start_of_the_process_are_shown() -> None:
+    samples = {sample.name: sample.value for family in Metrics().registry.collect() for sample in family.samples}
+    assert samples["process_resident_memory_bytes"] > 1e6
+    assert 0 < samples["process_open_fds"] < samples["process_max_fds"]
+    assert samples["process_cpu_seconds_total"] > 0
+    assert 0 < samples["process_start_time_seconds"] <= time.time() + 1
 
 
 def test_what_is_counted_is_shown() -> None:
