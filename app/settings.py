@@ -22,6 +22,7 @@ class Settings(BaseSettings):
     model_store: Path = Field(REPOSITORY / "model_store", description="folder with one folder a checkpoint")
     default_model: str = Field("default", description="the checkpoint that answers where ?model= is not given")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the networks run")
+    model_process: bool = Field(default=True, description="run the model in a process of its own, on a CPU")
     torch_threads: int = Field(0, ge=0, description="threads of one forward pass on a CPU; 0 takes all cores")
 
     database_url: SecretStr = Field(

@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from app.api.auth import Caller, Gate, caller
 from app.api.openapi import problems
+from app.api.preferences import wants_async
 from app.api.schemas import AcceptedPrediction, ClassificationAnswer, PredictionAnswer, PredictionStatus, PredictQuery
 from app.api.uploads import read_upload
 from app.serving.service import PredictionRequest, PredictionService
@@ -71,18 +72,14 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
         second_opinion=query.second_opinion,
         key_id=who.key_id,
         request_id=request.scope["request_id"],
+        ticket=request.scope.get("ticket"),
+        place=request.scope.get("place"),
     )
     if wants_async(request):
         prediction_id = await service.submit(asked)
         return accepted(await service.get(prediction_id, who.key_id))
     answer = answer_to_json(await while_connected(request, service.predict(asked)))
     return Response(orjson.dumps(verdict_on_top(answer) if verdict_first else answer), media_type="application/json")
-
-
-def wants_async(request: Request) -> bool:
-    """Whether `Prefer: respond-async` (RFC 7240) was sent."""
-    preferences = ",".join(request.headers.getlist("prefer")).split(",")
-    return any(preference.split(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 
 def accepted(stored: Mapping[str, object]) -> Response:

@@ -239,7 +239,9 @@ class Answering:
         request_id = asked.request.request_id
         return await _admitted(
             asked,
-            lambda: self.batcher.submit(band, asked.predictor, request_id=request_id, ticket=asked.ticket),
+            lambda: self.batcher.submit(
+                band, asked.predictor, request_id=request_id, ticket=asked.request.ticket, place=asked.request.place
+            ),
         )
 
     async def _predict_crystal(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
@@ -297,7 +299,13 @@ class Answering:
         for start in range(0, len(bands), piece):
             some = bands[start : start + piece]
             submit = partial(
-                self.batcher.submit_many, some, asked.predictor, on_done, request_id=request_id, ticket=asked.ticket
+                self.batcher.submit_many,
+                some,
+                asked.predictor,
+                on_done,
+                request_id=request_id,
+                ticket=asked.request.ticket,
+                place=asked.request.place,
             )
             outcomes += await _admitted(asked, submit)
         return outcomes

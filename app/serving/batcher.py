@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,10 +22,11 @@ from app.errors import IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
 from app.models.predictor import OutOfMemoryError
 from app.serving.metrics import Metrics
-from app.serving.work import BatchPredictor, WorkItem, WorkQueue
+from app.serving.work import BatchPredictor, Place, WorkItem, WorkQueue
 
 Outcome = Prediction | IonpathError
 Prepare = Callable[[BatchPredictor, Band], Any]
+Predict = Callable[[BatchPredictor, Sequence[Any]], list[Prediction]]
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +51,7 @@ class Batcher:
         batch_wait_ms: how long a batch waits for more, only while more is on its way, milliseconds.
         prepare_threads: threads that have bands prepared.
         prepare: what prepares a band for a model, called in these threads; the model's own `graph` where none is given.
+        predict: what runs a model on a batch, called in one thread; the model's own `predict` where none is given.
         stall_s: a forward pass or preparation that takes longer is reported by `trouble`, seconds.
         metrics: where queue, batches and stages are counted.
     """
@@ -65,6 +67,7 @@ class Batcher:
         stall_s: float,
         metrics: Metrics,
         prepare: Prepare | None = None,
+        predict: Predict | None = None,
     ) -> None:
         self._queue = WorkQueue(
             queue_cost=queue_cost,
@@ -73,7 +76,8 @@ class Batcher:
             batch_wait_s=batch_wait_ms / 1000.0,
         )
         self._metrics = metrics
-        self._prepare = prepare or _by_the_model
+        self._prepare = prepare or _prepared_by_the_model
+        self._predict = predict or _predicted_by_the_model
         self._stall_s = stall_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: set[asyncio.Future[Prediction]] = set()
@@ -119,6 +123,24 @@ class Batcher:
                 return f"thread {name} has been at one piece of work for {now - since:.0f} s"
         return None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a newcomer may be refused."""
+        return self._queue.is_busy
+
+    @contextlib.contextmanager
+    def place(self, ticket: Hashable | None) -> Iterator[Place]:
+        """A place in the queue for one who is yet to be read: under overload, reading takes what the model needs.
+
+        Raises:
+            BusyError: too much waits already.
+        """
+        place = self._queue.enter(ticket)
+        try:
+            yield place
+        finally:
+            self._queue.leave(place)
+
     async def submit(
         self,
         band: Band,
@@ -126,6 +148,7 @@ class Batcher:
         *,
         request_id: str | None = None,
         ticket: Hashable | None = None,
+        place: Place | None = None,
     ) -> Prediction:
         """Predict one band.
 
@@ -134,6 +157,7 @@ class Batcher:
             predictor: the model.
             request_id: named in the log where the model fails on it; threads know of no request.
             ticket: who asks for what: where it is refused, a place is kept for the same when it comes back in time.
+            place: that it had before it was read.
 
         Raises:
             BusyError: too much waits already.
@@ -141,7 +165,7 @@ class Batcher:
             TooLargeError: the device cannot hold the band even alone.
             InputError: the band cannot be predicted.
         """
-        return await self._admit([band], predictor, request_id, ticket)[0]
+        return await self._admit([band], predictor, request_id, ticket, place)[0]
 
     async def submit_many(
         self,
@@ -151,6 +175,7 @@ class Batcher:
         *,
         request_id: str | None = None,
         ticket: Hashable | None = None,
+        place: Place | None = None,
     ) -> list[Outcome]:
         """Predict the bands of one crystal, admitted together or not at all.
 
@@ -160,6 +185,7 @@ class Batcher:
             on_done: called in the event loop at each band that is done.
             request_id: as for `submit`.
             ticket: as for `submit`; of all of them together.
+            place: as for `submit`.
 
         Returns:
             One prediction or error a band, in order.
@@ -168,7 +194,7 @@ class Batcher:
             BusyError: too much waits already.
             NotReadyError: the service is stopping or its batch loop ended.
         """
-        futures = self._admit(bands, predictor, request_id, ticket)
+        futures = self._admit(bands, predictor, request_id, ticket, place)
         if on_done is not None:
             for future in futures:
                 future.add_done_callback(lambda _: on_done())
@@ -179,13 +205,19 @@ class Batcher:
         return [outcome for outcome in outcomes if isinstance(outcome, Prediction | IonpathError)]
 
     def _admit(
-        self, bands: Sequence[Band], predictor: BatchPredictor, request_id: str | None, ticket: Hashable | None
+        self,
+        bands: Sequence[Band],
+        predictor: BatchPredictor,
+        request_id: str | None,
+        ticket: Hashable | None,
+        place: Place | None,
     ) -> list[asyncio.Future[Prediction]]:
         if self._crash is not None or self._loop is None:
             raise NotReadyError("The model does not run.", kind="model-stopped")
         loop = self._loop
         futures: list[asyncio.Future[Prediction]] = [loop.create_future() for _ in bands]
-        for item in self._queue.admit(predictor, bands, futures, request_id=request_id, ticket=ticket):
+        admitted = self._queue.admit(predictor, bands, futures, request_id=request_id, ticket=ticket, place=place)
+        for item in admitted:
             item.future.add_done_callback(partial(self._closed, item))
         self._open.update(futures)
         return futures
@@ -261,7 +293,7 @@ class Batcher:
         started = time.monotonic()
         memory_ran_out = False
         try:
-            outcomes: Sequence[Outcome] = items[0].predictor.predict([item.graph for item in items])
+            outcomes: Sequence[Outcome] = self._predict(items[0].predictor, [item.graph for item in items])
             if len(outcomes) != len(items):
                 raise _miscounted(len(items), len(outcomes))  # noqa: TRY301 # told like any other failure of the model
         except Exception as error:  # noqa: BLE001 # a failure of the model belongs to the bands that caused it
@@ -314,8 +346,12 @@ class Batcher:
                 thread.join(max(0.0, until - time.monotonic()))
 
 
-def _by_the_model(predictor: BatchPredictor, band: Band) -> Any:
+def _prepared_by_the_model(predictor: BatchPredictor, band: Band) -> Any:
     return predictor.graph(band)
+
+
+def _predicted_by_the_model(predictor: BatchPredictor, graphs: Sequence[Any]) -> list[Prediction]:
+    return predictor.predict(graphs)
 
 
 def _request_ids(items: Sequence[WorkItem]) -> list[str]:

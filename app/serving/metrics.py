@@ -47,7 +47,7 @@ class Metrics:
         self.queue_items = Gauge("ionpath_queue_items", "bands that wait for the model", registry=self.registry)
         self.queue_cost = Gauge("ionpath_queue_cost", "line-graph edges that wait", registry=self.registry)
         self.queue_limit = Gauge(
-            "ionpath_queue_limit_cost", "line-graph edges past which callers are told to come back: IONPATH_QUEUE_WAIT_S, IONPATH_QUEUE_COST", registry=self.registry
+            "ionpath_queue_limit_cost", "line-graph edges past which callers are refused", registry=self.registry
         )
         self.batch_cost = Histogram(
             "ionpath_batch_cost", "line-graph edges of a forward pass", buckets=_COSTS, registry=self.registry

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -20,6 +21,7 @@ from app.serving.records import JOB_SIGN_S, ListQuery, Records, interrupted
 from app.serving.request import Asked, PredictionRequest
 from app.serving.tables import answer_to_csv
 from app.serving.wire import Json
+from app.serving.work import Place
 from app.settings import Settings
 
 #: Signs of life that a job gives before it is taken for dead; some may be lost.
@@ -60,6 +62,15 @@ class PredictionService:
     properties: PropertyAnswering
     jobs: Jobs
     records: Records
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a newcomer may be refused: too much waits, or places are kept for others."""
+        return self.answering.batcher.is_busy
+
+    def place(self, ticket: Hashable | None) -> AbstractContextManager[Place]:
+        """A place in the model's queue for one who is yet to be read; BusyError where there is none."""
+        return self.answering.batcher.place(ticket)
 
     async def predict(self, request: PredictionRequest) -> Answer:
         """Answer a request now.

@@ -4,7 +4,6 @@ Preparing is a thousand short operations of Python. In a thread they hold the in
 after each of theirs, and two cores do the work of one.
 """
 
-import pickle
 import queue
 import signal
 import threading
@@ -17,7 +16,7 @@ import structlog
 from app.crystals.band import Band
 from app.errors import InputError, IonpathError, NotReadyError
 from app.models.preparation import Preparation
-from app.serving.processes import forked
+from app.serving.processes import Helper, HelperGoneError, HelperTooLongError, or_raised, tell
 from app.serving.work import BatchPredictor
 
 #: A process that died is replaced and asked once more: mostly it was killed for nothing that the band did.
@@ -28,14 +27,6 @@ _log = structlog.get_logger(__name__)
 
 class PreparingFailedError(Exception):
     """A band could not be prepared for no fault of its own; says what the process said."""
-
-
-class _ProcessGoneError(Exception):
-    """The process died."""
-
-
-class _TooLongError(Exception):
-    """The process was too long about a band."""
 
 
 class PreparingProcesses:
@@ -49,8 +40,8 @@ class PreparingProcesses:
     def __init__(self, count: int, timeout_s: float) -> None:
         self._count = count
         self._timeout_s = timeout_s
-        self._free: queue.SimpleQueue[_PreparingProcess] = queue.SimpleQueue()
-        self._all: set[_PreparingProcess] = set()
+        self._free: queue.SimpleQueue[Helper] = queue.SimpleQueue()
+        self._all: set[Helper] = set()
         self._stopping = False
         self._changing = threading.Lock()  # no process is started once they are all ended
 
@@ -83,10 +74,10 @@ class PreparingProcesses:
             return predictor.graph(band)
         for _ in range(ATTEMPTS):
             try:
-                answer = process.prepare(preparation, band, self._timeout_s)
-            except _ProcessGoneError as error:
+                answer = process.ask((preparation, band), self._timeout_s)
+            except HelperGoneError as error:
                 process = self._replaced(process, error)  # never here: a band that ended one could end the service
-            except _TooLongError as error:
+            except HelperTooLongError as error:
                 self._free.put(self._replaced(process, error))
                 raise InputError(
                     f"Preparing this band for the model took more than {self._timeout_s:g} s "
@@ -96,7 +87,7 @@ class PreparingProcesses:
                 ) from error
             else:
                 self._free.put(process)
-                return _or_raised(answer)
+                return or_raised(answer)
         self._free.put(process)
         raise InputError(
             "The processes that prepared this band for the model died of it; other requests go on.",
@@ -104,7 +95,7 @@ class PreparingProcesses:
             expected="a crystal without errors",
         )
 
-    def _replaced(self, process: "_PreparingProcess", error: Exception) -> "_PreparingProcess":
+    def _replaced(self, process: Helper, error: Exception) -> Helper:
         """End a process and start another; where that fails, later bands are prepared by who asks.
 
         Raises:
@@ -120,47 +111,13 @@ class PreparingProcesses:
                 "A process that prepares bands cannot be started.", kind="preparing-restarts"
             ) from failed
 
-    def _started(self) -> "_PreparingProcess":
+    def _started(self) -> Helper:
         with self._changing:
             if self._stopping:
                 raise NotReadyError("The service is stopping.", kind="stopping")
-            process = _PreparingProcess()
+            process = Helper("prepare", _serve)
             self._all.add(process)
             return process
-
-
-class _PreparingProcess:
-    """One process; used by one thread at a time."""
-
-    def __init__(self) -> None:
-        context = forked()
-        self._connection, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other,), name="prepare", daemon=True)
-        self._process.start()
-        other.close()
-
-    def prepare(self, preparation: Preparation, band: Band, timeout_s: float) -> Any:
-        try:
-            self._connection.send((preparation, band))
-            if not self._connection.poll(timeout_s):
-                raise _TooLongError(f"it took more than {timeout_s:g} s for a band of {band.atom_count} atoms")
-            return pickle.loads(self._connection.recv_bytes())  # noqa: S301 # from a process of our own
-        except (EOFError, OSError) as error:
-            raise _ProcessGoneError(repr(error)) from error
-
-    def end(self) -> int | None:
-        """Kill it and give its exit code."""
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
-        return self._process.exitcode
-
-
-def _or_raised(answer: Any) -> Any:
-    """What a process gave, unless that is an error."""
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
 
 
 def _serve(connection: Connection) -> None:
@@ -171,7 +128,7 @@ def _serve(connection: Connection) -> None:
             preparation, band = connection.recv()
         except EOFError:
             return
-        connection.send_bytes(pickle.dumps(_prepared(preparation, band), protocol=pickle.HIGHEST_PROTOCOL))
+        tell(connection, _prepared(preparation, band))
 
 
 def _prepared(preparation: Preparation, band: Band) -> object:

@@ -65,6 +65,11 @@ class Promises:
         if ticket is not None:
             self._take_out(ticket)
 
+    def any_left(self, *, now_s: float) -> bool:
+        """Whether a place is kept for anybody, now or later."""
+        self._forget(now_s)
+        return bool(self._promises)
+
     def due_cost(self, *, now_s: float) -> int:
         """Cost of those for whom a place is kept now or soon."""
         self._forget(now_s)

@@ -1,6 +1,7 @@
 """What is asked, by whom, and the row that is logged of it."""
 
 import time
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -14,6 +15,7 @@ from app.serving.cache import CacheScope
 from app.serving.read import ReadInput
 from app.serving.uploads import Upload
 from app.serving.wire import answer_to_json, error_to_json
+from app.serving.work import Place
 from app.storage.rows import PredictionRow
 
 
@@ -33,6 +35,8 @@ class PredictionRequest:
         second_opinion: for a crystal, another method that is asked as well.
         key_id: of the API key; None where there are no keys.
         request_id: of the HTTP request, for the log.
+        ticket: who asks for what: the same when a caller who was refused comes back with it.
+        place: in the queue, that it has since before it was read.
     """
 
     upload: Upload
@@ -46,6 +50,8 @@ class PredictionRequest:
     include_close_hops: bool = False
     interstitials: bool = False
     second_opinion: Literal["bvse"] | None = None
+    ticket: Hashable | None = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,11 +85,6 @@ class Asked:
             model_digest=self.predictor.digest,
             directional=self.predictor.card.directional,
         )
-
-    @property
-    def ticket(self) -> tuple[str | None, str, str]:
-        """Who asks for what: the same when a caller who was refused comes back with it."""
-        return self.request.key_id, self.predictor.name, self.read.digest
 
     def row(
         self,

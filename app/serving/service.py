@@ -10,12 +10,13 @@ from datetime import UTC, datetime
 import structlog
 
 from app.crystals.limits import Limits
-from app.models.registry import Registry
+from app.models.registry import Registry, choose_device
 from app.serving.answering import Answering
 from app.serving.batcher import Batcher
 from app.serving.cache import open_cache
 from app.serving.jobs import Jobs
 from app.serving.metrics import Metrics
+from app.serving.modelling import Loading, ModelProcess
 from app.serving.parsing import ParsePool, ParseSettings
 from app.serving.predictions import PredictionService
 from app.serving.preparing import PreparingProcesses
@@ -75,10 +76,16 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         stack.push_async_callback(pool.stop)
         preparing = PreparingProcesses(_prepare_threads(), settings.parse_timeout_s)
         stack.push_async_callback(asyncio.to_thread, preparing.stop)
+        modelling = _model_process(settings)
+        if modelling is not None:
+            stack.push_async_callback(asyncio.to_thread, modelling.stop)
         registry, *_ = await asyncio.gather(
-            asyncio.to_thread(_open_registry, settings), pool.start(), asyncio.to_thread(preparing.start)
+            asyncio.to_thread(_open_registry, settings, warm=modelling is None),
+            pool.start(),
+            asyncio.to_thread(preparing.start),
+            asyncio.to_thread(modelling.start if modelling is not None else _nothing),
         )
-        batcher = _batcher(settings, registry, metrics, preparing)
+        batcher = _batcher(settings, registry, metrics, preparing, modelling)
         batcher.start()
         stack.push_async_callback(lambda: batcher.stop(drain.left_s))
         stack.push_async_callback(lambda: jobs.stop(drain.left_s))
@@ -146,15 +153,28 @@ class _Drain:
         return max(0.0, self._until - time.monotonic())
 
 
-def _open_registry(settings: Settings) -> Registry:
+def _nothing() -> None:
+    """Start nothing."""
+
+
+def _model_process(settings: Settings) -> ModelProcess | None:
+    """What runs the model on a CPU; on a GPU, and where it is switched off, this process does."""
+    if not settings.model_process or choose_device(settings.device).type != "cpu":
+        return None
+    loading = Loading(store=settings.model_store, default=settings.default_model, threads=settings.torch_threads)
+    return ModelProcess(loading, settings.request_timeout_s)
+
+
+def _open_registry(settings: Settings, *, warm: bool) -> Registry:
     registry = Registry.open(
         settings.model_store,
         settings.device,
         default=settings.default_model,
         threads=settings.torch_threads,
     )
-    for name in registry.names():
-        registry.predictor(name).warm_up()
+    if warm:
+        for name in registry.names():
+            registry.predictor(name).warm_up()
     return registry
 
 
@@ -162,7 +182,13 @@ def _prepare_threads() -> int:
     return max(1, min(MOST_PREPARE_THREADS, (os.cpu_count() or 1) // 2))
 
 
-def _batcher(settings: Settings, registry: Registry, metrics: Metrics, preparing: PreparingProcesses) -> Batcher:
+def _batcher(
+    settings: Settings,
+    registry: Registry,
+    metrics: Metrics,
+    preparing: PreparingProcesses,
+    modelling: ModelProcess | None,
+) -> Batcher:
     on_cpu = registry.predictor(None).device == "cpu"
     return Batcher(
         queue_cost=settings.queue_cost,
@@ -171,6 +197,7 @@ def _batcher(settings: Settings, registry: Registry, metrics: Metrics, preparing
         batch_wait_ms=settings.batch_wait_ms,
         prepare_threads=_prepare_threads(),
         prepare=preparing.prepare,
+        predict=None if modelling is None else modelling.predict,
         stall_s=settings.request_timeout_s,
         metrics=metrics,
     )

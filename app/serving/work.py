@@ -69,6 +69,13 @@ class WorkItem:
     graph: Any = None
 
 
+@dataclass(kw_only=True, eq=False, slots=True)
+class Place:
+    """Room for one whose band is being read; without cost once it was used or given back."""
+
+    cost: int
+
+
 @dataclass(kw_only=True)
 class _Figures:
     """What was learned of one model's costs."""
@@ -114,6 +121,7 @@ class WorkQueue:
         self._finished_at = 0.0
         self._last_model: str | None = None
         self._promises = Promises()
+        self._entering_cost = 0
 
     @property
     def timely_cost(self) -> int:
@@ -135,10 +143,12 @@ class WorkQueue:
         *,
         request_id: str | None = None,
         ticket: Hashable | None = None,
+        place: Place | None = None,
     ) -> list[WorkItem]:
         """Let bands in together or not at all.
 
         A refused ticket that comes back when it was told to finds a place: newcomers leave it up to half of the room.
+        One who has a place already, from before it was read, is not refused for the time it would wait.
 
         Raises:
             BusyError: their cost would take the queue past its bound.
@@ -161,13 +171,47 @@ class WorkQueue:
                 for band, future in zip(bands, futures, strict=True)
             ]
             cost = sum(item.cost for item in items)
-            if self._is_full(ticket, cost, now):
+            has_place = place is not None and place.cost > 0
+            if place is not None:
+                self._give_up(place)
+            if self._is_full(ticket, cost, now, has_place=has_place):
                 raise self._busy(ticket, cost, now)
             self._promises.keep(ticket)
             self.waiting_cost += cost
             self._waiting.extend(items)
             self._can_prepare.notify(len(items))
         return items
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a newcomer may be refused: too much waits, or places are kept for others."""
+        with self._lock:
+            is_full = self.waiting_cost + self._entering_cost >= self.timely_cost
+            return is_full or self._promises.any_left(now_s=time.monotonic())
+
+    def enter(self, ticket: Hashable | None) -> Place:
+        """Give one whose band is not read yet a place for a band as large as those that wait; `leave` gives it back.
+
+        Raises:
+            BusyError: there is no room for it.
+        """
+        now = time.monotonic()
+        with self._lock:
+            cost = self.waiting_cost // self.waiting_items if self.waiting_items else 1
+            if self._is_full(ticket, cost, now):
+                raise self._busy(ticket, cost, now)
+            self._promises.keep(ticket)
+            self._entering_cost += cost
+            return Place(cost=cost)
+
+    def leave(self, place: Place) -> None:
+        """Take back a place; one that was used is gone already."""
+        with self._lock:
+            self._give_up(place)
+
+    def _give_up(self, place: Place) -> None:
+        self._entering_cost -= place.cost
+        place.cost = 0
 
     def drop(self, item: WorkItem) -> None:
         """Forget an item whose client left; one that runs already is left to finish."""
@@ -271,16 +315,18 @@ class WorkQueue:
     def _figures_of(self, predictor: BatchPredictor) -> _Figures:
         return self._figures.setdefault(predictor.name, _Figures())
 
-    def _is_full(self, ticket: Hashable | None, cost: int, now: float) -> bool:
+    def _is_full(self, ticket: Hashable | None, cost: int, now: float, *, has_place: bool = False) -> bool:
         if not self.waiting_cost:
             return False
         if self.waiting_cost + cost > self.queue_cost:
             return True
+        if has_place:
+            return False
         # Its own cost does not count against time: for that it waits in any case.
         timely = self.timely_cost
         is_due = self._promises.is_due(ticket, now_s=now)
         kept = 0 if is_due else min(self._promises.due_cost(now_s=now), timely // 2)
-        return self.waiting_cost + kept >= timely
+        return self.waiting_cost + self._entering_cost + kept >= timely
 
     def _busy(self, ticket: Hashable | None, cost: int, now: float) -> BusyError:
         """Say when there will be room for this cost, at the speed that was measured."""
@@ -289,7 +335,8 @@ class WorkQueue:
         if self.cost_per_s is None:
             retry_after_s = FIRST_RETRY_AFTER_S
         else:
-            excess = max(0, beyond, self.waiting_cost - self.timely_cost) + self.running_cost
+            late = self.waiting_cost + self._entering_cost - self.timely_cost
+            excess = max(0, beyond, late) + self.running_cost
             wait_s = self._promises.promise(ticket, cost, excess=excess, cost_per_s=self.cost_per_s, now_s=now)
             retry_after_s = max(LEAST_RETRY_AFTER_S, wait_s)
         bound = (

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from rich.console import Console
@@ -10,6 +11,7 @@ from rich.console import Console
 from benchmarks.faults.calls import Call
 from benchmarks.faults.traffic import Tally, Traffic
 from benchmarks.faults.world import World
+from benchmarks.servers import cpu_seconds
 
 #: Keeps the model as busy as it can be without anybody's being refused.
 CAPACITY_CALLERS = 48
@@ -26,13 +28,16 @@ MOST_MEMORY_GROWTH = 0.03
 
 async def overload(world: World, calls: Iterator[Call], console: Console, *, seconds: float) -> bool:
     """Measure capacity, then offer three times as much; whether all is as it should be."""
-    await stretch(world, calls, seconds=seconds / 2, callers=CAPACITY_CALLERS)  # warm
+    warm = await stretch(world, calls, seconds=seconds / 2, callers=CAPACITY_CALLERS)
+    # Made before they are sent: what the generator computes meanwhile, the service does not.
+    some = list(islice(calls, int(4 * TIMES_CAPACITY * max(50, len(warm.answered) / seconds * 2) * seconds / 2)))
+    calls = iter(some)
     peak = await stretch(world, calls, seconds=seconds, callers=CAPACITY_CALLERS)
     capacity = len(peak.answered) / seconds
-    at_capacity = await stretch(world, calls, seconds=seconds, callers=FLOOD_CALLERS, a_second=capacity)
     before_mib = world.service.memory_mib
     growth_from_s = time.monotonic() + seconds / 2
-    flood = Traffic(lambda: world.service.port, calls, a_second=TIMES_CAPACITY * capacity, obey=True)
+    spent_s, generator_s = cpu_seconds(world.service.pid), time.process_time()
+    flood = Traffic(lambda: world.service.port, calls, a_second=TIMES_CAPACITY * capacity)
     async with flood.callers(FLOOD_CALLERS):
         await asyncio.sleep(growth_from_s - time.monotonic())
         middle_mib = world.service.memory_mib
@@ -40,6 +45,7 @@ async def overload(world: World, calls: Iterator[Call], console: Console, *, sec
         answered = len(flood.tally.answered)
         ended_s = time.monotonic()
         end_mib = world.service.memory_mib
+        spent_s, generator_s = cpu_seconds(world.service.pid) - spent_s, time.process_time() - generator_s
         recovered_s = asyncio.create_task(_recovered_s(world, calls, ended_s, peak))
     tally, throughput = flood.tally, answered / seconds
     rows = await world.logged_with(tally.answered)
@@ -49,9 +55,8 @@ async def overload(world: World, calls: Iterator[Call], console: Console, *, sec
     results = {
         f"{throughput:.1f} a second, {throughput / capacity:.2f} of the peak ({capacity:.1f})": throughput
         >= LEAST_THROUGHPUT * capacity,
-        f"p99 of those answered {p99_s(tally):.2f} s, {p99_s(tally) / p99_s(at_capacity):.2f} times that at capacity "
-        f"({p99_s(at_capacity):.2f} s; {p99_s(peak):.2f} s with {CAPACITY_CALLERS} callers)": p99_s(tally)
-        <= MOST_P99 * p99_s(at_capacity),
+        f"p99 of those answered {p99_s(tally):.2f} s, {p99_s(tally) / p99_s(peak):.2f} times that at capacity "
+        f"({p99_s(peak):.2f} s)": p99_s(tally) <= MOST_P99 * p99_s(peak),
         f"of {sum(told.values())} who waited for Retry-After and were answered, {100 * first:.0f} % were at once": first
         >= LEAST_THROUGHPUT,
         f"memory {before_mib:.0f} MiB before, {middle_mib:.0f} in the middle, {end_mib:.0f} at the end": end_mib
@@ -64,6 +69,7 @@ async def overload(world: World, calls: Iterator[Call], console: Console, *, sec
         f"{len(tally.answered)}, refused {tally.refused_count}, unanswered {tally.unanswered}, lost {lost}, "
         f"duplicated {len(rows) - len(set(rows))}, wrong {len(tally.wrong)}"
     )
+    console.print(f"    CPU: {spent_s:.1f} s of the service, {generator_s:.1f} s of the load generator")
     for words, well in results.items():
         console.print(f"    {words}", style="" if well else "red")
     for wrong in tally.wrong[:3]:

@@ -13,8 +13,10 @@ import orjson
 from benchmarks.faults.calls import Call
 from benchmarks.load import Answer, read_answer
 
-#: A caller whose connection broke tries again after this; one who was refused, and does not obey, as well.
+#: A caller whose connection broke tries again after this.
 PAUSE_S = 0.02
+#: A connection that lay idle for longer is not used again: the server ends it after five seconds.
+IDLE_S = 4.0
 #: One in so many who are refused obeys.
 OBEYS_EVERY = 8
 #: No scenario waits longer for anything.
@@ -57,8 +59,8 @@ class Traffic:
     Args:
         port: where the service listens now; asked at each new connection.
         calls: what they ask, one after the other.
-        a_second: calls that are due a second, all callers together; None lets each send as soon as it may.
-        obey: whether some of those refused wait for as long as they were told to, and send the same again.
+        a_second: calls that are due a second, all callers together, of whom some wait where they are told to and send
+            the same again, and most go on; None lets each send as soon as it may, and all do what they are told.
         excused: kinds of problems that count as refused.
 
     Attributes:
@@ -72,13 +74,11 @@ class Traffic:
         calls: Iterator[Call],
         *,
         a_second: float | None = None,
-        obey: bool = False,
         excused: frozenset[str] = frozenset({"busy"}),
     ) -> None:
         self._port = port
         self._calls = calls
         self._a_second = a_second
-        self._obey = obey
         self._excused = excused
         self._started_s = 0.0
         self._due = 0
@@ -138,9 +138,8 @@ class Traffic:
             wait_s = self._count(answer, due_s, times_told)
             if wait_s is None:
                 return
-            obeys = times_told or (self._obey and self.tally.refused_count % OBEYS_EVERY == 0)
+            obeys = times_told or self._a_second is None or self.tally.refused_count % OBEYS_EVERY == 0
             if not obeys or self._end.is_set():
-                await asyncio.sleep(PAUSE_S)
                 return
             times_told += 1
             await asyncio.sleep(wait_s)
@@ -182,12 +181,15 @@ class _Connection:
     def __init__(self, port: Callable[[], int]) -> None:
         self._port = port
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._used_s = 0.0
 
     async def ask(self, request: bytes) -> Answer | None:
         """Send a request and read the reply; None where the connection ended before it came.
 
         Waits until something listens.
         """
+        if time.monotonic() - self._used_s > IDLE_S:
+            await self.close()
         reader, writer = await self._opened()
         try:
             writer.write(request)
@@ -195,6 +197,7 @@ class _Connection:
         except (OSError, asyncio.IncompleteReadError):
             await self.close()
             return None
+        self._used_s = time.monotonic()
         if answer.closes:
             await self.close()
         return answer

@@ -10,7 +10,7 @@ from api_server import Service, running_service
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service on SQLite and the in-process cache, as it runs on a laptop."""
-    with running_service(tmp_path_factory.mktemp("service"), log_level="debug") as service:
+    with running_service(tmp_path_factory.mktemp("service"), log_level="debug", model_process=1) as service:
         yield service
 
 

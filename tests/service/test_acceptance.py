@@ -27,7 +27,7 @@ PUT_BACK_EV = 0.05
 
 @pytest.fixture(scope="module")
 def uncached(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("uncached"), cache="off", max_hops=2000) as service:
+    with running_service(tmp_path_factory.mktemp("uncached"), cache="off", max_hops=2000, model_process=1) as service:
         yield service
 
 

@@ -57,6 +57,36 @@ def test_past_the_queue_callers_are_told_when_to_come_back(tmp_path: Path, data_
         assert send(rows[0]).status_code == 200
 
 
+def test_one_who_comes_back_with_the_same_when_told_is_let_in(tmp_path: Path, data_rows: list[dict[str, Any]]) -> None:
+    """JSON and forms, whose parts are divided by something new each time; no one's key or place helps another."""
+    rows = [row for row in data_rows if row["sound"]][:40]
+    with running_service(tmp_path, queue_wait_s=0.001, cache="off", torch_threads=1) as service:
+        for row in rows[:2]:
+            service.client.post("/predict/barrier", json=row)  # its speed is known now
+
+        def send_until_answered(number: int) -> list[httpx.Response]:
+            row = rows[number]
+            responses: list[httpx.Response] = []
+            while not responses or responses[-1].status_code == 429:
+                if responses:
+                    time.sleep(int(responses[-1].headers["retry-after"]))
+                form = {"files": {"band": ("band.json", orjson.dumps(row))}}
+                body: dict[str, Any] = {"json": row} if number % 2 else form
+                responses.append(httpx.post(f"{service.url}/predict/barrier", timeout=120.0, **body))
+            return responses
+
+        with ThreadPoolExecutor(len(rows)) as threads:
+            all_responses = list(threads.map(send_until_answered, range(len(rows))))
+        assert {responses[-1].status_code for responses in all_responses} == {200}
+        told = [len(responses) - 1 for responses in all_responses if len(responses) > 1]
+        assert told, "nobody was refused"
+        assert sum(count == 1 for count in told) >= 0.8 * len(told), told
+        metrics = service.client.get("/metrics").text
+        assert f'ionpath_stage_seconds_count{{stage="read"}} {len(rows) + 2:.1f}' in metrics, (
+            "the refused were not read"
+        )
+
+
 def test_a_client_that_leaves_takes_its_work_along(tmp_path: Path, data_rows: list[dict[str, Any]]) -> None:
     rows = [row for row in data_rows if row["sound"]][:24]
     with running_service(tmp_path, cache="off") as service:

@@ -573,3 +573,26 @@ async def test_who_comes_back_when_told_finds_a_place_and_a_newcomer_leaves_it()
         await asyncio.sleep(0)
         model.may_run.set()
         await asyncio.gather(*tasks)
+
+
+async def test_one_who_would_be_refused_is_refused_before_its_input_is_read() -> None:
+    model = SmallModel(cost_per_atom=264)
+    async with running(queue_wait_s=1.0, batch_cost=1) as batcher:
+        with batcher.place("a"):
+            pass
+        tasks = await full(batcher, model)
+        batcher._queue.cost_per_s = 3_960.0
+        with pytest.raises(BusyError) as early, batcher.place("a"):
+            pass
+        assert await refused_s(batcher, model, "a") == pytest.approx(early.value.retry_after_s, abs=0.2), "one place"
+        batcher._queue._promises._promises["a"].due_s = time.monotonic()
+        batcher._queue.cost_per_s = 4_400.0
+        with batcher.place("a") as place:
+            batcher._queue.cost_per_s = 3_960.0
+            tasks.append(asyncio.create_task(batcher.submit(band(4), model, place=place)))  # let in already
+            await asyncio.sleep(0)
+            batcher._queue.cost_per_s = 4_400.0
+            with pytest.raises(BusyError), batcher.place("b"):
+                pass
+        model.may_run.set()
+        await asyncio.gather(*tasks)

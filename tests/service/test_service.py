@@ -90,6 +90,7 @@ def settings_of(store: Path, folder: Path) -> Settings:
         model_store=store,
         database_url=f"sqlite+aiosqlite:///{folder}/log.sqlite3",
         device="cpu",
+        model_process=False,  # it would load torch once more for each of these services
     )
 
 

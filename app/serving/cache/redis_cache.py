@@ -49,6 +49,7 @@ class RedisLink:
                 # One retry without a pause: a connection that the server closed meanwhile is opened anew.
                 retry=Retry(NoBackoff(), 1),
                 decode_responses=False,
+                driver_info=None,  # or each new connection reads the library's version from disk, and tells it
             )
         except ValueError:
             # What the library says may repeat a part of the URL, and so of its password.

@@ -1,0 +1,130 @@
+"""The process that runs the model: it answers what the service itself would, and is replaced when it dies."""
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bands import band_of, rock_salt
+from untrained import write_untrained
+
+from app.crystals.band import Band
+from app.models.predictor import Predictor
+from app.models.registry import Registry
+from app.serving.modelling import Loading, ModelFailedError, ModelProcess
+
+DEADLINE_S = 60.0
+
+
+@dataclass
+class Killer:
+    """A prepared band that ends the process that it comes to, so often; then it is one that fails."""
+
+    folder: Path
+    times: int
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _fall, (os.getpid(), self.folder, self.times)
+
+
+def _fall(sender: int, folder: Path, times: int) -> object:
+    if os.getpid() != sender:
+        fallen = len(list(folder.iterdir()))
+        if fallen < times:
+            (folder / str(fallen)).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return None
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("store")
+    write_untrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predictor(store: Path) -> Predictor:
+    return Registry.open(store, "cpu", default="default", threads=1).predictor()
+
+
+@pytest.fixture(scope="module")
+def process(store: Path) -> Iterator[ModelProcess]:
+    process = ModelProcess(Loading(store=store, default="default", threads=1), DEADLINE_S)
+    process.start()
+    yield process
+    process.stop()
+    assert not ours()
+
+
+def ours() -> list[int | None]:
+    return [child.pid for child in multiprocessing.active_children() if child.name == "model"]
+
+
+def prepared(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> list[Any]:
+    bands: list[Band] = [band_of(row) for row in rows if row["sound"] and len(row["host_species"]) < 60][:6]
+    return [predictor.graph(band) for band in bands]
+
+
+def test_it_answers_what_the_service_itself_would(
+    process: ModelProcess, predictor: Predictor, data_rows: list[dict[str, Any]]
+) -> None:
+    graphs = prepared(predictor, data_rows)
+    assert process.predict(predictor, graphs) == predictor.predict(graphs)
+
+
+def test_a_process_that_was_killed_is_replaced_and_a_lone_band_asked_for_again(
+    process: ModelProcess, predictor: Predictor, data_rows: list[dict[str, Any]]
+) -> None:
+    (before,) = ours()
+    assert before is not None
+    os.kill(before, signal.SIGKILL)
+    graphs = prepared(predictor, data_rows)[:1]
+    assert process.predict(predictor, graphs) == predictor.predict(graphs)
+    assert ours() not in ([], [before])
+
+
+def test_of_several_bands_the_caller_tries_each_half(
+    process: ModelProcess, predictor: Predictor, data_rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The batcher does, and so finds the band that ends the process without ending it for the others."""
+    graphs = prepared(predictor, data_rows)
+    with pytest.raises(ModelFailedError, match="ended at 7 bands"):
+        process.predict(predictor, [*graphs, Killer(tmp_path, 1)])
+    assert process.predict(predictor, graphs) == predictor.predict(graphs)
+
+
+def test_a_band_that_ends_it_twice_is_given_up(process: ModelProcess, predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(ModelFailedError, match="ended at 1 bands"):
+        process.predict(predictor, [Killer(tmp_path, 2)])
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_pass_that_fails_says_why_and_ends_nothing(process: ModelProcess, predictor: Predictor) -> None:
+    process.predict(predictor, [predictor.graph(rock_salt())])
+    before = ours()
+    with pytest.raises(ModelFailedError, match="AttributeError") as failed:
+        process.predict(predictor, [None])
+    assert "Traceback" in failed.value.__notes__[0]
+    assert ours() == before
+
+
+def test_a_pass_that_does_not_end_is_ended(store: Path, predictor: Predictor) -> None:
+    process = ModelProcess(Loading(store=store, default="default", threads=1), 1e-6)
+    process.start()
+    with pytest.raises(ModelFailedError, match="took more than"):
+        process.predict(predictor, [predictor.graph(rock_salt())])
+    process.stop()
+
+
+def test_a_store_that_cannot_be_loaded_is_told_at_the_start(tmp_path: Path) -> None:
+    process = ModelProcess(Loading(store=tmp_path / "none", default="default", threads=1), DEADLINE_S)
+    with pytest.raises(ModelFailedError, match="is not a folder"):
+        process.start()
+    process.stop()
+    with pytest.raises(ModelFailedError, match="stopping"):
+        process.start()
