@@ -151,6 +151,10 @@ def report(
     )
     for name, results in others.items():
         console.print(f"    {at_32 / medians(results)[0]:.2f} of {name}")
+    alone_ms = float(np.median([result.latencies_ms.mean() for result in served[1]]))
+    single_ms = 1000 / next(rate for name, rate in rates.items() if "one by one" in name)
+    of_single = f"{alone_ms / single_ms:.2f} of the bare single prediction ({single_ms:.1f} ms)"
+    console.print(f"one caller, mean: {alone_ms:.1f} ms, {of_single}")
     console.print(f"cached answer, median: {medians(cached)[1]:.1f} ms")
 
 

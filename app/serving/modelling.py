@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 
 from app.errors import IonpathError
+from app.models.cards import CheckpointError
 from app.models.prediction import Prediction
 from app.models.predictor import OutOfMemoryError
 from app.models.registry import Registry
@@ -59,7 +60,8 @@ class ModelProcess:
         """Start it and wait until it is warm.
 
         Raises:
-            ModelFailedError: it did not start.
+            CheckpointError: a checkpoint is missing or damaged.
+            ModelFailedError: it did not start otherwise.
         """
         with self._changing:
             if self._stopping:
@@ -116,6 +118,9 @@ def _serve(connection: Connection, loading: Loading) -> None:
         registry = Registry.open(loading.store, "cpu", default=loading.default, threads=loading.threads)
         for name in registry.names():
             registry.predictor(name).warm_up()
+    except CheckpointError as error:
+        tell(connection, error)
+        return
     except Exception as error:  # noqa: BLE001 # told to the service, which does not start then
         tell(connection, ModelFailedError(f"{type(error).__name__}: {error}"))
         return

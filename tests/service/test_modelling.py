@@ -13,6 +13,7 @@ from bands import band_of, rock_salt
 from untrained import write_untrained
 
 from app.crystals.band import Band
+from app.models.cards import CheckpointError
 from app.models.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.modelling import Loading, ModelFailedError, ModelProcess
@@ -123,7 +124,7 @@ def test_a_pass_that_does_not_end_is_ended(store: Path, predictor: Predictor) ->
 
 def test_a_store_that_cannot_be_loaded_is_told_at_the_start(tmp_path: Path) -> None:
     process = ModelProcess(Loading(store=tmp_path / "none", default="default", threads=1), DEADLINE_S)
-    with pytest.raises(ModelFailedError, match="is not a folder"):
+    with pytest.raises(CheckpointError, match="is not a folder"):
         process.start()
     process.stop()
     with pytest.raises(ModelFailedError, match="stopping"):
