@@ -6,32 +6,37 @@ behind the framework's routing, forms and readers.
 
 import hashlib
 import re
-from collections.abc import Hashable
 from contextlib import ExitStack
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.auth import Gate
+from app.api.auth import Caller, Gate
 from app.api.preferences import wants_async
 from app.api.problems import problem_response
-from app.errors import IonpathError
+from app.errors import ForbiddenError, IonpathError, UnauthorizedError
 from app.serving.predictions import PredictionService
+from app.serving.promises import Ticket
 
 #: Calls that are answered at once by the model of barriers.
 _PATHS = {"/predict/barrier", "/classify/good-conductor"}
-_BOUNDARY = re.compile(r'boundary="?([^";]+)')
+#: A larger body is not hashed in the event loop, and so has no claim to a place.
+_MOST_HASHED_BYTES = 2_000_000
+#: Bodies answered last: they cost the model nothing while the cache has them.
+_MOST_ANSWERED = 20_000
+_BOUNDARY = re.compile(r'boundary="?([^";]+)', re.IGNORECASE)
 
 
 class Admission:
-    """Gives each prediction a place in the model's queue (`scope["place"]`), or 429.
+    """Gives each prediction a place in the model's queue (`scope["place"]`) when that is full or nearly so, or 429.
 
-    One who was told to come back, and does with the same bytes, has a claim to it. Other requests, and those whose
-    caller is not let in, go by: the routes tell them.
+    One who was told to come back, and does with the same bytes, has a claim to it. What was answered lately goes by,
+    since the cache has it; so do other requests, and those whose caller is not let in: the routes tell them.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._answered: dict[Ticket, None] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -45,42 +50,56 @@ class Admission:
         service: PredictionService = request.state.service
         with ExitStack() as stack:
             try:
+                caller = await _caller(request)
                 ticket = None
-                if service.is_busy:
-                    ticket, receive = await _ticket(request)
-                scope["ticket"], scope["place"] = ticket, stack.enter_context(service.place(ticket))
+                if caller is not None:
+                    body = await request.body()
+                    receive = _again(body, receive)
+                    ticket = scope["ticket"] = _ticket(request, caller, body)
+                    if service.is_busy and ticket not in self._answered:
+                        scope["place"] = stack.enter_context(service.place(ticket))
             except IonpathError as error:
                 scope["problem_kind"] = error.kind
                 response = problem_response(error, request_id=scope.get("request_id"))
                 await response(scope, receive, send)
                 return
             await self._app(scope, receive, send)
+        if ticket is not None and scope.get("answered"):
+            self._remember(ticket)
+
+    def _remember(self, ticket: Ticket) -> None:
+        self._answered[ticket] = None
+        if len(self._answered) > _MOST_ANSWERED:
+            del self._answered[next(iter(self._answered))]
 
 
-async def _ticket(request: Request) -> tuple[Hashable | None, Receive]:
-    """Who asks for what, and the body that was read for it once more; None for one whom the routes will not let in.
+async def _caller(request: Request) -> Caller | None:
+    """Who calls, its rate counted; None for one whom the routes will not let in.
 
     Raises:
-        IonpathError: the body is too large or too slow.
+        BusyError: it asks too often.
     """
     gate: Gate = request.state.gate
     try:
         caller = await gate.caller(request)
-    except IonpathError:
-        return None, request.receive
-    try:
-        body = await request.body()
-    except ClientDisconnect:
-        return None, request.receive
-    digest = hashlib.blake2b(body if (boundary := _boundary(request)) is None else body.replace(boundary, b""))
-    digest.update(request.scope["query_string"])
-    return (caller.key_id, digest.digest()), _again(body, request.receive)
+    except (UnauthorizedError, ForbiddenError):
+        return None
+    gate.demand_rate(request, caller)
+    return caller
 
 
-def _boundary(request: Request) -> bytes | None:
-    """What divides the parts of a form: made up anew by each sending."""
-    match = _BOUNDARY.search(request.headers.get("content-type", ""))
-    return None if match is None else match[1].encode("latin-1")
+def _ticket(request: Request, caller: Caller, body: bytes) -> Ticket | None:
+    """Who asks for what."""
+    if len(body) > _MOST_HASHED_BYTES:
+        return None
+    kind = request.headers.get("content-type", "")
+    match = _BOUNDARY.search(kind)
+    if match is not None:  # what divides the parts of a form is made up anew by each sending
+        kind, body = kind[: match.start()], body.replace(b"--" + match[1].encode("latin-1"), b"--")
+    digest = hashlib.blake2b(body)
+    for part in (request.scope["path"].encode(), request.scope["query_string"], kind.encode()):
+        digest.update(b"\0" + part)
+    return Ticket(caller=caller.key_id or (request.client.host if request.client else ""), digest=digest.digest())
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -55,7 +55,13 @@ class Gate:
         return Caller(key_id=None)
 
     def demand_rate(self, request: Request, caller: Caller) -> None:
-        """Refuse (BusyError) one who asks for predictions too often: a key, or an address where there are no keys."""
+        """Refuse (BusyError) one who asks for predictions too often: a key, or an address where there are no keys.
+
+        A request counts once, however often this is asked of it.
+        """
+        if request.scope.get("rate_counted"):
+            return
+        request.scope["rate_counted"] = True
         address = request.client.host if request.client else ""
         self._rates.take(address if caller.key_id is None else caller.key_id)
 

@@ -79,6 +79,7 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
         prediction_id = await service.submit(asked)
         return accepted(await service.get(prediction_id, who.key_id))
     answer = answer_to_json(await while_connected(request, service.predict(asked)))
+    request.scope["answered"] = True  # for Admission
     return Response(orjson.dumps(verdict_on_top(answer) if verdict_first else answer), media_type="application/json")
 
 

@@ -220,7 +220,7 @@ class Answering:
     async def _predict_band(self, asked: Asked, band: Band) -> tuple[Prediction, bool]:
         scope, predictor = asked.scope, asked.predictor
         if self.settings.cache == "off":
-            prediction = await self._submit(asked, band)
+            prediction = await _admitted(asked, lambda: self._submit(asked, band))
             self.metrics.predicted(predictor.name, cached=False)
             return prediction, False
         (known,) = await self._look_up(scope, [band])
@@ -233,15 +233,23 @@ class Answering:
             await self.cache.put(scope, band, prediction)
             return prediction
 
-        return await self.flights.predict(scope, asked.read.digest, band, compute), False
+        if self.flights.is_on_its_way(scope, asked.read.digest):
+            self.release(asked.request)  # it waits for another's band
+        flying = partial(self.flights.predict, scope, asked.read.digest, band, compute)
+        return await _admitted(asked, flying), False
+
+    def release(self, request: PredictionRequest) -> None:
+        """Give back the place that a request had before it was read, where it was not used."""
+        if request.place is not None:
+            self.batcher.leave(request.place)
 
     async def _submit(self, asked: Asked, band: Band) -> Prediction:
-        request_id = asked.request.request_id
-        return await _admitted(
-            asked,
-            lambda: self.batcher.submit(
-                band, asked.predictor, request_id=request_id, ticket=asked.request.ticket, place=asked.request.place
-            ),
+        return await self.batcher.submit(
+            band,
+            asked.predictor,
+            request_id=asked.request.request_id,
+            ticket=asked.ticket(),
+            place=asked.request.place,
         )
 
     async def _predict_crystal(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
@@ -294,7 +302,6 @@ class Answering:
     async def _compute(self, asked: Asked, bands: Sequence[Band], on_done: Callable[[], None]) -> list[Outcome]:
         """Predict bands: at once for one who waits; for a job in pieces, between which others have their turn."""
         piece = JOB_PIECE_BANDS if asked.later else max(1, len(bands))
-        request_id = asked.request.request_id
         outcomes: list[Outcome] = []
         for start in range(0, len(bands), piece):
             some = bands[start : start + piece]
@@ -303,8 +310,8 @@ class Answering:
                 some,
                 asked.predictor,
                 on_done,
-                request_id=request_id,
-                ticket=asked.request.ticket,
+                request_id=asked.request.request_id,
+                ticket=asked.ticket(start),
                 place=asked.request.place,
             )
             outcomes += await _admitted(asked, submit)

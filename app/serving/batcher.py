@@ -10,7 +10,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from app.errors import IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
 from app.models.predictor import OutOfMemoryError
 from app.serving.metrics import Metrics
+from app.serving.promises import Ticket
 from app.serving.work import BatchPredictor, Place, WorkItem, WorkQueue
 
 Outcome = Prediction | IonpathError
@@ -52,6 +53,7 @@ class Batcher:
         prepare_threads: threads that have bands prepared.
         prepare: what prepares a band for a model, called in these threads; the model's own `graph` where none is given.
         predict: what runs a model on a batch, called in one thread; the model's own `predict` where none is given.
+        predict_trouble: in words, why that cannot be done now; None while it can.
         stall_s: a forward pass or preparation that takes longer is reported by `trouble`, seconds.
         metrics: where queue, batches and stages are counted.
     """
@@ -68,6 +70,7 @@ class Batcher:
         metrics: Metrics,
         prepare: Prepare | None = None,
         predict: Predict | None = None,
+        predict_trouble: Callable[[], str | None] = lambda: None,
     ) -> None:
         self._queue = WorkQueue(
             queue_cost=queue_cost,
@@ -78,6 +81,7 @@ class Batcher:
         self._metrics = metrics
         self._prepare = prepare or _prepared_by_the_model
         self._predict = predict or _predicted_by_the_model
+        self._predict_trouble = predict_trouble
         self._stall_s = stall_s
         self._loop: asyncio.AbstractEventLoop | None = None
         self._open: set[asyncio.Future[Prediction]] = set()
@@ -89,8 +93,8 @@ class Batcher:
             for index in range(prepare_threads)
         ]
         self._threads.append(threading.Thread(target=self._guarded, args=(self._run_next,), name="model", daemon=True))
-        metrics.queue_cost.set_function(lambda: self._queue.waiting_cost)
-        metrics.queue_limit.set_function(lambda: min(self._queue.queue_cost, self._queue.timely_cost))
+        metrics.queue_cost.set_function(lambda: self._queue.waiting_cost + self._queue.entering_cost)
+        metrics.queue_limit.set_function(lambda: self._queue.timely_cost)
         metrics.queue_items.set_function(lambda: self._queue.waiting_items)
 
     def start(self) -> None:
@@ -121,7 +125,7 @@ class Batcher:
         for name, since in tuple(self._busy_since.items()):
             if since is not None and now - since > self._stall_s:
                 return f"thread {name} has been at one piece of work for {now - since:.0f} s"
-        return None
+        return self._predict_trouble()
 
     @property
     def is_busy(self) -> bool:
@@ -129,7 +133,7 @@ class Batcher:
         return self._queue.is_busy
 
     @contextlib.contextmanager
-    def place(self, ticket: Hashable | None) -> Iterator[Place]:
+    def place(self, ticket: Ticket | None) -> Iterator[Place]:
         """A place in the queue for one who is yet to be read: under overload, reading takes what the model needs.
 
         Raises:
@@ -139,7 +143,11 @@ class Batcher:
         try:
             yield place
         finally:
-            self._queue.leave(place)
+            self.leave(place)
+
+    def leave(self, place: Place) -> None:
+        """Give a place back; one that was used is gone already."""
+        self._queue.leave(place)
 
     async def submit(
         self,
@@ -147,7 +155,7 @@ class Batcher:
         predictor: BatchPredictor,
         *,
         request_id: str | None = None,
-        ticket: Hashable | None = None,
+        ticket: Ticket | None = None,
         place: Place | None = None,
     ) -> Prediction:
         """Predict one band.
@@ -174,7 +182,7 @@ class Batcher:
         on_done: Callable[[], None] | None = None,
         *,
         request_id: str | None = None,
-        ticket: Hashable | None = None,
+        ticket: Ticket | None = None,
         place: Place | None = None,
     ) -> list[Outcome]:
         """Predict the bands of one crystal, admitted together or not at all.
@@ -209,7 +217,7 @@ class Batcher:
         bands: Sequence[Band],
         predictor: BatchPredictor,
         request_id: str | None,
-        ticket: Hashable | None,
+        ticket: Ticket | None,
         place: Place | None,
     ) -> list[asyncio.Future[Prediction]]:
         if self._crash is not None or self._loop is None:

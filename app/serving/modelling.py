@@ -3,8 +3,8 @@
 In a thread of the service they ask behind all that is read, answered and refused: the busier, the slower its model.
 """
 
-import signal
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,16 +14,26 @@ from typing import Any
 
 import structlog
 
-from app.errors import IonpathError
+from app.errors import IonpathError, NotReadyError
 from app.models.cards import CheckpointError
 from app.models.prediction import Prediction
 from app.models.predictor import OutOfMemoryError
 from app.models.registry import Registry
-from app.serving.processes import Helper, HelperGoneError, HelperTooLongError, or_raised, tell
+from app.serving.processes import (
+    Worker,
+    WorkerGoneError,
+    WorkerTooLongError,
+    leave_signals_to_the_service,
+    or_raised,
+    tell,
+)
 from app.serving.work import BatchPredictor
 
 #: Loading torch and every checkpoint takes some five seconds; a machine that does much else takes longer.
 START_TIMEOUT_S = 120.0
+
+#: After a start that failed, how long until the next one, seconds.
+BACK_OFF_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -41,44 +51,68 @@ class Loading:
     threads: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Ready:
+    """What the process says once it is warm: the digest of each checkpoint."""
+
+    digests: dict[str, str]
+
+
 class ModelProcess:
     """One process with every checkpoint on the CPU; used by the batcher's one model thread.
 
     Args:
         loading: what it loads.
         timeout_s: a forward pass that takes longer ends it, seconds.
+
+    Attributes:
+        digests: of the checkpoints that it answers with.
+        trouble: in words, why it cannot answer now; None while it can.
     """
 
     def __init__(self, loading: Loading, timeout_s: float) -> None:
         self._loading = loading
         self._timeout_s = timeout_s
-        self._helper: Helper | None = None
+        self._worker: Worker | None = None
         self._changing = threading.Lock()  # no process is started once the service stops
         self._stopping = False
+        self._not_before_s = 0.0
+        self.digests: dict[str, str] = {}
+        self.trouble: str | None = None
 
     def start(self) -> None:
         """Start it and wait until it is warm.
 
         Raises:
-            CheckpointError: a checkpoint is missing or damaged.
+            CheckpointError: a checkpoint is missing or damaged, or is another than before.
             ModelFailedError: it did not start otherwise.
         """
         with self._changing:
             if self._stopping:
                 raise ModelFailedError("the service is stopping")
-            helper = self._helper = Helper("model", _serve, self._loading)
+            worker = self._worker = Worker("model", _serve, self._loading)
         try:
-            or_raised(helper.told(START_TIMEOUT_S))
-        except (HelperGoneError, HelperTooLongError) as error:
-            raise ModelFailedError(f"the model's process did not start: {error}") from error
+            ready: _Ready = or_raised(worker.told(START_TIMEOUT_S))
+            if self.digests and ready.digests != self.digests:
+                raise CheckpointError("the model store has other checkpoints than when the service started: restart it")  # noqa: TRY301 # told and backed off from as any other failure of a start
+        except Exception as error:
+            # What it would still say is an answer to nothing that is asked later.
+            self._end(f"it did not start: {error}")
+            self.trouble = f"the model's process does not start: {error}"
+            self._not_before_s = time.monotonic() + BACK_OFF_S
+            if isinstance(error, WorkerGoneError | WorkerTooLongError):
+                raise ModelFailedError(self.trouble) from error
+            raise
+        self.digests = ready.digests
+        self.trouble = None
 
     def stop(self) -> None:
         """End it, whatever it does."""
         with self._changing:
             self._stopping = True
-            if self._helper is not None:
-                self._helper.end()
-                self._helper = None
+            if self._worker is not None:
+                self._worker.end()
+                self._worker = None
 
     def predict(self, predictor: BatchPredictor, graphs: Sequence[Any]) -> list[Prediction]:
         """Predict as `predictor.predict` does.
@@ -89,31 +123,42 @@ class ModelProcess:
         Raises:
             OutOfMemoryError: there is no memory for so many at once.
             ModelFailedError: the pass failed or ended the process.
+            NotReadyError: the process cannot be started.
         """
         for attempt in range(2):
-            if self._helper is None:
-                self.start()
-            assert self._helper is not None
+            worker = self._running()
             try:
-                answer: list[Prediction] = or_raised(self._helper.ask((predictor.name, list(graphs)), self._timeout_s))
-            except (HelperGoneError, HelperTooLongError) as error:
+                answer: list[Prediction] = or_raised(worker.ask((predictor.name, list(graphs)), self._timeout_s))
+            except (WorkerGoneError, WorkerTooLongError) as error:
                 self._end(str(error))
-                if attempt or len(graphs) > 1 or isinstance(error, HelperTooLongError):
+                if attempt or len(graphs) > 1 or isinstance(error, WorkerTooLongError):
                     raise ModelFailedError(f"the model's process ended at {len(graphs)} bands: {error}") from error
             else:
                 return answer
         raise AssertionError("the second attempt returns or raises")
 
+    def _running(self) -> Worker:
+        """The process, started anew where it died; not more often than each few seconds where that fails."""
+        if self._worker is None:
+            try:
+                if time.monotonic() < self._not_before_s:
+                    raise ModelFailedError(self.trouble)  # noqa: TRY301 # told as the failure that it repeats
+                self.start()
+            except (CheckpointError, ModelFailedError, OSError) as error:
+                raise NotReadyError("The model's process cannot be started.", kind="model-stopped") from error
+        assert self._worker is not None
+        return self._worker
+
     def _end(self, why: str) -> None:
         with self._changing:
-            if self._helper is not None:
-                _log.warning("model-process-gone", exit_code=self._helper.end(), why=why)
-                self._helper = None
+            if self._worker is not None:
+                _log.warning("model-process-gone", exit_code=self._worker.end(), why=why)
+                self._worker = None
 
 
 def _serve(connection: Connection, loading: Loading) -> None:
     """Load and warm every checkpoint, say so, and predict what is asked for until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service drains first
+    leave_signals_to_the_service()
     try:
         registry = Registry.open(loading.store, "cpu", default=loading.default, threads=loading.threads)
         for name in registry.names():
@@ -124,7 +169,7 @@ def _serve(connection: Connection, loading: Loading) -> None:
     except Exception as error:  # noqa: BLE001 # told to the service, which does not start then
         tell(connection, ModelFailedError(f"{type(error).__name__}: {error}"))
         return
-    tell(connection, None)
+    tell(connection, _Ready(digests={name: registry.predictor(name).digest for name in registry.names()}))
     while True:
         try:
             name, graphs = connection.recv()

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from uuid import UUID
@@ -16,6 +16,7 @@ from app.serving.answers import Answer
 from app.serving.exports import ExportForm, check_done, input_not_kept, numbered_bands, to_neb_json, to_neb_zip
 from app.serving.jobs import Job, Jobs
 from app.serving.metrics import Metrics
+from app.serving.promises import Ticket
 from app.serving.properties import PropertyAnswering
 from app.serving.records import JOB_SIGN_S, ListQuery, Records, interrupted
 from app.serving.request import Asked, PredictionRequest
@@ -68,7 +69,7 @@ class PredictionService:
         """Whether a newcomer may be refused: too much waits, or places are kept for others."""
         return self.answering.batcher.is_busy
 
-    def place(self, ticket: Hashable | None) -> AbstractContextManager[Place]:
+    def place(self, ticket: Ticket | None) -> AbstractContextManager[Place]:
         """A place in the model's queue for one who is yet to be read; BusyError where there is none."""
         return self.answering.batcher.place(ticket)
 
@@ -93,6 +94,8 @@ class PredictionService:
                 "with `Prefer: respond-async` it may take as long as it needs.",
                 kind="took-too-long",
             ) from None
+        finally:
+            self.answering.release(request)  # not held while the reply is sent
         await self._keep(asked, answer, new=True)
         return answer
 

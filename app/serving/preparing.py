@@ -5,7 +5,6 @@ after each of theirs, and two cores do the work of one.
 """
 
 import queue
-import signal
 import threading
 import traceback
 from multiprocessing.connection import Connection
@@ -16,7 +15,14 @@ import structlog
 from app.crystals.band import Band
 from app.errors import InputError, IonpathError, NotReadyError
 from app.models.preparation import Preparation
-from app.serving.processes import Helper, HelperGoneError, HelperTooLongError, or_raised, tell
+from app.serving.processes import (
+    Worker,
+    WorkerGoneError,
+    WorkerTooLongError,
+    leave_signals_to_the_service,
+    or_raised,
+    tell,
+)
 from app.serving.work import BatchPredictor
 
 #: A process that died is replaced and asked once more: mostly it was killed for nothing that the band did.
@@ -40,8 +46,8 @@ class PreparingProcesses:
     def __init__(self, count: int, timeout_s: float) -> None:
         self._count = count
         self._timeout_s = timeout_s
-        self._free: queue.SimpleQueue[Helper] = queue.SimpleQueue()
-        self._all: set[Helper] = set()
+        self._free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._all: set[Worker] = set()
         self._stopping = False
         self._changing = threading.Lock()  # no process is started once they are all ended
 
@@ -75,9 +81,9 @@ class PreparingProcesses:
         for _ in range(ATTEMPTS):
             try:
                 answer = process.ask((preparation, band), self._timeout_s)
-            except HelperGoneError as error:
+            except WorkerGoneError as error:
                 process = self._replaced(process, error)  # never here: a band that ended one could end the service
-            except HelperTooLongError as error:
+            except WorkerTooLongError as error:
                 self._free.put(self._replaced(process, error))
                 raise InputError(
                     f"Preparing this band for the model took more than {self._timeout_s:g} s "
@@ -95,7 +101,7 @@ class PreparingProcesses:
             expected="a crystal without errors",
         )
 
-    def _replaced(self, process: Helper, error: Exception) -> Helper:
+    def _replaced(self, process: Worker, error: Exception) -> Worker:
         """End a process and start another; where that fails, later bands are prepared by who asks.
 
         Raises:
@@ -111,18 +117,18 @@ class PreparingProcesses:
                 "A process that prepares bands cannot be started.", kind="preparing-restarts"
             ) from failed
 
-    def _started(self) -> Helper:
+    def _started(self) -> Worker:
         with self._changing:
             if self._stopping:
                 raise NotReadyError("The service is stopping.", kind="stopping")
-            process = Helper("prepare", _serve)
+            process = Worker("prepare", _serve)
             self._all.add(process)
             return process
 
 
 def _serve(connection: Connection) -> None:
     """Prepare what is asked for until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the service drains first
+    leave_signals_to_the_service()
     while True:
         try:
             preparation, band = connection.recv()

@@ -1,7 +1,8 @@
-"""How this service starts its helpers: forked from one server that has loaded what they need, and no tensors."""
+"""How this service starts its worker processes, and how it asks them."""
 
 import multiprocessing
 import pickle
+import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -9,22 +10,25 @@ from typing import Any
 
 
 def forked() -> ForkServerContext:
-    """The context that they are started in; a helper that was killed is replaced in milliseconds."""
+    """The context that they are started in: a server that has loaded what reading and preparing need, and no tensors.
+
+    Those that do that are replaced in milliseconds; the model's loads torch by itself.
+    """
     # Not fork: threads of torch run here.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["app.serving.parsing", "app.serving.preparing", "app.models.preparation"])
     return context
 
 
-class HelperGoneError(Exception):
+class WorkerGoneError(Exception):
     """The process died."""
 
 
-class HelperTooLongError(Exception):
+class WorkerTooLongError(Exception):
     """The process was too long about its answer."""
 
 
-class Helper:
+class Worker:
     """A process that answers one question after the other; used by one thread at a time.
 
     Args:
@@ -45,23 +49,23 @@ class Helper:
         """Send a message and wait for its answer.
 
         Raises:
-            HelperGoneError: the process died.
-            HelperTooLongError: the answer took too long; the process must be ended.
+            WorkerGoneError: the process died.
+            WorkerTooLongError: the answer took too long; the process must be ended.
         """
         try:
             self._connection.send(message)
         except OSError as error:
-            raise HelperGoneError(repr(error)) from error
+            raise WorkerGoneError(repr(error)) from error
         return self.told(timeout_s)
 
     def told(self, timeout_s: float) -> Any:
         """Wait for what it says by itself; raises as `ask`."""
         try:
             if not self._connection.poll(timeout_s):
-                raise HelperTooLongError(f"it took more than {timeout_s:g} s")
+                raise WorkerTooLongError(f"it took more than {timeout_s:g} s")
             return pickle.loads(self._connection.recv_bytes())  # noqa: S301 # from a process of our own
         except (EOFError, OSError) as error:
-            raise HelperGoneError(repr(error)) from error
+            raise WorkerGoneError(repr(error)) from error
 
     def end(self) -> int | None:
         """Kill it and give its exit code."""
@@ -72,12 +76,18 @@ class Helper:
 
 
 def tell(connection: Connection, answer: object) -> None:
-    """Send an answer from within a helper."""
+    """Send an answer from within a worker."""
     connection.send_bytes(pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 def or_raised(answer: Any) -> Any:
-    """What a helper gave, unless that is an error."""
+    """What a worker gave, unless that is an error."""
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def leave_signals_to_the_service() -> None:
+    """Let Ctrl-C and SIGTERM, which go to a whole group, end no worker: the service drains first, then ends it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,6 +1,6 @@
 """Who was told to come back, and when: a place in the queue is kept for those who do."""
 
-from collections.abc import Hashable
+from collections import Counter
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -12,9 +12,19 @@ KEPT_S = 2.5
 SOON_S = 1.0
 #: Whoever would have to wait longer is told so without a promise. Seconds.
 FARTHEST_S = 120.0
+#: Most that one caller may be promised, seconds of work: the others' promises come behind it.
+MOST_OF_ONE_S = 60.0
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ticket:
+    """Who asks for what: one who comes back with the same is known without having been given anything."""
+
+    caller: str
+    digest: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Promise:
     due_s: float
     cost: int
@@ -23,47 +33,57 @@ class _Promise:
 class Promises:
     """Promised places in a queue that is full, one after the other at the speed at which it empties.
 
-    A ticket says who asks for what: who comes back with the same is known without having been given anything. Times are
-    seconds of one clock that never goes back, costs line-graph edges. Not safe across threads.
+    Times are seconds of one clock that never goes back, costs line-graph edges. Not safe across threads.
     """
 
     def __init__(self) -> None:
-        self._promises: dict[Hashable, _Promise] = {}
+        # In the order of their times: none is promised an earlier one than the last.
+        self._promises: dict[Ticket, _Promise] = {}
         self._cost = 0
+        self._cost_of: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._promises)
 
-    def promise(self, ticket: Hashable | None, cost: int, *, excess: int, cost_per_s: float, now_s: float) -> float:
+    def promise(self, ticket: Ticket | None, cost: int, *, excess: int, cost_per_s: float, now_s: float) -> float:
         """Say in how many seconds there is room, behind all who were promised some before.
 
         Args:
-            ticket: who asks for what; without one, or too far ahead, the time is told and no place kept.
+            ticket: who asks for what; without one, too far ahead or past its caller's share, no place is kept.
             cost: of the work.
             excess: what must have gone before there is room for it, were it alone.
             cost_per_s: the speed at which the queue empties.
             now_s: the time.
         """
-        known = self._promises.get(ticket) if ticket is not None else None
-        if known is not None and known.due_s >= now_s:  # it came too early: its place is where it was
-            return known.due_s - now_s
         self._forget(now_s)
-        wait_s = (excess + self._cost) / cost_per_s
-        if ticket is not None and wait_s <= FARTHEST_S:
-            self._take_out(ticket)
-            self._promises[ticket] = _Promise(due_s=now_s + wait_s, cost=cost)
-            self._cost += cost
-        return wait_s
+        if ticket is not None and (known := self._promises.get(ticket)) is not None:
+            if known.due_s >= now_s:  # it came too early: its place is where it was
+                return known.due_s - now_s
+            self.keep(ticket)
+        last_s = next(reversed(self._promises.values())).due_s if self._promises else now_s
+        due_s = max(now_s + (excess + self._cost) / cost_per_s, last_s)
+        if ticket is not None and due_s <= now_s + FARTHEST_S:
+            self._book(ticket, _Promise(due_s=due_s, cost=cost), most=MOST_OF_ONE_S * cost_per_s)
+        return due_s - now_s
 
-    def is_due(self, ticket: Hashable | None, *, now_s: float) -> bool:
+    def _book(self, ticket: Ticket, promise: _Promise, *, most: float) -> None:
+        if self._cost_of[ticket.caller] + promise.cost <= most:
+            self._promises[ticket] = promise
+            self._cost += promise.cost
+            self._cost_of[ticket.caller] += promise.cost
+
+    def is_due(self, ticket: Ticket | None, *, now_s: float) -> bool:
         """Whether a place is kept for it now."""
         promise = self._promises.get(ticket) if ticket is not None else None
         return promise is not None and promise.due_s - EARLY_S <= now_s <= promise.due_s + KEPT_S
 
-    def keep(self, ticket: Hashable | None) -> None:
+    def keep(self, ticket: Ticket | None) -> None:
         """Forget what was promised: it was let in."""
-        if ticket is not None:
-            self._take_out(ticket)
+        if ticket is not None and (promise := self._promises.pop(ticket, None)) is not None:
+            self._cost -= promise.cost
+            self._cost_of[ticket.caller] -= promise.cost
+            if not self._cost_of[ticket.caller]:
+                del self._cost_of[ticket.caller]
 
     def any_left(self, *, now_s: float) -> bool:
         """Whether a place is kept for anybody, now or later."""
@@ -76,14 +96,10 @@ class Promises:
         due = takewhile(lambda promise: promise.due_s <= now_s + SOON_S, self._promises.values())
         return sum(promise.cost for promise in due)
 
-    def _take_out(self, ticket: Hashable) -> None:
-        if (promise := self._promises.pop(ticket, None)) is not None:
-            self._cost -= promise.cost
-
     def _forget(self, now_s: float) -> None:
-        """Forget those who did not come; promises are nearly in the order of their times."""
+        """Forget those who did not come."""
         while self._promises:
             ticket = next(iter(self._promises))
             if self._promises[ticket].due_s + KEPT_S >= now_s:
                 return
-            self._take_out(ticket)
+            self.keep(ticket)

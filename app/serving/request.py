@@ -1,7 +1,6 @@
 """What is asked, by whom, and the row that is logged of it."""
 
 import time
-from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
@@ -12,6 +11,7 @@ from app.errors import IonpathError
 from app.models.predictor import Predictor
 from app.serving.answers import Answer, Status
 from app.serving.cache import CacheScope
+from app.serving.promises import Ticket
 from app.serving.read import ReadInput
 from app.serving.uploads import Upload
 from app.serving.wire import answer_to_json, error_to_json
@@ -50,7 +50,7 @@ class PredictionRequest:
     include_close_hops: bool = False
     interstitials: bool = False
     second_opinion: Literal["bvse"] | None = None
-    ticket: Hashable | None = None
+    ticket: Ticket | None = None
     place: Place | None = None
 
 
@@ -85,6 +85,12 @@ class Asked:
             model_digest=self.predictor.digest,
             directional=self.predictor.card.directional,
         )
+
+    def ticket(self, start: int = 0) -> Ticket | None:
+        """Who asks for what: of a job each piece, by where it starts, or others would be let in before it for ever."""
+        if self.later:
+            return Ticket(caller=str(self.prediction_id), digest=start.to_bytes(4, "big"))
+        return self.request.ticket
 
     def row(
         self,

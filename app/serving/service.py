@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from app.crystals.limits import Limits
+from app.models.cards import CheckpointError
 from app.models.registry import Registry, choose_device
 from app.serving.answering import Answering
 from app.serving.batcher import Batcher
@@ -46,6 +47,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
 
     Raises:
         app.models.cards.CheckpointError: a checkpoint is missing or damaged, or the device is not there.
+        app.serving.modelling.ModelFailedError: the model's process does not start.
         sqlalchemy.exc.SQLAlchemyError: the log's database cannot be brought up to date.
         ValueError: a URL is of no known form.
     """
@@ -79,12 +81,13 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         modelling = _model_process(settings)
         if modelling is not None:
             stack.push_async_callback(asyncio.to_thread, modelling.stop)
-        registry, *_ = await asyncio.gather(
-            asyncio.to_thread(_open_registry, settings, warm=modelling is None),
-            pool.start(),
-            asyncio.to_thread(preparing.start),
-            asyncio.to_thread(modelling.start if modelling is not None else _nothing),
-        )
+        opening = asyncio.to_thread(_open_registry, settings, warm=modelling is None)
+        starting = [pool.start(), asyncio.to_thread(preparing.start)]
+        if modelling is not None:
+            starting.append(asyncio.to_thread(modelling.start))
+        _, registry = await asyncio.gather(asyncio.gather(*starting), opening)
+        if modelling is not None:
+            _check_same(registry, modelling)
         batcher = _batcher(settings, registry, metrics, preparing, modelling)
         batcher.start()
         stack.push_async_callback(lambda: batcher.stop(drain.left_s))
@@ -153,8 +156,10 @@ class _Drain:
         return max(0.0, self._until - time.monotonic())
 
 
-def _nothing() -> None:
-    """Start nothing."""
+def _check_same(registry: Registry, modelling: ModelProcess) -> None:
+    """Raise (CheckpointError) where a checkpoint was replaced while it was being loaded."""
+    if modelling.digests != {name: registry.predictor(name).digest for name in registry.names()}:
+        raise CheckpointError("the model store changed while it was read: start again")
 
 
 def _model_process(settings: Settings) -> ModelProcess | None:
@@ -198,6 +203,7 @@ def _batcher(
         prepare_threads=_prepare_threads(),
         prepare=preparing.prepare,
         predict=None if modelling is None else modelling.predict,
+        predict_trouble=lambda: None if modelling is None else modelling.trouble,
         stall_s=settings.request_timeout_s,
         metrics=metrics,
     )

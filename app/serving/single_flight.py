@@ -23,6 +23,10 @@ class SingleFlight:
     def __init__(self) -> None:
         self._flights: dict[tuple[CacheScope, str], _Flight] = {}
 
+    def is_on_its_way(self, scope: CacheScope, digest: str) -> bool:
+        """Whether there is probably a computation to join."""
+        return (scope, digest) in self._flights
+
     async def predict(
         self,
         scope: CacheScope,

@@ -9,14 +9,14 @@ import enum
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band
 from app.errors import BusyError, NotReadyError
 from app.models.prediction import Prediction
-from app.serving.promises import Promises
+from app.serving.promises import Promises, Ticket
 
 #: Twelve neighbours an atom, each paired with the eleven others: where the estimate starts.
 FIRST_COST_PER_ATOM = 132.0
@@ -24,6 +24,8 @@ FIRST_COST_PER_ATOM = 132.0
 NEWEST_WEIGHT = 0.1
 #: Prepared batches that may wait for the model: one is next, one gives room; more would only hold memory.
 BATCHES_AHEAD = 2
+#: A place is for a typical band; one so many times as large has a place too.
+PLACE_HOLDS = 4
 LEAST_RETRY_AFTER_S = 0.1
 FIRST_RETRY_AFTER_S = 1.0
 
@@ -104,6 +106,7 @@ class WorkQueue:
     batch_cost: int
     batch_wait_s: float
     waiting_cost: int = field(default=0, init=False)
+    entering_cost: int = field(default=0, init=False)
     running_cost: int = field(default=0, init=False)
     cost_per_s: float | None = field(default=None, init=False)
     draining: bool = field(default=False, init=False)
@@ -121,14 +124,15 @@ class WorkQueue:
         self._finished_at = 0.0
         self._last_model: str | None = None
         self._promises = Promises()
-        self._entering_cost = 0
+        self._typical_cost = FIRST_COST_PER_ATOM * 100
 
     @property
     def timely_cost(self) -> int:
         """Where so much waits already, a newcomer would wait too long."""
         if self.cost_per_s is None:
             return self.queue_cost
-        return max(int(self.queue_wait_s * self.cost_per_s), BATCHES_AHEAD * self.batch_cost)
+        in_time = max(int(self.queue_wait_s * self.cost_per_s), BATCHES_AHEAD * self.batch_cost)
+        return min(in_time, self.queue_cost)
 
     @property
     def waiting_items(self) -> int:
@@ -142,7 +146,7 @@ class WorkQueue:
         futures: Sequence[asyncio.Future[Prediction]],
         *,
         request_id: str | None = None,
-        ticket: Hashable | None = None,
+        ticket: Ticket | None = None,
         place: Place | None = None,
     ) -> list[WorkItem]:
         """Let bands in together or not at all.
@@ -171,7 +175,8 @@ class WorkQueue:
                 for band, future in zip(bands, futures, strict=True)
             ]
             cost = sum(item.cost for item in items)
-            has_place = place is not None and place.cost > 0
+            # Of a crystal with many hops its place holds one: for the others it is a newcomer.
+            has_place = place is not None and place.cost > 0 and cost <= PLACE_HOLDS * place.cost
             if place is not None:
                 self._give_up(place)
             if self._is_full(ticket, cost, now, has_place=has_place):
@@ -186,22 +191,22 @@ class WorkQueue:
     def is_busy(self) -> bool:
         """Whether a newcomer may be refused: too much waits, or places are kept for others."""
         with self._lock:
-            is_full = self.waiting_cost + self._entering_cost >= self.timely_cost
+            is_full = self.waiting_cost + self.entering_cost >= self.timely_cost
             return is_full or self._promises.any_left(now_s=time.monotonic())
 
-    def enter(self, ticket: Hashable | None) -> Place:
-        """Give one whose band is not read yet a place for a band as large as those that wait; `leave` gives it back.
+    def enter(self, ticket: Ticket | None) -> Place:
+        """Give one whose band is not read yet a place for a typical band; `leave` gives it back.
 
         Raises:
             BusyError: there is no room for it.
         """
         now = time.monotonic()
         with self._lock:
-            cost = self.waiting_cost // self.waiting_items if self.waiting_items else 1
+            cost = int(self._typical_cost)
             if self._is_full(ticket, cost, now):
                 raise self._busy(ticket, cost, now)
             self._promises.keep(ticket)
-            self._entering_cost += cost
+            self.entering_cost += cost
             return Place(cost=cost)
 
     def leave(self, place: Place) -> None:
@@ -210,7 +215,7 @@ class WorkQueue:
             self._give_up(place)
 
     def _give_up(self, place: Place) -> None:
-        self._entering_cost -= place.cost
+        self.entering_cost -= place.cost
         place.cost = 0
 
     def drop(self, item: WorkItem) -> None:
@@ -246,6 +251,7 @@ class WorkQueue:
             self._preparing -= 1
             figures = self._figures_of(item.predictor)
             figures.cost_per_atom += NEWEST_WEIGHT * (cost / _size(item.band) - figures.cost_per_atom)
+            self._typical_cost += NEWEST_WEIGHT * (cost - self._typical_cost)
             if item.stage is Stage.PREPARING:
                 self.waiting_cost += cost - item.cost
                 item.cost, item.graph, item.stage = cost, graph, Stage.READY
@@ -315,10 +321,10 @@ class WorkQueue:
     def _figures_of(self, predictor: BatchPredictor) -> _Figures:
         return self._figures.setdefault(predictor.name, _Figures())
 
-    def _is_full(self, ticket: Hashable | None, cost: int, now: float, *, has_place: bool = False) -> bool:
-        if not self.waiting_cost:
+    def _is_full(self, ticket: Ticket | None, cost: int, now: float, *, has_place: bool = False) -> bool:
+        if not (self.waiting_cost or self.entering_cost):
             return False
-        if self.waiting_cost + cost > self.queue_cost:
+        if self.waiting_cost and self.waiting_cost + cost > self.queue_cost:
             return True
         if has_place:
             return False
@@ -326,16 +332,16 @@ class WorkQueue:
         timely = self.timely_cost
         is_due = self._promises.is_due(ticket, now_s=now)
         kept = 0 if is_due else min(self._promises.due_cost(now_s=now), timely // 2)
-        return self.waiting_cost + self._entering_cost + kept >= timely
+        return self.waiting_cost + self.entering_cost + kept >= timely
 
-    def _busy(self, ticket: Hashable | None, cost: int, now: float) -> BusyError:
+    def _busy(self, ticket: Ticket | None, cost: int, now: float) -> BusyError:
         """Say when there will be room for this cost, at the speed that was measured."""
         # An item larger than the whole queue needs it empty; a smaller one only its own room.
         beyond = self.waiting_cost + min(cost, self.queue_cost) - self.queue_cost
         if self.cost_per_s is None:
             retry_after_s = FIRST_RETRY_AFTER_S
         else:
-            late = self.waiting_cost + self._entering_cost - self.timely_cost
+            late = self.waiting_cost + self.entering_cost - self.timely_cost
             excess = max(0, beyond, late) + self.running_cost
             wait_s = self._promises.promise(ticket, cost, excess=excess, cost_per_s=self.cost_per_s, now_s=now)
             retry_after_s = max(LEAST_RETRY_AFTER_S, wait_s)

@@ -16,6 +16,7 @@ from rich.console import Console
 from benchmarks.faults.calls import Call, distinct_calls
 from benchmarks.faults.overload import overload
 from benchmarks.faults.scenarios import SCENARIOS, Outcome, Scenario, play
+from benchmarks.faults.soak import SETTINGS as SOAK_SETTINGS
 from benchmarks.faults.soak import soak
 from benchmarks.faults.world import running_world
 from benchmarks.throughput import chosen_rows
@@ -42,7 +43,7 @@ def main() -> None:
         with running_world() as world:
             well &= asyncio.run(overload(world, calls, console, seconds=arguments.seconds))
     if only in "soak":
-        with running_world() as world:
+        with running_world(**SOAK_SETTINGS) as world:
             well &= asyncio.run(soak(world, calls, console, minutes=arguments.soak_minutes))
     sys.exit(not well)
 

@@ -16,8 +16,10 @@ from benchmarks.servers import cpu_seconds
 #: Keeps the model as busy as it can be without anybody's being refused.
 CAPACITY_CALLERS = 48
 #: Of the flood: each has one call at a time, so there must be enough for the time that the accepted wait.
-FLOOD_CALLERS = 800
+FLOOD_CALLERS = 300
 TIMES_CAPACITY = 3.0
+#: Who come after it.
+PROBES_A_SECOND = 5.0
 #: Asked for: throughput of at least this share of the peak, a p99 of at most so many times its value at capacity, and
 #: an answer at the usual speed so soon after the load's end.
 LEAST_THROUGHPUT = 0.9
@@ -91,13 +93,13 @@ async def stretch(
 
 
 async def _recovered_s(world: World, calls: Iterator[Call], ended_s: float, usual: Tally) -> float:
-    """How long after the load's end the first call that nobody refuses is answered as soon as with 48 callers."""
-    while True:
-        probe = Traffic(lambda: world.service.port, calls)
-        async with probe.callers(1):
+    """How long after the load's end the first of those who come then is answered as soon as at capacity."""
+    probe = Traffic(lambda: world.service.port, calls, a_second=PROBES_A_SECOND)
+    async with probe.callers(CAPACITY_CALLERS):
+        while True:
             await probe.more(1)
-        if probe.tally.latencies_s[0] <= p99_s(usual):
-            return time.monotonic() - ended_s
+            if probe.tally.latencies_s[-1] <= p99_s(usual):
+                return probe.tally.answered_at_s[-1] - ended_s
 
 
 def p99_s(tally: Tally) -> float:

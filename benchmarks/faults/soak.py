@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -21,6 +22,10 @@ CAPACITY_SECONDS = 20.0
 PROBES = 60
 MOST_MEMORY_GROWTH = 0.03
 MOST_P99_CHANGE = 0.2
+
+
+#: Readings of files are kept for being sent again: with little room for them it is full before memory is looked at.
+SETTINGS: dict[str, Any] = {"kept_readings_mib": 4}
 
 
 async def soak(world: World, calls: Iterator[Call], console: Console, *, minutes: float) -> bool:

@@ -18,7 +18,7 @@ PAUSE_S = 0.02
 #: A connection that lay idle for longer is not used again: the server ends it after five seconds.
 IDLE_S = 4.0
 #: One in so many who are refused obeys.
-OBEYS_EVERY = 8
+OBEYS_EVERY = 32
 #: No scenario waits longer for anything.
 DEADLINE_S = 60.0
 
@@ -208,9 +208,12 @@ class _Connection:
             self._streams = None
 
     async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        deadline_s = time.monotonic() + DEADLINE_S
         while self._streams is None:
             try:
                 self._streams = await asyncio.open_connection("127.0.0.1", self._port())
             except OSError:
+                if time.monotonic() > deadline_s:
+                    raise
                 await asyncio.sleep(PAUSE_S)
         return self._streams

@@ -1,6 +1,7 @@
 """The batcher's promises, each with real threads and a small model that does as it is told."""
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,6 +17,8 @@ from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.models.predictor import OutOfMemoryError
 from app.serving.batcher import Batcher
 from app.serving.metrics import Metrics
+from app.serving.promises import Ticket
+from app.serving.work import Place
 
 pytestmark = pytest.mark.anyio
 
@@ -513,9 +516,13 @@ async def full(batcher: Batcher, model: SmallModel) -> "list[asyncio.Task[Predic
     return tasks
 
 
+def of(digest: str) -> Ticket:
+    return Ticket(caller="alice", digest=digest.encode())
+
+
 async def refused_s(batcher: Batcher, model: SmallModel, ticket: str) -> float:
     with pytest.raises(BusyError) as busy:
-        await batcher.submit(band(4), model, ticket=ticket)
+        await batcher.submit(band(4), model, ticket=of(ticket))
     return busy.value.retry_after_s
 
 
@@ -567,9 +574,9 @@ async def test_who_comes_back_when_told_finds_a_place_and_a_newcomer_leaves_it()
         batcher._queue.cost_per_s = 3_960.0
         assert await refused_s(batcher, model, "a") == pytest.approx(1_320 / 3_960)
         batcher._queue.cost_per_s = 4_400.0  # room for one, which is kept for a
-        batcher._queue._promises._promises["a"].due_s = time.monotonic()
+        await until(lambda: batcher._queue._promises.is_due(of("a"), now_s=time.monotonic()))
         await refused_s(batcher, model, "b")
-        tasks.append(asyncio.create_task(batcher.submit(band(4), model, ticket="a")))
+        tasks.append(asyncio.create_task(batcher.submit(band(4), model, ticket=of("a"))))
         await asyncio.sleep(0)
         model.may_run.set()
         await asyncio.gather(*tasks)
@@ -578,21 +585,61 @@ async def test_who_comes_back_when_told_finds_a_place_and_a_newcomer_leaves_it()
 async def test_one_who_would_be_refused_is_refused_before_its_input_is_read() -> None:
     model = SmallModel(cost_per_atom=264)
     async with running(queue_wait_s=1.0, batch_cost=1) as batcher:
-        with batcher.place("a"):
+        with batcher.place(of("a")):
             pass
         tasks = await full(batcher, model)
         batcher._queue.cost_per_s = 3_960.0
-        with pytest.raises(BusyError) as early, batcher.place("a"):
+        with pytest.raises(BusyError) as early, batcher.place(of("a")):
             pass
         assert await refused_s(batcher, model, "a") == pytest.approx(early.value.retry_after_s, abs=0.2), "one place"
-        batcher._queue._promises._promises["a"].due_s = time.monotonic()
+        await until(lambda: batcher._queue._promises.is_due(of("a"), now_s=time.monotonic()))
         batcher._queue.cost_per_s = 4_400.0
-        with batcher.place("a") as place:
+        with batcher.place(of("a")) as place:
             batcher._queue.cost_per_s = 3_960.0
             tasks.append(asyncio.create_task(batcher.submit(band(4), model, place=place)))  # let in already
             await asyncio.sleep(0)
             batcher._queue.cost_per_s = 4_400.0
-            with pytest.raises(BusyError), batcher.place("b"):
+            with pytest.raises(BusyError), batcher.place(of("b")):
                 pass
+        model.may_run.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_places_count_before_anything_waits_and_hold_one_band() -> None:
+    model = SmallModel(cost_per_atom=264)
+    async with running(queue_wait_s=1.0, batch_cost=1) as batcher:
+        await batcher.submit(band(1), model)
+        await until(lambda: batcher._queue.cost_per_s is not None)
+        first = await occupy(batcher, model)
+        batcher._queue.cost_per_s = 100_000.0
+        places: list[Place] = []
+
+        def take_all(stack: contextlib.ExitStack) -> None:
+            while True:
+                places.append(stack.enter_context(batcher.place(None)))
+
+        with contextlib.ExitStack() as stack:
+            with pytest.raises(BusyError):
+                take_all(stack)
+            assert 5 < len(places) < 20, "a second's work of bands that are not read yet"
+            one = asyncio.create_task(batcher.submit(band(2), model, place=places[0]))
+            await asyncio.sleep(0)
+            assert not one.done()
+            batcher._queue.cost_per_s = 10_000.0
+            with pytest.raises(BusyError):
+                await batcher.submit_many([band(n, atoms=100) for n in range(3, 9)], model, place=places[1])
+        assert batcher._queue.entering_cost == 0
+        model.may_run.set()
+        await asyncio.gather(first, one)
+
+
+async def test_where_memory_is_the_bound_callers_are_promised_places_as_well() -> None:
+    model = SmallModel(cost_per_atom=264)
+    async with running(queue_cost=5_000, queue_wait_s=10.0, batch_cost=2_000) as batcher:
+        tasks = await full(batcher, model)
+        batcher._queue.cost_per_s = 1e6
+        assert not batcher._queue.timely_cost > 5_000
+        await refused_s(batcher, model, "a")
+        assert batcher.is_busy
         model.may_run.set()
         await asyncio.gather(*tasks)

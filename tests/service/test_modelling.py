@@ -13,6 +13,7 @@ from bands import band_of, rock_salt
 from untrained import write_untrained
 
 from app.crystals.band import Band
+from app.errors import NotReadyError
 from app.models.cards import CheckpointError
 from app.models.predictor import Predictor
 from app.models.registry import Registry
@@ -129,3 +130,35 @@ def test_a_store_that_cannot_be_loaded_is_told_at_the_start(tmp_path: Path) -> N
     process.stop()
     with pytest.raises(ModelFailedError, match="stopping"):
         process.start()
+
+
+def test_what_a_start_that_took_too_long_says_at_last_answers_nothing(
+    store: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = ModelProcess(Loading(store=store, default="default", threads=1), DEADLINE_S)
+    process.start()
+    (pid,) = ours()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    graphs = [predictor.graph(rock_salt())]
+    monkeypatch.setattr("app.serving.modelling.START_TIMEOUT_S", 0.01)
+    with pytest.raises(NotReadyError):
+        process.predict(predictor, graphs)
+    assert process.trouble is not None
+    with pytest.raises(NotReadyError):
+        process.predict(predictor, graphs)  # at once: not every request tries a start
+    monkeypatch.undo()
+    monkeypatch.setattr(process, "_not_before_s", 0.0)
+    assert process.predict(predictor, graphs) == predictor.predict(graphs)
+    assert process.trouble is None
+    process.stop()
+
+
+def test_another_checkpoint_of_the_same_name_does_not_answer(store: Path) -> None:
+    process = ModelProcess(Loading(store=store, default="default", threads=1), DEADLINE_S)
+    process.start()
+    process._end("a test")
+    process.digests = {"default": "another digest"}  # as if the store had been replaced since
+    with pytest.raises(CheckpointError, match="other checkpoints"):
+        process.start()
+    process.stop()
