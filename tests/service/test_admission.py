@@ -16,7 +16,7 @@ BODY_TIMEOUT_S = 5
 
 
 class Guarded:
-    """A service with keys that lets hardly any work wait."""
+    """A service with keys that lets one band wait."""
 
     def __init__(self, service: Service, keys: list[str], rows: list[dict[str, Any]]) -> None:
         self.service = service
@@ -45,7 +45,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, data_rows: list[dict[str, 
     settings: dict[str, object] = {
         "model_store": folder / "store",
         "api_keys_file": folder / "keys",
-        "queue_wait_s": 0.001,
+        "queue_cost": 1,
         "torch_threads": 1,
         "body_timeout_s": BODY_TIMEOUT_S,
     }
