@@ -53,6 +53,7 @@ class Batcher:
         prepare_threads: threads that have bands prepared.
         prepare: what prepares a band for a model, called in these threads; the model's own `graph` where none is given.
         predict: what runs a model on a batch, called in one thread; the model's own `predict` where none is given.
+        least_bands: so many bands may always wait, however slow the model.
         predict_trouble: in words, why that cannot be done now; None while it can.
         stall_s: a forward pass or preparation that takes longer is reported by `trouble`, seconds.
         metrics: where queue, batches and stages are counted.
@@ -71,12 +72,14 @@ class Batcher:
         prepare: Prepare | None = None,
         predict: Predict | None = None,
         predict_trouble: Callable[[], str | None] = lambda: None,
+        least_bands: int = 0,
     ) -> None:
         self._queue = WorkQueue(
             queue_cost=queue_cost,
             queue_wait_s=queue_wait_s,
             batch_cost=batch_cost,
             batch_wait_s=batch_wait_ms / 1000.0,
+            least_bands=least_bands,
         )
         self._metrics = metrics
         self._prepare = prepare or _prepared_by_the_model

@@ -37,6 +37,8 @@ CPU_BATCH_COST = 320_000
 #: Of the time to drain, what is left for writing the log once all is answered, at least, seconds.
 LEAST_LOG_DRAIN_S = 2.0
 MOST_PREPARE_THREADS = 4
+#: One who sends as many at once is not refused on a machine that does much else, or just after the start.
+LEAST_WAITING_BANDS = 96
 
 _log = structlog.get_logger(__name__)
 
@@ -198,6 +200,7 @@ def _batcher(
     return Batcher(
         queue_cost=settings.queue_cost,
         queue_wait_s=settings.queue_wait_s,
+        least_bands=LEAST_WAITING_BANDS,
         batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
         batch_wait_ms=settings.batch_wait_ms,
         prepare_threads=_prepare_threads(),

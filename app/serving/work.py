@@ -97,6 +97,7 @@ class WorkQueue:
     Args:
         queue_cost: most cost that waits; one item, or one crystal's hops, above it is let in when nothing waits.
         queue_wait_s: most work that waits, seconds at the speed that was measured; two batches may always wait.
+        least_bands: so many typical bands may always wait as well.
         batch_cost: most cost of a batch of two or more.
         batch_wait_s: how long a batch waits for more, only while more is being prepared.
     """
@@ -105,6 +106,7 @@ class WorkQueue:
     queue_wait_s: float
     batch_cost: int
     batch_wait_s: float
+    least_bands: int = 0
     waiting_cost: int = field(default=0, init=False)
     entering_cost: int = field(default=0, init=False)
     running_cost: int = field(default=0, init=False)
@@ -131,8 +133,9 @@ class WorkQueue:
         """Where so much waits already, a newcomer would wait too long."""
         if self.cost_per_s is None:
             return self.queue_cost
-        in_time = max(int(self.queue_wait_s * self.cost_per_s), BATCHES_AHEAD * self.batch_cost)
-        return min(in_time, self.queue_cost)
+        in_time = int(self.queue_wait_s * self.cost_per_s)
+        least = max(BATCHES_AHEAD * self.batch_cost, int(self.least_bands * self._typical_cost))
+        return min(max(in_time, least), self.queue_cost)
 
     @property
     def waiting_items(self) -> int:

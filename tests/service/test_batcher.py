@@ -104,6 +104,7 @@ async def running(
     *,
     queue_cost: int = 1_000_000,
     queue_wait_s: float = 1e9,
+    least_bands: int = 0,
     batch_cost: int = 1_000,
     batch_wait_ms: float = 1.0,
     stall_s: float = 60.0,
@@ -112,6 +113,7 @@ async def running(
     batcher = Batcher(
         queue_cost=queue_cost,
         queue_wait_s=queue_wait_s,
+        least_bands=least_bands,
         batch_cost=batch_cost,
         batch_wait_ms=batch_wait_ms,
         prepare_threads=1,
@@ -551,6 +553,22 @@ async def test_two_batches_may_wait_for_a_model_however_slow() -> None:
         await asyncio.sleep(0)
         with pytest.raises(BusyError):
             await batcher.submit(band(5), model)
+        model.may_run.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_some_bands_may_wait_for_a_model_however_slow() -> None:
+    model = SmallModel(cost_per_atom=132)  # five atoms cost 660, as estimated
+    async with running(queue_wait_s=1.0, batch_cost=1, least_bands=2) as batcher:
+        await batcher.submit(band(1), model)
+        await until(lambda: batcher._queue.cost_per_s is not None)
+        tasks = [await occupy(batcher, model)]
+        batcher._queue.cost_per_s = 1.0
+        batcher._queue._typical_cost = 660.0
+        tasks += [asyncio.create_task(batcher.submit(band(number), model)) for number in (2, 3)]
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await batcher.submit(band(4), model)
         model.may_run.set()
         await asyncio.gather(*tasks)
 
