@@ -6,8 +6,8 @@ answers take and no longer.
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 import redis
@@ -162,16 +162,22 @@ async def _clients_send_a_byte_a_second(world: World, traffic: Traffic, answers:
 
 
 async def _drip(port: int, head: bytes) -> bytes:
+    """Give a byte a second until the connection ends, and what was told before."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(head)
-    reading = asyncio.create_task(reader.read())
-    try:
-        while not reading.done():
-            writer.write(b" ")
-            await asyncio.wait({reading}, timeout=1.0)
-        return await reading
-    finally:
-        await closed(writer)
+    reply = await _while_dripping(writer, reader.read(65_536))
+    with suppress(OSError):  # a byte that comes after its end is answered by a reset
+        await _while_dripping(writer, reader.read())
+    await closed(writer)
+    return reply
+
+
+async def _while_dripping(writer: asyncio.StreamWriter, work: Coroutine[None, None, bytes]) -> bytes:
+    reading = asyncio.create_task(work)
+    while not reading.done():
+        writer.write(b" ")
+        await asyncio.wait({reading}, timeout=1.0)
+    return await reading
 
 
 async def _clients_never_read(world: World, traffic: Traffic, answers: int) -> None:
