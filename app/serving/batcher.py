@@ -53,7 +53,7 @@ class Batcher:
         prepare_threads: threads that have bands prepared.
         prepare: what prepares a band for a model, called in these threads; the model's own `graph` where none is given.
         predict: what runs a model on a batch, called in one thread; the model's own `predict` where none is given.
-        least_bands: so many bands may always wait, however slow the model.
+        least_bands: so many bands may wait, however slow the model, but where places are kept for others.
         predict_trouble: in words, why that cannot be done now; None while it can.
         stall_s: a forward pass or preparation that takes longer is reported by `trouble`, seconds.
         metrics: where queue, batches and stages are counted.

@@ -97,7 +97,7 @@ class WorkQueue:
     Args:
         queue_cost: most cost that waits; one item, or one crystal's hops, above it is let in when nothing waits.
         queue_wait_s: most work that waits, seconds at the speed that was measured; two batches may always wait.
-        least_bands: so many typical bands may always wait as well.
+        least_bands: so many bands may wait as well, but where places are kept for others.
         batch_cost: most cost of a batch of two or more.
         batch_wait_s: how long a batch waits for more, only while more is being prepared.
     """
@@ -126,6 +126,7 @@ class WorkQueue:
         self._finished_at = 0.0
         self._last_model: str | None = None
         self._promises = Promises()
+        self._entering = 0
         self._typical_cost = FIRST_COST_PER_ATOM * 100
 
     @property
@@ -133,9 +134,8 @@ class WorkQueue:
         """Where so much waits already, a newcomer would wait too long."""
         if self.cost_per_s is None:
             return self.queue_cost
-        in_time = int(self.queue_wait_s * self.cost_per_s)
-        least = max(BATCHES_AHEAD * self.batch_cost, int(self.least_bands * self._typical_cost))
-        return min(max(in_time, least), self.queue_cost)
+        in_time = max(int(self.queue_wait_s * self.cost_per_s), BATCHES_AHEAD * self.batch_cost)
+        return min(in_time, self.queue_cost)
 
     @property
     def waiting_items(self) -> int:
@@ -210,6 +210,7 @@ class WorkQueue:
                 raise self._busy(ticket, cost, now)
             self._promises.keep(ticket)
             self.entering_cost += cost
+            self._entering += 1
             return Place(cost=cost)
 
     def leave(self, place: Place) -> None:
@@ -218,8 +219,10 @@ class WorkQueue:
             self._give_up(place)
 
     def _give_up(self, place: Place) -> None:
-        self.entering_cost -= place.cost
-        place.cost = 0
+        if place.cost:
+            self.entering_cost -= place.cost
+            self._entering -= 1
+            place.cost = 0
 
     def drop(self, item: WorkItem) -> None:
         """Forget an item whose client left; one that runs already is left to finish."""
@@ -330,6 +333,9 @@ class WorkQueue:
         if self.waiting_cost and self.waiting_cost + cost > self.queue_cost:
             return True
         if has_place:
+            return False
+        few = self.waiting_items + self._entering < self.least_bands
+        if few and not self._promises.any_left(now_s=now):
             return False
         # Its own cost does not count against time: for that it waits in any case.
         timely = self.timely_cost
