@@ -35,6 +35,7 @@ STAGED_BANDS = 160
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
     parser.add_argument("--bands", type=int, default=500, help="distinct bands of each measurement")

@@ -101,7 +101,7 @@ def ionpath(folder: Path, *words: str | Path, **settings: object) -> subprocess.
     """Run the command line in a folder, as a user does."""
     return subprocess.run(
         [IONPATH, *words],
-        env=environment(folder, **settings) | {"COLUMNS": "200"},
+        env=environment(folder, **settings) | {"COLUMNS": "500"},
         cwd=folder,
         capture_output=True,
         text=True,

@@ -40,12 +40,18 @@ class Gate:
         self._rates = Rates(a_minute=settings.rate_per_minute, burst=settings.rate_burst)
 
     async def caller(self, request: Request) -> Caller:
-        """Let a request in.
+        """Let a request in; asked again, it answers what it has found out.
 
         Raises:
             UnauthorizedError: a key is needed and none that is known was given.
             ForbiddenError: no keys are set and the request does not come over the loopback.
         """
+        known: Caller | None = request.scope.get("caller")
+        if known is None:
+            known = request.scope["caller"] = self._identified(request)
+        return known
+
+    def _identified(self, request: Request) -> Caller:
         if self._keys is not None:
             caller = Caller(key_id=_key_id(self._keys, request.headers))
             request.scope["key_id"] = caller.key_id

@@ -125,17 +125,27 @@ class ModelProcess:
             ModelFailedError: the pass failed or ended the process.
             NotReadyError: the process cannot be started.
         """
-        for attempt in range(2):
-            worker = self._running()
-            try:
-                answer: list[Prediction] = or_raised(worker.ask((predictor.name, list(graphs)), self._timeout_s))
-            except (WorkerGoneError, WorkerTooLongError) as error:
-                self._end(str(error))
-                if attempt or len(graphs) > 1 or isinstance(error, WorkerTooLongError):
-                    raise ModelFailedError(f"the model's process ended at {len(graphs)} bands: {error}") from error
-            else:
-                return answer
-        raise AssertionError("the second attempt returns or raises")
+        try:
+            return self._asked(predictor, graphs)
+        except WorkerGoneError as error:
+            if len(graphs) > 1:
+                raise _ended(graphs, error) from error
+        try:
+            return self._asked(predictor, graphs)
+        except WorkerGoneError as error:
+            raise _ended(graphs, error) from error
+
+    def _asked(self, predictor: BatchPredictor, graphs: Sequence[Any]) -> list[Prediction]:
+        worker = self._running()
+        try:
+            answer: list[Prediction] = or_raised(worker.ask((predictor.name, list(graphs)), self._timeout_s))
+        except WorkerGoneError as error:
+            self._end(str(error))
+            raise
+        except WorkerTooLongError as error:
+            self._end(str(error))
+            raise _ended(graphs, error) from error
+        return answer
 
     def _running(self) -> Worker:
         """The process, started anew where it died; not more often than each few seconds where that fails."""
@@ -154,6 +164,10 @@ class ModelProcess:
             if self._worker is not None:
                 _log.warning("model-process-gone", exit_code=self._worker.end(), why=why)
                 self._worker = None
+
+
+def _ended(graphs: Sequence[Any], error: Exception) -> ModelFailedError:
+    return ModelFailedError(f"the model's process ended at {len(graphs)} bands: {error}")
 
 
 def _serve(connection: Connection, loading: Loading) -> None:

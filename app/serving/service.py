@@ -57,39 +57,15 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
     metrics, jobs = Metrics(), Jobs(settings.jobs_mib * 2**20)
     drain = _Drain(settings.drain_timeout_s)
     async with AsyncExitStack() as stack:
-        if settings.migrate_on_start:
-            await asyncio.to_thread(migrate, settings.database_url)
-        cache = open_cache(settings, observe=metrics.looked_up)
-        stack.push_async_callback(cache.aclose)
-        log = open_log(settings)
-        stack.push_async_callback(log.aclose)
-        writer = open_writer(settings, log)
-        writer.start()
-        stack.push_async_callback(lambda: writer.aclose(max(LEAST_LOG_DRAIN_S, drain.left_s)))
-        _show_log(metrics, writer, settings)
-        metrics.jobs.set_function(lambda: len(jobs))
-        pool = ParsePool(
-            ParseSettings(
-                workers=settings.parse_workers,
-                timeout_s=settings.parse_timeout_s,
-                memory_mib=settings.parse_memory_mib,
-                waiting_mib=settings.reading_mib,
-                kept_mib=settings.kept_readings_mib,
-            )
-        )
+        records = await _open_records(settings, metrics, jobs, stack, drain)
+        pool = _parse_pool(settings)
         stack.push_async_callback(pool.stop)
         preparing = PreparingProcesses(_prepare_threads(), settings.parse_timeout_s)
         stack.push_async_callback(asyncio.to_thread, preparing.stop)
         modelling = _model_process(settings)
         if modelling is not None:
             stack.push_async_callback(asyncio.to_thread, modelling.stop)
-        opening = asyncio.to_thread(_open_registry, settings, warm=modelling is None)
-        starting = [pool.start(), asyncio.to_thread(preparing.start)]
-        if modelling is not None:
-            starting.append(asyncio.to_thread(modelling.start))
-        _, registry = await asyncio.gather(asyncio.gather(*starting), opening)
-        if modelling is not None:
-            _check_same(registry, modelling)
+        registry = await _started(settings, pool, preparing, modelling)
         batcher = _batcher(settings, registry, metrics, preparing, modelling)
         batcher.start()
         stack.push_async_callback(lambda: batcher.stop(drain.left_s))
@@ -115,20 +91,64 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
                 limits=_limits(settings),
                 registry=registry,
                 metrics=metrics,
-                cache=cache,
+                cache=records.cache,
                 batcher=batcher,
                 pool=pool,
                 flights=SingleFlight(),
             ),
-            records=Records(
-                cache=cache,
-                log=log,
-                writer=writer,
-                jobs=jobs,
-                shared=settings.redis_url is not None,
-                started_at=datetime.now(UTC),
-            ),
+            records=records,
         )
+
+
+async def _open_records(
+    settings: Settings, metrics: Metrics, jobs: Jobs, stack: AsyncExitStack, drain: "_Drain"
+) -> Records:
+    """Open the stores; the stack closes them."""
+    if settings.migrate_on_start:
+        await asyncio.to_thread(migrate, settings.database_url)
+    cache = open_cache(settings, observe=metrics.looked_up)
+    stack.push_async_callback(cache.aclose)
+    log = open_log(settings)
+    stack.push_async_callback(log.aclose)
+    writer = open_writer(settings, log)
+    writer.start()
+    stack.push_async_callback(lambda: writer.aclose(max(LEAST_LOG_DRAIN_S, drain.left_s)))
+    _show_log(metrics, writer, settings)
+    metrics.jobs.set_function(lambda: len(jobs))
+    return Records(
+        cache=cache,
+        log=log,
+        writer=writer,
+        jobs=jobs,
+        shared=settings.redis_url is not None,
+        started_at=datetime.now(UTC),
+    )
+
+
+def _parse_pool(settings: Settings) -> ParsePool:
+    return ParsePool(
+        ParseSettings(
+            workers=settings.parse_workers,
+            timeout_s=settings.parse_timeout_s,
+            memory_mib=settings.parse_memory_mib,
+            waiting_mib=settings.reading_mib,
+            kept_mib=settings.kept_readings_mib,
+        )
+    )
+
+
+async def _started(
+    settings: Settings, pool: ParsePool, preparing: PreparingProcesses, modelling: ModelProcess | None
+) -> Registry:
+    """Load the checkpoints while the processes start."""
+    opening = asyncio.to_thread(_open_registry, settings, warm=modelling is None)
+    starting = [pool.start(), asyncio.to_thread(preparing.start)]
+    if modelling is not None:
+        starting.append(asyncio.to_thread(modelling.start))
+    _, registry = await asyncio.gather(asyncio.gather(*starting), opening)
+    if modelling is not None:
+        _check_same(registry, modelling)
+    return registry
 
 
 def _show_log(metrics: Metrics, writer: LogWriter, settings: Settings) -> None:

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from benchmarks.faults.calls import Call
 from benchmarks.faults.overload import CAPACITY_CALLERS, stretch
-from benchmarks.faults.traffic import Traffic
+from benchmarks.faults.traffic import Tally, Traffic
+from benchmarks.faults.verdict import Figure, tell_counts, tell_figures
 from benchmarks.faults.world import World
 
 LOAD = 0.7
@@ -34,7 +35,8 @@ async def soak(world: World, calls: Iterator[Call], console: Console, *, minutes
     peak = await stretch(world, calls, seconds=CAPACITY_SECONDS, callers=CAPACITY_CALLERS)
     a_second = LOAD * len(peak.answered) / CAPACITY_SECONDS
     traffic = Traffic(lambda: world.service.port, calls, a_second=a_second)
-    memory_mib, files = [], []
+    memory_mib: list[float] = []
+    files: list[int] = []
     started_s = time.monotonic()
     seconds = 60.0 * minutes
     async with traffic.callers(CALLERS):
@@ -42,31 +44,31 @@ async def soak(world: World, calls: Iterator[Call], console: Console, *, minutes
             await asyncio.sleep(started_s + seconds * probe / PROBES - time.monotonic())
             memory_mib.append(world.service.memory_mib)
             files.append(world.service.open_files)
-    tally = traffic.tally
-    rows = await world.logged_with(tally.answered)
-    lost = len(set(tally.answered) - set(rows))
+    what = f"soak, {minutes:g} minutes at {a_second:.1f} calls a second ({100 * LOAD:.0f} %)"
+    well = await tell_counts(console, world, what, traffic.tally)
+    at_s = np.array(traffic.tally.answered_at_s) - started_s
+    return tell_figures(console, _figures(traffic.tally, at_s, seconds, memory_mib, files)) and well
+
+
+def _figures(tally: Tally, at_s: np.ndarray, seconds: float, memory_mib: list[float], files: list[int]) -> list[Figure]:
+    """The end of the soak against its start."""
     settled = math.ceil(SETTLED * PROBES)
-    at_s = np.array(tally.answered_at_s) - started_s
     latencies_s = np.array(tally.latencies_s)
     first = float(np.percentile(latencies_s[at_s <= SETTLED * seconds], 99))
     last = float(np.percentile(latencies_s[at_s > (1.0 - SETTLED) * seconds], 99))
     # The least of each: a process that was just replaced, or a batch on its way, is no growth.
     early, late = min(memory_mib[settled - 1 : 2 * settled]), min(memory_mib[-settled:])
-    results = {
-        f"memory {early:.0f} MiB once settled, {late:.0f} at the end: {100 * (late / early - 1):+.1f} %": late
-        <= (1.0 + MOST_MEMORY_GROWTH) * early,
-        f"open files {min(files[settled - 1 :])} to {max(files[settled - 1 :])}": max(files[-settled:])
-        <= max(files[settled - 1 : 2 * settled]),
-        f"p99 {first:.3f} s at the start, {last:.3f} s at the end: {100 * (last / first - 1):+.0f} %": last
-        <= (1.0 + MOST_P99_CHANGE) * first,
-    }
-    console.print(
-        f"soak, {minutes:g} minutes at {a_second:.1f} calls a second ({100 * LOAD:.0f} %): sent {tally.sent}, answered "
-        f"{len(tally.answered)}, refused {tally.refused_count}, unanswered {tally.unanswered}, lost {lost}, "
-        f"duplicated {len(rows) - len(set(rows))}, wrong {len(tally.wrong)}"
-    )
-    for words, well in results.items():
-        console.print(f"    {words}", style="" if well else "red")
-    for wrong in tally.wrong[:3]:
-        console.print(f"    {wrong}", style="red")
-    return all(results.values()) and not (lost or tally.unanswered or tally.wrong)
+    return [
+        Figure(
+            words=f"memory {early:.0f} MiB once settled, {late:.0f} at the end: {100 * (late / early - 1):+.1f} %",
+            well=late <= (1.0 + MOST_MEMORY_GROWTH) * early,
+        ),
+        Figure(
+            words=f"open files {min(files[settled - 1 :])} to {max(files[settled - 1 :])}",
+            well=max(files[-settled:]) <= max(files[settled - 1 : 2 * settled]),
+        ),
+        Figure(
+            words=f"p99 {first:.3f} s at the start, {last:.3f} s at the end: {100 * (last / first - 1):+.0f} %",
+            well=last <= (1.0 + MOST_P99_CHANGE) * first,
+        ),
+    ]

@@ -101,7 +101,7 @@ def test_the_body_that_was_looked_at_is_the_body_that_is_read(guarded: Guarded) 
     answers = []
     for row in guarded.rows[168:172]:
         while (answer := guarded.send(row, guarded.keys[1])).status_code == 429:
-            time.sleep(int(answer.headers["retry-after"]))
+            time.sleep(int(answer.headers["retry-after"]))  # what is tested: it does as it was told
         answers.append(answer)
     assert [answer.json()["formula"] is not None for answer in answers] == [True] * 4
     bad = httpx.post(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from api_server import IONPATH, Service, environment, running_service
+from api_server import IONPATH, Service, ionpath, running_service
 from untrained import write_untrained, write_untrained_properties
 
 OPEN = (
@@ -233,15 +233,7 @@ def raw(service: Service, request: bytes) -> bytes:
 def test_settings_that_cannot_be_served_are_refused_in_words(
     tmp_path: Path, settings: dict[str, str], words: list[str]
 ) -> None:
-    refused = subprocess.run(
-        [IONPATH, "serve"],
-        env=environment(tmp_path, **settings) | {"COLUMNS": "500"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    refused = ionpath(tmp_path, "serve", **settings)
     assert refused.returncode == 2
     assert all(word in refused.stderr for word in words), refused.stderr
     assert "Traceback" not in refused.stderr

@@ -69,7 +69,7 @@ def test_one_who_comes_back_with_the_same_when_told_is_let_in(tmp_path: Path, da
             responses: list[httpx.Response] = []
             while not responses or responses[-1].status_code == 429:
                 if responses:
-                    time.sleep(int(responses[-1].headers["retry-after"]))
+                    time.sleep(int(responses[-1].headers["retry-after"]))  # what is tested: it does as it was told
                 form = {"files": {"band": ("band.json", orjson.dumps(row))}}
                 body: dict[str, Any] = {"json": row} if number % 2 else form
                 responses.append(httpx.post(f"{service.url}/predict/barrier", timeout=120.0, **body))

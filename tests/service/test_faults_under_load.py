@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from untrained import write_untrained
 
 from benchmarks.faults.calls import Call, distinct_calls
 from benchmarks.faults.scenarios import SCENARIOS, Scenario, play
@@ -14,13 +13,6 @@ from benchmarks.faults.world import World, running_world
 
 ANSWERS = 12
 CALLERS = 6
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    write_untrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from bands import band_of, rock_salt
-from untrained import write_untrained
 
 from app.crystals.band import Band
 from app.errors import NotReadyError
@@ -40,13 +39,6 @@ def _fall(sender: int, folder: Path, times: int) -> object:
             (folder / str(fallen)).touch()
             os.kill(os.getpid(), signal.SIGKILL)
     return None
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    write_untrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

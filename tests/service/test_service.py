@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 
 import orjson
 import pytest
-from untrained import write_untrained
 
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
@@ -71,13 +70,6 @@ class Query:
     barrier_below_ev: float | None = None
     limit: int = 50
     cursor: str | None = None
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    write_untrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
