@@ -9,7 +9,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from app.api.auth import Caller, Gate, caller
 from app.api.openapi import problems
-from app.api.schemas import Live, NoQuery, Ready
+from app.api.queries import NoQuery
+from app.api.schemas import Live, Ready
 from app.serving.service import PredictionService
 
 router = APIRouter(tags=["operation"])

@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.auth import caller
 from app.api.openapi import problems
-from app.api.schemas import ModelList, NoQuery
+from app.api.queries import NoQuery
+from app.api.schemas import ModelList
 from app.serving.service import PredictionService
 
 router = APIRouter(tags=["models"], dependencies=[Depends(caller)])

@@ -9,9 +9,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.api.auth import Caller, Gate, caller
+from app.api.log_schemas import AcceptedPrediction, PredictionStatus
 from app.api.openapi import problems
 from app.api.preferences import wants_async
-from app.api.schemas import AcceptedPrediction, ClassificationAnswer, PredictionAnswer, PredictionStatus, PredictQuery
+from app.api.queries import PredictQuery
+from app.api.schemas import ClassificationAnswer, PredictionAnswer
 from app.api.uploads import read_upload
 from app.serving.service import PredictionRequest, PredictionService
 from app.serving.wire import answer_to_json

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api import forms
 from app.api.auth import Caller, Gate, caller
+from app.api.log_schemas import PredictionPage, StoredPrediction
 from app.api.openapi import problems
-from app.api.schemas import FormQuery, ListQuery, NoQuery, PredictionPage, StoredPrediction
+from app.api.queries import FormQuery, ListQuery, NoQuery
 from app.serving.service import PredictionService
 
 router = APIRouter(tags=["predictions"])

@@ -1,83 +1,59 @@
 """The spool: what goes to the log, on this machine's disk until the database has it.
 
-A spool is a folder of segments, files that only grow. A segment holds records one after the other:
-
-    length of the body, length of its JSON, CRC-32 of both lengths and the body (three little-endian 32-bit numbers)
-    the body: JSON, then the row's compressed input as it is
-
-The last record of an id counts, and that a prediction was deleted counts above all. A segment belongs to the process
-that holds its lock (flock), which ends with the process however that ends; a segment that nobody holds is taken over by
-whoever finds it first.
+A spool is a folder of segments (`app.storage.segments`), and finds rows in them by id. The last record of an id counts,
+and that a prediction was deleted counts above all. A segment that no process holds is taken over by whoever finds it
+first.
 """
 
-import fcntl
 import hashlib
 import itertools
 import os
 import struct
 import time
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-import orjson
 import structlog
 
 from app.settings import Settings
 from app.storage.engine import database_url
 from app.storage.rows import PredictionRow
+from app.storage.segments import (
+    Entry,
+    Segment,
+    deletion_record,
+    lock,
+    lock_existing,
+    read_entries,
+    read_row,
+    row_record,
+    sync_folder,
+    write,
+)
 
 #: A segment ends only as a whole, so that smaller ones give room back sooner.
 SEGMENT_BYTES = 8 * 2**20
 #: After it could not write a row, how long others are told that it is full.
 REFUSES_S = 5.0
 
-_HEADER = struct.Struct("<III")
-_LENGTHS = struct.Struct("<II")
-_NAMES = frozenset(field.name for field in fields(PredictionRow))
-
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(kw_only=True, eq=False)
-class _Segment:
-    """A file whose lock is ours: its records, and which ids' last records are among them."""
-
-    path: Path
-    descriptor: int
-    size: int = 0
-    live: set[UUID] = field(default_factory=set)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    segment: _Segment
+    segment: Segment
     offset: int
     length: int
     deleted: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """One record found in a segment: a row's, or that a prediction was deleted."""
-
-    id: UUID
-    deleted: bool
-    key_id: str | None
-    offset: int
-    length: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Orphan:
     """A segment whose process is gone, now locked by this one."""
 
-    segment: _Segment
-    entries: tuple[_Entry, ...]
+    segment: Segment
+    entries: tuple[Entry, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +107,7 @@ class Spool:
         self._numbers = itertools.count()
         self._troubled = False
         self._refuses_until_s = 0.0
-        self._unsynced: set[_Segment] = set()
+        self._unsynced: set[Segment] = set()
         self.bytes = 0
         self.unreadable = 0
         self._active = self._new_segment()  # so that a folder that cannot be written shows at the start
@@ -149,14 +125,15 @@ class Spool:
 
     def put(self, row: PredictionRow) -> bool:
         """Write a row where a killed process leaves it; False where there is no room or it cannot be written."""
-        document = {name: getattr(row, name) for name in _NAMES if name != "input_blob"}
-        for name in ("answer", "error"):
-            document[name] = None if document[name] is None else dict(document[name])
-        return self._append(row.id, {"row": document, "has_input": row.input_blob is not None}, row.input_blob or b"")
+        try:
+            record = row_record(row)
+        except TypeError:
+            return False  # a row that no database takes either: the log's writer says so
+        return self._append(row.id, record)
 
     def put_deleted(self, prediction_id: UUID, key_id: str | None) -> bool:
         """Write that a prediction was deleted, in place of its row; a full spool takes that too."""
-        return self._append(prediction_id, {"deleted": prediction_id, "key_id": key_id}, b"", always=True)
+        return self._append(prediction_id, deletion_record(prediction_id, key_id), deleted=True)
 
     def get(self, prediction_id: UUID) -> PredictionRow | None:
         """Read a row; None where it is not here, or cannot be read any more."""
@@ -164,8 +141,7 @@ class Spool:
         if place is None:
             return None
         try:
-            body, text_bytes = _body_of(os.pread(place.segment.descriptor, place.length, place.offset))
-            return _row_of(orjson.loads(body[:text_bytes]), body[text_bytes:])
+            return read_row(place.segment, place.offset, place.length)
         except (OSError, ValueError, TypeError, KeyError, struct.error) as error:
             self.unreadable += 1
             _log.error("spool_record_unreadable", prediction_id=str(prediction_id), cause=repr(error))
@@ -183,18 +159,21 @@ class Spool:
         # By name they are in the order of their making: with the newest first, an id's last record is met first.
         for path in sorted(self._folder.glob("*.spool"), reverse=True):
             try:
-                descriptor = _lock_existing(path)
+                descriptor = lock_existing(path)
             except OSError as error:  # one that cannot be opened keeps nobody from the others
                 _log.error("spool_unreadable", file=path.name, why=str(error))
                 continue
             if descriptor is None:
                 continue
             try:
-                segment = _Segment(path=path, descriptor=descriptor, size=os.fstat(descriptor).st_size)
-                orphans.append(Orphan(segment=segment, entries=tuple(self._entries(segment))))
+                segment = Segment(path=path, descriptor=descriptor, size=os.fstat(descriptor).st_size)
+                entries, unreadable = read_entries(segment)
             except OSError as error:
                 os.close(descriptor)  # and with it the lock: it is tried again
                 _log.error("spool_unreadable", file=path.name, why=str(error))
+                continue
+            self.unreadable += unreadable
+            orphans.append(Orphan(segment=segment, entries=entries))
         return orphans
 
     def adopt(self, orphan: Orphan) -> Adopted:
@@ -204,7 +183,7 @@ class Spool:
         """
         segment = orphan.segment
         self.bytes += segment.size
-        last: dict[UUID, _Entry] = {}
+        last: dict[UUID, Entry] = {}
         for entry in orphan.entries:
             if entry.id not in last or not last[entry.id].deleted:
                 last[entry.id] = entry
@@ -224,7 +203,7 @@ class Spool:
             deleted={entry.id: entry.key_id for entry in last.values() if entry.deleted},
         )
 
-    def _takes(self, entry: _Entry) -> bool:
+    def _takes(self, entry: Entry) -> bool:
         here = self._places.get(entry.id)
         return here is None or (entry.deleted and not here.deleted)
 
@@ -258,23 +237,17 @@ class Spool:
                 self._end(segment)
         self._places.clear()
 
-    def _append(self, number: UUID, document: dict[str, object], blob: bytes, *, always: bool = False) -> bool:
-        try:
-            text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
-        except TypeError:
-            return False  # a row that no database takes either: the log's writer says so
-        lengths = _LENGTHS.pack(len(text) + len(blob), len(text))
-        record = b"".join((lengths, _checksum(lengths, text, blob), text, blob))
-        if not always and self.bytes + len(record) > self._most_bytes:
+    def _append(self, number: UUID, record: bytes, *, deleted: bool = False) -> bool:
+        if not deleted and self.bytes + len(record) > self._most_bytes:
             self._trouble("it is full (IONPATH_SPOOL_MIB)")
             return False
         try:
             segment = self._room_for(len(record))
-            _write(segment, record)
+            write(segment, record)
         except OSError as error:
             self._trouble(str(error))
             return False
-        place = _Place(segment=segment, offset=segment.size, length=len(record), deleted="deleted" in document)
+        place = _Place(segment=segment, offset=segment.size, length=len(record), deleted=deleted)
         segment.size += len(record)
         self.bytes += len(record)
         segment.live.add(number)
@@ -285,26 +258,26 @@ class Spool:
         self._unsynced.add(segment)
         return True
 
-    def _room_for(self, length: int) -> _Segment:
+    def _room_for(self, length: int) -> Segment:
         """The active segment, or the next one where it is full."""
         if self._active.size and self._active.size + length > self._segment_bytes:
             self._active = self._new_segment()
         return self._active
 
-    def _new_segment(self) -> _Segment:
+    def _new_segment(self) -> Segment:
         while True:
             path = self._folder / f"{time.time_ns():020d}-{os.getpid()}-{next(self._numbers)}.spool"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if not _lock(descriptor):  # another process found it first, and takes it for an orphan
+            if not lock(descriptor):  # another process found it first, and takes it for an orphan
                 continue
             try:
-                _sync_folder(self._folder)
+                sync_folder(self._folder)
             except OSError:
                 os.close(descriptor)
                 raise
-            return _Segment(path=path, descriptor=descriptor)
+            return Segment(path=path, descriptor=descriptor)
 
-    def _leave(self, segment: _Segment, number: UUID) -> None:
+    def _leave(self, segment: Segment, number: UUID) -> None:
         segment.live.discard(number)
         if segment.live:
             return
@@ -318,7 +291,7 @@ class Spool:
             except OSError as error:  # what stays there is read once more, which changes nothing
                 self._trouble(str(error))
 
-    def _end(self, segment: _Segment) -> None:
+    def _end(self, segment: Segment) -> None:
         self.bytes -= segment.size
         self._unsynced.discard(segment)
         try:
@@ -333,108 +306,3 @@ class Spool:
         if not self._troubled:
             self._troubled = True
             _log.error("spool_refuses", why=why, folder=str(self._folder), bytes=self.bytes)
-
-    def _entries(self, segment: _Segment) -> Iterator[_Entry]:
-        """Every whole record; a last one that was cut short is left out, as is any that was damaged."""
-        offset = 0
-        while offset < segment.size:
-            header = os.pread(segment.descriptor, _HEADER.size, offset)
-            length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else 0
-            end = offset + _HEADER.size + length
-            if not length or end > segment.size:
-                _log.warning("spool_end_cut_short", file=segment.path.name, bytes=segment.size - offset)
-                self.unreadable += 1
-                return
-            record = os.pread(segment.descriptor, end - offset, offset)
-            try:
-                yield _entry_of(record, offset)
-            except (ValueError, TypeError, KeyError) as error:
-                _log.error("spool_record_unreadable", file=segment.path.name, offset=offset, cause=repr(error))
-                self.unreadable += 1
-            offset = end
-
-
-def sync_and_close(descriptor: int) -> None:
-    """Wait until what was written is on the disk."""
-    try:
-        os.fdatasync(descriptor)
-    except OSError as error:
-        _log.error("spool_sync_failed", why=str(error))
-    finally:
-        os.close(descriptor)
-
-
-def _checksum(*parts: bytes) -> bytes:
-    value = 0
-    for part in parts:
-        value = zlib.crc32(part, value)
-    return value.to_bytes(4, "little")
-
-
-def _body_of(record: bytes) -> tuple[bytes, int]:
-    """A record's body and the length of its JSON; ValueError where it is damaged."""
-    _, text_bytes, _ = _HEADER.unpack_from(record)
-    body = record[_HEADER.size :]
-    if _checksum(record[: _LENGTHS.size], body) != record[_LENGTHS.size : _HEADER.size]:
-        raise ValueError("its checksum is wrong")
-    return body, text_bytes
-
-
-def _entry_of(record: bytes, offset: int) -> _Entry:
-    body, text_bytes = _body_of(record)
-    document = orjson.loads(body[:text_bytes])
-    deleted = "deleted" in document
-    about = document if deleted else document["row"]
-    number = UUID(document["deleted"] if deleted else about["id"])
-    return _Entry(id=number, deleted=deleted, key_id=about["key_id"], offset=offset, length=len(record))
-
-
-def _row_of(document: dict[str, Any], blob: bytes) -> PredictionRow:
-    values = {name: value for name, value in document["row"].items() if name in _NAMES}  # another version may have more
-    values["id"] = UUID(values["id"])
-    values["created_at"] = datetime.fromisoformat(values["created_at"])
-    return PredictionRow(**values, input_blob=blob if document["has_input"] else None)
-
-
-def _write(segment: _Segment, record: bytes) -> None:
-    """Write behind the last whole record; what a full disk took of it is taken back."""
-    view, offset = memoryview(record), segment.size
-    try:
-        while view:
-            written = os.pwrite(segment.descriptor, view, offset)
-            view, offset = view[written:], offset + written
-    except OSError:
-        os.ftruncate(segment.descriptor, segment.size)
-        raise
-
-
-def _lock_existing(path: Path) -> int | None:
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    return descriptor if _lock(descriptor) else None
-
-
-def _lock(descriptor: int) -> bool:
-    """Take a segment's lock; where another has it, or had it and ended the segment, the descriptor is closed."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return False
-    except OSError:
-        os.close(descriptor)
-        raise
-    if os.fstat(descriptor).st_nlink == 0:
-        os.close(descriptor)
-        return False
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -13,7 +13,8 @@ from app.settings import Settings
 from app.storage.held import HeldRows, bytes_of
 from app.storage.log import PredictionLog, UnwritableRowError
 from app.storage.rows import PredictionRow
-from app.storage.spool import Spool, open_spool, sync_and_close
+from app.storage.segments import sync_and_close
+from app.storage.spool import Spool, open_spool
 
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0

@@ -11,16 +11,8 @@ import pytest
 from api_server import Service, running_service
 from pydantic import BaseModel
 
-from app.api.schemas import (
-    AcceptedPrediction,
-    ClassificationAnswer,
-    Live,
-    ModelList,
-    PredictionAnswer,
-    PredictionPage,
-    Ready,
-    StoredPrediction,
-)
+from app.api.log_schemas import AcceptedPrediction, PredictionPage, StoredPrediction
+from app.api.schemas import ClassificationAnswer, Live, ModelList, PredictionAnswer, Ready
 from app.models.property_cards import answers_properties
 
 BAND_FIELDS = {

@@ -17,7 +17,8 @@ from structlog.testing import capture_logs
 
 from app.settings import Settings
 from app.storage.rows import PredictionRow
-from app.storage.spool import Spool, open_spool, sync_and_close
+from app.storage.segments import sync_and_close
+from app.storage.spool import Spool, open_spool
 
 MIB = 2**20
 

@@ -1,0 +1,98 @@
+"""What may stand behind the question mark of each call, as the OpenAPI page shows it."""
+
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from app.api.schemas import Status
+
+DEFAULT_THRESHOLD_EV = 0.65
+DEFAULT_MAX_HOP_ANGSTROM = 5.0
+LONGEST_FILTER = 200
+
+
+class _Query(BaseModel):
+    """A query whose unknown names are refused, so that a typing error never goes unnoticed."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class PredictQuery(_Query):
+    """What may stand behind the question mark of both calls that predict."""
+
+    model: str | None = Field(
+        None, description="Name of a checkpoint, as `GET /models` lists them; the default one if left out."
+    )
+    threshold_ev: float = Field(
+        DEFAULT_THRESHOLD_EV,
+        gt=0,
+        le=100,
+        allow_inf_nan=False,
+        description="A good conductor has a barrier below this, in eV.",
+    )
+    mechanism: Literal["auto", "vacancy", "dilute"] = Field(
+        "auto",
+        description="For a crystal. `vacancy`: its other mobile ions stay and one is missing. `dilute`: all other "
+        "mobile ions are removed. `auto` chooses, and the answer says which.",
+    )
+    max_hops: int | None = Field(
+        None,
+        ge=1,
+        description="For a crystal: most symmetry-distinct hops to predict, shortest first; IONPATH_MAX_HOPS is the "
+        "most that may be asked for, with `Prefer: respond-async` IONPATH_MAX_HOPS_LATER.",
+    )
+    max_hop_angstrom: float = Field(
+        DEFAULT_MAX_HOP_ANGSTROM,
+        gt=0,
+        le=12,
+        allow_inf_nan=False,
+        description="For a crystal: longest hop between two sites, in angstrom.",
+    )
+    include_close_hops: bool = Field(
+        default=False,
+        description="For a crystal: predict hops whose straight line passes an atom within 1.2 angstrom, or runs over "
+        "a third site, as well; else they are listed with `excluded_because` and do not percolate.",
+    )
+    interstitials: bool = Field(
+        default=False,
+        description="For a crystal that holds the ion: look for interstitial sites beside those of the file. An ion "
+        "that it does not hold always hops between interstitial sites.",
+    )
+    second_opinion: Literal["bvse"] | None = Field(
+        None,
+        description="For a crystal: `bvse` adds the percolation barriers of bond-valence site energies, and a warning "
+        "where they disagree by more than 0.5 eV.",
+    )
+
+
+class ListQuery(_Query):
+    """Filters of the list of predictions."""
+
+    ion: str | None = Field(None, max_length=LONGEST_FILTER, description="The migrating element, such as `Li`.")
+    formula: str | None = Field(
+        None, max_length=LONGEST_FILTER, description="As an answer gives it, such as `Fe16 Li16 O64 P16`."
+    )
+    model: str | None = Field(None, max_length=LONGEST_FILTER, description="Name of the checkpoint that answered.")
+    status: Status | None = Field(None, description="`queued`, `running`, `done` or `failed`.")
+    kind: Literal["band", "crystal"] | None = Field(None, description="What was sent.")
+    created_after: AwareDatetime | None = Field(None, description="Not before this time, with its time zone.")
+    created_before: AwareDatetime | None = Field(None, description="Before this time, with its time zone.")
+    barrier_below_ev: float | None = Field(None, allow_inf_nan=False, description="Barrier below this, in eV.")
+    limit: int = Field(50, ge=1, le=500, description="Most predictions of one page.")
+    cursor: str | None = Field(None, max_length=LONGEST_FILTER, description="`next_cursor` of the page before.")
+
+
+class NoQuery(_Query):
+    """A call without parameters."""
+
+
+class FormQuery(_Query):
+    """In which form a prediction is given."""
+
+    format: str | None = Field(
+        None,
+        max_length=LONGEST_FILTER,
+        description="`json`; `csv`, one row a hop; `zip`, NEB folders of POSCARs, one a hop; `neb-json`, every image "
+        "for ASE's viewer and others. It goes before the Accept header.",
+        json_schema_extra={"enum": ["json", "csv", "zip", "neb-json", None]},
+    )
