@@ -23,6 +23,9 @@ class Settings(BaseSettings):
     default_model: str = Field("default", description="the checkpoint that answers where ?model= is not given")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the networks run")
     model_process: bool = Field(default=True, description="run the model in a process of its own, on a CPU")
+    prepare_processes: int = Field(
+        0, ge=0, le=64, description="processes that prepare bands; 0: one for two cores, at most 4, on a GPU 12"
+    )
     torch_threads: int = Field(0, ge=0, description="threads of one forward pass on a CPU; 0 takes all cores")
 
     database_url: SecretStr = Field(
