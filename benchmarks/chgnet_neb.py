@@ -74,7 +74,7 @@ def main() -> None:
     out_of_fold = out_of_fold_ev(corpus, console)
     default = Registry.open(STORE, "cpu", default="default").predictor()
     default.warm_up()
-    torch.set_num_threads(os.cpu_count() or 1)  # the registry left one; a NEB alone takes all that it can
+    torch.set_num_threads(cores())  # the registry left one; a NEB alone takes all that it can
     calculator = CHGNetCalculator(CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False), use_device="cpu")
     compared: list[tuple[int, NebBarrier, float, float]] = []
     started = time.monotonic()
@@ -90,6 +90,11 @@ def main() -> None:
         left_s = (time.monotonic() - started) / len(compared) * (len(rows) - len(compared))
         console.print(f"{len(compared)} of {len(rows)}: {told(record, neb, seconds)}; {left_s / 60:.0f} min left")
     report(console, corpus, compared, out_of_fold, arguments.steps)
+
+
+def cores() -> int:
+    """How many this process may use: taskset may leave it fewer than the machine has."""
+    return len(os.sched_getaffinity(0))
 
 
 def chosen_rows(corpus: Corpus, count: int, seed: int, most_atoms: int) -> list[int]:
@@ -177,6 +182,7 @@ def report(
     out_of_fold: dict[str, np.ndarray],
     steps: int,
 ) -> None:
+    """Prints seconds and errors, and how many times as long a NEB takes."""
     rows = np.array([number for number, *_ in compared])
     labels = corpus.barriers_ev[rows]
     nebs = [neb for _, neb, *_ in compared]
@@ -184,7 +190,7 @@ def report(
     answers_ev, answer_s = np.array([row[2] for row in compared]), np.array([row[3] for row in compared])
     atoms = [corpus.records[number].band.atom_count for number in rows]
     table = Table(
-        title=f"{len(rows)} sound bands of {min(atoms)} to {max(atoms)} atoms, {os.cpu_count()} cores, no GPU; "
+        title=f"{len(rows)} sound bands of {min(atoms)} to {max(atoms)} atoms, {cores()} cores, no GPU; "
         f"NEB: {IMAGES} images, {FORCE_EV_ANGSTROM:g} eV/angstrom, at most {steps} steps a stage"
     )
     for heading in ("", "median s", "mean s", "MAE eV", "median error eV"):
