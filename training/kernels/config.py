@@ -10,6 +10,34 @@ from training.config import CONFIGS
 
 
 @dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Perceptrons beside the machines: see DescriptorNetworks.
+
+    Attributes:
+        groups: the feature groups that they read.
+        hidden, members, input_dropout, dropout: see DescriptorNetworks.
+        epochs: passes over the fitted rows.
+        batch_rows: rows of a step.
+        learning_rate: the highest, which falls to nothing by the end.
+        weight_decay: of the weights, not of the biases.
+        quadratic_below: errors smaller than this, in transformed units, count by their square.
+        seed: of first weights, the order of rows and what is dropped.
+    """
+
+    groups: tuple[str, ...]
+    hidden: int
+    members: int
+    input_dropout: float
+    dropout: float
+    epochs: int
+    batch_rows: int
+    learning_rate: float
+    weight_decay: float
+    quadratic_below: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class KernelConfig:
     """A run, as its file says it.
 
@@ -21,6 +49,7 @@ class KernelConfig:
         tolerance: of the support-vector regression, in transformed units: smaller errors cost nothing.
         penalties, widths: what is tried for each machine inside the training folds.
         machines: of each machine, the share of every feature group in its metric.
+        networks: perceptrons that count as a machine each.
         inner_folds: in how many parts the training folds are divided to choose.
     """
 
@@ -34,6 +63,7 @@ class KernelConfig:
     widths: tuple[float, ...]
     machines: tuple[dict[str, float], ...]
     inner_folds: int
+    networks: tuple[NetworkConfig, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -59,4 +89,7 @@ def read_kernel_config(path: Path) -> KernelConfig:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     for name in ("penalties", "widths", "machines"):
         content[name] = tuple(content[name])
+    content["networks"] = tuple(
+        NetworkConfig(**{**network, "groups": tuple(network["groups"])}) for network in content.get("networks", ())
+    )
     return KernelConfig(**{**content, "target": TargetTransform(**content["target"])})

@@ -1,6 +1,7 @@
 """The machines of a run together: fitted on some rows, with how far off they may be."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from app.models.networks.kernel_machines import VARIANCE_FLOOR, KernelMachines
 from training.kernels.config import KernelConfig
 from training.kernels.features import Groups
 from training.kernels.machines import FittedMachine, fit_machine
+from training.kernels.networks import FittedNetworks, fit_networks
 
 _NOISE = 0.1  # of the labels, in units of the process's own variance
 _SMALLEST_RESIDUAL = 0.03  # so that a lucky row does not rule the fit of the difficulty
@@ -20,9 +22,9 @@ class Judged:
     """What machines that had not seen some rows say of them, in the corpus's order.
 
     Attributes:
-        outputs: the mean of the machines, in transformed units, shape [n_rows].
+        outputs: the mean of machines and perceptrons, in transformed units, shape [n_rows].
         variance: that a Gaussian process with the last machine's kernel would have, shape [n_rows].
-        spread: of the machines' outputs, shape [n_rows].
+        spread: of their outputs, shape [n_rows].
         distance: to the nearest fitted row in the last machine's metric, shape [n_rows].
     """
 
@@ -44,14 +46,15 @@ class Judged:
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Machines fitted on the same rows, and the inverse of the last one's kernel among these."""
+    """Machines and perceptrons fitted on the same rows, and the inverse of the last machine's kernel among these."""
 
     machines: tuple[FittedMachine, ...]
+    networks: tuple[FittedNetworks, ...]
     inverse: np.ndarray
 
     def judged(self) -> Judged:
         """What they say of every row of the corpus, those that they were fitted on among them."""
-        outputs = np.stack([machine.outputs for machine in self.machines])
+        outputs = np.stack([one.outputs for one in self.machines] + [one.outputs for one in self.networks])
         last = self.machines[-1]
         explained = ((last.kernel @ self.inverse) * last.kernel).sum(axis=1)
         return Judged(
@@ -72,16 +75,18 @@ class Ensemble:
         """As tensors."""
         rows = len(self.inverse)
         networks = [machine.network(rows) for machine in self.machines]
-        joined = KernelMachines(machines=self.arguments())
+        joined = KernelMachines(**self.arguments())
         for empty, full in zip(joined.machines, networks, strict=True):
             empty.load_state_dict(full.state_dict())
+        for empty, fitted in zip(joined.networks, self.networks, strict=True):
+            empty.load_state_dict(fitted.network.state_dict())
         joined.inverse.copy_(torch.from_numpy(self.inverse))
         joined.difficulty.copy_(torch.from_numpy(difficulty))
         return joined
 
-    def arguments(self) -> list[dict[str, object]]:
-        """Keyword arguments of each KernelMachine, for the card."""
-        return [
+    def arguments(self) -> dict[str, list[dict[str, Any]]]:
+        """Keyword arguments of KernelMachines, for the card."""
+        machines = [
             {
                 "groups": list(machine.metric.groups),
                 "features": len(machine.metric.centre),
@@ -90,19 +95,21 @@ class Ensemble:
             }
             for machine in self.machines
         ]
+        return {"machines": machines, "networks": [fitted.arguments for fitted in self.networks]}
 
 
 def fit_ensemble(
     groups: Groups, targets: np.ndarray, rows: np.ndarray, folds: np.ndarray, config: KernelConfig
 ) -> Ensemble:
-    """Fits every machine of a run on some rows; settings are chosen on parts of these, whole folds together."""
+    """Fits all of a run on some rows; the machines' settings are chosen on parts of these, whole folds together."""
     parts = folds % config.inner_folds
     machines = tuple(
         fit_machine(groups, shares, targets=targets, rows=rows, parts=parts, config=config)
         for shares in config.machines
     )
+    networks = tuple(fit_networks(groups, one, clip=config.clip, targets=targets, rows=rows) for one in config.networks)
     among = machines[-1].kernel[rows]
-    return Ensemble(machines=machines, inverse=np.linalg.inv(among + _NOISE * np.eye(len(among))))
+    return Ensemble(machines=machines, networks=networks, inverse=np.linalg.inv(among + _NOISE * np.eye(len(among))))
 
 
 def fit_difficulty(judged: Judged, residuals: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from training.kernels.machines import Settings, fit_machine
+from training.kernels.networks import fit_networks
 from training.kernels.run import KernelRun
 
 _FOLDING = "fold_random"
@@ -72,4 +73,9 @@ def _outputs(run: KernelRun, settings: Sequence[Settings], rows: np.ndarray) -> 
         )
         for shares, chosen in zip(run.config.machines, settings, strict=True)
     ]
-    return np.asarray(np.mean([machine.outputs for machine in machines], axis=0))
+    networks = [
+        fit_networks(run.groups, one, clip=run.config.clip, targets=run.targets, rows=rows)
+        for one in run.config.networks
+    ]
+    outputs = [one.outputs for one in machines] + [one.outputs for one in networks]
+    return np.asarray(np.mean(outputs, axis=0))

@@ -38,7 +38,7 @@ def publish_kernels(run: KernelRun, store: Path, *, version: str) -> Card:
     metrics = {folding: figures(run, out) for folding, out in outs.items()}
     ensemble = run.fitted(_SERVED)
     coefficients, quantiles = calibrate(outs[_SERVED], run.corpus.sound)
-    arguments = {"machines": ensemble.arguments(), "relaxes": run.config.relaxes}
+    arguments = {**ensemble.arguments(), "relaxes": run.config.relaxes}
     network = HopKernel(**arguments)  # type: ignore[arg-type]  # as the card keeps them
     network.potential.load_state_dict(run.potential.state_dict())
     network.machines.load_state_dict(ensemble.network(coefficients).state_dict())

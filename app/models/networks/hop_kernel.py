@@ -18,14 +18,21 @@ class HopKernel(nn.Module):
     Args:
         machines: see KernelMachines; their groups are "path", "ion_1" and "ion_2" (the ion after one and two layers
             of the potential), and "relaxed" where relaxes.
-        relaxes: whether the machines read what a relaxation leaves.
+        networks: see KernelMachines; they read the same groups.
+        relaxes: whether any reads what a relaxation leaves.
     """
 
-    def __init__(self, *, machines: Sequence[Mapping[str, object]], relaxes: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        machines: Sequence[Mapping[str, object]],
+        networks: Sequence[Mapping[str, object]] = (),
+        relaxes: bool = False,
+    ) -> None:
         super().__init__()
         self.relaxes = relaxes
         self.potential = Chgnet()
-        self.machines = KernelMachines(machines=machines)
+        self.machines = KernelMachines(machines=machines, networks=networks)
 
     def ion_groups(self, graph: IonGraph) -> dict[str, torch.Tensor]:
         """The ion's features by layer, each of shape [n_bands, 5 * 64]."""

@@ -1,10 +1,12 @@
-"""Kernel machines over named groups of features: support vectors and their weights, as tensors."""
+"""Kernel machines over named groups of features, as tensors, and the mean of them and of perceptrons beside them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from app.models.networks.descriptor_networks import DescriptorNetworks
 
 #: Added to the variance before its logarithm is taken, so that a band that was fitted has a finite one.
 VARIANCE_FLOOR = 0.05
@@ -74,22 +76,29 @@ class KernelMachine(nn.Module):
 
 
 class KernelMachines(nn.Module):
-    """The mean of several machines, and how far off it may be.
+    """The mean of several machines, perceptrons among them, and how far off it may be.
 
     The difficulty is exp(a + b log v + c s + d m): v is the variance that a Gaussian process with the last machine's
     kernel would have, s the spread of the machines' outputs, m their mean.
 
     Args:
         machines: keyword arguments of each KernelMachine.
+        networks: keyword arguments of each DescriptorNetworks, which counts as one machine.
     """
 
     inverse: torch.Tensor
     difficulty: torch.Tensor
 
-    def __init__(self, *, machines: Sequence[Mapping[str, object]]) -> None:
+    def __init__(
+        self, *, machines: Sequence[Mapping[str, object]], networks: Sequence[Mapping[str, object]] = ()
+    ) -> None:
         super().__init__()
         members = [KernelMachine(**keywords) for keywords in machines]  # type: ignore[arg-type]  # from the card
         self.machines = nn.ModuleList(members)
+        self.networks = nn.ModuleList(
+            DescriptorNetworks(**keywords)  # type: ignore[arg-type]  # from the card
+            for keywords in networks
+        )
         rows = len(members[-1].support)
         self.register_buffer("inverse", torch.zeros(rows, rows, dtype=torch.float64))
         self.register_buffer("difficulty", torch.zeros(4, dtype=torch.float64))
@@ -102,6 +111,7 @@ class KernelMachines(nn.Module):
             assert isinstance(machine, KernelMachine)
             squared = machine.squared_distances(groups)
             outputs.append(machine(squared))
+        outputs += [network(groups) for network in self.networks]
         stacked = torch.stack(outputs)
         mean = stacked.mean(dim=0)
         kernel = torch.exp(-squared)

@@ -27,7 +27,9 @@ def corpus(data_dir: Path) -> Corpus:
 def config() -> KernelConfig:
     path = kernel_config_path("default")
     assert path is not None
-    return replace(read_kernel_config(path), penalties=(7.0, 14.0), widths=(0.5,), inner_folds=FOLDS)
+    whole = read_kernel_config(path)
+    networks = tuple(replace(one, hidden=16, members=2, epochs=8) for one in whole.networks)
+    return replace(whole, penalties=(7.0, 14.0), widths=(0.5,), inner_folds=FOLDS, networks=networks)
 
 
 @pytest.fixture(scope="session")
