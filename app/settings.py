@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the networks run")
     model_process: bool = Field(default=True, description="run the model in a process of its own, on a CPU")
     prepare_processes: int = Field(
-        0, ge=0, le=64, description="processes that prepare bands; 0: one for two cores, at most 4, on a GPU 12"
+        0, ge=0, le=64, description="processes that prepare bands; 0: one for two cores, at most 4, or 12 beside a GPU"
     )
     torch_threads: int = Field(0, ge=0, description="threads of one forward pass on a CPU; 0 takes all cores")
 

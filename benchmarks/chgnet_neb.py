@@ -6,7 +6,8 @@ band and then a climbing one, all to the same force. Cells are small, or a band 
 NEB, whose cost grows with all of the cell's atoms, where the default's does not.
 
 The served checkpoint was fitted on these bands, so its error on them says little. Beside it stand its out-of-fold
-answers, by machines refitted here without the band's fold (fold_chemistry: without its whole chemical system).
+answers, by machines and perceptrons refitted here without the band's fold (fold_chemistry: without its whole chemical
+system).
 """
 
 import argparse
@@ -27,6 +28,7 @@ from chgnet.model.model import CHGNet
 from rich.console import Console
 from rich.table import Table
 
+from app.cores import usable_cores
 from app.crystals.band import Band, model_band
 from app.models.predictor import Predictor
 from app.models.registry import Registry
@@ -74,7 +76,7 @@ def main() -> None:
     out_of_fold = out_of_fold_ev(corpus, console)
     default = Registry.open(STORE, "cpu", default="default").predictor()
     default.warm_up()
-    torch.set_num_threads(cores())  # the registry left one; a NEB alone takes all that it can
+    torch.set_num_threads(usable_cores())  # the registry left one; a NEB alone takes all that it can
     calculator = CHGNetCalculator(CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False), use_device="cpu")
     compared: list[tuple[int, NebBarrier, float, float]] = []
     started = time.monotonic()
@@ -92,11 +94,6 @@ def main() -> None:
     report(console, corpus, compared, out_of_fold, arguments.steps)
 
 
-def cores() -> int:
-    """How many this process may use: taskset may leave it fewer than the machine has."""
-    return len(os.sched_getaffinity(0))
-
-
 def chosen_rows(corpus: Corpus, count: int, seed: int, most_atoms: int) -> list[int]:
     """A seeded choice of sound bands in small cells, as places in the corpus."""
     small = [
@@ -111,7 +108,7 @@ def out_of_fold_ev(corpus: Corpus, console: Console) -> dict[str, np.ndarray]:
     path = kernel_config_path("default")
     assert path is not None
     with tempfile.TemporaryDirectory() as folder:
-        console.print("describing all bands and refitting without each fold: a minute or two")
+        console.print("describing all bands and refitting without each fold: some seven minutes")
         run = KernelRun(read_kernel_config(path), corpus, Path(folder), processes=1, report=lambda _: None)
         return {folding: run.barriers_ev(run.out_of_fold(folding).judged.outputs) for folding in FOLDINGS}
 
@@ -190,7 +187,7 @@ def report(
     answers_ev, answer_s = np.array([row[2] for row in compared]), np.array([row[3] for row in compared])
     atoms = [corpus.records[number].band.atom_count for number in rows]
     table = Table(
-        title=f"{len(rows)} sound bands of {min(atoms)} to {max(atoms)} atoms, {cores()} cores, no GPU; "
+        title=f"{len(rows)} sound bands of {min(atoms)} to {max(atoms)} atoms, {usable_cores()} cores, no GPU; "
         f"NEB: {IMAGES} images, {FORCE_EV_ANGSTROM:g} eV/angstrom, at most {steps} steps a stage"
     )
     for heading in ("", "median s", "mean s", "MAE eV", "median error eV"):

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import spearmanr
 
+from app.cores import usable_cores
 from app.crystals.sites import USUAL_IONS
 from benchmarks.servers import ionpath
 
@@ -109,7 +110,7 @@ def _method(body: dict[str, Any]) -> str:
 def report(outcomes: Sequence[Outcome]) -> None:
     """Print a line a file, and the figures that the docs cite."""
     console = Console(width=150)
-    table = Table(title=f"one after the other, cache off, {os.cpu_count()} cores")
+    table = Table(title=f"one after the other, cache off, {usable_cores()} cores")
     for heading in (
         "file",
         "ion",

@@ -16,6 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from app.cores import usable_cores
 from app.crystals.band import Band
 from app.models.features.path import path_descriptors
 from app.models.ion_bonds import ion_bonds
@@ -45,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     bands = chosen_bands(arguments.data, arguments.bands, arguments.seed)
     registry = Registry.open(STORE, "auto", default="default")
-    table = Table(title=f"milliseconds; {len(bands)} bands of {ATOMS[0]} to {ATOMS[1]} atoms, {os.cpu_count()} cores")
+    table = Table(title=f"milliseconds; {len(bands)} bands of {ATOMS[0]} to {ATOMS[1]} atoms, {usable_cores()} cores")
     for heading in ("checkpoint, device", "stage", "bands", "median", "p95", "a band in batches"):
         table.add_column(heading, justify="left" if heading in {"checkpoint, device", "stage"} else "right")
     for name in arguments.models or registry.names():

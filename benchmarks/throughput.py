@@ -21,6 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from app.cores import usable_cores
 from benchmarks.load import LoadResult, body_of
 from benchmarks.load import offer as offer_to_port
 from benchmarks.servers import REPOSITORY, Server, cpu_seconds, ionpath, quiet, running
@@ -130,7 +131,7 @@ def report(
     served: dict[int, list[LoadResult]],
     cached: list[LoadResult],
 ) -> None:
-    table = Table(title=f"{model}: medians of {len(bare)} interleaved rounds, {os.cpu_count()} cores")
+    table = Table(title=f"{model}: medians of {len(bare)} interleaved rounds, {usable_cores()} cores")
     for heading in ("", "bands/s", "p50 ms", "p95 ms", "p99 ms", "server CPU, ms", "generator CPU, ms"):
         table.add_column(heading, justify="left" if not heading else "right")
     rates = {f"bare loop, {name}": float(np.median([one[name] for one in bare])) for name in bare[0]}
@@ -173,7 +174,7 @@ def report_stages(told: dict[str, dict[str, float]], at_32: list[LoadResult]) ->
         table.add_row(name, f"{value:.2f}")
     console = Console(width=110)
     console.print(table)
-    cores = os.cpu_count() or 1
+    cores = usable_cores()
     console.print(
         f"{server_ms + generator_ms:.1f} ms of CPU a band keep {cores} cores busy at "
         f"{1e3 * cores / (server_ms + generator_ms):.1f} bands/s; measured {rate:.1f}"

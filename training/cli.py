@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from app.cores import usable_cores
+
 if TYPE_CHECKING:  # torch takes seconds to import, and `ionpath --help` loads this file
     from training.fit import EpochReport
     from training.kernels.run import KernelRun
@@ -127,7 +129,7 @@ def _kernel_run(path: Path, data: Path, runs: Path, threads: int) -> "KernelRun"
             read_kernel_config(path),
             read_corpus(data),
             runs,
-            processes=threads or len(os.sched_getaffinity(0)),
+            processes=threads or usable_cores(),
             report=lambda text: typer.echo(text, err=True),
         )
     except (FileNotFoundError, TypeError, ValueError) as error:
@@ -196,7 +198,7 @@ def _pretraining(path: Path, data: Path, runs: Path, device: Device, threads: in
             runs,
             device=choose_device(device),
             threads=threads,
-            processes=len(os.sched_getaffinity(0)),
+            processes=usable_cores(),
             report=print_graphs,
         )
     except (FileNotFoundError, TypeError, ValueError, CheckpointError) as error:

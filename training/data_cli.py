@@ -1,6 +1,5 @@
 """`ionpath data`: what training reads, made ready once."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app.cores import usable_cores
 from training.cli import Size, print_graphs
 
 _DATA = typer.Option("--data", envvar="IONPATH_DATA_DIR", help="Folder with barriers/ and pretraining/.")
@@ -61,7 +61,7 @@ def prepare(
     if from_url:
         _download(from_url, data_dir)
     spec = GraphSpec(**read_pretraining_config(CONFIGS / f"mpt-{size}.toml").graph)
-    workers = processes or len(os.sched_getaffinity(0))
+    workers = processes or usable_cores()
     try:
         crystals = prepare_crystals(data_dir, runs / "graphs", spec, processes=workers, report=print_graphs)
         corpus = read_corpus(data_dir)

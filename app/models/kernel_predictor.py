@@ -1,4 +1,4 @@
-"""Checkpoints of kernel machines over a hop's descriptors and a potential's features."""
+"""Checkpoints of kernel machines and perceptrons over a hop's descriptors and a potential's features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class KernelPredictor(Predictor):
 
     def __init__(self, card: Card, network: HopKernel, *, device: torch.device, lanes: Lanes | None = None) -> None:
         super().__init__(card, device=device, lanes=lanes)
-        self._network = network.to(device)
+        self._network = network.to(device).eval()  # perceptrons drop values until they are told
         self._prepare = HopPreparation(domain=card.domain)
 
     @property

@@ -1,12 +1,12 @@
 """The model store, opened: every checkpoint checked and loaded onto the device."""
 
-import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from app.cores import usable_cores
 from app.errors import InputError, NotFoundError
 from app.models.allocator import keep_freed_memory
 from app.models.cards import CARD_FILE, CheckpointError, OtherModel
@@ -65,7 +65,7 @@ class Registry:
         lanes = None
         if chosen.type == "cpu":
             keep_freed_memory()
-            lanes = Lanes(threads or len(os.sched_getaffinity(0)))
+            lanes = Lanes(threads or usable_cores())
         folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
         of_properties = [folder for folder in folders if answers_properties(folder)]
         return cls(

@@ -27,6 +27,8 @@ _HEADER = struct.Struct("<III")
 _LENGTHS = struct.Struct("<II")
 _NAMES = frozenset(field.name for field in fields(PredictionRow))
 
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter alone
+
 _log = structlog.get_logger(__name__)
 
 
@@ -113,7 +115,7 @@ def read_entries(segment: Segment) -> tuple[tuple[Entry, ...], int]:
 def sync_and_close(descriptor: int) -> None:
     """Wait until what was written is on the disk."""
     try:
-        os.fdatasync(descriptor)
+        _sync(descriptor)
     except OSError as error:
         _log.error("spool_sync_failed", why=str(error))
     finally:

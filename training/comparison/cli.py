@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from app.cores import usable_cores
+
 if TYPE_CHECKING:  # scikit-learn and torch take seconds to import
     from collections.abc import Sequence
 
@@ -50,7 +52,7 @@ def compare(
             runs=runs,
             store=store,
             size=size,
-            processes=len(os.sched_getaffinity(0)),
+            processes=usable_cores(),
             report=lambda text: typer.echo(text, err=True),
         )
     )

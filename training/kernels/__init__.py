@@ -1,1 +1,1 @@
-"""Fitting kernel machines on a hop's descriptors and a potential's features."""
+"""Fitting kernel machines and perceptrons on a hop's descriptors and a potential's features."""

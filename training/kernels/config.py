@@ -43,7 +43,7 @@ class KernelConfig:
 
     Attributes:
         name, description: of the checkpoint.
-        relaxes: whether the machines read what a relaxation leaves.
+        relaxes: whether any of them reads what a relaxation leaves.
         target: of the labels; constants, so that no fold's labels tell on another's.
         clip: see KernelMachine.
         tolerance: of the support-vector regression, in transformed units: smaller errors cost nothing.
@@ -89,7 +89,9 @@ def read_kernel_config(path: Path) -> KernelConfig:
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     for name in ("penalties", "widths", "machines"):
         content[name] = tuple(content[name])
-    content["networks"] = tuple(
-        NetworkConfig(**{**network, "groups": tuple(network["groups"])}) for network in content.get("networks", ())
-    )
+    content["networks"] = tuple(_network(**table) for table in content.get("networks", ()))
     return KernelConfig(**{**content, "target": TargetTransform(**content["target"])})
+
+
+def _network(*, groups: list[str], **others: Any) -> NetworkConfig:
+    return NetworkConfig(groups=tuple(groups), **others)

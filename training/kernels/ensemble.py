@@ -74,9 +74,9 @@ class Ensemble:
     def network(self, difficulty: np.ndarray) -> KernelMachines:
         """As tensors."""
         rows = len(self.inverse)
-        networks = [machine.network(rows) for machine in self.machines]
+        fitted_machines = [machine.network(rows) for machine in self.machines]
         joined = KernelMachines(**self.arguments())
-        for empty, full in zip(joined.machines, networks, strict=True):
+        for empty, full in zip(joined.machines, fitted_machines, strict=True):
             empty.load_state_dict(full.state_dict())
         for empty, fitted in zip(joined.networks, self.networks, strict=True):
             empty.load_state_dict(fitted.network.state_dict())

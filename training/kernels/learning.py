@@ -23,7 +23,8 @@ class LearningPoint:
 def learning_curve(run: KernelRun, sizes: Sequence[int], *, repeats: int, seed: int = 0) -> list[LearningPoint]:
     """Judges the sound rows of every random fold by machines fitted on seeded samples of the other folds' sound rows.
 
-    The settings are those that the whole training side's machines chose, in every fit, so that a point takes seconds.
+    The machines' settings are those chosen on all rows, in every fit, so that a fit takes seconds; where there are
+    perceptrons, half a minute.
 
     Args:
         run: whose machines.

@@ -1,6 +1,8 @@
 """Fits the perceptrons that stand beside kernel machines."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,8 @@ from training.kernels.config import NetworkConfig
 from training.kernels.features import Groups
 from training.kernels.machines import Metric
 
-_WARM_UP = 0.1  # of all steps
+_WARM_UP_SHARE = 0.1  # of all steps
+_FEWEST_STEPS = 20  # fewer have no rise and fall
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,9 @@ class FittedNetworks:
 def fit_networks(
     groups: Groups, config: NetworkConfig, *, clip: float, targets: np.ndarray, rows: np.ndarray
 ) -> FittedNetworks:
-    """Fits all members at once; nothing is chosen by what they say of any row.
+    """Fits all members at once, in one thread; nothing is chosen by what they say of any row.
+
+    How many threads share a sum changes its last digits, and a hundred epochs make these figures.
 
     Args:
         groups: features of every row of the corpus.
@@ -42,6 +47,9 @@ def fit_networks(
         clip: see DescriptorNetworks.
         targets: transformed labels, shape [n_rows].
         rows: which to fit, shape [n_rows].
+
+    Raises:
+        ValueError: the epochs and rows make too few steps.
     """
     metric = Metric.of(groups, dict.fromkeys(config.groups, 1.0), rows, clip)
     arguments: dict[str, Any] = {
@@ -58,17 +66,29 @@ def fit_networks(
     network.scale.copy_(torch.from_numpy(np.where(metric.share > 0.0, 1.0 / metric.spread, 0.0)))
     tensors = {name: torch.from_numpy(groups[name]) for name in config.groups}
     fitted = torch.from_numpy(np.flatnonzero(rows))
-    with torch.random.fork_rng(devices=[]):  # dropout draws from the process's own generator
-        torch.manual_seed(config.seed)
+    with _one_thread(), torch.random.fork_rng(devices=[]):  # dropout draws from the process's own generator
+        torch.default_generator.manual_seed(config.seed)
         network.reset(torch.default_generator)
         _descend(network, config, network.place(tensors)[fitted], torch.from_numpy(targets).float()[fitted])
     network.eval().requires_grad_(requires_grad=False)
     return FittedNetworks(arguments=arguments, network=network, outputs=network(tensors).numpy())
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _descend(network: DescriptorNetworks, config: NetworkConfig, places: torch.Tensor, targets: torch.Tensor) -> None:
-    """Adam with decoupled weight decay, its rate rising shortly and then falling to nothing."""
+    """AdamW in one cycle: its rate rises shortly, then falls to nothing, and its first beta does the reverse."""
     steps = config.epochs * math.ceil(len(places) / config.batch_rows)
+    if steps < _FEWEST_STEPS:
+        raise ValueError(f"{steps} steps are too few for perceptrons: {_FEWEST_STEPS} or more, by epochs or rows")
     optimizer = torch.optim.AdamW(
         [
             {"params": list(network.weights), "weight_decay": config.weight_decay},
@@ -77,18 +97,19 @@ def _descend(network: DescriptorNetworks, config: NetworkConfig, places: torch.T
         lr=config.learning_rate,
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, config.learning_rate, total_steps=steps, pct_start=_WARM_UP
+        optimizer, config.learning_rate, total_steps=steps, pct_start=_WARM_UP_SHARE
     )
     network.train()
     for _ in range(config.epochs):
         order = torch.randperm(len(places))
         for start in range(0, len(order), config.batch_rows):
             batch = order[start : start + config.batch_rows]
-            said = network.members(places[batch])
+            said = network.member_outputs(places[batch])
             error = functional.smooth_l1_loss(
                 said, targets[batch].expand_as(said), beta=config.quadratic_below, reduction="none"
             )
             optimizer.zero_grad(set_to_none=True)
-            error.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it so; a member's gradient is its own, however many there are
+            # Summed over the members, so that the gradient of each is its own, however many there are.
+            error.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it so
             optimizer.step()
             schedule.step()

@@ -1,6 +1,5 @@
-"""The end of a run of kernel machines: the checkpoint and its card, written to the model store."""
+"""The end of a run of kernel machines and perceptrons: the checkpoint and its card, written to the model store."""
 
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from app.cores import usable_cores
 from app.models.cards import Calibration, Card, Domain
 from app.models.checkpoints import write_checkpoint
 from app.models.ion_bonds import ion_bonds
@@ -67,7 +67,7 @@ def publish_kernels(run: KernelRun, store: Path, *, version: str) -> Card:
             ],
             "potential": {"name": POTENTIAL, "licence": POTENTIAL_LICENCE},
             "device": processor(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": usable_cores(),
             "torch": torch.__version__,
             "seconds": round(time.monotonic() - started),
             "seconds_of_features": round(run.feature_seconds),

@@ -17,7 +17,7 @@ from training.kernels.run import KernelRun, OutOfFold, cross_calibrated
 
 _WORST = 10
 _LEARNING_SIZES = (100, 200, 300, 400)
-_LEARNING_REPEATS = 3
+_LEARNING_REPEATS = 3  # each a minute or two at the larger sizes
 _FEWEST = 8  # rows that a kind needs to have a line of its own
 _HOST_SIZES = (30, 60, 90, 120, 180)  # bounds between the bins, atoms
 

@@ -1,4 +1,4 @@
-"""One run of kernel machines: out of fold in both foldings, then on all sound bands."""
+"""One run of kernel machines and perceptrons: out of fold in both foldings, then on all sound bands."""
 
 import time
 from collections.abc import Callable

@@ -20,6 +20,10 @@ class DescriptorNetworks(nn.Module):
         members: how many perceptrons.
         clip: features farther from their centre are taken as this far, in units of their spread.
         input_dropout, dropout: shares of the features and of the hidden values left out while fitting.
+
+    Attributes:
+        centre: of every feature, shape [features].
+        scale: the inverse of its spread, 0 for one that is not read, shape [features].
     """
 
     centre: torch.Tensor
@@ -57,15 +61,16 @@ class DescriptorNetworks(nn.Module):
         joined = torch.cat([groups[name].double() for name in self.groups], dim=1)
         return ((joined - self.centre) * self.scale).clamp(-self.clip, self.clip).float()
 
-    def members(self, places: torch.Tensor) -> torch.Tensor:
+    def member_outputs(self, places: torch.Tensor) -> torch.Tensor:
         """What every perceptron says of placed features, shape [members, n]."""
         values = places.expand(len(self.weights[0]), *places.shape)
         values = functional.dropout(values, self.input_dropout, self.training)
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+        *hidden, (last_weight, last_bias) = zip(self.weights, self.biases, strict=True)
+        for weight, bias in hidden:
             values = functional.silu(torch.baddbmm(bias, values, weight))
             values = functional.dropout(values, self.dropout, self.training)
-        return torch.baddbmm(self.biases[-1], values, self.weights[-1])[..., 0]
+        return torch.baddbmm(last_bias, values, last_weight)[..., 0]
 
     def forward(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The transformed barrier of bands given as feature groups, shape [n]."""
-        return self.members(self.place(groups)).double().mean(dim=0)
+        return self.member_outputs(self.place(groups)).double().mean(dim=0)

@@ -45,7 +45,7 @@ class HopKernel(nn.Module):
         Args:
             graph: of all bands, side by side.
             path: path descriptors, shape [n_bands, n_path].
-            relaxed: relaxed descriptors, shape [n_bands, n_relaxed], where the machines read them.
+            relaxed: relaxed descriptors, shape [n_bands, n_relaxed], where any machine reads them.
         """
         groups = {"path": path, **self.ion_groups(graph)}
         if relaxed is not None:

@@ -28,7 +28,7 @@ def config() -> KernelConfig:
     path = kernel_config_path("default")
     assert path is not None
     whole = read_kernel_config(path)
-    networks = tuple(replace(one, hidden=16, members=2, epochs=8) for one in whole.networks)
+    networks = tuple(replace(one, hidden=16, members=2, epochs=24) for one in whole.networks)
     return replace(whole, penalties=(7.0, 14.0), widths=(0.5,), inner_folds=FOLDS, networks=networks)
 
 
