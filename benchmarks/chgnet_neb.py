@@ -11,6 +11,7 @@ system).
 """
 
 import argparse
+import contextlib
 import os
 import tempfile
 import time
@@ -59,8 +60,12 @@ class NebBarrier:
     converged: bool
 
 
+#: A row of the corpus, its NEB, the default's answer in eV, and the seconds that took.
+Compared = tuple[int, NebBarrier, float, float]
+
+
 def main() -> None:
-    """Run from the command line."""
+    """Run from the command line; Ctrl-C ends it with what was compared so far."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
     parser.add_argument("--bands", type=int, default=30)
@@ -78,20 +83,23 @@ def main() -> None:
     default.warm_up()
     torch.set_num_threads(usable_cores())  # the registry left one; a NEB alone takes all that it can
     calculator = CHGNetCalculator(CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False), use_device="cpu")
-    compared: list[tuple[int, NebBarrier, float, float]] = []
+    compared: list[Compared] = []
     started = time.monotonic()
-    for number in rows:
-        spent = (time.monotonic() - started) / 60
-        if arguments.minutes is not None and compared and spent > arguments.minutes:
-            console.print(f"{arguments.minutes:g} minutes are over: {len(rows) - len(compared)} bands were not run")
-            break
-        record = corpus.records[number]
-        answer_ev, seconds = timed_answer(default, record.band)
-        neb = neb_barrier(record.band, calculator, arguments.steps)
-        compared.append((number, neb, answer_ev, seconds))
-        left_s = (time.monotonic() - started) / len(compared) * (len(rows) - len(compared))
-        console.print(f"{len(compared)} of {len(rows)}: {told(record, neb, seconds)}; {left_s / 60:.0f} min left")
-    report(console, corpus, compared, out_of_fold, arguments.steps)
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends an hour's run with what it has
+        for number in rows:
+            spent = (time.monotonic() - started) / 60
+            if arguments.minutes is not None and compared and spent > arguments.minutes:
+                break
+            record = corpus.records[number]
+            answer_ev, seconds = timed_answer(default, record.band)
+            neb = neb_barrier(record.band, calculator, arguments.steps)
+            compared.append((number, neb, answer_ev, seconds))
+            left_s = (time.monotonic() - started) / len(compared) * (len(rows) - len(compared))
+            console.print(f"{len(compared)} of {len(rows)}: {told(record, neb, seconds)}; {left_s / 60:.0f} min left")
+    if len(compared) < len(rows):
+        console.print(f"{len(rows) - len(compared)} bands were not run")
+    if compared:
+        report(console, corpus, compared, out_of_fold, arguments.steps)
 
 
 def chosen_rows(corpus: Corpus, count: int, seed: int, most_atoms: int) -> list[int]:
@@ -175,7 +183,7 @@ def told(record: Record, neb: NebBarrier, seconds: float) -> str:
 def report(
     console: Console,
     corpus: Corpus,
-    compared: list[tuple[int, NebBarrier, float, float]],
+    compared: list[Compared],
     out_of_fold: dict[str, np.ndarray],
     steps: int,
 ) -> None:
