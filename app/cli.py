@@ -218,6 +218,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     from app.console import asking, outputs, sources  # noqa: PLC0415 - what only this command needs
     from app.console import properties as bulk  # noqa: PLC0415 - as above
 
+    _check_outputs(plot, as_json=as_json, as_csv=as_csv)
     of_hops = {"--ion": ion, "--initial": initial, "--final": final, "--plot": plot, "--write-neb": write_neb}
     if properties and (given := [name for name, value in of_hops.items() if value is not None]):
         fail(f"{given[0]} is for hops, and --properties are of the whole crystal: leave one of them out.")
@@ -289,13 +290,34 @@ def models(
     outputs.write_models(listed, sys.stdout, as_json=as_json)
 
 
+#: As the option's help says.
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+def _check_outputs(plot: Path | None, *, as_json: bool, as_csv: bool) -> None:
+    """Refuse what could not be written, before minutes are spent on what it would show."""
+    if as_json and as_csv:
+        fail("--json and --csv are two forms: leave one of them out.")
+    if plot is not None and plot.suffix.lower() not in _PICTURES:
+        fail(f"--plot {plot}: a picture's name ends in {', '.join(_PICTURES)}.")
+    if plot is not None and not plot.parent.is_dir():
+        fail(f"--plot {plot}: there is no folder {plot.parent}.")
+
+
+def _check_address(url: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        fail(f"--url {url}: an address begins with http:// or https://, such as http://{url}.")
+
+
 def _remote(url: str, api_key: str | None) -> "Caller":
+    _check_address(url)
     from app.console.remote import Remote  # noqa: PLC0415 - as above
 
     return Remote(url, api_key)
 
 
 def _remote_models(url: str, api_key: str | None) -> dict[str, Any]:
+    _check_address(url)
     from app.console.remote import models  # noqa: PLC0415 - as above
 
     return models(url, api_key)

@@ -1,5 +1,6 @@
 """Reads a request's body into what was uploaded: a JSON band, a band file, two end points, or a crystal."""
 
+import re
 from collections.abc import Mapping
 
 from fastapi import Request
@@ -7,6 +8,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
+from app.api.queries import PredictQuery
 from app.crystals.readers.reading import File
 from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
 from app.serving.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
@@ -145,6 +147,13 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
             )
         if isinstance(value, UploadFile):
             files[name] = File(name=value.filename or name, content=await value.read())
+        elif name in _FILE_FIELDS and _names_a_file(value):
+            raise InputError(
+                f"The form field {name!r} holds the text {value[:80]!r} and no file.",
+                kind="no-file",
+                where=f"form field {name}",
+                expected=f"The file itself; with curl: -F {name}=@{value[:80]}",
+            )
         elif name in _FILE_FIELDS:  # `curl -F band=text` instead of `-F band=@file` is a file as well
             files[name] = File(name=name, content=value.encode())
         elif len(value) > _MOST_TEXT:
@@ -157,6 +166,11 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
         else:
             texts[name] = value
     return files, texts
+
+
+def _names_a_file(text: str) -> bool:
+    """Whether a text is the name of a file whose `@` was forgotten, and not what is in one: a word with an ending."""
+    return len(text) <= _MOST_TEXT and re.fullmatch(r"\S+\.\w{1,8}", text.strip()) is not None and text[0] not in "{["
 
 
 def _is_left_empty(value: UploadFile | str) -> bool:
@@ -193,8 +207,8 @@ def _refuse_unknown_texts(texts: Mapping[str, str], known: tuple[str, ...]) -> N
         f"The form field {unknown[0]!r} is not known beside these files.",
         kind="unknown-field",
         where=f"form field {unknown[0]}",
-        expected=f"Besides the files: {', '.join(known) or 'nothing'}. model, threshold_ev, mechanism and max_hops are "
-        "query parameters.",
+        expected=f"Besides the files: {', '.join(known) or 'nothing'}. "
+        f"Query parameters are {', '.join(PredictQuery.model_fields)}.",
     )
 
 

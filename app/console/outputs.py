@@ -96,10 +96,23 @@ def _remarks(result: Result) -> Iterator[Text]:
     if opinion.get("answered"):
         figures = ", ".join(_ways_through(opinion))
         yield Text(f"{result.label}: by bond-valence site energies in {figures}")
+    yield from _doubts(result.label, answer)
     if answer.get("truncated"):
         yield Text(f"{result.label}: more hops exist; see --max-hops", style="yellow")
     for warning in answer.get("warnings", ()):
         yield Text(f"{result.label}: {warning}", style="yellow")
+
+
+def _doubts(label: str, answer: dict[str, Any]) -> Iterator[Text]:
+    """Why something is outside of what the model knows, each reason once with the hops that have it."""
+    hops_of: dict[str, list[str]] = {}
+    hops = answer.get("hops")
+    for number, hop in enumerate(hops or [answer], start=1):
+        for reason in (hop.get("in_domain") or {}).get("reasons", ()):
+            hops_of.setdefault(reason, []).append(str(number))
+    for reason, numbers in hops_of.items():
+        which = f", hop {', '.join(numbers)}" if hops else ""
+        yield Text(f"{label}{which}: outside of what the model knows: {reason}", style="yellow")
 
 
 def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
@@ -107,7 +120,7 @@ def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
     details = answer.get("percolation") or {}
     for name, energy in answer["percolation_ev"].items():
         if energy is None:
-            yield f"{name}: never"
+            yield f"{name}: not by these hops" if answer.get("percolation_upper_bound") else f"{name}: never"
             continue
         more = details.get(name) or {}
         interval = more.get("interval_ev")
@@ -126,19 +139,19 @@ def write_neb(results: Sequence[Result], folder: Path) -> list[Path]:
     written: list[Path] = []
     for result in results:
         if result.bands_zip is not None:
-            own = folder / _free_name(Path(result.label).stem, written)
+            own = folder / _free_name(Path(result.label).stem, folder, written)
             with zipfile.ZipFile(io.BytesIO(result.bands_zip)) as archive:
                 archive.extractall(own)
             written.append(own)
     return written
 
 
-def _free_name(stem: str, written: Sequence[Path]) -> str:
-    """The stem, numbered where another result has it already."""
+def _free_name(stem: str, folder: Path, written: Sequence[Path]) -> str:
+    """The stem, numbered where another result has it already, or the folder from before: hops of two runs never mix."""
     name = re.sub(r"[^\w.+-]+", "_", stem).strip("._") or "bands"
     taken = {path.name for path in written}
     names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(one for one in names if one not in taken)
+    return next(one for one in names if one not in taken and not (folder / one).exists())
 
 
 def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> None:

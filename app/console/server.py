@@ -94,17 +94,38 @@ def run(settings: Settings) -> None:
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
     )
     server = _Server(config)
+    bound = _bound(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises a signal again once it has stopped; being told to stop is a good end, with status 0.
         signal.signal(number, lambda _number, _frame: None)
     try:
-        server.run()
+        server.run(sockets=[bound])
     except SystemExit:  # uvicorn's, where the app did not start
         if app.fault is None:
             raise
         raise CannotServeError(_words(app.fault)) from app.fault
     if not server.started:
         raise SystemExit(3)
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """The address, taken before anything is loaded: loading takes long, and then it may turn out to be another's.
+
+    Raises:
+        CannotServeError: it cannot be had.
+    """
+    bound = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((settings.host, settings.port))
+    except OSError as error:
+        bound.close()
+        raise CannotServeError(
+            f"{settings.host} port {settings.port} cannot be had: {error.strerror}. --port (IONPATH_PORT) names "
+            "another, and 0 takes a free one."
+        ) from error
+    bound.set_inheritable(True)
+    return bound
 
 
 def _words(fault: Exception) -> str:

@@ -24,8 +24,8 @@ def count_warnings(
     if orbit_count > max_hops:
         sentence = (
             f"The crystal has {orbit_count} distinct hops and the {max_hops} shortest were predicted, so the "
-            "percolation barriers are upper bounds. Send it again with `Prefer: respond-async` and "
-            f"max_hops={orbit_count} for all."
+            f"percolation barriers are upper bounds. max_hops={orbit_count} asks for all; where that is more than the "
+            "service predicts at once, with `Prefer: respond-async`."
         )
         return (sentence,)
     return ()

@@ -120,12 +120,7 @@ class Registry:
             raise _of_other_call(name, "bulk properties", "/predict/properties", self._predictors)
         predictor = self._predictors.get(name or self.default_name)
         if predictor is None:
-            raise NotFoundError(
-                f"there is no model {name!r}",
-                kind="unknown-model",
-                where="model",
-                expected=f"one of {', '.join(self._predictors)}",
-            )
+            raise _unknown(name or self.default_name, self._predictors)
         return predictor
 
     def others(self, name: str) -> tuple[OtherModel, ...]:
@@ -145,13 +140,25 @@ class Registry:
         return _number(self.predictor(name).card.training, "seconds_per_band")
 
     def card(self, name: str) -> dict[str, Any]:
-        """The card of a checkpoint as JSON values, with the digest that its answers carry."""
-        card = self._properties[name].card if name in self._properties else self.predictor(name).card
+        """The card of a checkpoint as JSON values, with the digest that its answers carry.
+
+        Raises:
+            NotFoundError: there is none of that name; the error lists those there are.
+        """
+        if name not in self._properties and name not in self._predictors:
+            raise _unknown(name, (*self._predictors, *self._properties))
+        card = self._properties[name].card if name in self._properties else self._predictors[name].card
         return {**card.to_json(), "digest": card.digest}
 
     def cards(self) -> list[dict[str, Any]]:
         """The cards of all checkpoints, those of barriers first."""
         return [self.card(name) for name in (*self._predictors, *self._properties)]
+
+
+def _unknown(name: str, here: Collection[str]) -> NotFoundError:
+    return NotFoundError(
+        f"there is no model {name!r}", kind="unknown-model", where="model", expected=f"one of {', '.join(here)}"
+    )
 
 
 def _of_other_call(name: str, what: str, call: str, here: Collection[str]) -> InputError:

@@ -331,3 +331,19 @@ def test_every_reply_forbids_what_a_browser_might_do(service: Service) -> None:
         assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
         assert "camera=()" in headers["permissions-policy"]
         assert "server" not in headers
+
+
+def test_a_file_s_name_in_place_of_the_file_is_recognised(service: Service, examples: Path) -> None:
+    """`curl -F structure=NaCoO2.cif`, the `@` forgotten."""
+    answered = service.client.post(PATH, files={"structure": (None, "crystals/NaCoO2.cif"), "ion": (None, "Na")})
+    problem = problem_of(answered)
+    assert problem["kind"] == "no-file"
+    assert "structure=@crystals/NaCoO2.cif" in problem["expected"]
+    text = (examples / "LiFePO4_band.json").read_text()
+    assert service.client.post(PATH, files={"band": (None, text)}).status_code == 200  # a file's text is a file
+
+
+def test_a_card_that_is_not_there_names_every_card(service: Service) -> None:
+    problem = problem_of(service.client.get("/models/nope"))
+    assert problem["kind"] == "unknown-model"
+    assert {"default", "mpt"} <= set(problem["expected"].removeprefix("one of ").split(", "))

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import zipfile
 from pathlib import Path
@@ -218,6 +219,34 @@ def test_a_damaged_checkpoint_is_told_in_words(tmp_path: Path, repository: Path)
     assert done.returncode == 2
     assert "default" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_is_taken_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = ionpath(tmp_path, "serve", "--port", str(port))
+    assert done.returncode == 2
+    told = done.stderr.splitlines()
+    assert len(told) == 1
+    assert f"port {port}" in told[0]
+    assert "IONPATH_PORT" in told[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--json", "--csv"), "two forms"),
+        (("--plot", "no-such-folder/x.png"), "there is no folder no-such-folder"),
+        (("--url", "127.0.0.1:8000"), "such as http://127.0.0.1:8000"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_predicted(
+    tmp_path: Path, examples: Path, words: tuple[str, ...], told: str
+) -> None:
+    done = ionpath(tmp_path, "predict", examples / "LiFePO4_band.json", *words)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert not done.stdout
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

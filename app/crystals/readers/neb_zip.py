@@ -12,6 +12,7 @@ from app.crystals.readers.reading import File
 from app.errors import FormatError, UnsupportedError
 
 _ENDINGS = (".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz")
+_NUMBERED = re.compile(r"\d{1,4}")
 _CHUNK_BYTES = 1 << 16
 _ENCRYPTED_FLAG = 0x1
 _EXPECTED = "folders 00, 01, .. NN with a POSCAR or CONTCAR each, or files numbered in order such as 00.vasp"
@@ -23,7 +24,7 @@ def unzip_images(file: File, limits: Limits) -> tuple[tuple[File, ...], tuple[st
     Names inside the zip only sort and choose: none is used as a path. A zip with one structure file gives that one.
 
     Raises:
-        FormatError: kinds "broken-zip", "no-images".
+        FormatError: kinds "broken-zip", "no-images", "several-bands".
         UnsupportedError: kind "encrypted-zip".
         TooLargeError: files or unpacked bytes, counted while unpacking.
     """
@@ -50,6 +51,7 @@ def _choose(members: list[zipfile.ZipInfo], name: str) -> tuple[list[zipfile.Zip
         )
     candidates = [member for member in members if _is_structure(PurePosixPath(member.filename))]
     folders = _by_folder(candidates)
+    _refuse_several(candidates if folders else (), name)
     images = folders or _by_number(candidates)
     if len(images) < 2 and len(candidates) == 1:  # noqa: PLR2004 - one file may hold the whole band
         return candidates, ()
@@ -73,9 +75,25 @@ def _by_folder(candidates: Iterable[zipfile.ZipInfo]) -> dict[int, zipfile.ZipIn
     found: dict[int, zipfile.ZipInfo] = {}
     for member in sorted(candidates, key=_preference):
         path = PurePosixPath(member.filename)
-        if len(path.parts) > 1 and re.fullmatch(r"\d{1,4}", path.parts[-2]):
+        if len(path.parts) > 1 and _NUMBERED.fullmatch(path.parts[-2]):
             found.setdefault(int(path.parts[-2]), member)
     return found
+
+
+def _refuse_several(candidates: Iterable[zipfile.ZipInfo], name: str) -> None:
+    """Refuse folders 00..NN in more than one place: one of the bands would be taken silently, or two mixed."""
+    paths = [PurePosixPath(member.filename) for member in candidates]
+    bands = sorted(
+        {str(path.parents[1]) for path in paths if len(path.parts) > 1 and _NUMBERED.fullmatch(path.parts[-2])}
+    )
+    if len(bands) > 1:
+        shown = ", ".join(band[:60] for band in bands[:5])
+        raise FormatError(
+            f"{name} holds {len(bands)} bands: {shown}{', ...' if len(bands) > 5 else ''}.",  # noqa: PLR2004 - as shown
+            kind="several-bands",
+            where=name,
+            expected="one band: the folder of one hop alone",
+        )
 
 
 def _preference(member: zipfile.ZipInfo) -> tuple[bool, int, str]:

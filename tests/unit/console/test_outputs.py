@@ -1,10 +1,12 @@
 """What the command line prints of a crystal's answer."""
 
 import io
+import zipfile
+from pathlib import Path
 from typing import Any
 
 from app.console.asking import Result
-from app.console.outputs import write_table
+from app.console.outputs import write_neb, write_table
 
 ANSWER: dict[str, Any] = {
     "ion": "Li",
@@ -40,3 +42,34 @@ def test_their_intervals_and_directions_are_told_where_the_answer_has_them() -> 
     one = {"barrier_ev": 0.231, "interval_ev": interval, "bottleneck_hops": [0], "directions": [[0, 1, 0]]}
     told = table_of({**ANSWER, "percolation": {"1d": one, "2d": None, "3d": None}})
     assert "1d: 0.231 eV (0.06 to 0.64) along [0 1 0], 2d: 0.728 eV, 3d: never" in told
+
+
+def test_never_is_said_only_where_every_hop_was_predicted() -> None:
+    told = table_of({**ANSWER, "percolation_upper_bound": True})
+    assert "3d: not by these hops" in told
+    assert "never" not in told
+
+
+def test_why_a_hop_is_out_of_the_domain_is_told_once_with_its_hops() -> None:
+    doubt = {"verdict": False, "reasons": ["no H among the fitted barriers"]}
+    hop = {"from_site": 0, "to_site": 1, "offset": [0, 0, 0], "distance_angstrom": 3.0, "multiplicity": 1}
+    figures = {
+        "barrier_ev": 0.3,
+        "interval_ev": {"low": 0.1, "high": 2.0, "coverage": 0.9},
+        "good_conductor": {"verdict": True, "probability": 0.7, "threshold_ev": 0.65},
+        "quantiles_ev": {},
+        "excluded_because": None,
+    }
+    hops = [{**hop, **figures, "in_domain": known} for known in (doubt, {"verdict": True, "reasons": []}, doubt)]
+    told = table_of({**ANSWER, "hops": hops})
+    assert told.count("no H among the fitted barriers") == 1
+    assert "LiFePO4.cif, hop 1, 3: outside of what the model knows: no H" in told
+
+
+def test_a_folder_from_before_is_left_alone(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("hop-01/00/POSCAR", "one")
+    result = Result(label="LiFePO4.cif", answer=ANSWER, bands_zip=packed.getvalue())
+    first, second = write_neb([result], tmp_path), write_neb([result], tmp_path)
+    assert [path.name for path in (*first, *second)] == ["LiFePO4", "LiFePO4-2"]

@@ -187,6 +187,14 @@ MORE: dict[str, Case] = {
         "no-images",
         "no images",
     ),
+    "several bands in a zip": (
+        lambda: read_band_file(
+            zipped({f"out/hop-{hop}/0{image}/POSCAR": POSCAR for hop in (1, 2) for image in (0, 1)}), LIMITS
+        ),
+        FormatError,
+        "several-bands",
+        "2 bands: out/hop-1, out/hop-2",
+    ),
     "zip bomb": (
         lambda: read_band_file(zipped({f"{k}/POSCAR": " " * 30_000_000 for k in range(4)}), LIMITS),
         TooLargeError,
