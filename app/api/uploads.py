@@ -208,7 +208,7 @@ def _refuse_unknown_texts(texts: Mapping[str, str], known: tuple[str, ...]) -> N
         kind="unknown-field",
         where=f"form field {unknown[0]}",
         expected=f"Besides the files: {', '.join(known) or 'nothing'}. "
-        f"Query parameters are {', '.join(PredictQuery.model_fields)}.",
+        f"The query parameters are {', '.join(PredictQuery.model_fields)}.",
     )
 
 
