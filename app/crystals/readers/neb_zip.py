@@ -14,6 +14,7 @@ from app.errors import FormatError, UnsupportedError
 _ENDINGS = (".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz")
 _NUMBERED = re.compile(r"\d{1,4}")
 _CHUNK_BYTES = 1 << 16
+_MOST_SHOWN = 5
 _ENCRYPTED_FLAG = 0x1
 _EXPECTED = "folders 00, 01, .. NN with a POSCAR or CONTCAR each, or files numbered in order such as 00.vasp"
 
@@ -81,15 +82,17 @@ def _by_folder(candidates: Iterable[zipfile.ZipInfo]) -> dict[int, zipfile.ZipIn
 
 
 def _refuse_several(candidates: Iterable[zipfile.ZipInfo], name: str) -> None:
-    """Refuse folders 00..NN in more than one place: one of the bands would be taken silently, or two mixed."""
-    paths = [PurePosixPath(member.filename) for member in candidates]
-    bands = sorted(
-        {str(path.parents[1]) for path in paths if len(path.parts) > 1 and _NUMBERED.fullmatch(path.parts[-2])}
-    )
-    if len(bands) > 1:
-        shown = ", ".join(band[:60] for band in bands[:5])
+    """Refuse an image's number in more than one place: one of the bands would be taken silently, or two mixed."""
+    places: dict[int, set[str]] = {}
+    for member in candidates:
+        path = PurePosixPath(member.filename)
+        if len(path.parts) > 1 and _NUMBERED.fullmatch(path.parts[-2]):
+            places.setdefault(int(path.parts[-2]), set()).add(str(path.parents[1]))
+    bands = sorted(set().union(*(found for found in places.values() if len(found) > 1)))
+    if bands:
+        shown = ", ".join(band[:60] for band in bands[:_MOST_SHOWN])
         raise FormatError(
-            f"{name} holds {len(bands)} bands: {shown}{', ...' if len(bands) > 5 else ''}.",  # noqa: PLR2004 - as shown
+            f"{name} holds {len(bands)} bands: {shown}{', ...' if len(bands) > _MOST_SHOWN else ''}.",
             kind="several-bands",
             where=name,
             expected="one band: the folder of one hop alone",
