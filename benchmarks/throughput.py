@@ -131,6 +131,7 @@ def report(
     served: dict[int, list[LoadResult]],
     cached: list[LoadResult],
 ) -> None:
+    """Print the rates and latencies of every row, and the service's as ratios to the others'."""
     table = Table(title=f"{model}: medians of {len(bare)} interleaved rounds, {usable_cores()} cores")
     for heading in ("", "bands/s", "p50 ms", "p95 ms", "p99 ms", "server CPU, ms", "generator CPU, ms"):
         table.add_column(heading, justify="left" if not heading else "right")

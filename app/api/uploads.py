@@ -170,7 +170,7 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
 
 def _names_a_file(text: str) -> bool:
     """Whether a text is the name of a file whose `@` was forgotten, and not what is in one: a word with an ending."""
-    return len(text) <= _MOST_TEXT and re.fullmatch(r"\S+\.\w{1,8}", text.strip()) is not None and text[0] not in "{["
+    return len(text) <= _MOST_TEXT and re.fullmatch(r"\S+\.\w{1,8}", text.strip()) is not None
 
 
 def _is_left_empty(value: UploadFile | str) -> bool:

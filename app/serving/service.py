@@ -62,13 +62,14 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         records = await _open_records(settings, metrics, jobs, stack, drain)
         pool = _parse_pool(settings)
         stack.push_async_callback(pool.stop)
-        preparing = PreparingProcesses(preparing_count(settings), settings.parse_timeout_s)
+        count = preparing_count(settings)
+        preparing = PreparingProcesses(count, settings.parse_timeout_s)
         stack.push_async_callback(asyncio.to_thread, preparing.stop)
         modelling = _model_process(settings)
         if modelling is not None:
             stack.push_async_callback(asyncio.to_thread, modelling.stop)
         registry = await _started(settings, pool, preparing, modelling)
-        batcher = _batcher(settings, registry, metrics, preparing, modelling)
+        batcher = _batcher(settings, registry, metrics, preparing, modelling, prepare_threads=count)
         batcher.start()
         stack.push_async_callback(lambda: batcher.stop(drain.left_s))
         stack.push_async_callback(lambda: jobs.stop(drain.left_s))
@@ -222,6 +223,8 @@ def _batcher(
     metrics: Metrics,
     preparing: PreparingProcesses,
     modelling: ModelProcess | None,
+    *,
+    prepare_threads: int,
 ) -> Batcher:
     on_cpu = registry.predictor(None).device == "cpu"
     return Batcher(
@@ -230,7 +233,7 @@ def _batcher(
         least_bands=LEAST_WAITING_BANDS,
         batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
         batch_wait_ms=settings.batch_wait_ms,
-        prepare_threads=preparing_count(settings),
+        prepare_threads=prepare_threads,
         prepare=preparing.prepare,
         predict=None if modelling is None else modelling.predict,
         predict_trouble=lambda: None if modelling is None else modelling.trouble,
