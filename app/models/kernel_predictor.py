@@ -12,6 +12,7 @@ from app.models.features.relaxed import relaxed_descriptors
 from app.models.ion_graphs import join_ion_graphs
 from app.models.lanes import Lanes
 from app.models.networks.hop_kernel import HopKernel
+from app.models.networks.message_tables import MessageTables
 from app.models.predictor import Output, Predictor
 from app.models.preparation import COST_OF_BOND, HopInputs, HopPreparation, Preparation, PreparedBand
 from app.models.relaxation import STEPS, Structure, band_structure, relax
@@ -39,6 +40,8 @@ class KernelPredictor(Predictor):
     def __init__(self, card: Card, network: HopKernel, *, device: torch.device, lanes: Lanes | None = None) -> None:
         super().__init__(card, device=device, lanes=lanes)
         self._network = network.to(device).eval()  # perceptrons drop values until they are told
+        if device.type == "cpu":  # a GPU computes as many messages in less time than it takes to look them up here
+            network.tables = MessageTables(network.potential)
         self._prepare = HopPreparation(domain=card.domain)
 
     @property
@@ -64,25 +67,32 @@ class KernelPredictor(Predictor):
             super().warm_up()
 
     def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
-        hops, relaxed = self._read(piece)
-        answer = self._network(
-            join_ion_graphs([hop.bonds for hop in hops]).to(self._device),
-            self._tensor([hop.path for hop in hops]),
-            None if relaxed is None else self._tensor(relaxed),
-        )
+        graph = join_ion_graphs([_hop(item).bonds for item in piece])
+        groups = self._network.ion_groups(graph.to(self._device))
+        # Only now: the descriptors of a lone band come while the potential runs.
+        groups["path"] = self._tensor([_described(_hop(item.whole())) for item in piece])
+        if self._network.relaxes:
+            groups["relaxed"] = self._tensor(self._relaxed(piece))
+        answer = self._network.machines(groups)
         columns = [column.cpu().tolist() for column in (answer.output, answer.distance, answer.difficulty)]
         return [
             Output(value=value, distance=distance, difficulty=difficulty)
             for value, distance, difficulty in zip(*columns, strict=True)
         ]
 
-    def _read(self, piece: Sequence[PreparedBand]) -> tuple[list[HopInputs], list[FloatArray] | None]:
-        """The hops, and what relaxing them leaves where the machines read it."""
-        if not self._network.relaxes:
-            return [item.inputs for item in piece], None
-        inputs: list[_RelaxingInputs] = [item.inputs for item in piece]
-        relaxed = relax([one.structure for one in inputs], self._network.potential, self._device)
-        return [one.hop for one in inputs], [relaxed_descriptors(one) for one in relaxed]
+    def _relaxed(self, piece: Sequence[PreparedBand]) -> list[FloatArray]:
+        structures: list[Structure] = [item.inputs.structure for item in piece]
+        return [relaxed_descriptors(one) for one in relax(structures, self._network.potential, self._device)]
 
     def _tensor(self, rows: Sequence[FloatArray]) -> torch.Tensor:
         return torch.from_numpy(np.stack(rows)).to(self._device)
+
+
+def _hop(prepared: PreparedBand) -> HopInputs:
+    inputs: HopInputs | _RelaxingInputs = prepared.inputs
+    return inputs.hop if isinstance(inputs, _RelaxingInputs) else inputs
+
+
+def _described(hop: HopInputs) -> FloatArray:
+    assert hop.path is not None  # waited for
+    return hop.path

@@ -1,7 +1,7 @@
 """From a band to what a model reads of it, as far as no tensors are needed: a small process can do it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from app.crystals.band import Band, FloatArray
@@ -26,11 +26,20 @@ class PreparedBand:
         inputs: the model's own; opaque elsewhere.
         cost: what a forward pass of this band costs, in edges of a line graph.
         reasons_outside: a sentence for each thing the model has never seen.
+        late: waits for the descriptors that its inputs lack as yet: the model may begin without. None for a band that
+            is whole.
     """
 
     inputs: Any
     cost: int
     reasons_outside: tuple[str, ...]
+    late: Callable[[], FloatArray] | None = None
+
+    def whole(self) -> "PreparedBand":
+        """The same band with all of its inputs, waited for where they are late; raises as `late` does."""
+        if self.late is None:
+            return self
+        return replace(self, inputs=replace(self.inputs, path=self.late()), late=None)
 
 
 #: Prepares bands, here or, since it can be pickled, in another process.
@@ -43,11 +52,11 @@ class HopInputs:
 
     Attributes:
         bonds: of the ion.
-        path: descriptors, shape [n_path].
+        path: descriptors, shape [n_path]; None where they are late (PreparedBand.late).
     """
 
     bonds: IonBonds
-    path: FloatArray
+    path: FloatArray | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +71,24 @@ class HopPreparation:
         Raises:
             InputError: no host atom is near the ion's path, so there is no crystal to predict from.
         """
+        prepared, describe = self.begin(band)
+        return replace(prepared, inputs=replace(prepared.inputs, path=describe()))
+
+    def begin(self, band: Band) -> tuple[PreparedBand, Callable[[], FloatArray]]:
+        """A third of the work: the band without its descriptors, which suffices to begin, and what describes it.
+
+        Raises as a call does.
+        """
         around = path_surroundings(band, SEEN_ANGSTROM)
         bonds = bonds_in(around)
         if not len(bonds.ion_host):
             raise no_host_near_path(ATOM_CUTOFF_ANGSTROM)
-        return PreparedBand(
-            inputs=HopInputs(bonds=bonds, path=descriptors_in(around.within(OUTER_ANGSTROM)).values),
+        prepared = PreparedBand(
+            inputs=HopInputs(bonds=bonds, path=None),
             cost=COST_OF_BOND * bonds.cost,
             reasons_outside=reasons_outside(band, bonds.closest_approach_angstrom, self.domain),
         )
+        return prepared, lambda: descriptors_in(around.within(OUTER_ANGSTROM)).values
 
 
 def no_host_near_path(within_angstrom: float) -> InputError:

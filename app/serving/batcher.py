@@ -22,11 +22,12 @@ from app.errors import IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
 from app.models.predictor import OutOfMemoryError
 from app.serving.metrics import Metrics
+from app.serving.preparing import Rest
 from app.serving.promises import Ticket
 from app.serving.work import BatchPredictor, Place, WorkItem, WorkQueue
 
 Outcome = Prediction | IonpathError
-Prepare = Callable[[BatchPredictor, Band], Any]
+Prepare = Callable[..., Any]  # as PreparingProcesses.prepare
 Predict = Callable[[BatchPredictor, Sequence[Any]], list[Prediction]]
 
 _log = structlog.get_logger(__name__)
@@ -257,7 +258,7 @@ class Batcher:
             return False
         started = self._begin()
         try:
-            graph = self._prepare(item.predictor, item.band)
+            graph = self._prepare(item.predictor, item.band, alone=item.alone)
             cost = max(1, int(item.predictor.cost(graph)))
         except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; it is told to its client
             self._queue.unprepared(item)
@@ -265,8 +266,10 @@ class Batcher:
                 _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=error)
             self._call(self._settle, [item], [_told(error)])
         else:
-            self._metrics.observe("prepare", time.monotonic() - started)
             self._queue.prepared(item, graph, cost)
+            if isinstance(late := getattr(graph, "late", None), Rest):
+                late.fetch()
+            self._metrics.observe("prepare", time.monotonic() - started)
         return True
 
     def _run_next(self) -> bool:
@@ -357,7 +360,8 @@ class Batcher:
                 thread.join(max(0.0, until - time.monotonic()))
 
 
-def _prepared_by_the_model(predictor: BatchPredictor, band: Band) -> Any:
+def _prepared_by_the_model(predictor: BatchPredictor, band: Band, *, alone: bool) -> Any:
+    del alone  # here both parts would run in the interpreter that the model asks for
     return predictor.graph(band)
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from app.errors import IonpathError, NotReadyError
 from app.models.cards import CheckpointError
 from app.models.prediction import Prediction
 from app.models.predictor import OutOfMemoryError
+from app.models.preparation import PreparedBand
 from app.models.registry import Registry
 from app.serving.processes import (
     Worker,
@@ -138,7 +139,7 @@ class ModelProcess:
     def _asked(self, predictor: BatchPredictor, graphs: Sequence[Any]) -> list[Prediction]:
         worker = self._running()
         try:
-            answer: list[Prediction] = or_raised(worker.ask((predictor.name, list(graphs)), self._timeout_s))
+            answer: list[Prediction] = or_raised(_ask(worker, predictor.name, graphs, self._timeout_s))
         except WorkerGoneError as error:
             self._end(str(error))
             raise
@@ -166,6 +167,20 @@ class ModelProcess:
                 self._worker = None
 
 
+def _ask(worker: Worker, name: str, graphs: Sequence[Any], timeout_s: float) -> Any:
+    """Ask for predictions; a lone band's descriptors, where they are late, are sent after it, or why there are none."""
+    late = getattr(graphs[0], "late", None) if len(graphs) == 1 else None
+    if late is None:
+        whole = [graph.whole() if isinstance(graph, PreparedBand) else graph for graph in graphs]
+        return worker.ask((name, whole, False), timeout_s)
+    worker.say((name, [replace(graphs[0], late=None)], True))
+    try:
+        rest = late()
+    except Exception as error:  # noqa: BLE001 # whatever it is, the process waits for it and gives it back
+        rest = error
+    return worker.ask(rest, timeout_s)
+
+
 def _ended(graphs: Sequence[Any], error: Exception) -> ModelFailedError:
     return ModelFailedError(f"the model's process ended at {len(graphs)} bands: {error}")
 
@@ -186,10 +201,32 @@ def _serve(connection: Connection, loading: Loading) -> None:
     tell(connection, _Ready(digests={name: registry.predictor(name).digest for name in registry.names()}))
     while True:
         try:
-            name, graphs = connection.recv()
+            name, graphs, is_late = connection.recv()
         except EOFError:
             return
-        tell(connection, _predicted(registry, name, graphs))
+        if not is_late:
+            tell(connection, _predicted(registry, name, graphs))
+            continue
+        rest = _Rest(connection)
+        answer = _predicted(registry, name, [replace(graph, late=rest) for graph in graphs])
+        rest.taken()  # what a pass that failed did not read must not be the next question
+        tell(connection, answer)
+
+
+class _Rest:
+    """The descriptors that are sent after their band, or the error in their place."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._said: list[object] = []
+
+    def taken(self) -> object:
+        if not self._said:
+            self._said.append(self._connection.recv())
+        return self._said[0]
+
+    def __call__(self) -> Any:
+        return or_raised(self.taken())
 
 
 def _predicted(registry: Registry, name: str, graphs: Sequence[Any]) -> object:

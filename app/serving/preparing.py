@@ -7,14 +7,18 @@ after each of theirs, and two cores do the work of one.
 import queue
 import threading
 import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any
 
 import structlog
 
-from app.crystals.band import Band
+from app.crystals.band import Band, FloatArray
 from app.errors import InputError, IonpathError, NotReadyError
-from app.models.preparation import Preparation
+from app.models.preparation import HopPreparation, Preparation
 from app.serving.processes import (
     Worker,
     WorkerGoneError,
@@ -33,6 +37,29 @@ _log = structlog.get_logger(__name__)
 
 class PreparingFailedError(Exception):
     """A band could not be prepared for no fault of its own; says what the process said."""
+
+
+class Rest:
+    """What a band still lacks: fetched by the thread that had it prepared, waited for by the model's.
+
+    Args:
+        fetched: gets it from where it is made.
+    """
+
+    def __init__(self, fetched: Callable[[], FloatArray]) -> None:
+        self._fetched = fetched
+        self._future: Future[FloatArray] = Future()
+
+    def fetch(self) -> None:
+        """Get it, or why there is none; raises nothing."""
+        try:
+            self._future.set_result(self._fetched())
+        except Exception as error:  # noqa: BLE001 # raised where it is waited for
+            self._future.set_exception(error)
+
+    def __call__(self) -> FloatArray:
+        """Wait for it; raises as `PreparingProcesses.prepare`."""
+        return self._future.result()
 
 
 class PreparingProcesses:
@@ -63,8 +90,14 @@ class PreparingProcesses:
             while self._all:
                 self._all.pop().end()
 
-    def prepare(self, predictor: BatchPredictor, band: Band) -> Any:
+    def prepare(self, predictor: BatchPredictor, band: Band, *, alone: bool = False) -> Any:
         """Prepare a band as `predictor.graph` does.
+
+        Args:
+            predictor: the model.
+            band: what is prepared.
+            alone: no other band waits, so that the model may begin before the descriptors are there: the band may
+                then have a `late` Rest, which this thread must fetch next.
 
         Raises:
             InputError: the band cannot be prepared, takes too long, or processes died of it.
@@ -78,27 +111,49 @@ class PreparingProcesses:
             process = self._free.get_nowait()
         except queue.Empty:
             return predictor.graph(band)
+        in_two = alone and isinstance(preparation, HopPreparation)
+        process, answer = self._asked(process, preparation, band, in_two=in_two)
+        if in_two and not isinstance(answer, Exception):
+            return replace(answer, late=Rest(partial(self._rest, process, preparation, band)))
+        self._free.put(process)
+        return or_raised(answer)
+
+    def _rest(self, process: Worker, preparation: Preparation, band: Band) -> FloatArray:
+        """The second part of what a process prepares."""
+        try:
+            path = process.told(self._timeout_s)
+        except WorkerGoneError as error:
+            process, whole = self._asked(self._replaced(process, error), preparation, band, in_two=False)
+            path = whole if isinstance(whole, Exception) else whole.inputs.path
+        except WorkerTooLongError as error:
+            self._free.put(self._replaced(process, error))
+            raise self._too_long() from error
+        self._free.put(process)
+        rest: FloatArray = or_raised(path)
+        return rest
+
+    def _asked(self, process: Worker, preparation: Preparation, band: Band, *, in_two: bool) -> tuple[Worker, Any]:
+        """What a process answers, and the process: another one where it died. Raises once it is free again."""
         for _ in range(ATTEMPTS):
             try:
-                answer = process.ask((preparation, band), self._timeout_s)
+                return process, process.ask((preparation, band, in_two), self._timeout_s)
             except WorkerGoneError as error:
                 process = self._replaced(process, error)  # never here: a band that ended one could end the service
             except WorkerTooLongError as error:
                 self._free.put(self._replaced(process, error))
-                raise InputError(
-                    f"Preparing this band for the model took more than {self._timeout_s:g} s "
-                    "(IONPATH_PARSE_TIMEOUT_S).",
-                    kind="preparing-took-too-long",
-                    expected="a smaller crystal",
-                ) from error
-            else:
-                self._free.put(process)
-                return or_raised(answer)
+                raise self._too_long() from error
         self._free.put(process)
         raise InputError(
             "The processes that prepared this band for the model died of it; other requests go on.",
             kind="preparing-crashed",
             expected="a crystal without errors",
+        )
+
+    def _too_long(self) -> InputError:
+        return InputError(
+            f"Preparing this band for the model took more than {self._timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S).",
+            kind="preparing-took-too-long",
+            expected="a smaller crystal",
         )
 
     def _replaced(self, process: Worker, error: Exception) -> Worker:
@@ -131,15 +186,25 @@ def _serve(connection: Connection) -> None:
     leave_signals_to_the_service()
     while True:
         try:
-            preparation, band = connection.recv()
+            preparation, band, in_two = connection.recv()
         except EOFError:
             return
-        tell(connection, _prepared(preparation, band))
+        if not in_two:
+            tell(connection, _given(partial(preparation, band)))
+            continue
+        begun = _given(partial(preparation.begin, band))
+        if isinstance(begun, Exception):
+            tell(connection, begun)
+            continue
+        prepared, describe = begun
+        tell(connection, prepared)
+        tell(connection, _given(describe))
 
 
-def _prepared(preparation: Preparation, band: Band) -> object:
+def _given(work: Callable[[], Any]) -> Any:
+    """What work gives, or the error that it raises."""
     try:
-        return preparation(band)
+        return work()
     except IonpathError as error:
         return error
     except Exception as error:  # noqa: BLE001 # whatever one band does, the process goes on; the thread that asked tells

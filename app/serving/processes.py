@@ -52,11 +52,19 @@ class Worker:
             WorkerGoneError: the process died.
             WorkerTooLongError: the answer took too long; the process must be ended.
         """
+        self.say(message)
+        return self.told(timeout_s)
+
+    def say(self, message: object) -> None:
+        """Send a message.
+
+        Raises:
+            WorkerGoneError: the process died.
+        """
         try:
             self._connection.send(message)
         except OSError as error:
             raise WorkerGoneError(repr(error)) from error
-        return self.told(timeout_s)
 
     def told(self, timeout_s: float) -> Any:
         """Wait for what it says by itself; raises as `ask`."""

@@ -59,7 +59,10 @@ class Stage(enum.Enum):
 
 @dataclass(kw_only=True, eq=False, slots=True)
 class WorkItem:
-    """One band on its way; `cost` is an estimate until the item is READY, `request_id` is for the log."""
+    """One band on its way; `cost` is an estimate until the item is READY, `request_id` is for the log.
+
+    `alone`: no other was on its way when it began to be prepared.
+    """
 
     predictor: BatchPredictor
     band: Band
@@ -69,6 +72,7 @@ class WorkItem:
     request_id: str | None = None
     stage: Stage = Stage.WAITING
     graph: Any = None
+    alone: bool = False
 
 
 @dataclass(kw_only=True, eq=False, slots=True)
@@ -248,6 +252,7 @@ class WorkQueue:
                 return None
             self._waiting.remove(item)
             item.stage = Stage.PREPARING
+            item.alone = not (self._waiting or self._preparing or self._ready or self.running_cost)
             self._preparing += 1
             return item
 

@@ -2,9 +2,10 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from bands import band_of, rock_salt
 
 from app.crystals.band import Band
-from app.errors import NotReadyError
+from app.errors import InputError, NotReadyError
 from app.models.cards import CheckpointError
 from app.models.predictor import Predictor
+from app.models.preparation import PreparedBand
 from app.models.registry import Registry
 from app.serving.modelling import Loading, ModelFailedError, ModelProcess
 
@@ -55,6 +57,27 @@ def process(store: Path) -> Iterator[ModelProcess]:
     assert not ours()
 
 
+@pytest.fixture(scope="module")
+def hop_store(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
+    """The shipped default alone: a model that can begin before a band is described."""
+    store = tmp_path_factory.mktemp("hops")
+    shutil.copytree(repository / "model_store" / "default", store / "default")
+    return store
+
+
+@pytest.fixture(scope="module")
+def hop_predictor(hop_store: Path) -> Predictor:
+    return Registry.open(hop_store, "cpu", default="default", threads=1).predictor()
+
+
+@pytest.fixture
+def hop_process(hop_store: Path) -> Iterator[ModelProcess]:
+    process = ModelProcess(Loading(store=hop_store, default="default", threads=1), DEADLINE_S)
+    process.start()
+    yield process
+    process.stop()
+
+
 def ours() -> list[int | None]:
     return [child.pid for child in multiprocessing.active_children() if child.name == "model"]
 
@@ -69,6 +92,36 @@ def test_it_answers_what_the_service_itself_would(
 ) -> None:
     graphs = prepared(predictor, data_rows)
     assert process.predict(predictor, graphs) == predictor.predict(graphs)
+
+
+def late_one(graph: PreparedBand, rest: Callable[[], Any]) -> PreparedBand:
+    """The same band with its descriptors still on their way."""
+    return replace(graph, inputs=replace(graph.inputs, path=None), late=rest)
+
+
+def test_descriptors_of_a_lone_band_may_come_later_or_not_at_all(
+    hop_process: ModelProcess, hop_predictor: Predictor, data_rows: list[dict[str, Any]]
+) -> None:
+    first, second, *_ = prepared(hop_predictor, data_rows)
+    late = late_one(first, lambda: first.inputs.path)
+    before = ours()
+
+    def refused() -> Any:
+        raise InputError("it took too long", kind="preparing-took-too-long")
+
+    def others_are_answered() -> bool:
+        return hop_process.predict(hop_predictor, [second]) == hop_predictor.predict([second])
+
+    assert hop_process.predict(hop_predictor, [late]) == hop_predictor.predict([first])
+    assert hop_process.predict(hop_predictor, [late, second]) == hop_predictor.predict([first, second])
+    with pytest.raises(InputError, match="it took too long"):
+        hop_process.predict(hop_predictor, [late_one(first, refused)])
+    assert others_are_answered()
+    # What a pass that fails does not read must not be taken for the next question.
+    with pytest.raises(ModelFailedError, match="AttributeError"):
+        hop_process.predict(hop_predictor, [replace(late, inputs=None)])
+    assert others_are_answered()
+    assert ours() == before
 
 
 def test_a_process_that_was_killed_is_replaced_and_a_lone_band_asked_for_again(

@@ -8,16 +8,19 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from bands import rock_salt
 
-from app.crystals.band import Band
+from app.crystals.band import Band, FloatArray
 from app.errors import InputError, NotReadyError
 from app.models.cards import Domain
 from app.models.preparation import HopInputs, HopPreparation, Preparation, PreparedBand
-from app.serving.preparing import PreparingFailedError, PreparingProcesses
+from app.serving.preparing import PreparingFailedError, PreparingProcesses, Rest
 
 DOMAIN = Domain(
     ions=("Na",),
@@ -43,6 +46,25 @@ class Told:
         return PreparedBand(inputs=os.getpid(), cost=int("torch" in sys.modules), reasons_outside=())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Failing(HopPreparation):
+    """Describes only where `folder` holds a file; before, it leaves one and does what `fault` says."""
+
+    folder: Path
+    fault: str
+
+    def begin(self, band: Band) -> tuple[PreparedBand, Callable[[], FloatArray]]:
+        prepared, describe = super().begin(band)
+        return prepared, partial(self._described, describe)
+
+    def _described(self, describe: Callable[[], FloatArray]) -> FloatArray:
+        kept = self.folder / "begun"
+        if not kept.exists():
+            kept.touch()
+            Told()(ion(self.fault))
+        return describe()
+
+
 @dataclass(frozen=True)
 class Model:
     """A model as far as preparing goes."""
@@ -58,13 +80,11 @@ class Model:
 
 
 @contextmanager
-def running(
-    count: int = 1, timeout_s: float = DEADLINE_S
-) -> Iterator[Callable[[Preparation | None, Band], PreparedBand]]:
+def running(count: int = 1, timeout_s: float = DEADLINE_S) -> Iterator[Callable[..., Any]]:
     processes = PreparingProcesses(count, timeout_s)
     processes.start()
     try:
-        yield lambda preparation, band: processes.prepare(Model(preparation), band)  # type: ignore[arg-type] # predicts nothing
+        yield lambda preparation, band, **how: processes.prepare(Model(preparation), band, **how)  # type: ignore[arg-type] # predicts nothing
     finally:
         processes.stop()
         assert not ours()
@@ -85,6 +105,7 @@ def test_a_process_prepares_as_the_model_does_and_loads_no_tensors() -> None:
         told = prepare(Told(), rock_salt())
     assert (there.cost, there.reasons_outside) == (here.cost, here.reasons_outside)
     assert isinstance(there.inputs, HopInputs)
+    assert there.inputs.path is not None
     assert np.array_equal(there.inputs.path, here.inputs.path)
     for field in fields(here.inputs.bonds):
         one, other = (getattr(inputs.bonds, field.name) for inputs in (there.inputs, here.inputs))
@@ -93,6 +114,54 @@ def test_a_process_prepares_as_the_model_does_and_loads_no_tensors() -> None:
         assert one.flags.writeable, "torch takes no arrays that cannot be written"
     assert told.inputs != os.getpid()
     assert told.cost == 0, "torch was loaded"
+
+
+def test_a_lone_band_is_handed_over_before_it_is_described() -> None:
+    preparation = HopPreparation(domain=DOMAIN)
+    with running() as prepare:
+        begun, here = prepare(preparation, rock_salt(), alone=True), preparation(rock_salt())
+        assert begun.inputs.path is None
+        assert isinstance(begun.late, Rest)
+        begun.late.fetch()
+        assert np.array_equal(begun.whole().inputs.path, here.inputs.path)
+        assert begun.whole().late is None
+        assert (begun.cost, begun.reasons_outside) == (here.cost, here.reasons_outside)
+        assert prepare(preparation, rock_salt()).late is None, "one of many is handed over whole"
+        assert prepare(Told(), ion("Li"), alone=True).inputs != os.getpid()
+
+
+def test_a_lone_band_that_cannot_be_prepared_is_told_and_the_process_goes_on() -> None:
+    void = replace(rock_salt(), lattice_angstrom=np.eye(3) * 400.0)
+    with running() as prepare:
+        (before,) = ours()
+        with pytest.raises(InputError) as told:
+            prepare(HopPreparation(domain=DOMAIN), void, alone=True)
+        assert told.value.kind == "no-host-near-path"
+        assert prepare(Told(), ion("Li")).inputs == before
+
+
+def test_a_process_that_dies_while_it_describes_is_replaced(tmp_path: Path) -> None:
+    with running() as prepare:
+        begun = prepare(Failing(domain=DOMAIN, folder=tmp_path, fault="die"), rock_salt(), alone=True)
+        begun.late.fetch()
+        whole = HopPreparation(domain=DOMAIN)(rock_salt())
+        assert np.array_equal(begun.whole().inputs.path, whole.inputs.path)
+        assert prepare(Told(), ion("Li")).inputs != os.getpid()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "said"),
+    [("hang", InputError, "took more than"), ("raise", PreparingFailedError, "nothing to divide")],
+)
+def test_who_waits_for_descriptors_is_told_why_there_are_none(
+    tmp_path: Path, fault: str, error: type[Exception], said: str
+) -> None:
+    with running(timeout_s=2.0 if fault == "hang" else DEADLINE_S) as prepare:
+        begun = prepare(Failing(domain=DOMAIN, folder=tmp_path, fault=fault), rock_salt(), alone=True)
+        begun.late.fetch()
+        with pytest.raises(error, match=said):
+            begun.whole()
+        assert prepare(Told(), ion("Li")).inputs != os.getpid()
 
 
 def test_a_band_that_cannot_be_prepared_is_told_as_the_model_tells_it() -> None:

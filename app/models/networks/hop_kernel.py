@@ -9,17 +9,24 @@ from app.models.features.ion import by_band, direction_free
 from app.models.ion_graphs import IonGraph
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.ion_environment import IonEnvironment
-from app.models.networks.kernel_machines import KernelAnswer, KernelMachines
+from app.models.networks.kernel_machines import KernelMachines
+from app.models.networks.message_tables import MessageTables
 
 
 class HopKernel(nn.Module):
     """A potential that describes the ion, and machines that read this beside the hop's descriptors.
+
+    The machines are called with the groups of `ion_groups`, with "path": path descriptors, shape [n_bands, n_path],
+    and with "relaxed": relaxed descriptors, shape [n_bands, n_relaxed], where any reads them.
 
     Args:
         machines: see KernelMachines; their groups are "path", "ion_1" and "ion_2" (the ion after one and two layers
             of the potential), and "relaxed" where relaxes.
         networks: see KernelMachines; they read the same groups.
         relaxes: whether any reads what a relaxation leaves.
+
+    Attributes:
+        tables: what the potential's first layer is looked up in; without them it is computed.
     """
 
     def __init__(
@@ -32,23 +39,10 @@ class HopKernel(nn.Module):
         super().__init__()
         self.relaxes = relaxes
         self.potential = Chgnet()
+        self.tables: MessageTables | None = None
         self.machines = KernelMachines(machines=machines, networks=networks)
 
     def ion_groups(self, graph: IonGraph) -> dict[str, torch.Tensor]:
         """The ion's features by layer, each of shape [n_bands, 5 * 64]."""
-        first, second = IonEnvironment(self.potential)(graph)
+        first, second = IonEnvironment(self.potential, self.tables)(graph)
         return {"ion_1": direction_free(by_band(first)), "ion_2": direction_free(by_band(second))}
-
-    def forward(self, graph: IonGraph, path: torch.Tensor, relaxed: torch.Tensor | None = None) -> KernelAnswer:
-        """Answers for bands.
-
-        Args:
-            graph: of all bands, side by side.
-            path: path descriptors, shape [n_bands, n_path].
-            relaxed: relaxed descriptors, shape [n_bands, n_relaxed], where any machine reads them.
-        """
-        groups = {"path": path, **self.ion_groups(graph)}
-        if relaxed is not None:
-            groups["relaxed"] = relaxed
-        answer: KernelAnswer = self.machines(groups)
-        return answer

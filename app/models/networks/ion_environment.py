@@ -7,9 +7,12 @@ from torch import nn
 
 from app.models.ion_graphs import IonGraph
 from app.models.networks.chgnet import FEATURES, Chgnet
+from app.models.networks.message_tables import MessageTables
 
 #: On a CPU the features of so many bonds stay in a core's cache through all operations on them.
 _BONDS_IN_CACHE = 1024
+#: On a GPU so many take some two gibibytes while they are computed.
+_BONDS_ON_GPU = 1 << 19
 
 
 class IonEnvironment(nn.Module):
@@ -21,11 +24,13 @@ class IonEnvironment(nn.Module):
 
     Args:
         potential: its weights are shared, not copied.
+        tables: of the same weights, to look up what the host's atoms tell each other; None computes it.
     """
 
-    def __init__(self, potential: Chgnet) -> None:
+    def __init__(self, potential: Chgnet, tables: MessageTables | None = None) -> None:
         super().__init__()
         self.potential = potential
+        self.tables = tables
 
     def forward(self, graph: IonGraph) -> tuple[torch.Tensor, torch.Tensor]:
         """The ion's features after the first and the second layer, each of shape [n_images, 64]."""
@@ -36,7 +41,7 @@ class IonEnvironment(nn.Module):
 
         layer: Any = net.atom_layers[0]  # a list of modules forgets their types
         own, bond, other = layer.gated.first
-        host_total = self._between_hosts(graph)
+        host_total = self._between_hosts(graph) if self.tables is None else self.tables.totals(graph)
         image, neighbour = graph.ion_image, graph.ion_host
         to_host = layer.gated(own(host)[neighbour] + bond(bonds) + other(ion)[image]) * weights
         to_ion = layer.gated(own(ion)[image] + bond(bonds) + other(host)[neighbour]) * weights
@@ -66,7 +71,7 @@ class IonEnvironment(nn.Module):
         of_elements = (own(elements)[:, None] + other(elements)).flatten(end_dim=1)
         of_length = (bond.weight @ net.bond_embedding.weight).T
         total = torch.zeros(len(target), FEATURES, device=elements.device)
-        at_once = _BONDS_IN_CACHE if total.device.type == "cpu" else max(1, len(graph.host_target))
+        at_once = _BONDS_IN_CACHE if total.device.type == "cpu" else _BONDS_ON_GPU
         for start in range(0, len(graph.host_target), at_once):
             bonds = slice(start, start + at_once)
             to, by = graph.host_target[bonds], graph.host_source[bonds]
