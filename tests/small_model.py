@@ -12,7 +12,7 @@ from app.crystals.band import Band
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.models.predictor import OutOfMemoryError
-from app.serving.batcher import Batcher
+from app.serving.batcher import Batcher, Predict, Prepare
 from app.serving.metrics import Metrics
 
 DEADLINE_S = 10.0
@@ -102,6 +102,8 @@ async def running(
     batch_wait_ms: float = 1.0,
     stall_s: float = 60.0,
     stop_s: float = DEADLINE_S,
+    prepare: Prepare | None = None,
+    predict: Predict | None = None,
 ) -> AsyncIterator[Batcher]:
     batcher = Batcher(
         queue_cost=queue_cost,
@@ -112,6 +114,8 @@ async def running(
         prepare_threads=1,
         stall_s=stall_s,
         metrics=Metrics(),
+        prepare=prepare,
+        predict=predict,
     )
     batcher.start()
     try:

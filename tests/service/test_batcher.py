@@ -1,13 +1,20 @@
 """The batcher's promises, each with real threads and a small model that does as it is told."""
 
 import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pytest
-from small_model import DEADLINE_S, SmallModel, band, occupy, running, submit_in_order, until
+from small_model import DEADLINE_S, GATE_S, SmallModel, band, occupy, running, submit_in_order, until
 from structlog.testing import capture_logs
 
+from app.crystals.band import Band
 from app.errors import InputError, IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
+from app.serving.preparing import Rest
 
 pytestmark = pytest.mark.anyio
 
@@ -25,6 +32,53 @@ async def test_a_lone_band_does_not_wait_for_others() -> None:
     async with running(batch_wait_ms=60_000.0) as batcher:
         async with asyncio.timeout(DEADLINE_S):
             await batcher.submit(band(1), model)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A band that is not described yet, where `late` is not None."""
+
+    band: Band
+    late: Rest | None
+
+
+class Beginner(SmallModel):
+    """Begins with what is not described yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = threading.Event()
+        self.asked_alone: list[bool] = []
+
+    def cost(self, graph: Any) -> int:
+        del graph
+        return 1
+
+    def begin(self, _: object, one: Band, *, alone: bool) -> Begun:
+        self.asked_alone.append(alone)
+        return Begun(one, Rest(self._described) if alone else None)
+
+    def predict_begun(self, _: object, graphs: Sequence[Begun]) -> list[Prediction]:
+        self.begun.set()
+        for graph in graphs:
+            if graph.late is not None:
+                graph.late()
+        return self.predict([graph.band for graph in graphs])
+
+    def _described(self) -> np.ndarray:
+        assert self.begun.wait(GATE_S)
+        return np.zeros(1)
+
+
+async def test_the_model_begins_with_a_lone_band_before_it_is_described() -> None:
+    model = Beginner()
+    async with running(prepare=model.begin, predict=model.predict_begun) as batcher, asyncio.timeout(DEADLINE_S):
+        await batcher.submit(band(1), model)
+        await batcher.submit_many([band(2), band(3)], model)
+        await batcher.submit(band(4), model)
+    assert model.asked_alone[0]
+    assert not model.asked_alone[1]
+    assert sorted(number for batch in model.batches for number in batch) == [1, 2, 3, 4]
 
 
 async def test_a_batch_waits_shortly_for_what_is_being_prepared() -> None:
