@@ -18,6 +18,7 @@ from app.models.kernel_predictor import KernelPredictor
 from app.models.lanes import Lanes
 from app.models.networks.graph_network import GraphNetwork
 from app.models.networks.hop_kernel import HopKernel
+from app.models.networks.message_tables import SharedTables
 from app.models.networks.model_1 import Model1
 from app.models.networks.model_2 import Model2
 from app.models.networks.model_3 import Model3
@@ -117,15 +118,24 @@ def restored(network: Network, tensors: dict[str, torch.Tensor]) -> Network:
     return network.eval().requires_grad_(requires_grad=False)
 
 
-def read_predictor(folder: Path, *, device: torch.device, lanes: Lanes | None = None) -> Predictor:
+def read_predictor(
+    folder: Path, *, device: torch.device, lanes: Lanes | None = None, tables: SharedTables | None = None
+) -> Predictor:
     """Reads a checkpoint and makes it ready to answer.
+
+    Args:
+        folder: of the checkpoint.
+        device: see Predictor.
+        lanes: see Predictor.
+        tables: what potentials are looked up in, on a CPU.
 
     Raises:
         CheckpointError: as read_checkpoint; or the network's kind needs vectors of the fitted bands and has none.
     """
     card, network, vectors = read_checkpoint(folder)
     if isinstance(network, HopKernel):
-        return KernelPredictor(card, network, device=device, lanes=lanes)
+        kept = None if tables is None else tables.of(network.potential)
+        return KernelPredictor(card, network, device=device, lanes=lanes, tables=kept)
     if vectors is None or not isinstance(network, GraphNetwork):
         raise CheckpointError(f"{folder} has no {DOMAIN_VECTORS} beside its weights")
     return GraphPredictor(card, network, vectors, device=device, lanes=lanes)

@@ -13,8 +13,6 @@ from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 #: An atom that the line runs through is kept at this distance, so that its Bessel functions stay finite.
 SAME_PLACE_ANGSTROM = 0.3
 _ROUNDING_ANGSTROM = 1e-6
-#: So many bonds are looked up in the time that the messages of one take (measured on a CPU, in batches).
-_LOOKED_UP_FOR_ONE = 16
 #: Two layers see the neighbours of neighbours.
 SEEN_ANGSTROM = 2 * ATOM_CUTOFF_ANGSTROM
 
@@ -29,7 +27,7 @@ class IonBonds:
         ion_numbers: atomic number of the ion, once for every image, shape [n_images].
         host_numbers: of the atoms within six angstrom of a path, shape [n_host].
         source_numbers: of the atoms that these are bound to, shape [n_source].
-        host_target, host_source: bonds among them, from a host atom to a source, shape [n_bonds].
+        host_target, host_source: bonds among them, from a host atom to a source, target by target, shape [n_bonds].
         host_vector: along each, shape [n_bonds, 3], angstrom.
         ion_image, ion_host: the ion's bonds at every image, shape [n_ion_bonds].
         ion_vector: from the ion to the host atom, shape [n_ion_bonds, 3], angstrom.
@@ -57,10 +55,16 @@ class IonBonds:
     at_host_other: IntArray
 
     @property
-    def cost(self) -> int:
-        """What a forward pass costs, in bonds and pairs of the ion; one between host atoms is mostly looked up."""
-        looked_up = len(self.host_target) // _LOOKED_UP_FOR_ONE
-        return looked_up + len(self.ion_image) + len(self.at_ion_one) + len(self.at_host_one)
+    def ion_count(self) -> int:
+        """How many bonds and pairs of bonds the ion has at all images."""
+        return len(self.ion_image) + len(self.at_ion_one) + len(self.at_host_one)
+
+    @property
+    def element_pairs(self) -> int:
+        """Between how many pairs of elements the host's bonds are."""
+        elements = 1 + int(self.source_numbers.max(initial=0))
+        pairs = self.host_numbers[self.host_target] * elements + self.source_numbers[self.host_source]
+        return int(np.count_nonzero(np.bincount(pairs)))
 
     @property
     def closest_approach_angstrom(self) -> float:

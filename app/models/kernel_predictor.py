@@ -14,11 +14,11 @@ from app.models.lanes import Lanes
 from app.models.networks.hop_kernel import HopKernel
 from app.models.networks.message_tables import MessageTables
 from app.models.predictor import Output, Predictor
-from app.models.preparation import COST_OF_BOND, HopInputs, HopPreparation, Preparation, PreparedBand
+from app.models.preparation import COST_OF_COMPUTED_BOND, HopInputs, HopPreparation, Preparation, PreparedBand
 from app.models.relaxation import STEPS, Structure, band_structure, relax
 
 #: Forces cost about three forward passes of each of five images; an atom has some sixty bonds and pairs.
-_COST_OF_RELAXED_ATOM = COST_OF_BOND * 60 * 5 * 3 * (STEPS + 1)
+_COST_OF_RELAXED_ATOM = COST_OF_COMPUTED_BOND * 60 * 5 * 3 * (STEPS + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +35,21 @@ class KernelPredictor(Predictor):
     Args:
         card, network: as app.models.checkpoints.read_checkpoint returns them.
         device, lanes: see Predictor.
+        tables: of the network's potential, on a CPU. A GPU computes what is looked up here in less time.
     """
 
-    def __init__(self, card: Card, network: HopKernel, *, device: torch.device, lanes: Lanes | None = None) -> None:
+    def __init__(
+        self,
+        card: Card,
+        network: HopKernel,
+        *,
+        device: torch.device,
+        lanes: Lanes | None = None,
+        tables: MessageTables | None = None,
+    ) -> None:
         super().__init__(card, device=device, lanes=lanes)
         self._network = network.to(device).eval()  # perceptrons drop values until they are told
-        if device.type == "cpu":  # a GPU computes as many messages in less time than it takes to look them up here
-            network.tables = MessageTables(network.potential)
+        self._tables = tables
         self._prepare = HopPreparation(domain=card.domain)
 
     @property
@@ -61,14 +69,20 @@ class KernelPredictor(Predictor):
             reasons_outside=prepared.reasons_outside,
         )
 
+    def cost(self, prepared: PreparedBand) -> int:
+        """See Predictor.cost: without tables what host atoms tell each other is computed."""
+        if self._tables is not None:
+            return prepared.cost
+        hop = _hop(prepared)
+        return prepared.cost - hop.cost + hop.computed_cost
+
     def warm_up(self) -> None:
         """Runs bands of a few sizes; not where each takes seconds anyway, which a start would wait for."""
         if not self._network.relaxes:
             super().warm_up()
 
     def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
-        graph = join_ion_graphs([_hop(item).bonds for item in piece])
-        groups = self._network.ion_groups(graph.to(self._device))
+        groups = self._ion_groups([_hop(item) for item in piece])
         # Only now: the descriptors of a lone band come while the potential runs.
         groups["path"] = self._tensor([_described(_hop(item.whole())) for item in piece])
         if self._network.relaxes:
@@ -79,6 +93,20 @@ class KernelPredictor(Predictor):
             Output(value=value, distance=distance, difficulty=difficulty)
             for value, distance, difficulty in zip(*columns, strict=True)
         ]
+
+    def _ion_groups(self, hops: Sequence[HopInputs]) -> dict[str, torch.Tensor]:
+        """The ion's features by layer, each of shape [n_bands, 5 * 64], in the order of the bands."""
+        looked_up = [k for k, hop in enumerate(hops) if hop.looked_up and self._tables is not None]
+        computed = [k for k in range(len(hops)) if k not in set(looked_up)]
+        parts = [
+            self._network.ion_groups(join_ion_graphs([hops[k].bonds for k in these]).to(self._device), tables)
+            for these, tables in ((looked_up, self._tables), (computed, None))
+            if these
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        order = torch.tensor([*looked_up, *computed], device=self._device).argsort()
+        return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
 
     def _relaxed(self, piece: Sequence[PreparedBand]) -> list[FloatArray]:
         structures: list[Structure] = [item.inputs.structure for item in piece]

@@ -26,6 +26,20 @@ class Lanes:
         # torch keeps its number of threads for each thread
         self._pool = ThreadPoolExecutor(threads, "lane", initializer=torch.set_num_threads, initargs=(1,))
 
-    def map(self, function: Callable[[Piece], Result], pieces: Sequence[Piece]) -> list[Result]:
-        """Results of all pieces in their order; the first piece that fails raises."""
-        return list(self._pool.map(function, pieces))
+    def map(
+        self, function: Callable[[Piece], Result], pieces: Sequence[Piece], *, ways: int | None = None
+    ) -> list[Result]:
+        """Results of all pieces in their order; the first piece that fails raises.
+
+        Args:
+            function: what a lane does with a piece.
+            pieces: at least one.
+            ways: lanes that are used at once; None uses all.
+        """
+        ways = min(ways or self.threads, len(pieces))
+
+        def in_turn(way: int) -> list[Result]:
+            return [function(piece) for piece in pieces[way::ways]]
+
+        of_ways = list(self._pool.map(in_turn, range(ways)))
+        return [of_ways[number % ways][number // ways] for number in range(len(pieces))]

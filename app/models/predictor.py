@@ -83,21 +83,25 @@ class Predictor(ABC):
     def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
         """Runs the model on some bands at once, at least one."""
 
-    @staticmethod
-    def cost(prepared: PreparedBand) -> int:
-        """What a forward pass of this band costs, in edges of the line graph."""
+    def cost(self, prepared: PreparedBand) -> int:
+        """What a forward pass of this band costs on this device, in edges of the line graph."""
         return prepared.cost
 
-    def predict(self, prepared: Sequence[PreparedBand]) -> list[Prediction]:
+    def predict(self, prepared: Sequence[PreparedBand], *, ways: int | None = None) -> list[Prediction]:
         """Predicts all bands; each gets the answer that it would get alone.
+
+        Args:
+            prepared: the bands.
+            ways: most cores to use, on a CPU; None uses all that it was given.
 
         Raises:
             OutOfMemoryError: the device has no room for so many at once.
         """
         if self._lanes is None:
             return self._predict_piece(prepared)
-        pieces = _split(prepared, self._lanes.threads)
-        return [prediction for piece in self._lanes.map(self._predict_piece, pieces) for prediction in piece]
+        ways = min(ways or self._lanes.threads, self._lanes.threads)
+        predicted = self._lanes.map(self._predict_piece, _split(prepared, ways), ways=ways)
+        return [prediction for piece in predicted for prediction in piece]
 
     def warm_up(self) -> None:
         """Runs bands of a few sizes, so that the first caller does not wait for kernels to be chosen."""

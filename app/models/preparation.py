@@ -14,8 +14,14 @@ from app.models.features.surroundings import OUTER_ANGSTROM
 from app.models.ion_bonds import SEEN_ANGSTROM, IonBonds, bonds_in
 from app.models.reach import ATOM_CUTOFF_ANGSTROM
 
-#: A bond or a pair of bonds costs about as much as four edges of a line graph (measured on a CPU).
-COST_OF_BOND = 4
+#: Measured on a CPU, in batches, in edges of a line graph: what a bond or a pair of bonds of the ion costs, what a bond
+#: between host atoms does that is computed, and how many that are looked up cost one edge.
+COST_OF_ION_BOND = 7
+COST_OF_COMPUTED_BOND = 4
+LOOKED_UP_FOR_ONE = 2
+#: A crystal with bonds between more pairs of elements is computed: no real one is, and each new pair takes as long to
+#: tabulate as some hundred bonds take to compute.
+MOST_LOOKED_UP_PAIRS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +59,24 @@ class HopInputs:
     Attributes:
         bonds: of the ion.
         path: descriptors, shape [n_path]; None where they are late (PreparedBand.late).
+        looked_up: whether what host atoms tell each other may be looked up, where there are tables.
     """
 
     bonds: IonBonds
     path: FloatArray | None
+    looked_up: bool
+
+    @property
+    def computed_cost(self) -> int:
+        """What a forward pass costs without tables, in edges of a line graph."""
+        return COST_OF_ION_BOND * self.bonds.ion_count + COST_OF_COMPUTED_BOND * len(self.bonds.host_target)
+
+    @property
+    def cost(self) -> int:
+        """The same with tables."""
+        if not self.looked_up:
+            return self.computed_cost
+        return COST_OF_ION_BOND * self.bonds.ion_count + len(self.bonds.host_target) // LOOKED_UP_FOR_ONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +103,10 @@ class HopPreparation:
         bonds = bonds_in(around)
         if not len(bonds.ion_host):
             raise no_host_near_path(ATOM_CUTOFF_ANGSTROM)
+        inputs = HopInputs(bonds=bonds, path=None, looked_up=bonds.element_pairs <= MOST_LOOKED_UP_PAIRS)
         prepared = PreparedBand(
-            inputs=HopInputs(bonds=bonds, path=None),
-            cost=COST_OF_BOND * bonds.cost,
+            inputs=inputs,
+            cost=inputs.cost,
             reasons_outside=reasons_outside(band, bonds.closest_approach_angstrom, self.domain),
         )
         return prepared, lambda: descriptors_in(around.within(OUTER_ANGSTROM)).values

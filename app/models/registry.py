@@ -12,6 +12,7 @@ from app.models.allocator import keep_freed_memory
 from app.models.cards import CARD_FILE, CheckpointError, OtherModel
 from app.models.checkpoints import read_predictor
 from app.models.lanes import Lanes
+from app.models.networks.message_tables import SharedTables
 from app.models.predictor import Predictor
 from app.models.property_cards import answers_properties
 from app.models.property_predictor import PropertyPredictor, read_property_predictor
@@ -62,15 +63,16 @@ class Registry:
         if not store.is_dir():
             raise CheckpointError(f"the model store {store} (IONPATH_MODEL_STORE) is not a folder")
         chosen = choose_device(device)
-        lanes = None
+        lanes = tables = None
         if chosen.type == "cpu":
             keep_freed_memory()
             lanes = Lanes(threads or usable_cores())
+            tables = SharedTables()
         folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
         of_properties = [folder for folder in folders if answers_properties(folder)]
         return cls(
             {
-                folder.name: read_predictor(folder, device=chosen, lanes=lanes)
+                folder.name: read_predictor(folder, device=chosen, lanes=lanes, tables=tables)
                 for folder in folders
                 if folder not in of_properties
             },

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -22,15 +22,21 @@ from app.errors import IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
 from app.models.predictor import OutOfMemoryError
 from app.serving.metrics import Metrics
-from app.serving.preparing import Rest
+from app.serving.preparing import LateDescriptors, PreparingFailedError
 from app.serving.promises import Ticket
 from app.serving.work import BatchPredictor, Place, WorkItem, WorkQueue
 
 Outcome = Prediction | IonpathError
-Prepare = Callable[..., Any]  # as PreparingProcesses.prepare
 Predict = Callable[[BatchPredictor, Sequence[Any]], list[Prediction]]
 
 _log = structlog.get_logger(__name__)
+
+
+class Prepare(Protocol):
+    """As PreparingProcesses.prepare; what is given may have LateDescriptors by the name of `late`."""
+
+    def __call__(self, predictor: BatchPredictor, band: Band, /, *, alone: bool) -> Any:
+        """Prepare a band."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,19 +263,24 @@ class Batcher:
         if item is None:
             return False
         started = self._begin()
+        late: LateDescriptors | None = None
         try:
             graph = self._prepare(item.predictor, item.band, alone=item.alone)
+            late = _late(graph)
             cost = max(1, int(item.predictor.cost(graph)))
         except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; it is told to its client
+            failed: Exception | None = error
             self._queue.unprepared(item)
-            if not isinstance(error, IonpathError):
-                _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=error)
             self._call(self._settle, [item], [_told(error)])
         else:
+            failed = None
             self._queue.prepared(item, graph, cost)
-            if isinstance(late := getattr(graph, "late", None), Rest):
-                late.fetch()
+        if late is not None:  # also where it failed: who describes must come free
+            failed = late.fetch() or failed
+        if failed is None:
             self._metrics.observe("prepare", time.monotonic() - started)
+        elif not isinstance(failed, IonpathError):
+            _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=failed)
         return True
 
     def _run_next(self) -> bool:
@@ -313,16 +324,17 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 # a failure of the model belongs to the bands that caused it
             memory_ran_out = isinstance(error, OutOfMemoryError)
             # A batch is tried again in halves; what fails alone is told as the service's fault, so the log says why.
-            is_fault = len(items) == 1 and not memory_ran_out and not isinstance(error, IonpathError)
-            _log.log(
-                logging.ERROR if is_fault else logging.WARNING,
-                "forward-failed",
-                request_ids=_request_ids(items),
-                bands=len(items),
-                cost=cost,
-                error=repr(error),
-                exc_info=error if is_fault else None,
-            )
+            is_fault = len(items) == 1 and not memory_ran_out
+            if not isinstance(error, IonpathError | PreparingFailedError):  # the band's, or told by who prepared it
+                _log.log(
+                    logging.ERROR if is_fault else logging.WARNING,
+                    "forward-failed",
+                    request_ids=_request_ids(items),
+                    bands=len(items),
+                    cost=cost,
+                    error=repr(error),
+                    exc_info=error if is_fault else None,
+                )
             outcomes = () if len(items) > 1 else (_too_large(cost) if memory_ran_out else _told(error),)
         else:
             self._metrics.batch(cost=cost, size=len(items), seconds=time.monotonic() - started)
@@ -358,6 +370,11 @@ class Batcher:
         for thread in self._threads:
             if thread.ident is not None:
                 thread.join(max(0.0, until - time.monotonic()))
+
+
+def _late(graph: Any) -> LateDescriptors | None:
+    late = getattr(graph, "late", None)
+    return late if isinstance(late, LateDescriptors) else None
 
 
 def _prepared_by_the_model(predictor: BatchPredictor, band: Band, *, alone: bool) -> Any:

@@ -6,7 +6,7 @@ In a thread of the service they ask behind all that is read, answered and refuse
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 
+from app.cores import usable_cores
 from app.errors import IonpathError, NotReadyError
 from app.models.cards import CheckpointError
 from app.models.prediction import Prediction
@@ -45,11 +46,16 @@ class ModelFailedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Loading:
-    """What the process loads: as `Registry.open` takes it."""
+    """What the process loads: as `Registry.open` takes it.
+
+    Attributes:
+        prepared_beside: processes that prepare bands; where they do, these leave them as many cores.
+    """
 
     store: Path
     default: str
     threads: int
+    prepared_beside: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,16 +143,25 @@ class ModelProcess:
             raise _ended(graphs, error) from error
 
     def _asked(self, predictor: BatchPredictor, graphs: Sequence[Any]) -> list[Prediction]:
+        late = getattr(graphs[0], "late", None) if len(graphs) == 1 else None
+        whole = list(graphs) if late else [_whole(graph) for graph in graphs]
         worker = self._running()
         try:
-            answer: list[Prediction] = or_raised(_ask(worker, predictor.name, graphs, self._timeout_s))
+            if late is None:
+                answer = worker.ask((predictor.name, whole, False), self._timeout_s)
+            else:
+                answer = _ask_before_it_is_described(worker, predictor.name, whole[0], late, self._timeout_s)
         except WorkerGoneError as error:
             self._end(str(error))
             raise
         except WorkerTooLongError as error:
             self._end(str(error))
             raise _ended(graphs, error) from error
-        return answer
+        except Exception as error:
+            self._end(f"it may be at another question now: {error!r}")
+            raise
+        predictions: list[Prediction] = or_raised(answer)
+        return predictions
 
     def _running(self) -> Worker:
         """The process, started anew where it died; not more often than each few seconds where that fails."""
@@ -167,18 +182,21 @@ class ModelProcess:
                 self._worker = None
 
 
-def _ask(worker: Worker, name: str, graphs: Sequence[Any], timeout_s: float) -> Any:
-    """Ask for predictions; a lone band's descriptors, where they are late, are sent after it, or why there are none."""
-    late = getattr(graphs[0], "late", None) if len(graphs) == 1 else None
-    if late is None:
-        whole = [graph.whole() if isinstance(graph, PreparedBand) else graph for graph in graphs]
-        return worker.ask((name, whole, False), timeout_s)
-    worker.say((name, [replace(graphs[0], late=None)], True))
+def _ask_before_it_is_described(
+    worker: Worker, name: str, graph: PreparedBand, late: Callable[[], Any], timeout_s: float
+) -> Any:
+    """What the process answers for a lone band whose descriptors are sent after it; the error, where there are none."""
+    worker.say((name, [replace(graph, late=None)], True))
     try:
-        rest = late()
-    except Exception as error:  # noqa: BLE001 # whatever it is, the process waits for it and gives it back
-        rest = error
-    return worker.ask(rest, timeout_s)
+        described = late()
+    except Exception as error:  # noqa: BLE001 # given back, when the process has given up the band as well
+        worker.ask(ModelFailedError("no descriptors came"), timeout_s)
+        return error
+    return worker.ask(described, timeout_s)
+
+
+def _whole(graph: Any) -> Any:
+    return graph.whole() if isinstance(graph, PreparedBand) else graph
 
 
 def _ended(graphs: Sequence[Any], error: Exception) -> ModelFailedError:
@@ -198,6 +216,7 @@ def _serve(connection: Connection, loading: Loading) -> None:
     except Exception as error:  # noqa: BLE001 # told to the service, which does not start then
         tell(connection, ModelFailedError(f"{type(error).__name__}: {error}"))
         return
+    ways = max(1, (loading.threads or usable_cores()) - loading.prepared_beside)
     tell(connection, _Ready(digests={name: registry.predictor(name).digest for name in registry.names()}))
     while True:
         try:
@@ -205,33 +224,43 @@ def _serve(connection: Connection, loading: Loading) -> None:
         except EOFError:
             return
         if not is_late:
-            tell(connection, _predicted(registry, name, graphs))
+            tell(connection, _predicted(registry, name, graphs, ways))
             continue
-        rest = _Rest(connection)
-        answer = _predicted(registry, name, [replace(graph, late=rest) for graph in graphs])
-        rest.taken()  # what a pass that failed did not read must not be the next question
+        sent = _SentLater(connection)
+        answer = _predicted(registry, name, [replace(graph, late=sent.described) for graph in graphs], ways)
+        if sent.taken() is None:  # what a pass that failed did not read must not be the next question
+            return
         tell(connection, answer)
 
 
-class _Rest:
-    """The descriptors that are sent after their band, or the error in their place."""
+class _SentLater:
+    """The descriptors that are sent after their band, or an error in their place."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._said: list[object] = []
+        self._message: object = None
 
     def taken(self) -> object:
-        if not self._said:
-            self._said.append(self._connection.recv())
-        return self._said[0]
+        """The message, read once; None where nobody sends any more."""
+        if self._message is None:
+            try:
+                self._message = self._connection.recv()
+            except EOFError:
+                return None
+            except Exception as error:  # noqa: BLE001 # the message is read all the same
+                self._message = error
+        return self._message
 
-    def __call__(self) -> Any:
+    def described(self) -> Any:
+        """The descriptors; raises the error."""
         return or_raised(self.taken())
 
 
-def _predicted(registry: Registry, name: str, graphs: Sequence[Any]) -> object:
+def _predicted(registry: Registry, name: str, graphs: Sequence[Any], ways: int) -> object:
+    predictor = registry.predictor(name)
     try:
-        return registry.predictor(name).predict(graphs)
+        # What is prepared beside it takes cores of its own.
+        return predictor.predict(graphs, ways=None if predictor.preparation is None else ways)
     except (IonpathError, OutOfMemoryError) as error:
         return error
     except Exception as error:  # noqa: BLE001 # whatever one batch does, the process goes on; the service logs it

@@ -31,6 +31,8 @@ from app.serving.work import BatchPredictor
 
 #: A process that died is replaced and asked once more: mostly it was killed for nothing that the band did.
 ATTEMPTS = 2
+#: Descriptors take milliseconds, and while they are late the model waits, whoever else does.
+LATE_TIMEOUT_S = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +41,7 @@ class PreparingFailedError(Exception):
     """A band could not be prepared for no fault of its own; says what the process said."""
 
 
-class Rest:
+class LateDescriptors:
     """What a band still lacks: fetched by the thread that had it prepared, waited for by the model's.
 
     Args:
@@ -50,15 +52,20 @@ class Rest:
         self._fetched = fetched
         self._future: Future[FloatArray] = Future()
 
-    def fetch(self) -> None:
-        """Get it, or why there is none; raises nothing."""
+    def fetch(self) -> Exception | None:
+        """Get them, or why there are none, which is raised where they are waited for."""
         try:
             self._future.set_result(self._fetched())
-        except Exception as error:  # noqa: BLE001 # raised where it is waited for
+        except Exception as error:  # noqa: BLE001 # raised there
             self._future.set_exception(error)
+            return error
+        except BaseException as error:  # nobody may wait for ever
+            self._future.set_exception(error)
+            raise
+        return None
 
     def __call__(self) -> FloatArray:
-        """Wait for it; raises as `PreparingProcesses.prepare`."""
+        """Wait for them; raises as `PreparingProcesses.prepare`."""
         return self._future.result()
 
 
@@ -97,7 +104,7 @@ class PreparingProcesses:
             predictor: the model.
             band: what is prepared.
             alone: no other band waits, so that the model may begin before the descriptors are there: the band may
-                then have a `late` Rest, which this thread must fetch next.
+                then have LateDescriptors, which this thread must fetch next.
 
         Raises:
             InputError: the band cannot be prepared, takes too long, or processes died of it.
@@ -112,48 +119,45 @@ class PreparingProcesses:
         except queue.Empty:
             return predictor.graph(band)
         in_two = alone and isinstance(preparation, HopPreparation)
-        process, answer = self._asked(process, preparation, band, in_two=in_two)
+        process, answer = self._asked(process, (preparation, band, in_two), self._timeout_s, attempts=ATTEMPTS)
         if in_two and not isinstance(answer, Exception):
-            return replace(answer, late=Rest(partial(self._rest, process, preparation, band)))
+            return replace(answer, late=LateDescriptors(partial(self._described, process, preparation, band)))
         self._free.put(process)
         return or_raised(answer)
 
-    def _rest(self, process: Worker, preparation: Preparation, band: Band) -> FloatArray:
-        """The second part of what a process prepares."""
+    def _described(self, process: Worker, preparation: Preparation, band: Band) -> FloatArray:
+        """The second part of what a process prepares; one that dies or is slow is replaced and asked once more."""
+        timeout_s = min(LATE_TIMEOUT_S, self._timeout_s)
         try:
-            path = process.told(self._timeout_s)
-        except WorkerGoneError as error:
-            process, whole = self._asked(self._replaced(process, error), preparation, band, in_two=False)
+            path = process.told(timeout_s)
+        except (WorkerGoneError, WorkerTooLongError) as error:
+            process, whole = self._asked(
+                self._replaced(process, error), (preparation, band, False), timeout_s, attempts=ATTEMPTS - 1
+            )
             path = whole if isinstance(whole, Exception) else whole.inputs.path
-        except WorkerTooLongError as error:
-            self._free.put(self._replaced(process, error))
-            raise self._too_long() from error
         self._free.put(process)
-        rest: FloatArray = or_raised(path)
-        return rest
+        described: FloatArray = or_raised(path)
+        return described
 
-    def _asked(self, process: Worker, preparation: Preparation, band: Band, *, in_two: bool) -> tuple[Worker, Any]:
+    def _asked(self, process: Worker, message: object, timeout_s: float, *, attempts: int) -> tuple[Worker, Any]:
         """What a process answers, and the process: another one where it died. Raises once it is free again."""
-        for _ in range(ATTEMPTS):
+        for _ in range(attempts):
             try:
-                return process, process.ask((preparation, band, in_two), self._timeout_s)
+                return process, process.ask(message, timeout_s)
             except WorkerGoneError as error:
                 process = self._replaced(process, error)  # never here: a band that ended one could end the service
             except WorkerTooLongError as error:
                 self._free.put(self._replaced(process, error))
-                raise self._too_long() from error
+                raise InputError(
+                    f"Preparing this band for the model took more than {timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S).",
+                    kind="preparing-took-too-long",
+                    expected="a smaller crystal",
+                ) from error
         self._free.put(process)
         raise InputError(
             "The processes that prepared this band for the model died of it; other requests go on.",
             kind="preparing-crashed",
             expected="a crystal without errors",
-        )
-
-    def _too_long(self) -> InputError:
-        return InputError(
-            f"Preparing this band for the model took more than {self._timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S).",
-            kind="preparing-took-too-long",
-            expected="a smaller crystal",
         )
 
     def _replaced(self, process: Worker, error: Exception) -> Worker:

@@ -191,7 +191,12 @@ def _model_process(settings: Settings) -> ModelProcess | None:
     """What runs the model on a CPU; on a GPU, and where it is switched off, this process does."""
     if not settings.model_process or choose_device(settings.device).type != "cpu":
         return None
-    loading = Loading(store=settings.model_store, default=settings.default_model, threads=settings.torch_threads)
+    loading = Loading(
+        store=settings.model_store,
+        default=settings.default_model,
+        threads=settings.torch_threads,
+        prepared_beside=preparing_count(settings),
+    )
     return ModelProcess(loading, settings.request_timeout_s)
 
 

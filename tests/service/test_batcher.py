@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from app.crystals.band import Band
 from app.errors import InputError, IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
-from app.serving.preparing import Rest
+from app.serving.preparing import LateDescriptors
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ class Begun:
     """A band that is not described yet, where `late` is not None."""
 
     band: Band
-    late: Rest | None
+    late: LateDescriptors | None
 
 
 class Beginner(SmallModel):
@@ -56,7 +56,7 @@ class Beginner(SmallModel):
 
     def begin(self, _: object, one: Band, *, alone: bool) -> Begun:
         self.asked_alone.append(alone)
-        return Begun(one, Rest(self._described) if alone else None)
+        return Begun(one, LateDescriptors(self._described) if alone else None)
 
     def predict_begun(self, _: object, graphs: Sequence[Begun]) -> list[Prediction]:
         self.begun.set()

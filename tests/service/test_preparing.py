@@ -20,7 +20,7 @@ from app.crystals.band import Band, FloatArray
 from app.errors import InputError, NotReadyError
 from app.models.cards import Domain
 from app.models.preparation import HopInputs, HopPreparation, Preparation, PreparedBand
-from app.serving.preparing import PreparingFailedError, PreparingProcesses, Rest
+from app.serving.preparing import LateDescriptors, PreparingFailedError, PreparingProcesses
 
 DOMAIN = Domain(
     ions=("Na",),
@@ -48,19 +48,20 @@ class Told:
 
 @dataclass(frozen=True, kw_only=True)
 class Failing(HopPreparation):
-    """Describes only where `folder` holds a file; before, it leaves one and does what `fault` says."""
+    """Does what `fault` says where it should describe, so many times, each of which leaves a file in `folder`."""
 
     folder: Path
     fault: str
+    times: int = 1
 
     def begin(self, band: Band) -> tuple[PreparedBand, Callable[[], FloatArray]]:
         prepared, describe = super().begin(band)
         return prepared, partial(self._described, describe)
 
     def _described(self, describe: Callable[[], FloatArray]) -> FloatArray:
-        kept = self.folder / "begun"
-        if not kept.exists():
-            kept.touch()
+        fallen = len(list(self.folder.iterdir()))
+        if fallen < self.times:
+            (self.folder / str(fallen)).touch()
             Told()(ion(self.fault))
         return describe()
 
@@ -121,7 +122,7 @@ def test_a_lone_band_is_handed_over_before_it_is_described() -> None:
     with running() as prepare:
         begun, here = prepare(preparation, rock_salt(), alone=True), preparation(rock_salt())
         assert begun.inputs.path is None
-        assert isinstance(begun.late, Rest)
+        assert isinstance(begun.late, LateDescriptors)
         begun.late.fetch()
         assert np.array_equal(begun.whole().inputs.path, here.inputs.path)
         assert begun.whole().late is None
@@ -150,18 +151,34 @@ def test_a_process_that_dies_while_it_describes_is_replaced(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "said"),
-    [("hang", InputError, "took more than"), ("raise", PreparingFailedError, "nothing to divide")],
+    ("fault", "error", "said", "fallen"),
+    [
+        ("hang", InputError, "took more than 2 s", 2),
+        ("die", InputError, "died of it", 2),
+        ("raise", PreparingFailedError, "nothing to divide", 1),
+    ],
 )
 def test_who_waits_for_descriptors_is_told_why_there_are_none(
-    tmp_path: Path, fault: str, error: type[Exception], said: str
+    tmp_path: Path, fault: str, error: type[Exception], said: str, fallen: int
 ) -> None:
-    with running(timeout_s=2.0 if fault == "hang" else DEADLINE_S) as prepare:
-        begun = prepare(Failing(domain=DOMAIN, folder=tmp_path, fault=fault), rock_salt(), alone=True)
-        begun.late.fetch()
+    with running() as prepare:
+        begun = prepare(Failing(domain=DOMAIN, folder=tmp_path, fault=fault, times=9), rock_salt(), alone=True)
+        assert isinstance(begun.late.fetch(), error)
         with pytest.raises(error, match=said):
             begun.whole()
+        assert len(list(tmp_path.iterdir())) == fallen
         assert prepare(Told(), ion("Li")).inputs != os.getpid()
+
+
+def test_who_waits_for_descriptors_is_told_when_the_service_stops(tmp_path: Path) -> None:
+    processes = PreparingProcesses(1, DEADLINE_S)
+    processes.start()
+    preparation = Failing(domain=DOMAIN, folder=tmp_path, fault="hang", times=9)
+    begun = processes.prepare(Model(preparation), rock_salt(), alone=True)  # type: ignore[arg-type] # predicts nothing
+    processes.stop()
+    assert isinstance(begun.late.fetch(), NotReadyError)
+    with pytest.raises(NotReadyError):
+        begun.whole()
 
 
 def test_a_band_that_cannot_be_prepared_is_told_as_the_model_tells_it() -> None:

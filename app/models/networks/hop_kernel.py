@@ -24,9 +24,6 @@ class HopKernel(nn.Module):
             of the potential), and "relaxed" where relaxes.
         networks: see KernelMachines; they read the same groups.
         relaxes: whether any reads what a relaxation leaves.
-
-    Attributes:
-        tables: what the potential's first layer is looked up in; without them it is computed.
     """
 
     def __init__(
@@ -39,10 +36,14 @@ class HopKernel(nn.Module):
         super().__init__()
         self.relaxes = relaxes
         self.potential = Chgnet()
-        self.tables: MessageTables | None = None
         self.machines = KernelMachines(machines=machines, networks=networks)
 
-    def ion_groups(self, graph: IonGraph) -> dict[str, torch.Tensor]:
-        """The ion's features by layer, each of shape [n_bands, 5 * 64]."""
-        first, second = IonEnvironment(self.potential, self.tables)(graph)
+    def ion_groups(self, graph: IonGraph, tables: MessageTables | None = None) -> dict[str, torch.Tensor]:
+        """The ion's features by layer, each of shape [n_bands, 5 * 64].
+
+        Args:
+            graph: of all bands, side by side.
+            tables: what the potential's first layer is looked up in; without them it is computed.
+        """
+        first, second = IonEnvironment(self.potential, tables)(graph)
         return {"ion_1": direction_free(by_band(first)), "ion_2": direction_free(by_band(second))}

@@ -41,7 +41,9 @@ class IonEnvironment(nn.Module):
 
         layer: Any = net.atom_layers[0]  # a list of modules forgets their types
         own, bond, other = layer.gated.first
-        host_total = self._between_hosts(graph) if self.tables is None else self.tables.totals(graph)
+        host_total = None if self.tables is None else self.tables.totals(graph)
+        if host_total is None:
+            host_total = self._between_hosts(graph)
         image, neighbour = graph.ion_image, graph.ion_host
         to_host = layer.gated(own(host)[neighbour] + bond(bonds) + other(ion)[image]) * weights
         to_ion = layer.gated(own(ion)[image] + bond(bonds) + other(host)[neighbour]) * weights
@@ -59,8 +61,8 @@ class IonEnvironment(nn.Module):
     def _between_hosts(self, graph: IonGraph) -> torch.Tensor:
         """The sum of the messages from its bonds to every host atom, shape [n_host, 64].
 
-        Nine tenths of the work. A message depends on two elements and a length: what the first layer makes of the
-        elements is looked up, what it makes of the length is one product.
+        Nine tenths of the work where it is not looked up. A message depends on two elements and a length: what the
+        first layer makes of the elements is looked up, what it makes of the length is one product.
         """
         net = self.potential
         layer: Any = net.atom_layers[0]

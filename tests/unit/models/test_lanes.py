@@ -1,4 +1,5 @@
 import threading
+import time
 
 import pytest
 import torch
@@ -28,3 +29,24 @@ def test_a_piece_that_fails_raises() -> None:
 
     with pytest.raises(MemoryError):
         Lanes(2).map(run, [1, 2, 3])
+
+
+def test_no_more_lanes_are_used_than_asked_for_and_the_order_stays() -> None:
+    at_once, most = 0, 0
+    changing = threading.Lock()
+
+    def run(piece: int) -> int:
+        nonlocal at_once, most
+        with changing:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.02)  # so that lanes overlap where they may
+        with changing:
+            at_once -= 1
+        return piece
+
+    lanes = Lanes(4)
+    assert lanes.map(run, list(range(9)), ways=2) == list(range(9))
+    assert most == 2
+    assert lanes.map(run, [1, 2, 3], ways=1) == [1, 2, 3]
+    assert lanes.map(run, [1], ways=3) == [1]
