@@ -24,9 +24,13 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the networks run")
     model_process: bool = Field(default=True, description="run the model in a process of its own, on a CPU")
     prepare_processes: int = Field(
-        0, ge=0, le=64, description="processes that prepare bands; 0: one for two cores, at most 4, or 12 beside a GPU"
+        0,
+        ge=0,
+        le=64,
+        description="processes that prepare bands; 0: one for two cores and one more, at most 4; beside a GPU one for "
+        "two cores, at most 12",
     )
-    torch_threads: int = Field(0, ge=0, description="threads of one forward pass on a CPU; 0 takes all cores")
+    torch_threads: int = Field(0, ge=0, description="cores of one forward pass on a CPU; 0 takes all")
 
     database_url: SecretStr = Field(
         SecretStr("sqlite+aiosqlite:///ionpath.sqlite3"),
@@ -57,7 +61,9 @@ class Settings(BaseSettings):
     queue_wait_s: float = Field(2.0, gt=0, description="most work that waits, in seconds; past it 429")
     queue_cost: int = Field(40_000_000, ge=1, description="most cost (line-graph edges) that waits; past it 429")
     batch_cost: int = Field(1_000_000, ge=1, description="most cost in one forward pass; a larger item goes alone")
-    batch_wait_ms: float = Field(2.0, ge=0, description="how long a batch waits for more, only under load")
+    batch_wait_ms: float | None = Field(
+        None, ge=0, description="how long a batch waits for more, only under load; unset: 50 on a CPU, 2 on a GPU"
+    )
 
     jobs_mib: int = Field(256, ge=1, description="memory of the inputs of jobs that are not finished; past it 429")
 

@@ -33,7 +33,7 @@ from benchmarks.throughput import STORE
 #: Bands of a batch, and of the pieces that a lane takes of it.
 BATCH = 16
 ROUNDS = 3
-#: The shape of most of the network's products: bonds that fit a core's cache by features.
+#: The shape of the network's products, about: bonds of the ion in three bands, by features.
 PRODUCT = (1024, 64, 64)
 PRODUCTS = 2_000
 

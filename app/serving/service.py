@@ -34,10 +34,14 @@ __all__ = ["PredictionRequest", "PredictionService", "open_service"]
 
 #: On a CPU a larger batch is no faster, only later: everyone in it waits for its end. Some thirty bands.
 CPU_BATCH_COST = 320_000
+#: A band alone takes a CPU twice what it takes in a batch of eight, and under load a core's time is what is short: a
+#: batch waits for some of those that are being prepared.
+CPU_BATCH_WAIT_MS = 50.0
+GPU_BATCH_WAIT_MS = 2.0
 #: Of the time to drain, what is left for writing the log once all is answered, at least, seconds.
 LEAST_LOG_DRAIN_S = 2.0
-#: Who prepares takes cores that a model on a CPU needs too. Preparing a band takes 6 ms of a core, the forward pass
-#: 0.3 ms of an H100; what is served on a GPU was not measured.
+#: Who prepares takes cores that a model on a CPU needs too. Preparing a band takes 8 ms of a core, the forward pass 5,
+#: or 0.3 ms of an H100; what is served on a GPU was not measured.
 MOST_PREPARING_BESIDE_CPU, MOST_PREPARING_BESIDE_GPU = 4, 12
 #: One who sends as many at once is not refused on a machine that does much else, or just after the start.
 LEAST_WAITING_BANDS = 96
@@ -219,7 +223,8 @@ def preparing_count(settings: Settings) -> int:
         return settings.prepare_processes
     on_cpu = choose_device(settings.device).type == "cpu"
     most = MOST_PREPARING_BESIDE_CPU if on_cpu else MOST_PREPARING_BESIDE_GPU
-    return max(1, min(most, usable_cores() // 2))
+    # Beside a CPU's model one more than half of the cores: whose band is being handed over prepares none.
+    return max(1, min(most, usable_cores() // 2 + (on_cpu and usable_cores() > 1)))
 
 
 def _batcher(
@@ -237,7 +242,7 @@ def _batcher(
         queue_wait_s=settings.queue_wait_s,
         least_bands=LEAST_WAITING_BANDS,
         batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
-        batch_wait_ms=settings.batch_wait_ms,
+        batch_wait_ms=_batch_wait_ms(settings, on_cpu=on_cpu),
         prepare_threads=prepare_threads,
         prepare=preparing.prepare,
         predict=None if modelling is None else modelling.predict,
@@ -245,6 +250,12 @@ def _batcher(
         stall_s=settings.request_timeout_s,
         metrics=metrics,
     )
+
+
+def _batch_wait_ms(settings: Settings, *, on_cpu: bool) -> float:
+    if settings.batch_wait_ms is not None:
+        return settings.batch_wait_ms
+    return CPU_BATCH_WAIT_MS if on_cpu else GPU_BATCH_WAIT_MS
 
 
 def _limits(settings: Settings) -> Limits:

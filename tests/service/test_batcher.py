@@ -75,10 +75,32 @@ async def test_the_model_begins_with_a_lone_band_before_it_is_described() -> Non
     async with running(prepare=model.begin, predict=model.predict_begun) as batcher, asyncio.timeout(DEADLINE_S):
         await batcher.submit(band(1), model)
         await batcher.submit_many([band(2), band(3)], model)
-        await batcher.submit(band(4), model)
-    assert model.asked_alone[0]
-    assert not model.asked_alone[1]
-    assert sorted(number for batch in model.batches for number in batch) == [1, 2, 3, 4]
+    assert model.asked_alone[:2] == [True, False]
+    assert sorted(number for batch in model.batches for number in batch) == [1, 2, 3]
+
+
+async def test_a_band_is_not_alone_while_another_runs_or_is_ready() -> None:
+    model = Beginner()
+    async with running(prepare=model.begin, predict=model.predict_begun) as batcher, asyncio.timeout(DEADLINE_S):
+        runs = await occupy(batcher, model)
+        tasks = []
+        for number in (1, 2):  # the second comes while the first is ready and waits for the one that runs
+            tasks.append(asyncio.create_task(batcher.submit(band(number), model)))
+            await until(lambda asked=number + 1: len(model.asked_alone) == asked)  # type: ignore[misc] # bound here
+        model.may_run.set()
+        await asyncio.gather(runs, *tasks)
+        await batcher.submit(band(3), model)
+    assert model.asked_alone == [True, False, False, True]
+
+
+async def test_a_client_that_leaves_while_its_band_is_described_holds_nobody_up() -> None:
+    model = Beginner()
+    async with running(prepare=model.begin, predict=model.predict_begun) as batcher, asyncio.timeout(DEADLINE_S):
+        model.begun.set()
+        leaves = asyncio.create_task(batcher.submit(band(1), model))
+        await until(lambda: model.asked_alone == [True])
+        leaves.cancel()
+        assert (await batcher.submit(band(2), model)).barrier_ev == 2.0
 
 
 async def test_a_batch_waits_shortly_for_what_is_being_prepared() -> None:

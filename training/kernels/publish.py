@@ -13,6 +13,7 @@ from app.models.checkpoints import write_checkpoint
 from app.models.ion_bonds import ion_bonds
 from app.models.kernel_predictor import KernelPredictor
 from app.models.networks.hop_kernel import HopKernel
+from app.models.networks.message_tables import MessageTables
 from training.corpus import CORPUS_CITATIONS
 from training.kernels.figures import figures
 from training.kernels.run import KernelRun, OutOfFold, calibrate
@@ -79,8 +80,9 @@ def publish_kernels(run: KernelRun, store: Path, *, version: str) -> Card:
         date=datetime.now(UTC).date().isoformat(),
         weights_sha256="",
     )
+    tables = MessageTables(network.potential)
     card.training["seconds_per_band"] = _seconds_per_band(
-        run, KernelPredictor(card, network, device=torch.device("cpu"))
+        run, KernelPredictor(card, network, device=torch.device("cpu"), tables=tables)
     )
     return write_checkpoint(store / run.config.name, network, None, card)
 

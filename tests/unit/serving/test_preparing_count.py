@@ -11,8 +11,9 @@ from app.settings import Settings
     ("asked", "device", "cores", "count"),
     [
         (0, "cpu", 1, 1),
-        (0, "cpu", 2, 1),
-        (0, "cpu", 6, 3),
+        (0, "cpu", 2, 2),
+        (0, "cpu", 4, 3),
+        (0, "cpu", 6, 4),
         (0, "cpu", 64, 4),
         (0, "cuda", 6, 3),
         (0, "cuda", 64, 12),
