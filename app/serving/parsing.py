@@ -17,7 +17,7 @@ from pebble import ProcessExpired, ProcessPool
 from app.crystals.bvse import BondValenceOpinion
 from app.crystals.crystal import Crystal
 from app.errors import BusyError, InputError, IonpathError, NotReadyError
-from app.serving.processes import forked
+from app.serving.processes import forked, let_the_service_go_first
 from app.serving.read import ReadInput, ReadOptions, read_bulk_or_refuse, read_or_refuse
 from app.serving.readings import KeptReadings, files_of, upload_digest
 from app.serving.second_opinion import bvse_or_refuse
@@ -29,8 +29,9 @@ LARGEST_JSON_HERE_BYTES = 1_000_000
 LARGEST_KEPT_BYTES = 1_000_000
 #: Small JSON bands that may wait for the reading thread, some seconds of its work.
 WAITING_JSON = 4_096
-#: Uploads that may wait for one process before callers are asked to come back.
+#: Uploads that may wait for one process before callers are asked to come back; so few always may.
 WAITING_PER_WORKER = 64
+LEAST_WAITING_PER_WORKER = 4
 FIRST_READ_S = 0.5
 FIRST_JSON_READ_S = 0.001
 NEWEST_WEIGHT = 0.1
@@ -52,6 +53,7 @@ class ParseSettings:
         memory_mib: address space of one process, MiB.
         waiting_mib: bytes of uploads that may wait to be read, MiB; one upload is always taken.
         kept_mib: memory of the readings kept for files that are sent again, MiB.
+        wait_s: longest that an upload should wait for a process, seconds at the speed measured so far.
     """
 
     workers: int
@@ -59,6 +61,7 @@ class ParseSettings:
     memory_mib: int
     waiting_mib: int
     kept_mib: int
+    wait_s: float
 
 
 class ParsePool:
@@ -80,6 +83,7 @@ class ParsePool:
         self._held_bytes = 0
         self._waiting = 0
         self._read_s = FIRST_READ_S
+        self._any_was_read = False
         self._waiting_json = 0
         self._json_read_s = FIRST_JSON_READ_S
 
@@ -210,7 +214,7 @@ class ParsePool:
         request_id: str | None,
     ) -> T | IonpathError:
         workers = self._settings.workers
-        if self._waiting >= WAITING_PER_WORKER * workers:
+        if self._waiting >= self._most_waiting * workers:
             raise BusyError(
                 f"{self._waiting} uploads wait to be read already.",
                 retry_after_s=self._waiting * self._read_s / workers,
@@ -225,6 +229,14 @@ class ParsePool:
             self._waiting -= 1
             spent = (time.monotonic() - started) / (1 + self._waiting / workers)
             self._read_s += NEWEST_WEIGHT * (spent - self._read_s)
+            self._any_was_read = True
+
+    @property
+    def _most_waiting(self) -> float:
+        """How many may wait for one process."""
+        if not self._any_was_read:
+            return WAITING_PER_WORKER
+        return min(WAITING_PER_WORKER, max(LEAST_WAITING_PER_WORKER, self._settings.wait_s / self._read_s))
 
     async def _run(
         self,
@@ -283,6 +295,7 @@ def _close_pool(pool: ProcessPool) -> None:
 
 
 def _begin_process(memory_bytes: int) -> None:
+    let_the_service_go_first()
     warnings.simplefilter("ignore")  # crystal libraries warn of what readers tell the caller in words
     with contextlib.suppress(ValueError, OSError):  # not every system bounds address space
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))

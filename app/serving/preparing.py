@@ -24,6 +24,7 @@ from app.serving.processes import (
     WorkerGoneError,
     WorkerTooLongError,
     leave_signals_to_the_service,
+    let_the_service_go_first,
     or_raised,
     tell,
 )
@@ -188,6 +189,7 @@ class PreparingProcesses:
 def _serve(connection: Connection) -> None:
     """Prepare what is asked for until nobody asks any more."""
     leave_signals_to_the_service()
+    let_the_service_go_first()
     while True:
         try:
             preparation, band, in_two = connection.recv()

@@ -1,12 +1,16 @@
 """How this service starts its worker processes, and how it asks them."""
 
 import multiprocessing
+import os
 import pickle
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any
+
+#: Steps of priority below the service's.
+_LATER = 5
 
 
 def forked() -> ForkServerContext:
@@ -93,6 +97,11 @@ def or_raised(answer: Any) -> Any:
     if isinstance(answer, Exception):
         raise answer
     return answer
+
+
+def let_the_service_go_first() -> None:
+    """Take a core only where the service's own process wants none: it is what gives all others their work."""
+    os.nice(_LATER)
 
 
 def leave_signals_to_the_service() -> None:

@@ -140,6 +140,8 @@ def _parse_pool(settings: Settings) -> ParsePool:
             memory_mib=settings.parse_memory_mib,
             waiting_mib=settings.reading_mib,
             kept_mib=settings.kept_readings_mib,
+            # the rest of the time is for the model
+            wait_s=settings.queue_wait_s / 4,
         )
     )
 

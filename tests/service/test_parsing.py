@@ -83,9 +83,11 @@ def odd(_upload: Upload, _options: ReadOptions) -> ReadInput:
 
 @asynccontextmanager
 async def open_pool(
-    reader: Reader = read_or_refuse, *, timeout_s: float = DEADLINE_S, waiting_mib: int = 64
+    reader: Reader = read_or_refuse, *, timeout_s: float = DEADLINE_S, waiting_mib: int = 64, wait_s: float = DEADLINE_S
 ) -> AsyncIterator[ParsePool]:
-    limits = ParseSettings(workers=1, timeout_s=timeout_s, memory_mib=4096, waiting_mib=waiting_mib, kept_mib=16)
+    limits = ParseSettings(
+        workers=1, timeout_s=timeout_s, memory_mib=4096, waiting_mib=waiting_mib, kept_mib=16, wait_s=wait_s
+    )
     pool = ParsePool(limits, reader)
     await pool.start()
     try:
@@ -286,6 +288,25 @@ async def test_a_process_killed_from_outside_is_replaced(band: Band) -> None:
         await until(lambda: pool.trouble is not None)
         assert (await pool.read(band_file(band_to_extxyz(band)), OPTIONS, key_id=None)).ion == band.ion
         assert pool.trouble is None
+
+
+async def test_no_more_uploads_wait_than_are_read_in_time(
+    band: Band, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parsing, "LEAST_WAITING_PER_WORKER", 2)
+    async with open_pool(misbehave, wait_s=1e-6) as pool:
+
+        def hanging(number: int) -> BandFileUpload:
+            return band_file(str(tmp_path / f"began-{number}"), f"hang-{number}")
+
+        await pool.read(band_file(band_to_extxyz(band)), OPTIONS, key_id=None)  # now it knows how long one takes
+        tasks = [asyncio.create_task(pool.read(hanging(number), OPTIONS, key_id=None)) for number in range(2)]
+        await until((tmp_path / "began-0").exists)
+        with pytest.raises(BusyError):
+            await pool.read(hanging(2), OPTIONS, key_id=None)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_uploads_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
