@@ -97,7 +97,7 @@ class KernelPredictor(Predictor):
     def _ion_groups(self, hops: Sequence[HopInputs]) -> dict[str, torch.Tensor]:
         """The ion's features by layer, each of shape [n_bands, 5 * 64], in the order of the bands."""
         looked_up = [k for k, hop in enumerate(hops) if hop.looked_up and self._tables is not None]
-        computed = [k for k in range(len(hops)) if k not in set(looked_up)]
+        computed = sorted(set(range(len(hops))).difference(looked_up))
         parts = [
             self._network.ion_groups(join_ion_graphs([hops[k].bonds for k in these]).to(self._device), tables)
             for these, tables in ((looked_up, self._tables), (computed, None))

@@ -19,8 +19,8 @@ from app.models.reach import ATOM_CUTOFF_ANGSTROM
 COST_OF_ION_BOND = 7
 COST_OF_COMPUTED_BOND = 4
 LOOKED_UP_FOR_ONE = 2
-#: A crystal with bonds between more pairs of elements is computed: no real one is, and each new pair takes as long to
-#: tabulate as some hundred bonds take to compute.
+#: A crystal with bonds between more pairs of elements is computed (none of the 559 bands has more than 36): each new
+#: pair takes as long to tabulate as some thousand bonds take to compute.
 MOST_LOOKED_UP_PAIRS = 64
 
 

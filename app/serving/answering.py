@@ -84,7 +84,13 @@ class Answering:
                 expected="a crystal and its ion (`structure` and `ion`), or no second_opinion",
             )
         options = self._options(request, later=later)
-        read = await self.pool.read(request.upload, options, key_id=request.key_id, request_id=request.request_id)
+        read = await self.pool.read(
+            request.upload,
+            options,
+            key_id=request.key_id,
+            request_id=request.request_id,
+            promised=request.place is not None and request.place.promised,
+        )
         self.metrics.observe("read", time.monotonic() - started_s)
         return Asked(
             request=request,

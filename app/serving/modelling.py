@@ -216,7 +216,8 @@ def _serve(connection: Connection, loading: Loading) -> None:
     except Exception as error:  # noqa: BLE001 # told to the service, which does not start then
         tell(connection, ModelFailedError(f"{type(error).__name__}: {error}"))
         return
-    ways = max(1, (loading.threads or usable_cores()) - loading.prepared_beside)
+    left = max(1, usable_cores() - loading.prepared_beside)
+    ways = min(loading.threads or left, left)
     tell(connection, _Ready(digests={name: registry.predictor(name).digest for name in registry.names()}))
     while True:
         try:

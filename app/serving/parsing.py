@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -35,6 +36,7 @@ LEAST_WAITING_PER_WORKER = 4
 FIRST_READ_S = 0.5
 FIRST_JSON_READ_S = 0.001
 NEWEST_WEIGHT = 0.1
+_LEAST_READ_S = 1e-4
 _MIB = 1024 * 1024
 
 T = TypeVar("T")
@@ -107,7 +109,13 @@ class ParsePool:
         return None if self._pool.active else "the reading processes ended; the next file starts them anew"
 
     async def read(
-        self, upload: Upload, options: ReadOptions, *, key_id: str | None, request_id: str | None = None
+        self,
+        upload: Upload,
+        options: ReadOptions,
+        *,
+        key_id: str | None,
+        request_id: str | None = None,
+        promised: bool = False,
     ) -> ReadInput:
         """Read an upload.
 
@@ -116,6 +124,7 @@ class ParsePool:
             options: how it is read.
             key_id: the API key's id; readings are never shared between keys.
             request_id: named in the log where a process dies of it.
+            promised: a place was kept for it: it is not refused for the time that it would wait.
 
         Raises:
             InputError: it cannot be read, makes no sense, is too large or takes too long.
@@ -127,8 +136,10 @@ class ParsePool:
             if isinstance(upload, JsonBandUpload) and size_bytes <= LARGEST_JSON_HERE_BYTES:
                 return _given(await self._read_here(upload, options))
             if isinstance(upload, JsonBandUpload | StoredUpload) or size_bytes > LARGEST_KEPT_BYTES:
-                return _given(await self._read_in_process(self._reader, upload, options, request_id))
-            return await self._read_once(upload, options, key_id, request_id)
+                # What the log kept is read to be shown or deleted, and no model waits for it.
+                in_time = not promised and not isinstance(upload, StoredUpload)
+                return _given(await self._read_in_process(self._reader, upload, options, request_id, in_time=in_time))
+            return await self._read_once(upload, options, key_id, request_id, in_time=not promised)
 
     async def read_bulk(self, upload: BulkUpload, options: ReadOptions, *, request_id: str | None = None) -> Crystal:
         """Read an ordered crystal; its reading is not kept.
@@ -137,7 +148,7 @@ class ParsePool:
             InputError, BusyError, NotReadyError: as `read`; a disordered crystal is one that makes no sense here.
         """
         with self._holding(_size(upload)):
-            return _given(await self._read_in_process(read_bulk_or_refuse, upload, options, request_id))
+            return _given(await self._read_in_process(read_bulk_or_refuse, upload, options, request_id, in_time=True))
 
     async def second_opinion(
         self, upload: CrystalUpload, options: ReadOptions, *, timeout_s: float, request_id: str | None = None
@@ -196,13 +207,13 @@ class ParsePool:
         return read
 
     async def _read_once(
-        self, upload: FileUpload, options: ReadOptions, key_id: str | None, request_id: str | None
+        self, upload: FileUpload, options: ReadOptions, key_id: str | None, request_id: str | None, *, in_time: bool
     ) -> ReadInput:
         """Read a file in a process, or find the reading of the same one."""
         digest = await asyncio.get_running_loop().run_in_executor(self._thread, upload_digest, upload, options)
         if (kept := self._kept.get((key_id, digest))) is not None:
             return kept
-        read = _given(await self._read_in_process(self._reader, upload, options, request_id))
+        read = _given(await self._read_in_process(self._reader, upload, options, request_id, in_time=in_time))
         self._kept.put((key_id, digest), read)
         return read
 
@@ -212,31 +223,39 @@ class ParsePool:
         upload: Upload | BulkUpload,
         options: ReadOptions,
         request_id: str | None,
+        *,
+        in_time: bool,
     ) -> T | IonpathError:
         workers = self._settings.workers
-        if self._waiting >= self._most_waiting * workers:
+        most = (self._most_in_time if in_time else WAITING_PER_WORKER) * workers
+        if self._waiting >= most:
             raise BusyError(
-                f"{self._waiting} uploads wait to be read already.",
+                f"{self._waiting} uploads wait to be read already: the next would wait longer than a quarter of "
+                "IONPATH_QUEUE_WAIT_S, or behind too many.",
                 retry_after_s=self._waiting * self._read_s / workers,
                 kind="reading-busy",
             )
-        started = time.monotonic()
         self._waiting += 1
         try:
-            timeout_s = self._settings.timeout_s
-            return await self._run(read, upload, options, timeout_s=timeout_s, request_id=request_id)
+            timed = await self._run(
+                partial(_timed, read), upload, options, timeout_s=self._settings.timeout_s, request_id=request_id
+            )
         finally:
             self._waiting -= 1
-            spent = (time.monotonic() - started) / (1 + self._waiting / workers)
-            self._read_s += NEWEST_WEIGHT * (spent - self._read_s)
-            self._any_was_read = True
+        if isinstance(timed, IonpathError):
+            return timed
+        found, spent_s = timed
+        self._read_s += (NEWEST_WEIGHT if self._any_was_read else 1.0) * (spent_s - self._read_s)
+        self._any_was_read = True
+        return found
 
     @property
-    def _most_waiting(self) -> float:
-        """How many may wait for one process."""
+    def _most_in_time(self) -> float:
+        """How many may wait for one process, by the time that one takes."""
         if not self._any_was_read:
             return WAITING_PER_WORKER
-        return min(WAITING_PER_WORKER, max(LEAST_WAITING_PER_WORKER, self._settings.wait_s / self._read_s))
+        in_time = self._settings.wait_s / max(self._read_s, _LEAST_READ_S)
+        return min(WAITING_PER_WORKER, max(LEAST_WAITING_PER_WORKER, in_time))
 
     async def _run(
         self,
@@ -278,6 +297,14 @@ class ParsePool:
             old, self._pool = self._pool, _open_pool(self._settings)
             asyncio.get_running_loop().run_in_executor(None, _close_pool, old)
         return self._pool
+
+
+def _timed(
+    read: Callable[[Any, ReadOptions], T | IonpathError], upload: Any, options: ReadOptions
+) -> tuple[T | IonpathError, float]:
+    """What a process reads, and the seconds that it takes."""
+    started = time.monotonic()
+    return read(upload, options), time.monotonic() - started
 
 
 def _open_pool(settings: ParseSettings) -> ProcessPool:

@@ -150,7 +150,8 @@ class PreparingProcesses:
             except WorkerTooLongError as error:
                 self._free.put(self._replaced(process, error))
                 raise InputError(
-                    f"Preparing this band for the model took more than {timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S).",
+                    f"Preparing this band for the model took more than {timeout_s:g} s"
+                    f"{' (IONPATH_PARSE_TIMEOUT_S)' if timeout_s == self._timeout_s else ''}.",
                     kind="preparing-took-too-long",
                     expected="a smaller crystal",
                 ) from error

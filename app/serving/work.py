@@ -8,7 +8,7 @@ import asyncio
 import enum
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -77,9 +77,13 @@ class WorkItem:
 
 @dataclass(kw_only=True, eq=False, slots=True)
 class Place:
-    """Room for one whose band is being read; without cost once it was used or given back."""
+    """Room for one whose band is being read; without cost once it was used or given back.
+
+    `promised`: it was kept for one who was told to come back.
+    """
 
     cost: int
+    promised: bool = False
 
 
 @dataclass(kw_only=True)
@@ -126,6 +130,7 @@ class WorkQueue:
         self._ready: deque[WorkItem] = deque()
         self._ready_cost = 0
         self._preparing = 0
+        self._preparing_for: Counter[str] = Counter()
         self._figures: dict[str, _Figures] = {}
         self._finished_at = 0.0
         self._last_model: str | None = None
@@ -212,10 +217,11 @@ class WorkQueue:
             cost = int(self._typical_cost)
             if self._is_full(ticket, cost, now):
                 raise self._busy(ticket, cost, now)
+            promised = self._promises.is_due(ticket, now_s=now)
             self._promises.keep(ticket)
             self.entering_cost += cost
             self._entering += 1
-            return Place(cost=cost)
+            return Place(cost=cost, promised=promised)
 
     def leave(self, place: Place) -> None:
         """Take back a place; one that was used is gone already."""
@@ -254,12 +260,14 @@ class WorkQueue:
             item.stage = Stage.PREPARING
             item.alone = not (self._waiting or self._preparing or self._ready or self.running_cost)
             self._preparing += 1
+            self._preparing_for[item.predictor.name] += 1
             return item
 
     def prepared(self, item: WorkItem, graph: Any, cost: int) -> None:
         """Take a prepared item back, with its true cost; a dropped one is forgotten."""
         with self._lock:
             self._preparing -= 1
+            self._preparing_for[item.predictor.name] -= 1
             figures = self._figures_of(item.predictor)
             figures.cost_per_atom += NEWEST_WEIGHT * (cost / _size(item.band) - figures.cost_per_atom)
             self._typical_cost += NEWEST_WEIGHT * (cost - self._typical_cost)
@@ -274,6 +282,7 @@ class WorkQueue:
         """Take an item out that could not be prepared."""
         with self._lock:
             self._preparing -= 1
+            self._preparing_for[item.predictor.name] -= 1
             if item.stage is Stage.PREPARING:
                 self.waiting_cost -= item.cost
                 item.stage = Stage.TAKEN
@@ -380,18 +389,28 @@ class WorkQueue:
     def _linger(self) -> None:
         """Wait for what is being prepared, shortly, while the batch has room."""
         until = time.monotonic() + self.batch_wait_s
-        while not self.closed and self._ready_cost < self.batch_cost and (self._waiting or self._preparing):
+        while not self.closed and self._ready_cost < self.batch_cost and self._more_may_join():
             left = until - time.monotonic()
             if left <= 0:
                 return
             self._can_run.wait(left)
 
-    def _take(self) -> list[WorkItem]:
-        # Models take turns, so that many bands of a slow one hold up no other for longer than one batch.
-        predictor = next(
+    def _more_may_join(self) -> bool:
+        """Whether a band of the model whose turn it is waits or is being prepared; others are nothing to wait for."""
+        if not self._ready:
+            return False
+        name = self._next_model().name
+        return self._preparing_for[name] > 0 or any(item.predictor.name == name for item in self._waiting)
+
+    def _next_model(self) -> BatchPredictor:
+        """The model whose turn it is: many bands of a slow one hold up no other for longer than one batch."""
+        return next(
             (item.predictor for item in self._ready if item.predictor.name != self._last_model),
             self._ready[0].predictor,
         )
+
+    def _take(self) -> list[WorkItem]:
+        predictor = self._next_model()
         self._last_model = predictor.name
         largest = self._figures_of(predictor).largest_batch_cost
         room = self.batch_cost if largest is None else min(largest, self.batch_cost)

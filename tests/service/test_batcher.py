@@ -114,6 +114,18 @@ async def test_a_batch_waits_shortly_for_what_is_being_prepared() -> None:
     assert model.batches == [[1, 2]]
 
 
+async def test_a_batch_does_not_wait_for_bands_of_another_model() -> None:
+    model, other = SmallModel(), SmallModel("other")
+    other.hold_preparation_of(2)
+    async with running(batch_wait_ms=GATE_S * 1e3) as batcher, asyncio.timeout(DEADLINE_S):
+        first = asyncio.create_task(batcher.submit(band(1), model))
+        waits = asyncio.create_task(batcher.submit(band(2), other))
+        await first
+        other.may_prepare.set()
+        await waits
+    assert model.batches == [[1]]
+
+
 async def test_the_wait_for_others_ends() -> None:
     model = SmallModel()
     model.hold_preparation_of(2)

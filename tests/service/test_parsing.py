@@ -302,11 +302,21 @@ async def test_no_more_uploads_wait_than_are_read_in_time(
         await pool.read(band_file(band_to_extxyz(band)), OPTIONS, key_id=None)  # now it knows how long one takes
         tasks = [asyncio.create_task(pool.read(hanging(number), OPTIONS, key_id=None)) for number in range(2)]
         await until((tmp_path / "began-0").exists)
-        with pytest.raises(BusyError):
+        with pytest.raises(BusyError, match="IONPATH_QUEUE_WAIT_S"):
             await pool.read(hanging(2), OPTIONS, key_id=None)
+        tasks.append(asyncio.create_task(pool.read(hanging(3), OPTIONS, key_id=None, promised=True)))
+        await until(lambda: pool._waiting == 3)  # a place was kept for it
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_how_long_reading_takes_is_measured_without_the_wait(band: Band) -> None:
+    async with open_pool() as pool:
+        files = [band_file(band_to_extxyz(band) + " " * number, f"{number}.xyz") for number in range(24)]
+        started = time.monotonic()
+        await asyncio.gather(*[pool.read(file, OPTIONS, key_id=None) for file in files])
+        assert pool._read_s < (time.monotonic() - started) / len(files) * 2
 
 
 async def test_uploads_that_wait_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
