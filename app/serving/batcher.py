@@ -24,7 +24,8 @@ from app.models.predictor import OutOfMemoryError
 from app.serving.metrics import Metrics
 from app.serving.preparing import LateDescriptors, PreparingFailedError
 from app.serving.promises import Ticket
-from app.serving.work import BatchPredictor, Place, WorkItem, WorkQueue
+from app.serving.work import WorkQueue
+from app.serving.work_items import BatchPredictor, Place, WorkItem
 
 Outcome = Prediction | IonpathError
 Predict = Callable[[BatchPredictor, Sequence[Any]], list[Prediction]]

@@ -29,7 +29,7 @@ from app.serving.processes import (
     or_raised,
     tell,
 )
-from app.serving.work import BatchPredictor
+from app.serving.work_items import BatchPredictor
 
 #: Loading torch and every checkpoint takes some five seconds; a machine that does much else takes longer.
 START_TIMEOUT_S = 120.0

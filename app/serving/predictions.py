@@ -22,7 +22,7 @@ from app.serving.records import JOB_SIGN_S, ListQuery, Records, interrupted
 from app.serving.request import Asked, PredictionRequest
 from app.serving.tables import answer_to_csv
 from app.serving.wire import Json
-from app.serving.work import Place
+from app.serving.work_items import Place
 from app.settings import Settings
 
 #: Signs of life that a job gives before it is taken for dead; some may be lost.

@@ -28,7 +28,7 @@ from app.serving.processes import (
     or_raised,
     tell,
 )
-from app.serving.work import BatchPredictor
+from app.serving.work_items import BatchPredictor
 
 #: A process that died is replaced and asked once more: mostly it was killed for nothing that the band did.
 ATTEMPTS = 2

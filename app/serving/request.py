@@ -15,7 +15,7 @@ from app.serving.promises import Ticket
 from app.serving.read import ReadInput
 from app.serving.uploads import Upload
 from app.serving.wire import answer_to_json, error_to_json
-from app.serving.work import Place
+from app.serving.work_items import Place
 from app.storage.rows import PredictionRow
 
 

@@ -5,18 +5,18 @@ edges; a band's cost is estimated from its atoms until its graph is built.
 """
 
 import asyncio
-import enum
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band
 from app.errors import BusyError, NotReadyError
 from app.models.prediction import Prediction
 from app.serving.promises import Promises, Ticket
+from app.serving.work_items import BatchPredictor, Place, Stage, WorkItem
 
 #: Twelve neighbours an atom, each paired with the eleven others: where the estimate starts.
 FIRST_COST_PER_ATOM = 132.0
@@ -28,62 +28,6 @@ BATCHES_AHEAD = 2
 PLACE_HOLDS = 4
 LEAST_RETRY_AFTER_S = 0.1
 FIRST_RETRY_AFTER_S = 1.0
-
-
-class BatchPredictor(Protocol):
-    """What the batcher asks of a model; its graphs are opaque here."""
-
-    @property
-    def name(self) -> str:
-        """The checkpoint's name, by which figures are kept."""
-
-    def graph(self, band: Band) -> Any:
-        """Prepare a band; runs in a preparing thread."""
-
-    def cost(self, graph: Any) -> int:
-        """How much a prepared band costs, in line-graph edges."""
-
-    def predict(self, graphs: Sequence[Any]) -> list[Prediction]:
-        """Predict prepared bands in order; runs in the model's thread."""
-
-
-class Stage(enum.Enum):
-    """Where an item is."""
-
-    WAITING = enum.auto()
-    PREPARING = enum.auto()
-    READY = enum.auto()
-    TAKEN = enum.auto()
-    DROPPED = enum.auto()
-
-
-@dataclass(kw_only=True, eq=False, slots=True)
-class WorkItem:
-    """One band on its way; `cost` is an estimate until the item is READY, `request_id` is for the log.
-
-    `alone`: no other was on its way when it began to be prepared.
-    """
-
-    predictor: BatchPredictor
-    band: Band
-    future: asyncio.Future[Prediction]
-    cost: int
-    admitted_at: float
-    request_id: str | None = None
-    stage: Stage = Stage.WAITING
-    graph: Any = None
-    alone: bool = False
-
-
-@dataclass(kw_only=True, eq=False, slots=True)
-class Place:
-    """Room for one whose band is being read; without cost once it was used or given back.
-
-    `promised`: it was kept for one who was told to come back.
-    """
-
-    cost: int
-    promised: bool = False
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from app.errors import BusyError
 from app.models.prediction import Prediction
 from app.serving.batcher import Batcher
 from app.serving.promises import Ticket
-from app.serving.work import Place
+from app.serving.work_items import Place
 
 pytestmark = pytest.mark.anyio
 
