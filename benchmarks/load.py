@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import uvloop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ def offer(port: int, path: str, bodies: list[bytes], *, concurrency: int) -> Loa
     Raises:
         RuntimeError: an answer was not 200; the message holds it.
     """
-    return asyncio.run(_offer(port, path, bodies, concurrency))
+    return uvloop.run(_offer(port, path, bodies, concurrency))
 
 
 async def _offer(port: int, path: str, bodies: list[bytes], concurrency: int) -> LoadResult:

@@ -9,6 +9,7 @@ and its number alone. The time limit counts this process's own CPU seconds, so a
 import argparse
 import io
 import json
+import math
 import random
 import re
 import resource
@@ -169,7 +170,7 @@ def run(inputs: int, seed: int, *, say: Callable[[str], object] = lambda _: None
     total = sum(reader.weight for reader in known.values())
     for name, reader in known.items():
         result = results[name] = Result()
-        for number in range(max(1, round(inputs * reader.weight / total))):
+        for number in range(math.ceil(inputs * reader.weight / total)):
             _try(name, reader, seed, number, result)
         say(
             f"{name:14} tried {result.read + result.refused + len(result.failures):6}  read {result.read:6}  "

@@ -28,7 +28,9 @@ _BOUNDARY = re.compile(r'boundary="?([^";]+)', re.IGNORECASE)
 
 
 class Admission:
-    """Gives each prediction a place in the model's queue (`scope["place"]`) when that is full or nearly so, or 429.
+    """Gives each prediction a place in the model's queue (`scope["place"]`), or 429.
+
+    Also while there is room: those of a sudden crowd would otherwise all be read before one of them counts.
 
     One who was told to come back, and does with the same bytes, has a claim to it. What was answered lately goes by,
     since the cache has it; so do other requests, and those whose caller is not let in: the routes tell them.
@@ -56,7 +58,7 @@ class Admission:
                     body = await request.body()
                     receive = _again(body, receive)
                     ticket = scope["ticket"] = _ticket(request, caller, body)
-                    if service.is_busy and ticket not in self._answered:
+                    if ticket not in self._answered:
                         scope["place"] = stack.enter_context(service.place(ticket))
             except IonpathError as error:
                 scope["problem_kind"] = error.kind

@@ -146,7 +146,8 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
                 expected="One file or value a field; several images of a band go in one file or one zip.",
             )
         if isinstance(value, UploadFile):
-            files[name] = File(name=value.filename or name, content=await value.read())
+            # The end of a name says what it is; the rest is only told back.
+            files[name] = File(name=(value.filename or name)[-_MOST_TEXT:], content=await value.read())
         elif name in _FILE_FIELDS and _names_a_file(value):
             raise InputError(
                 f"The form field {name!r} holds the text {value[:80]!r} and no file.",

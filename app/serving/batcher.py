@@ -138,11 +138,6 @@ class Batcher:
                 return f"thread {name} has been at one piece of work for {now - since:.0f} s"
         return self._predict_trouble()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a newcomer may be refused."""
-        return self._queue.is_busy
-
     @contextlib.contextmanager
     def place(self, ticket: Ticket | None) -> Iterator[Place]:
         """A place in the queue for one who is yet to be read: under overload, reading takes what the model needs.

@@ -26,7 +26,9 @@ from app.serving.processes import (
     WorkerGoneError,
     WorkerTooLongError,
     leave_signals_to_the_service,
+    let_the_service_go_first,
     or_raised,
+    pass_over_what_is_loaded,
     tell,
 )
 from app.serving.work_items import BatchPredictor
@@ -206,6 +208,7 @@ def _ended(graphs: Sequence[Any], error: Exception) -> ModelFailedError:
 def _serve(connection: Connection, loading: Loading) -> None:
     """Load and warm every checkpoint, say so, and predict what is asked for until nobody asks any more."""
     leave_signals_to_the_service()
+    let_the_service_go_first()
     try:
         registry = Registry.open(loading.store, "cpu", default=loading.default, threads=loading.threads)
         for name in registry.names():
@@ -218,6 +221,7 @@ def _serve(connection: Connection, loading: Loading) -> None:
         return
     left = max(1, usable_cores() - loading.prepared_beside)
     ways = min(loading.threads or left, left)
+    pass_over_what_is_loaded()
     tell(connection, _Ready(digests={name: registry.predictor(name).digest for name in registry.names()}))
     while True:
         try:

@@ -64,11 +64,6 @@ class PredictionService:
     jobs: Jobs
     records: Records
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a newcomer may be refused: too much waits, or places are kept for others."""
-        return self.answering.batcher.is_busy
-
     def place(self, ticket: Ticket | None) -> AbstractContextManager[Place]:
         """A place in the model's queue for one who is yet to be read; BusyError where there is none."""
         return self.answering.batcher.place(ticket)

@@ -26,6 +26,7 @@ from app.serving.processes import (
     leave_signals_to_the_service,
     let_the_service_go_first,
     or_raised,
+    pass_over_what_is_loaded,
     tell,
 )
 from app.serving.work_items import BatchPredictor
@@ -191,6 +192,7 @@ def _serve(connection: Connection) -> None:
     """Prepare what is asked for until nobody asks any more."""
     leave_signals_to_the_service()
     let_the_service_go_first()
+    pass_over_what_is_loaded()
     while True:
         try:
             preparation, band, in_two = connection.recv()

@@ -143,13 +143,6 @@ class WorkQueue:
             self._can_prepare.notify(len(items))
         return items
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a newcomer may be refused: too much waits, or places are kept for others."""
-        with self._lock:
-            is_full = self.waiting_cost + self.entering_cost >= self.timely_cost
-            return is_full or self._promises.any_left(now_s=time.monotonic())
-
     def enter(self, ticket: Ticket | None) -> Place:
         """Give one whose band is not read yet a place for a typical band; `leave` gives it back.
 

@@ -5,12 +5,12 @@ word in its name. The exit status is 1 where something was lost, or went otherwi
 """
 
 import argparse
-import asyncio
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import uvloop
 from rich.console import Console
 
 from benchmarks.faults.calls import Call, distinct_calls
@@ -41,17 +41,17 @@ def main() -> None:
             well &= tell(console, played(scenario, calls, arguments.answers, arguments.callers))
     if only in "overload":
         with running_world() as world:
-            well &= asyncio.run(overload(world, calls, console, seconds=arguments.seconds))
+            well &= uvloop.run(overload(world, calls, console, seconds=arguments.seconds))
     if only in "soak":
         with running_world(**SOAK_SETTINGS) as world:
-            well &= asyncio.run(soak(world, calls, console, minutes=arguments.soak_minutes))
+            well &= uvloop.run(soak(world, calls, console, minutes=arguments.soak_minutes))
     sys.exit(not well)
 
 
 def played(scenario: Scenario, calls: Iterator[Call], answers: int, callers: int) -> Outcome:
     """Play a scenario in a world of its own."""
     with running_world(migrated=scenario.migrated) as world:
-        return asyncio.run(play(world, scenario, calls, answers=answers, callers=callers))
+        return uvloop.run(play(world, scenario, calls, answers=answers, callers=callers))
 
 
 def tell(console: Console, outcome: Outcome) -> bool:

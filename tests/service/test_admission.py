@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -111,3 +112,15 @@ def test_the_body_that_was_looked_at_is_the_body_that_is_read(guarded: Guarded) 
     )
     assert bad.status_code == 422
     assert bad.json()["kind"] == "missing-field"
+
+
+def test_of_a_crowd_only_those_are_read_who_are_answered(tmp_path: Path, data_rows: list[dict[str, Any]]) -> None:
+    write_untrained(tmp_path / "store")
+    settings: dict[str, object] = {"queue_wait_s": 0.2, "batch_cost": 1, "torch_threads": 1}
+    with running_service(tmp_path, model_store=tmp_path / "store", **settings) as service:
+        crowd = Guarded(service, ["none"], data_rows)
+        with ThreadPoolExecutor(200) as threads:
+            statuses = list(threads.map(lambda row: crowd.send(row, None).status_code, data_rows[:200]))
+        metrics = httpx.get(f"{service.url}/metrics").text
+    assert set(statuses) == {200, 429}
+    assert f'ionpath_stage_seconds_count{{stage="read"}} {statuses.count(200)}.0' in metrics

@@ -228,6 +228,7 @@ async def test_where_memory_is_the_bound_callers_are_promised_places_as_well() -
         batcher._queue.cost_per_s = 1e6
         assert not batcher._queue.timely_cost > 5_000
         await refused_s(batcher, model, "a")
-        assert batcher.is_busy
+        with pytest.raises(BusyError), batcher.place(of("b")):
+            pass
         model.may_run.set()
         await asyncio.gather(*tasks)

@@ -29,6 +29,8 @@ _OPERATION = re.compile(r"[xyzXYZ0-9+\-/.,\s'\"]{1,100}")
 #: Positions that symmetry makes of the listed atoms, for each atom that is taken: most of them coincide in a crystal
 #: with all its atoms on symmetry elements.
 POSITIONS_PER_ATOM = 50
+#: Of a file's own text in an error, characters.
+_MOST_ECHOED = 80
 _FORMAT = "a whole CIF with its cell, symmetry and atoms"
 _COORDINATE = "_atom_site_fract_x"
 _CELL = tuple(
@@ -269,7 +271,7 @@ def _compare_with_formula(block: Any, sites: Sequence[Site], name: str, *, ends_
     lost = sorted(symbol for symbol, share in shares.items() if share < whole)
     if not lost:
         return []
-    words = f"fewer {', '.join(lost)} atoms are listed than its formula {formula.strip()} says"
+    words = f"fewer {', '.join(lost)} atoms are listed than its formula {formula.strip()[:_MOST_ECHOED]} says"
     loops = cast("list[list[str]]", block.loops)
     # of an element that fills its places in part the rows are all there
     rows_gone = {symbol for symbol in lost if _places(symbol, sites) < whole * wanted[symbol]}
