@@ -87,7 +87,7 @@ def main() -> None:
     default.warm_up()
     torch.set_num_threads(usable_cores())  # the registry left one; a NEB alone takes all that it can
     calculator = CHGNetCalculator(CHGNet.load(model_name="0.3.0", use_device="cpu", verbose=False), use_device="cpu")
-    kept = kept_barriers(arguments.keep)
+    kept = kept_barriers(arguments.keep, arguments.steps)
     compared: list[Compared] = []
     started, run_here = time.monotonic(), 0
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C ends an hour's run with what it has
@@ -100,7 +100,7 @@ def main() -> None:
                     continue
                 neb = neb_barrier(record.band, calculator, arguments.steps)
                 run_here += 1
-                keep(arguments.keep, record, neb)
+                keep(arguments.keep, record, neb, arguments.steps)
             answer_ev, seconds = timed_answer(default, record.band)
             compared.append((number, neb, answer_ev, seconds))
             console.print(f"{len(compared)} of {len(rows)}: {told(record, neb, seconds)}")
@@ -110,18 +110,18 @@ def main() -> None:
         report(console, corpus, compared, out_of_fold, arguments.steps)
 
 
-def kept_barriers(path: Path | None) -> dict[str, NebBarrier]:
-    """The NEBs of a file, by the record's id; none where there is no file yet."""
+def kept_barriers(path: Path | None, steps: int) -> dict[str, NebBarrier]:
+    """The NEBs of a file that were let go on for as many steps, by the record's id; none where there is no file yet."""
     if path is None or not path.exists():
         return {}
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return {line.pop("id"): NebBarrier(**line) for line in lines}
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]  # the last may be cut
+    return {line["id"]: NebBarrier(**line["neb"]) for line in lines if line["steps"] == steps}
 
 
-def keep(path: Path | None, record: Record, neb: NebBarrier) -> None:
+def keep(path: Path | None, record: Record, neb: NebBarrier, steps: int) -> None:
     if path is not None:
         with path.open("a") as file:
-            file.write(json.dumps({"id": record.id, **asdict(neb)}) + "\n")
+            file.write(json.dumps({"id": record.id, "steps": steps, "neb": asdict(neb)}) + "\n")
 
 
 def chosen_rows(corpus: Corpus, count: int, seed: int, most_atoms: int) -> list[int]:
@@ -225,7 +225,7 @@ def report(
     console.print(table)
     ratio = neb_s / answer_s
     console.print(
-        f"a NEB takes {neb_s.sum() / answer_s.sum():.0f} times as long in all (a band: median {np.median(ratio):.0f}, "
+        f"a NEB takes {neb_s.sum() / answer_s.sum():.0f} times the CPU in all (a band: median {np.median(ratio):.0f}, "
         f"least {ratio.min():.0f}); {sum(neb.converged for neb in nebs)} of {len(nebs)} NEBs converged"
     )
 

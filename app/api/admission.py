@@ -33,12 +33,14 @@ class Admission:
     Also while there is room: those of a sudden crowd would otherwise all be read before one of them counts.
 
     One who was told to come back, and does with the same bytes, has a claim to it. What was answered lately goes by,
-    since the cache has it; so do other requests, and those whose caller is not let in: the routes tell them.
+    since the cache has it, and so does what is being answered: one answer is enough for both. So do other requests,
+    and those whose caller is not let in: the routes tell them.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._answered: dict[Ticket, None] = {}
+        self._at_work: set[Ticket] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
@@ -58,8 +60,11 @@ class Admission:
                     body = await request.body()
                     receive = _again(body, receive)
                     ticket = scope["ticket"] = _ticket(request, caller, body)
-                    if ticket not in self._answered:
+                    if ticket not in self._answered and ticket not in self._at_work:
                         scope["place"] = stack.enter_context(service.place(ticket))
+                        if ticket is not None:
+                            self._at_work.add(ticket)
+                            stack.callback(self._at_work.discard, ticket)
             except IonpathError as error:
                 scope["problem_kind"] = error.kind
                 response = problem_response(error, request_id=scope.get("request_id"))

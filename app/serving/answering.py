@@ -232,6 +232,7 @@ class Answering:
         (known,) = await self._look_up(scope, [band])
         self.metrics.predicted(predictor.name, cached=known is not None)
         if known is not None:
+            self.release(asked.request)
             return known, True
 
         async def compute() -> Prediction:
@@ -287,6 +288,8 @@ class Answering:
         bands = bands_of(content.search)
         known = dict(zip(bands, await self._look_up(scope, list(bands.values())), strict=True))
         missing = [key for key, prediction in known.items() if prediction is None]
+        if not missing:
+            self.release(asked.request)
         if not asked.later:
             self._check_time(predictor, len(missing))
         for _ in range(len(bands) - len(missing)):

@@ -104,9 +104,9 @@ class Batcher:
             for index in range(prepare_threads)
         ]
         self._threads.append(threading.Thread(target=self._guarded, args=(self._run_next,), name="model", daemon=True))
-        metrics.queue_cost.set_function(lambda: self._queue.waiting_cost + self._queue.entering_cost)
+        metrics.queue_cost.set_function(lambda: self._queue.held_cost)
         metrics.queue_limit.set_function(lambda: self._queue.timely_cost)
-        metrics.queue_items.set_function(lambda: self._queue.waiting_items)
+        metrics.queue_items.set_function(lambda: self._queue.held_items)
 
     def start(self) -> None:
         """Start the threads; answers go to the running event loop."""
@@ -142,13 +142,18 @@ class Batcher:
     def place(self, ticket: Ticket | None) -> Iterator[Place]:
         """A place in the queue for one who is yet to be read: under overload, reading takes what the model needs.
 
+        It is lent for as long as work may wait: who waits for a reading process, or for a second opinion, would
+        otherwise keep others from a model that has nothing to do.
+
         Raises:
             BusyError: too much waits already.
         """
         place = self._queue.enter(ticket)
+        lent = asyncio.get_running_loop().call_later(self._queue.queue_wait_s, self.leave, place)
         try:
             yield place
         finally:
+            lent.cancel()
             self.leave(place)
 
     def leave(self, place: Place) -> None:

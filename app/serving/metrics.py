@@ -44,8 +44,10 @@ class Metrics:
         self.registry = CollectorRegistry()
         # Memory, open files, CPU seconds and the start of this process; not of those that read and prepare.
         ProcessCollector(registry=self.registry)
-        self.queue_items = Gauge("ionpath_queue_items", "bands that wait for the model", registry=self.registry)
-        self.queue_cost = Gauge("ionpath_queue_cost", "line-graph edges that wait", registry=self.registry)
+        self.queue_items = Gauge(
+            "ionpath_queue_items", "bands that wait for the model or are being read", registry=self.registry
+        )
+        self.queue_cost = Gauge("ionpath_queue_cost", "line-graph edges of the same", registry=self.registry)
         self.queue_limit = Gauge(
             "ionpath_queue_limit_cost", "line-graph edges past which callers are refused", registry=self.registry
         )

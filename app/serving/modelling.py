@@ -3,6 +3,7 @@
 In a thread of the service they ask behind all that is read, answered and refused: the busier, the slower its model.
 """
 
+import contextlib
 import threading
 import time
 import traceback
@@ -62,7 +63,7 @@ class Loading:
 
 @dataclass(frozen=True, kw_only=True)
 class _Ready:
-    """What the process says once it is warm: the digest of each checkpoint."""
+    """What the process says once its default is warm: the digest of each checkpoint."""
 
     digests: dict[str, str]
 
@@ -90,7 +91,7 @@ class ModelProcess:
         self.trouble: str | None = None
 
     def start(self) -> None:
-        """Start it and wait until it is warm.
+        """Start it and wait until its default is warm.
 
         Raises:
             CheckpointError: a checkpoint is missing or damaged, or is another than before.
@@ -206,13 +207,12 @@ def _ended(graphs: Sequence[Any], error: Exception) -> ModelFailedError:
 
 
 def _serve(connection: Connection, loading: Loading) -> None:
-    """Load and warm every checkpoint, say so, and predict what is asked for until nobody asks any more."""
+    """Load every checkpoint, warm the default, say so, and predict what is asked for until nobody asks any more."""
     leave_signals_to_the_service()
     let_the_service_go_first()
     try:
         registry = Registry.open(loading.store, "cpu", default=loading.default, threads=loading.threads)
-        for name in registry.names():
-            registry.predictor(name).warm_up()
+        registry.predictor().warm_up()
     except CheckpointError as error:
         tell(connection, error)
         return
@@ -223,7 +223,10 @@ def _serve(connection: Connection, loading: Loading) -> None:
     ways = min(loading.threads or left, left)
     pass_over_what_is_loaded()
     tell(connection, _Ready(digests={name: registry.predictor(name).digest for name in registry.names()}))
+    cold = [name for name in registry.names() if name != registry.default_name]
     while True:
+        while cold and not connection.poll():
+            _warm(registry, cold.pop())
         try:
             name, graphs, is_late = connection.recv()
         except EOFError:
@@ -236,6 +239,12 @@ def _serve(connection: Connection, loading: Loading) -> None:
         if sent.taken() is None:  # what a pass that failed did not read must not be the next question
             return
         tell(connection, answer)
+
+
+def _warm(registry: Registry, name: str) -> None:
+    """Run a checkpoint that nobody asked for yet, so that the first who does need not wait for its libraries."""
+    with contextlib.suppress(Exception):  # the service's log has it once somebody asks for this one
+        registry.predictor(name).warm_up()
 
 
 class _SentLater:

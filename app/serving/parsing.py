@@ -17,7 +17,7 @@ from pebble import ProcessExpired, ProcessPool
 from app.crystals.bvse import BondValenceOpinion
 from app.crystals.crystal import Crystal
 from app.errors import BusyError, InputError, IonpathError, NotReadyError
-from app.serving.processes import forked, let_the_service_go_first, pass_over_what_is_loaded
+from app.serving.processes import forked, let_the_service_go_first
 from app.serving.read import ReadInput, ReadOptions, read_bulk_or_refuse, read_or_refuse
 from app.serving.readings import KeptReadings, files_of, upload_digest
 from app.serving.second_opinion import bvse_or_refuse
@@ -313,7 +313,6 @@ def _close_pool(pool: ProcessPool) -> None:
 
 def _begin_process(memory_bytes: int) -> None:
     let_the_service_go_first()
-    pass_over_what_is_loaded()
     warnings.simplefilter("ignore")  # crystal libraries warn of what readers tell the caller in words
     with contextlib.suppress(ValueError, OSError):  # not every system bounds address space
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))

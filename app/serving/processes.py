@@ -101,17 +101,17 @@ def or_raised(answer: Any) -> Any:
 
 
 def let_the_service_go_first() -> None:
-    """Take a core only where the service's own process wants none: it is what gives all others their work."""
+    """Leave most of a core to the service's own process where it wants one: it gives all others their work."""
     os.nice(_LATER)
 
 
 def pass_over_what_is_loaded() -> None:
     """Have the garbage collector leave alone all that is there by now; it stays until the process ends.
 
-    Libraries and networks are some million objects: to look through them all took 0.4 s, every ten seconds under
-    load, and the process does nothing else meanwhile.
+    To look through libraries and networks took 0.4 s, every ten seconds under load, and the process does nothing else
+    meanwhile.
     """
-    gc.collect()
+    gc.collect()  # what loading left behind would stay as well
     gc.freeze()
 
 

@@ -74,8 +74,14 @@ class Promises:
 
     def is_due(self, ticket: Ticket | None, *, now_s: float) -> bool:
         """Whether a place is kept for it now."""
+        return self.cost_due(ticket, now_s=now_s) > 0
+
+    def cost_due(self, ticket: Ticket | None, *, now_s: float) -> int:
+        """Cost of the place that is kept for it now; 0 where there is none."""
         promise = self._promises.get(ticket) if ticket is not None else None
-        return promise is not None and promise.due_s - EARLY_S <= now_s <= promise.due_s + KEPT_S
+        if promise is None or not promise.due_s - EARLY_S <= now_s <= promise.due_s + KEPT_S:
+            return 0
+        return promise.cost
 
     def keep(self, ticket: Ticket | None) -> None:
         """Forget what was promised: it was let in."""

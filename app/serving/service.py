@@ -44,7 +44,7 @@ LEAST_LOG_DRAIN_S = 2.0
 #: or 0.3 ms of an H100; what is served on a GPU was not measured.
 MOST_PREPARING_BESIDE_CPU, MOST_PREPARING_BESIDE_GPU = 4, 12
 #: One who sends as many at once is not refused on a machine that does much else, or just after the start.
-LEAST_WAITING_BANDS = 64
+LEAST_WAITING_BANDS = 72
 
 _log = structlog.get_logger(__name__)
 

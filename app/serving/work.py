@@ -91,9 +91,14 @@ class WorkQueue:
         return min(in_time, self.queue_cost)
 
     @property
-    def waiting_items(self) -> int:
-        """How many bands wait or are being prepared."""
-        return len(self._waiting) + self._preparing + len(self._ready)
+    def held_items(self) -> int:
+        """How many bands wait, are being prepared, or have a place and are being read."""
+        return len(self._waiting) + self._preparing + len(self._ready) + self._entering
+
+    @property
+    def held_cost(self) -> int:
+        """Cost of the same."""
+        return self.waiting_cost + self.entering_cost
 
     def admit(
         self,
@@ -144,21 +149,24 @@ class WorkQueue:
         return items
 
     def enter(self, ticket: Ticket | None) -> Place:
-        """Give one whose band is not read yet a place for a typical band; `leave` gives it back.
+        """Give one whose band is not read yet a place for a typical band, or for what it was promised.
+
+        `leave` gives it back.
 
         Raises:
             BusyError: there is no room for it.
         """
         now = time.monotonic()
         with self._lock:
-            cost = int(self._typical_cost)
-            if self._is_full(ticket, cost, now):
+            # A crystal, or a large band, was promised room for what it cost when it had been read.
+            promised_cost = self._promises.cost_due(ticket, now_s=now)
+            cost = max(int(self._typical_cost), promised_cost)
+            if self._is_full(ticket, cost, now, is_read=False):
                 raise self._busy(ticket, cost, now)
-            promised = self._promises.is_due(ticket, now_s=now)
             self._promises.keep(ticket)
             self.entering_cost += cost
             self._entering += 1
-            return Place(cost=cost, promised=promised)
+            return Place(cost=cost, promised=promised_cost > 0)
 
     def leave(self, place: Place) -> None:
         """Take back a place; one that was used is gone already."""
@@ -278,21 +286,25 @@ class WorkQueue:
     def _figures_of(self, predictor: BatchPredictor) -> _Figures:
         return self._figures.setdefault(predictor.name, _Figures())
 
-    def _is_full(self, ticket: Ticket | None, cost: int, now: float, *, has_place: bool = False) -> bool:
-        if not (self.waiting_cost or self.entering_cost):
+    def _is_full(
+        self, ticket: Ticket | None, cost: int, now: float, *, has_place: bool = False, is_read: bool = True
+    ) -> bool:
+        if not self.held_cost:
             return False
-        if self.waiting_cost and self.waiting_cost + cost > self.queue_cost:
+        # One that was read is there: of those that are being read some may be no bands at all.
+        held = self.waiting_cost if is_read else self.held_cost
+        if held and held + cost > self.queue_cost:
             return True
         if has_place:
             return False
-        few = self.waiting_items + self._entering < self.least_bands
+        few = self.held_items < self.least_bands
         if few and not self._promises.any_left(now_s=now):
             return False
         # Its own cost does not count against time: for that it waits in any case.
         timely = self.timely_cost
         is_due = self._promises.is_due(ticket, now_s=now)
         kept = 0 if is_due else min(self._promises.due_cost(now_s=now), timely // 2)
-        return self.waiting_cost + self.entering_cost + kept >= timely
+        return self.held_cost + kept >= timely
 
     def _busy(self, ticket: Ticket | None, cost: int, now: float) -> BusyError:
         """Say when there will be room for this cost, at the speed that was measured."""
@@ -301,7 +313,7 @@ class WorkQueue:
         if self.cost_per_s is None:
             retry_after_s = FIRST_RETRY_AFTER_S
         else:
-            late = self.waiting_cost + self.entering_cost - self.timely_cost
+            late = self.held_cost - self.timely_cost
             excess = max(0, beyond, late) + self.running_cost
             wait_s = self._promises.promise(ticket, cost, excess=excess, cost_per_s=self.cost_per_s, now_s=now)
             retry_after_s = max(LEAST_RETRY_AFTER_S, wait_s)
@@ -311,7 +323,8 @@ class WorkQueue:
             else f"IONPATH_QUEUE_WAIT_S allows {self.timely_cost:,} now"
         )
         return BusyError(
-            f"{self.waiting_items} bands wait already (their cost is {self.waiting_cost:,} line-graph edges; {bound}).",
+            f"{self.held_items} bands wait or are being read already (their cost is {self.held_cost:,} line-graph "
+            f"edges; {bound}).",
             retry_after_s=retry_after_s,
         )
 

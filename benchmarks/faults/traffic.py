@@ -194,7 +194,7 @@ class _Connection:
         try:
             writer.write(request)
             answer = await read_answer(reader)
-        except (OSError, asyncio.IncompleteReadError):
+        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # the second is uvloop's for one that is closed
             await self.close()
             return None
         self._used_s = time.monotonic()

@@ -203,6 +203,12 @@ def test_utf_8_may_be_named(service: Service, examples: Path, charset: str) -> N
     assert response.status_code == 200, response.text
 
 
+def test_a_file_s_name_is_told_back_by_its_end(service: Service) -> None:
+    problem = problem_of(post(service, data={"ion": "Li"}, structure=("a" * 2_000 + ".cif", b"no crystal")))
+    assert ".cif" in problem["detail"]
+    assert len(problem["detail"]) < 500
+
+
 def test_a_form_of_too_many_parts_or_too_long_a_text_is_too_large(service: Service, examples: Path) -> None:
     file = ("LiFePO4.cif", (examples / "LiFePO4.cif").read_bytes())
     crowded = {

@@ -228,7 +228,41 @@ async def test_where_memory_is_the_bound_callers_are_promised_places_as_well() -
         batcher._queue.cost_per_s = 1e6
         assert not batcher._queue.timely_cost > 5_000
         await refused_s(batcher, model, "a")
+        batcher._queue._typical_cost = 500.0  # 3,960 wait, and only with what was promised it is too much
         with pytest.raises(BusyError), batcher.place(of("b")):
             pass
+        model.may_run.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_a_place_is_not_held_for_longer_than_work_may_wait() -> None:
+    model = SmallModel(cost_per_atom=264)
+    async with running(queue_wait_s=0.1, batch_cost=1) as batcher:
+        await batcher.submit(band(1), model)
+        await until(lambda: batcher._queue.cost_per_s is not None)
+        batcher._queue.cost_per_s = 1_000.0
+        with batcher.place(of("waits for a reading process")) as place:
+            with pytest.raises(BusyError), batcher.place(of("b")):
+                pass
+            await until(lambda: place.cost == 0)
+            with batcher.place(of("c")):
+                pass
+
+
+async def test_a_large_one_that_comes_back_when_told_is_let_in_with_all_its_hops() -> None:
+    model = SmallModel(cost_per_atom=264)
+    hops = [band(number, atoms=20) for number in range(10, 30)]
+    async with running(queue_wait_s=1.0, batch_cost=1) as batcher:
+        tasks = await full(batcher, model)
+        batcher._queue.cost_per_s = 3_960.0
+        with pytest.raises(BusyError):
+            await batcher.submit_many(hops, model, ticket=of("crystal"))
+        await until(lambda: batcher._queue._promises.is_due(of("crystal"), now_s=time.monotonic()))
+        batcher._queue.cost_per_s = 4_400.0
+        with batcher.place(of("crystal")) as place:
+            assert place.promised
+            batcher._queue.cost_per_s = 3_960.0  # a newcomer would be refused
+            tasks.append(asyncio.ensure_future(batcher.submit_many(hops, model, ticket=of("crystal"), place=place)))
+            await asyncio.sleep(0)
         model.may_run.set()
         await asyncio.gather(*tasks)

@@ -31,6 +31,7 @@ _OPERATION = re.compile(r"[xyzXYZ0-9+\-/.,\s'\"]{1,100}")
 POSITIONS_PER_ATOM = 50
 #: Of a file's own text in an error, characters.
 _MOST_ECHOED = 80
+_MOST_NAMED = 8
 _FORMAT = "a whole CIF with its cell, symmetry and atoms"
 _COORDINATE = "_atom_site_fract_x"
 _CELL = tuple(
@@ -271,7 +272,8 @@ def _compare_with_formula(block: Any, sites: Sequence[Site], name: str, *, ends_
     lost = sorted(symbol for symbol, share in shares.items() if share < whole)
     if not lost:
         return []
-    words = f"fewer {', '.join(lost)} atoms are listed than its formula {formula.strip()[:_MOST_ECHOED]} says"
+    named, echoed = ", ".join(lost[:_MOST_NAMED]), formula.strip()[:_MOST_ECHOED]
+    words = f"fewer {named} atoms are listed than its formula {echoed} says"
     loops = cast("list[list[str]]", block.loops)
     # of an element that fills its places in part the rows are all there
     rows_gone = {symbol for symbol in lost if _places(symbol, sites) < whole * wanted[symbol]}

@@ -7,10 +7,10 @@ equations are the published ones.
 
 import torch
 from torch import nn
-from torch_geometric.utils import scatter
 
 from app.models.graphs import GraphBatch
 from app.models.networks.elements import FEATURE_COUNT, element_features
+from app.models.networks.sums import summed
 
 _GATE_EPSILON = 1e-6
 
@@ -80,8 +80,8 @@ class EdgeGatedConvolution(nn.Module):
         message = message + self.source_gate(nodes).index_select(0, source)
         gate = torch.sigmoid(message) * weight[:, None]
         update = gate * self.source_update(nodes).index_select(0, source)
-        total = scatter(update, target, dim=0, dim_size=len(nodes), reduce="sum")
-        norm = scatter(gate, target, dim=0, dim_size=len(nodes), reduce="sum")
+        total = summed(update, target, len(nodes))
+        norm = summed(gate, target, len(nodes))
         new = self.target_update(nodes) + total / (norm + _GATE_EPSILON)
         nodes = nodes + nn.functional.silu(self.node_norm(new))
         if self.edge_norm is not None:

@@ -5,9 +5,9 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch_geometric.utils import scatter
 
 from app.models.graphs import GraphBatch
+from app.models.networks.sums import summed
 
 #: "path" is the mean over atoms, each counting by its weight; "ion" the mean over the ion's images.
 Readout = Literal["path", "ion"]
@@ -33,8 +33,7 @@ def pooled(atoms: torch.Tensor, batch: GraphBatch, readout: Readout) -> torch.Te
 
 
 def _sum_by_graph(values: torch.Tensor, batch: GraphBatch) -> torch.Tensor:
-    total: torch.Tensor = scatter(values, batch.graph_of_node, dim=0, dim_size=batch.graph_count, reduce="sum")
-    return total
+    return summed(values, batch.graph_of_node, batch.graph_count)
 
 
 def make_head(inputs: int, hidden: tuple[int, ...] | list[int], *, dropout: float = 0.0) -> nn.Sequential:
