@@ -262,7 +262,8 @@ async def test_a_large_one_that_comes_back_when_told_is_let_in_with_all_its_hops
         with batcher.place(of("crystal")) as place:
             assert place.promised
             batcher._queue.cost_per_s = 3_960.0  # a newcomer would be refused
-            tasks.append(asyncio.ensure_future(batcher.submit_many(hops, model, ticket=of("crystal"), place=place)))
+            crystal = asyncio.create_task(batcher.submit_many(hops, model, ticket=of("crystal"), place=place))
             await asyncio.sleep(0)
         model.may_run.set()
         await asyncio.gather(*tasks)
+        assert len(await crystal) == len(hops)
