@@ -114,14 +114,19 @@ def kept_barriers(path: Path | None, steps: int) -> dict[str, NebBarrier]:
     """The NEBs of a file that were let go on for as many steps, by the record's id; none where there is no file yet."""
     if path is None or not path.exists():
         return {}
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]  # the last may be cut
-    return {line["id"]: NebBarrier(**line["neb"]) for line in lines if line["steps"] == steps}
+    kept = {}
+    for text in path.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # an empty line, or one that was cut when the run was killed
+            line = json.loads(text)
+            if line["steps"] == steps:
+                kept[line["id"]] = NebBarrier(**line["neb"])
+    return kept
 
 
 def keep(path: Path | None, record: Record, neb: NebBarrier, steps: int) -> None:
     if path is not None:
         with path.open("a") as file:
-            file.write(json.dumps({"id": record.id, "steps": steps, "neb": asdict(neb)}) + "\n")
+            file.write("\n" + json.dumps({"id": record.id, "steps": steps, "neb": asdict(neb)}) + "\n")
 
 
 def chosen_rows(corpus: Corpus, count: int, seed: int, most_atoms: int) -> list[int]:
@@ -205,7 +210,7 @@ def report(
     out_of_fold: dict[str, np.ndarray],
     steps: int,
 ) -> None:
-    """Prints seconds and errors, and how many times as long a NEB takes."""
+    """Prints seconds and errors, and how many times the CPU a NEB takes."""
     rows = np.array([number for number, *_ in compared])
     labels = corpus.barriers_ev[rows]
     nebs = [neb for _, neb, *_ in compared]

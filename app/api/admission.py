@@ -33,8 +33,8 @@ class Admission:
     Also while there is room: those of a sudden crowd would otherwise all be read before one of them counts.
 
     One who was told to come back, and does with the same bytes, has a claim to it. What was answered lately goes by,
-    since the cache has it, and so does what is being answered: one answer is enough for both. So do other requests,
-    and those whose caller is not let in: the routes tell them.
+    since the cache has it, and so does a JSON band that is being answered: one answer is enough for both. So do other
+    requests, and those whose caller is not let in: the routes tell them.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -60,11 +60,9 @@ class Admission:
                     body = await request.body()
                     receive = _again(body, receive)
                     ticket = scope["ticket"] = _ticket(request, caller, body)
-                    if ticket not in self._answered and ticket not in self._at_work:
+                    if service.settings.cache == "off" or not self._costs_nothing(ticket):
                         scope["place"] = stack.enter_context(service.place(ticket))
-                        if ticket is not None:
-                            self._at_work.add(ticket)
-                            stack.callback(self._at_work.discard, ticket)
+                        self._at_work_until_left(request, ticket, stack)
             except IonpathError as error:
                 scope["problem_kind"] = error.kind
                 response = problem_response(error, request_id=scope.get("request_id"))
@@ -73,6 +71,15 @@ class Admission:
             await self._app(scope, receive, send)
         if ticket is not None and scope.get("answered"):
             self._remember(ticket)
+
+    def _costs_nothing(self, ticket: Ticket | None) -> bool:
+        return ticket in self._answered or ticket in self._at_work
+
+    def _at_work_until_left(self, request: Request, ticket: Ticket | None, stack: ExitStack) -> None:
+        # Of a file nobody knows yet whether it is a crystal, whose hops are computed for each who asks.
+        if ticket is not None and request.headers.get("content-type", "").startswith("application/json"):
+            self._at_work.add(ticket)
+            stack.callback(self._at_work.discard, ticket)
 
     def _remember(self, ticket: Ticket) -> None:
         self._answered[ticket] = None

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from pymatgen.core import Element
 
-from app.crystals.crystal import Crystal
+from app.crystals.crystal import Crystal, Site
 from app.models.crystal_graphs import crystal_graph
 from app.models.graphs import AtomGraph, GraphSpec, collate
 from app.models.lanes import Lanes
@@ -65,6 +65,11 @@ class PropertyPredictor:
         numbers = np.array([Element(site.species[0][0]).Z for site in crystal.sites], dtype=np.int64)
         coords = np.array([site.frac_coords for site in crystal.sites], dtype=np.float64)
         return crystal_graph(crystal.lattice_angstrom, numbers, coords, self._spec)
+
+    def warm_up(self) -> None:
+        """Runs a small crystal, so that the first caller does not wait for the network's libraries."""
+        sites = (Site(species=(("Mg", 1.0),), frac_coords=(0.0, 0.0, 0.0)),)
+        self.predict([self.graph(Crystal(lattice_angstrom=np.eye(3) * 3.0, sites=sites))])
 
     def predict(self, graphs: Sequence[AtomGraph]) -> list[PropertyAnswer]:
         """The properties of some crystals, each as it would be alone.

@@ -232,7 +232,6 @@ class Answering:
         (known,) = await self._look_up(scope, [band])
         self.metrics.predicted(predictor.name, cached=known is not None)
         if known is not None:
-            self.release(asked.request)
             return known, True
 
         async def compute() -> Prediction:

@@ -142,14 +142,15 @@ class Batcher:
     def place(self, ticket: Ticket | None) -> Iterator[Place]:
         """A place in the queue for one who is yet to be read: under overload, reading takes what the model needs.
 
-        It is lent for as long as work may wait: who waits for a reading process, or for a second opinion, would
-        otherwise keep others from a model that has nothing to do.
+        It is lent for as long as work may wait: who waits for a reading process would otherwise keep others from a
+        model that has nothing to do.
 
         Raises:
             BusyError: too much waits already.
         """
+        loop = asyncio.get_running_loop()
         place = self._queue.enter(ticket)
-        lent = asyncio.get_running_loop().call_later(self._queue.queue_wait_s, self.leave, place)
+        lent = loop.call_later(self._queue.queue_wait_s, self.leave, place)
         try:
             yield place
         finally:

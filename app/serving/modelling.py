@@ -39,6 +39,8 @@ START_TIMEOUT_S = 120.0
 
 #: After a start that failed, how long until the next one, seconds.
 BACK_OFF_S = 5.0
+#: Nobody asks for anything where nothing came for as long: between two batches there is always a moment. Seconds.
+IDLE_S = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -225,8 +227,10 @@ def _serve(connection: Connection, loading: Loading) -> None:
     tell(connection, _Ready(digests={name: registry.predictor(name).digest for name in registry.names()}))
     cold = [name for name in registry.names() if name != registry.default_name]
     while True:
-        while cold and not connection.poll():
+        while cold and not connection.poll(IDLE_S):
             _warm(registry, cold.pop())
+            if not cold:
+                pass_over_what_is_loaded()
         try:
             name, graphs, is_late = connection.recv()
         except EOFError:

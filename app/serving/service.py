@@ -213,6 +213,8 @@ def _open_registry(settings: Settings, *, warm: bool) -> Registry:
         default=settings.default_model,
         threads=settings.torch_threads,
     )
+    for name in registry.property_names():  # these run in this process in any case
+        registry.property_predictor(name).warm_up()
     if warm:
         for name in registry.names():
             registry.predictor(name).warm_up()

@@ -136,8 +136,9 @@ class WorkQueue:
                 for band, future in zip(bands, futures, strict=True)
             ]
             cost = sum(item.cost for item in items)
-            # Of a crystal with many hops its place holds one: for the others it is a newcomer.
-            has_place = place is not None and place.cost > 0 and cost <= PLACE_HOLDS * place.cost
+            # A newcomer's place holds one band: for a crystal's other hops it has none. Whoever came back when told
+            # has waited for all of them, also where it was read for longer than a place is lent.
+            has_place = place is not None and (place.promised or (place.cost > 0 and cost <= PLACE_HOLDS * place.cost))
             if place is not None:
                 self._give_up(place)
             if self._is_full(ticket, cost, now, has_place=has_place):
@@ -162,7 +163,7 @@ class WorkQueue:
             promised_cost = self._promises.cost_due(ticket, now_s=now)
             cost = max(int(self._typical_cost), promised_cost)
             if self._is_full(ticket, cost, now, is_read=False):
-                raise self._busy(ticket, cost, now)
+                raise self._busy(ticket, cost, now, is_read=False)
             self._promises.keep(ticket)
             self.entering_cost += cost
             self._entering += 1
@@ -291,8 +292,7 @@ class WorkQueue:
     ) -> bool:
         if not self.held_cost:
             return False
-        # One that was read is there: of those that are being read some may be no bands at all.
-        held = self.waiting_cost if is_read else self.held_cost
+        held = self._held_for(is_read=is_read)
         if held and held + cost > self.queue_cost:
             return True
         if has_place:
@@ -306,10 +306,17 @@ class WorkQueue:
         kept = 0 if is_due else min(self._promises.due_cost(now_s=now), timely // 2)
         return self.held_cost + kept >= timely
 
-    def _busy(self, ticket: Ticket | None, cost: int, now: float) -> BusyError:
+    def _held_for(self, *, is_read: bool) -> int:
+        """What counts against the queue's memory: for one that was read, only others that were as well.
+
+        They are certain. Some that are being read turn out to be no bands at all, and their places are guesses.
+        """
+        return self.waiting_cost if is_read else self.held_cost
+
+    def _busy(self, ticket: Ticket | None, cost: int, now: float, *, is_read: bool = True) -> BusyError:
         """Say when there will be room for this cost, at the speed that was measured."""
         # An item larger than the whole queue needs it empty; a smaller one only its own room.
-        beyond = self.waiting_cost + min(cost, self.queue_cost) - self.queue_cost
+        beyond = self._held_for(is_read=is_read) + min(cost, self.queue_cost) - self.queue_cost
         if self.cost_per_s is None:
             retry_after_s = FIRST_RETRY_AFTER_S
         else:

@@ -194,7 +194,9 @@ class _Connection:
         try:
             writer.write(request)
             answer = await read_answer(reader)
-        except (OSError, RuntimeError, asyncio.IncompleteReadError):  # the second is uvloop's for one that is closed
+        except (OSError, RuntimeError, asyncio.IncompleteReadError) as error:
+            if isinstance(error, RuntimeError) and "closed" not in str(error):  # uvloop's word for one that is gone
+                raise
             await self.close()
             return None
         self._used_s = time.monotonic()

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import shutil
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from bands import band_of, rock_salt
+from untrained import write_untrained
 
 from app.crystals.band import Band
 from app.errors import InputError, NotReadyError
@@ -18,7 +20,7 @@ from app.models.cards import CheckpointError
 from app.models.predictor import Predictor
 from app.models.preparation import PreparedBand
 from app.models.registry import Registry
-from app.serving.modelling import Loading, ModelFailedError, ModelProcess
+from app.serving.modelling import IDLE_S, Loading, ModelFailedError, ModelProcess
 
 DEADLINE_S = 60.0
 
@@ -92,6 +94,24 @@ def test_it_answers_what_the_service_itself_would(
 ) -> None:
     graphs = prepared(predictor, data_rows)
     assert process.predict(predictor, graphs) == predictor.predict(graphs)
+
+
+def test_what_is_asked_at_once_and_after_others_were_warmed_is_answered_alike(
+    tmp_path: Path, data_rows: list[dict[str, Any]]
+) -> None:
+    for name in ("default", "other", "third"):
+        write_untrained(tmp_path, name)
+    registry = Registry.open(tmp_path, "cpu", default="default", threads=1)
+    process = ModelProcess(Loading(store=tmp_path, default="default", threads=1), DEADLINE_S)
+    process.start()
+    try:
+        for name in ("default", "other", "default", "third"):
+            predictor = registry.predictor(name)
+            graphs = prepared(predictor, data_rows)
+            assert process.predict(predictor, graphs) == predictor.predict(graphs)
+            time.sleep(1.5 * IDLE_S)  # what is tested: it does other things when nobody asks for so long
+    finally:
+        process.stop()
 
 
 def late_one(graph: PreparedBand, rest: Callable[[], Any]) -> PreparedBand:

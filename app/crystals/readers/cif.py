@@ -272,7 +272,8 @@ def _compare_with_formula(block: Any, sites: Sequence[Site], name: str, *, ends_
     lost = sorted(symbol for symbol, share in shares.items() if share < whole)
     if not lost:
         return []
-    named, echoed = ", ".join(lost[:_MOST_NAMED]), formula.strip()[:_MOST_ECHOED]
+    more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
+    named, echoed = ", ".join(lost[:_MOST_NAMED]) + more, formula.strip()[:_MOST_ECHOED]
     words = f"fewer {named} atoms are listed than its formula {echoed} says"
     loops = cast("list[list[str]]", block.loops)
     # of an element that fills its places in part the rows are all there
