@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     cache_mib: int = Field(128, ge=1, description="memory of the answers kept by the in-process cache")
     redis_timeout_ms: float = Field(100.0, gt=0, description="a slower cache is passed by")
 
-    queue_wait_s: float = Field(1.5, gt=0, description="most work that waits, in seconds; past it 429")
+    queue_wait_s: float = Field(1.2, gt=0, description="most work that waits, in seconds; past it 429")
     queue_cost: int = Field(40_000_000, ge=1, description="most cost (line-graph edges) that waits; past it 429")
     batch_cost: int = Field(1_000_000, ge=1, description="most cost in one forward pass; a larger item goes alone")
     batch_wait_ms: float | None = Field(
