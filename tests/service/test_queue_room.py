@@ -16,6 +16,12 @@ from app.serving.work_items import Place
 pytestmark = pytest.mark.anyio
 
 
+async def learn_speed(batcher: Batcher, model: SmallModel) -> None:
+    """Have one band answered: from then on the queue knows a speed."""
+    await batcher.submit(band(1), model)
+    await until(lambda: batcher._queue.cost_per_s is not None)
+
+
 async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
     model = SmallModel(cost_per_atom=264)  # five atoms cost 1,320, as estimated
     async with running(queue_cost=5_000, batch_cost=2_000) as batcher:
@@ -33,8 +39,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back() -> None:
 async def test_the_time_to_come_back_follows_from_speed_and_size() -> None:
     model = SmallModel(cost_per_atom=264)
     async with running(queue_cost=5_000, batch_cost=2_000) as batcher:
-        await batcher.submit(band(1), model)
-        await until(lambda: batcher._queue.cost_per_s is not None)
+        await learn_speed(batcher, model)
         first = await occupy(batcher, model)
         tasks = [asyncio.create_task(batcher.submit(band(number), model)) for number in (1, 2, 3)]
         await asyncio.sleep(0)
@@ -132,8 +137,7 @@ async def test_two_batches_may_wait_for_a_model_however_slow() -> None:
 async def test_some_bands_may_wait_for_a_model_however_slow() -> None:
     model = SmallModel(cost_per_atom=132)  # five atoms cost 660, as estimated
     async with running(queue_wait_s=1.0, batch_cost=1, least_bands=2) as batcher:
-        await batcher.submit(band(1), model)
-        await until(lambda: batcher._queue.cost_per_s is not None)
+        await learn_speed(batcher, model)
         tasks = [await occupy(batcher, model)]
         batcher._queue.cost_per_s = 1.0
         tasks += [asyncio.create_task(batcher.submit(band(number), model)) for number in (2, 3)]
@@ -196,8 +200,7 @@ async def test_one_who_would_be_refused_is_refused_before_its_input_is_read() ->
 async def test_places_count_before_anything_waits_and_hold_one_band() -> None:
     model = SmallModel(cost_per_atom=264)
     async with running(queue_wait_s=1.0, batch_cost=1) as batcher:
-        await batcher.submit(band(1), model)
-        await until(lambda: batcher._queue.cost_per_s is not None)
+        await learn_speed(batcher, model)
         first = await occupy(batcher, model)
         batcher._queue.cost_per_s = 100_000.0
         places: list[Place] = []
@@ -238,8 +241,7 @@ async def test_where_memory_is_the_bound_callers_are_promised_places_as_well() -
 async def test_a_place_is_not_held_for_longer_than_work_may_wait() -> None:
     model = SmallModel(cost_per_atom=264)
     async with running(queue_wait_s=0.1, batch_cost=1) as batcher:
-        await batcher.submit(band(1), model)
-        await until(lambda: batcher._queue.cost_per_s is not None)
+        await learn_speed(batcher, model)
         batcher._queue.cost_per_s = 1_000.0
         with batcher.place(of("waits for a reading process")) as place:
             with pytest.raises(BusyError), batcher.place(of("b")):
