@@ -11,7 +11,6 @@ from fastapi import FastAPI
 from prometheus_client import start_http_server
 
 from app.api import health, models, pages, predict, predictions, properties
-from app.api.admission import Admission
 from app.api.auth import Gate
 from app.api.middleware import BodyLimit, RequestContext
 from app.api.openapi import describe
@@ -49,7 +48,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(module.router)
     pages.add_static_files(app)
     add_problem_handlers(app)
-    app.add_middleware(Admission)
     app.add_middleware(BodyLimit, max_body_bytes=chosen.max_body_bytes, body_timeout_s=chosen.body_timeout_s)
     app.add_middleware(RequestContext)  # added last, so outermost
     return app

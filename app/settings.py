@@ -58,8 +58,10 @@ class Settings(BaseSettings):
     cache_mib: int = Field(128, ge=1, description="memory of the answers kept by the in-process cache")
     redis_timeout_ms: float = Field(100.0, gt=0, description="a slower cache is passed by")
 
-    queue_wait_s: float = Field(1.2, gt=0, description="most work that waits, in seconds; past it 429")
-    queue_cost: int = Field(40_000_000, ge=1, description="most cost (line-graph edges) that waits; past it 429")
+    queue_max_wait_s: float = Field(
+        30.0, gt=0, description="longest estimated wait of a request, reading and model together; past it 429"
+    )
+    queue_max_mib: int = Field(256, ge=1, description="bytes of the requests that wait; past it 429")
     batch_cost: int = Field(1_000_000, ge=1, description="most cost in one forward pass; a larger item goes alone")
     batch_wait_ms: float | None = Field(
         None, ge=0, description="how long a batch waits for more, only under load; unset: 50 on a CPU, 2 on a GPU"
@@ -67,10 +69,9 @@ class Settings(BaseSettings):
 
     jobs_mib: int = Field(256, ge=1, description="memory of the inputs of jobs that are not finished; past it 429")
 
-    parse_workers: int = Field(1, ge=1, description="processes that read uploads and can be killed")
+    parse_workers: int = Field(0, ge=0, le=64, description="processes that read crystals; 0: as many as cores")
     parse_timeout_s: float = Field(20.0, gt=0, description="a file that takes longer to read is refused")
     parse_memory_mib: int = Field(4096, ge=512, description="memory of one reading process")
-    reading_mib: int = Field(256, ge=1, description="bytes of uploads that wait to be read; past it 429")
     kept_readings_mib: int = Field(64, ge=1, description="memory of the files read last, kept for being sent again")
     max_body_bytes: int = Field(20_000_000, ge=1, description="largest request body")
     body_timeout_s: float = Field(60.0, gt=0, description="a request body that takes longer to arrive is refused")
@@ -82,7 +83,9 @@ class Settings(BaseSettings):
     max_hops_later: int = Field(2_000, ge=1, description="the same with Prefer: respond-async")
     max_orderings: int = Field(3, ge=1, le=20, description="most orderings of a disordered crystal, each predicted")
     second_opinion_timeout_s: float = Field(30.0, gt=0, description="a second opinion that takes longer is given up")
-    request_timeout_s: float = Field(120.0, gt=0, description="an answer that takes longer is given up")
+    request_timeout_s: float = Field(
+        120.0, gt=0, description="a request is given up where nothing of it gets done for so long"
+    )
 
     api_keys_file: Path | None = Field(None, description="hashes of the keys that may call; none needs no key")
     allow_anonymous: bool = Field(default=False, description="bind beyond loopback without keys; turns listing off")

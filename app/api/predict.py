@@ -15,8 +15,8 @@ from app.api.preferences import wants_async
 from app.api.queries import PredictQuery
 from app.api.schemas import ClassificationAnswer, PredictionAnswer
 from app.api.uploads import read_upload
-from app.serving.service import PredictionRequest, PredictionService
-from app.serving.wire import answer_to_json
+from app.serving.inference.admission import AdmittedWork
+from app.serving.service import JsonDocument, PredictionRequest, PredictionService
 
 T = TypeVar("T")
 
@@ -62,6 +62,20 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
     service: PredictionService = request.state.service
     gate: Gate = request.state.gate
     gate.demand_rate(request, who)
+    body = await request.body()  # before it is parsed: under overload what a refusal costs the others lose
+    with service.admit(
+        query.model,
+        kind=request.headers.get("content-type", "").partition(";")[0],
+        size_bytes=len(body),
+        second_opinion=query.second_opinion is not None,
+    ) as work:
+        return await _admitted(request, query, who, work, verdict_first=verdict_first)
+
+
+async def _admitted(
+    request: Request, query: PredictQuery, who: Caller, work: AdmittedWork, *, verdict_first: bool
+) -> Response:
+    service: PredictionService = request.state.service
     asked = PredictionRequest(
         upload=await read_upload(request),
         model=query.model,
@@ -74,15 +88,13 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
         second_opinion=query.second_opinion,
         key_id=who.key_id,
         request_id=request.scope["request_id"],
-        ticket=request.scope.get("ticket"),
-        place=request.scope.get("place"),
+        work=work,
     )
     if wants_async(request):
         prediction_id = await service.submit(asked)
         return accepted(await service.get(prediction_id, who.key_id))
-    answer = answer_to_json(await while_connected(request, service.predict(asked)))
-    request.scope["answered"] = True  # for Admission
-    return Response(orjson.dumps(verdict_on_top(answer) if verdict_first else answer), media_type="application/json")
+    document = await while_connected(request, service.reply(asked))
+    return Response(verdict_on_top(document) if verdict_first else document.text, media_type="application/json")
 
 
 def accepted(stored: Mapping[str, object]) -> Response:
@@ -93,12 +105,12 @@ def accepted(stored: Mapping[str, object]) -> Response:
     return Response(orjson.dumps(body), 202, headers, media_type="application/json")
 
 
-def verdict_on_top(answer: Mapping[str, object]) -> dict[str, object]:
-    """Put the verdict, its probability and its threshold before the rest of an answer."""
-    good = answer["good_conductor"]
+def verdict_on_top(document: JsonDocument) -> bytes:
+    """Write the verdict, its probability and its threshold before the rest of an answer."""
+    good = document["good_conductor"]
     assert isinstance(good, dict)
-    top = {name: good[name] for name in ("verdict", "probability", "threshold_ev")}
-    return {**top, "good_conductor": good, **answer}
+    top = orjson.dumps({name: good[name] for name in ("verdict", "probability", "threshold_ev")})
+    return top[:-1] + b"," + document.text[1:]
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

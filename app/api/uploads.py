@@ -11,7 +11,14 @@ from starlette.exceptions import HTTPException
 from app.api.queries import PredictQuery
 from app.crystals.readers.reading import File
 from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
-from app.serving.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, Upload
+from app.serving.reading.uploads import (
+    BandFileUpload,
+    BulkUpload,
+    CrystalUpload,
+    EndPointsUpload,
+    JsonBandUpload,
+    Upload,
+)
 from app.settings import Settings
 
 WAYS = (

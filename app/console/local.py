@@ -14,8 +14,8 @@ from app.console.sources import Source
 from app.crystals.readers.reading import File
 from app.models.registry import Registry
 from app.serving.properties import PropertiesRequest, properties_to_json
+from app.serving.reading.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, FileUpload
 from app.serving.service import PredictionRequest, PredictionService, open_service
-from app.serving.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, FileUpload
 from app.serving.wire import answer_to_json
 from app.settings import Settings
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.console.exposure import CannotServeError
 from app.main import configure_logging, create_app
 from app.models.cards import CheckpointError
-from app.serving.processes import pass_over_what_is_loaded
+from app.serving.workers import freeze_gc
 from app.settings import Settings
 
 _log = structlog.get_logger("ionpath.serve")
@@ -63,7 +63,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.should_exit:
             return
-        pass_over_what_is_loaded()
+        freeze_gc()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         sys.stdout.write(f"ionpath answers at http://{shown}:{port} (OpenAPI page: /docs)\n")

@@ -94,8 +94,10 @@ class Fingerprint:
     invariants_angstrom: tuple[float, ...]
 
 
-def canonical(band: Band) -> CanonicalBand:
-    """The canonical form of a band."""
+def canonical(band: Band | CanonicalBand) -> CanonicalBand:
+    """The canonical form of a band; of one that has it already, the same."""
+    if isinstance(band, CanonicalBand):
+        return band
     lattice, matrix = reduced_lattice(band.lattice_angstrom)
     to_reduced = np.linalg.inv(matrix)
     start = band.image_frac_coords[0]
@@ -142,7 +144,7 @@ def _invariants(lattice: FloatArray, hop: FloatArray, distances: FloatArray) -> 
 
 def fingerprint(band: Band | CanonicalBand) -> Fingerprint:
     """What a band shares with every band that is the same."""
-    form = band if isinstance(band, CanonicalBand) else canonical(band)
+    form = canonical(band)
     composition = " ".join(f"{element}{count}" for element, count in form.elements)
     return Fingerprint(ion=form.ion, composition=composition, invariants_angstrom=form.invariants_angstrom)
 
@@ -171,7 +173,7 @@ def same_band(one: Band | CanonicalBand, other: Band | CanonicalBand, *, directi
         other: another one.
         directional: tell a hop from its reverse.
     """
-    left, right = (band if isinstance(band, CanonicalBand) else canonical(band) for band in (one, other))
+    left, right = canonical(one), canonical(other)
     if not _could_be_same(left, right):
         return False
     matrices = lattice_isometries(left.lattice_angstrom, right.lattice_angstrom, TOLERANCE_ANGSTROM)
@@ -234,7 +236,7 @@ def _all_agree(left: CanonicalBand, host: FloatArray, hop_error: FloatArray) -> 
     return bool(np.linalg.norm(moves, axis=1).max() <= TOLERANCE_ANGSTROM)
 
 
-def canonical_digest(band: Band) -> str:
+def canonical_digest(band: Band | CanonicalBand) -> str:
     """A SHA-256 of the band's distances, in hexadecimal: the same in any atom order, origin and setting.
 
     For the log, where inputs are counted and found again. A file that rounds its coordinates gets another

@@ -83,8 +83,7 @@ class KernelPredictor(Predictor):
 
     def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
         groups = self._ion_groups([_hop(item) for item in piece])
-        # Only now: the descriptors of a lone band come while the potential runs.
-        groups["path"] = self._tensor([_described(_hop(item.whole())) for item in piece])
+        groups["path"] = self._tensor([_hop(item).path for item in piece])
         if self._network.relaxes:
             groups["relaxed"] = self._tensor(self._relaxed(piece))
         answer = self._network.machines(groups)
@@ -119,8 +118,3 @@ class KernelPredictor(Predictor):
 def _hop(prepared: PreparedBand) -> HopInputs:
     inputs: HopInputs | _RelaxingInputs = prepared.inputs
     return inputs.hop if isinstance(inputs, _RelaxingInputs) else inputs
-
-
-def _described(hop: HopInputs) -> FloatArray:
-    assert hop.path is not None  # waited for
-    return hop.path

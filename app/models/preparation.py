@@ -1,7 +1,7 @@
 """From a band to what a model reads of it, as far as no tensors are needed: a small process can do it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from app.crystals.band import Band, FloatArray
@@ -32,20 +32,11 @@ class PreparedBand:
         inputs: the model's own; opaque elsewhere.
         cost: what a forward pass of this band costs, in edges of a line graph.
         reasons_outside: a sentence for each thing the model has never seen.
-        late: waits for the descriptors that its inputs lack as yet: the model may begin without. None for a band that
-            is whole.
     """
 
     inputs: Any
     cost: int
     reasons_outside: tuple[str, ...]
-    late: Callable[[], FloatArray] | None = None
-
-    def whole(self) -> "PreparedBand":
-        """The same band with all of its inputs, waited for where they are late; raises as `late` does."""
-        if self.late is None:
-            return self
-        return replace(self, inputs=replace(self.inputs, path=self.late()), late=None)
 
 
 #: Prepares bands, here or, since it can be pickled, in another process.
@@ -58,12 +49,12 @@ class HopInputs:
 
     Attributes:
         bonds: of the ion.
-        path: descriptors, shape [n_path]; None where they are late (PreparedBand.late).
+        path: descriptors, shape [n_path].
         looked_up: whether what host atoms tell each other may be looked up, where there are tables.
     """
 
     bonds: IonBonds
-    path: FloatArray | None
+    path: FloatArray
     looked_up: bool
 
     @property
@@ -91,25 +82,20 @@ class HopPreparation:
         Raises:
             InputError: no host atom is near the ion's path, so there is no crystal to predict from.
         """
-        prepared, describe = self.begin(band)
-        return replace(prepared, inputs=replace(prepared.inputs, path=describe()))
-
-    def begin(self, band: Band) -> tuple[PreparedBand, Callable[[], FloatArray]]:
-        """A third of the work: the band without its descriptors, which suffices to begin, and what describes it.
-
-        Raises as a call does.
-        """
         around = path_surroundings(band, SEEN_ANGSTROM)
         bonds = bonds_in(around)
         if not len(bonds.ion_host):
             raise no_host_near_path(ATOM_CUTOFF_ANGSTROM)
-        inputs = HopInputs(bonds=bonds, path=None, looked_up=bonds.element_pairs <= MOST_LOOKED_UP_PAIRS)
-        prepared = PreparedBand(
+        inputs = HopInputs(
+            bonds=bonds,
+            path=descriptors_in(around.within(OUTER_ANGSTROM)).values,
+            looked_up=bonds.element_pairs <= MOST_LOOKED_UP_PAIRS,
+        )
+        return PreparedBand(
             inputs=inputs,
             cost=inputs.cost,
             reasons_outside=reasons_outside(band, bonds.closest_approach_angstrom, self.domain),
         )
-        return prepared, lambda: descriptors_in(around.within(OUTER_ANGSTROM)).values
 
 
 def no_host_near_path(within_angstrom: float) -> InputError:

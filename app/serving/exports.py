@@ -10,7 +10,7 @@ from app.crystals.band import Band
 from app.crystals.elements import SYMBOLS
 from app.crystals.writers import band_images, band_to_poscars, pack_files
 from app.errors import NotDoneError, NotFoundError
-from app.serving.read import CrystalInput, ReadInput
+from app.serving.reading.upload_reader import CrystalInput, ReadInput
 
 ExportForm = Literal["csv", "zip", "neb-json"]
 

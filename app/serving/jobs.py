@@ -6,12 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-from app.errors import BusyError
-
 #: Jobs that run at once; the others wait in the order of their coming and leave the queue to those who wait online.
 JOBS_AT_ONCE = 4
-MOST_JOBS = 1000
-RETRY_AFTER_S = 10.0
 
 
 @dataclass(kw_only=True, eq=False)
@@ -43,30 +39,19 @@ class Job:
 
 
 class Jobs:
-    """The jobs of this process; each is a task that reports its own end.
+    """The jobs of this process; each is a task that reports its own end."""
 
-    Args:
-        most_bytes: most bytes of the inputs that they hold; one job is always taken.
-    """
-
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self) -> None:
         self._turn = asyncio.Semaphore(JOBS_AT_ONCE)
         self._jobs: dict[UUID, tuple[Job, asyncio.Task[None]]] = {}
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def check_room(self, size_bytes: int = 0) -> None:
-        """Refuse (BusyError) where too many wait already to take one of this size as well."""
-        held_bytes = sum(job.size_bytes for job, _ in self._jobs.values())
-        if len(self._jobs) >= MOST_JOBS or (self._jobs and held_bytes + size_bytes > self._most_bytes):
-            raise BusyError(
-                f"{len(self._jobs)} jobs wait already ({held_bytes / 2**20:.1f} MiB of input; IONPATH_JOBS_MIB allows "
-                f"{self._most_bytes / 2**20:g}).",
-                retry_after_s=RETRY_AFTER_S,
-                kind="jobs-busy",
-            )
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the inputs that they hold."""
+        return sum(job.size_bytes for job, _ in self._jobs.values())
 
     def start(self, job: Job, run: Callable[[], Coroutine[None, None, None]]) -> None:
         """Start a job; `run` takes its `turn`, handles its own errors, and is cancelled by stop and cancel."""

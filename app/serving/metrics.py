@@ -42,14 +42,23 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        # Memory, open files, CPU seconds and the start of this process; not of those that read and prepare.
+        # Memory, open files, CPU seconds and the start of this process; not of the workers.
         ProcessCollector(registry=self.registry)
-        self.queue_items = Gauge(
-            "ionpath_queue_items", "bands that wait for the model or are being read", registry=self.registry
+        self.queue_requests = Gauge(
+            "ionpath_queue_requests", "admitted requests that are not answered yet", registry=self.registry
         )
-        self.queue_cost = Gauge("ionpath_queue_cost", "line-graph edges of the same", registry=self.registry)
-        self.queue_limit = Gauge(
-            "ionpath_queue_limit_cost", "line-graph edges past which callers are refused", registry=self.registry
+        self.queue_items = Gauge("ionpath_queue_items", "bands that wait for the model", registry=self.registry)
+        self.queue_bytes = Gauge("ionpath_queue_bytes", "bytes of the admitted requests", registry=self.registry)
+        self.queue_wait = Gauge(
+            "ionpath_queue_wait_seconds",
+            "estimated wait of a new request, by lane",
+            ("lane",),
+            registry=self.registry,
+        )
+        self.queue_max_wait = Gauge(
+            "ionpath_queue_max_wait_seconds",
+            "wait past which requests are refused: IONPATH_QUEUE_MAX_WAIT_S",
+            registry=self.registry,
         )
         self.batch_cost = Histogram(
             "ionpath_batch_cost", "line-graph edges of a forward pass", buckets=_COSTS, registry=self.registry
@@ -89,7 +98,7 @@ class Metrics:
             ("model", "cached"),
             registry=self.registry,
         )
-        self._errors = Counter("ionpath_errors", "problems told to callers", ("kind",), registry=self.registry)
+        self._errors = Counter("ionpath_errors", "problems answered to callers", ("kind",), registry=self.registry)
         stages = Histogram(
             "ionpath_stage_seconds",
             "seconds by stage of a request; a forward pass counts once a batch",
@@ -121,7 +130,7 @@ class Metrics:
         self._predictions.labels(model, "true" if cached else "false").inc(count)
 
     def failed(self, kind: str) -> None:
-        """Count a problem that was told to a caller, by its kind."""
+        """Count a problem that was answered to a caller, by its kind."""
         self._errors.labels(kind).inc()
 
     def render(self) -> bytes:

@@ -2,28 +2,29 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import structlog
 
 from app.errors import IonpathError, NotReadyError
 from app.models.registry import Registry
-from app.serving.answering import Answering
 from app.serving.answers import Answer
 from app.serving.exports import ExportForm, check_done, input_not_kept, numbered_bands, to_neb_json, to_neb_zip
+from app.serving.inference.admission import Admission, AdmittedWork
 from app.serving.jobs import Job, Jobs
 from app.serving.metrics import Metrics
-from app.serving.promises import Ticket
+from app.serving.pipeline import Pipeline, lane_of
 from app.serving.properties import PropertyAnswering
+from app.serving.reading.uploads import CrystalUpload, upload_size_bytes
 from app.serving.records import JOB_SIGN_S, ListQuery, Records, interrupted
 from app.serving.request import Asked, PredictionRequest
 from app.serving.tables import answer_to_csv
-from app.serving.wire import Json
-from app.serving.work_items import Place
+from app.serving.wire import Json, answer_to_json
 from app.settings import Settings
+from app.storage.rows import JsonDocument
 
 #: Signs of life that a job gives before it is taken for dead; some may be lost.
 SIGNS_IN_TIME = 6
@@ -59,40 +60,80 @@ class PredictionService:
     settings: Settings
     registry: Registry
     metrics: Metrics
-    answering: Answering
+    admission: Admission
+    pipeline: Pipeline
     properties: PropertyAnswering
     jobs: Jobs
     records: Records
 
-    def place(self, ticket: Ticket | None) -> AbstractContextManager[Place]:
-        """A place in the model's queue for one who is yet to be read; BusyError where there is none."""
-        return self.answering.batcher.place(ticket)
+    @contextmanager
+    def admit(
+        self, model: str | None, *, kind: str, size_bytes: int, second_opinion: bool = False
+    ) -> Iterator[AdmittedWork]:
+        """Admit a request before it is parsed, until the context ends.
+
+        Args:
+            model: the checkpoint's name; None for the default one.
+            kind: how it was sent; requests that are sent alike are expected to take alike.
+            size_bytes: of its body.
+            second_opinion: whether one is asked for.
+
+        Raises:
+            BusyError: too much waits already.
+            NotReadyError: the service is stopping.
+            NotFoundError, InputError: there is no such model for barriers.
+        """
+        predictor = self.registry.predictor(model)
+        lane = lane_of(self.registry, predictor)
+        with self.admission.admit(
+            f"{kind} {predictor.name}", size_bytes=size_bytes, lane=lane, second_opinion=second_opinion
+        ) as work:
+            yield work
 
     async def predict(self, request: PredictionRequest) -> Answer:
         """Answer a request now.
 
         Raises:
-            InputError: what was sent cannot be read, makes no sense or is too large.
+            InputError: what was sent cannot be read, is invalid or too large.
             NotFoundError: there is no such model.
-            BusyError: too much waits already.
-            NotReadyError: the service is stopping, the answer took longer than IONPATH_REQUEST_TIMEOUT_S, or the
-                log has no room for it: nothing is answered that would not be found again.
+            BusyError: too much waits already, where it was not admitted before.
+            NotReadyError: the service is stopping, nothing of it was done for IONPATH_REQUEST_TIMEOUT_S, or the log
+                has no room for it: nothing is answered that would not be found again.
         """
+        answer, _ = await self._answered(request)
+        return answer
+
+    async def reply(self, request: PredictionRequest) -> JsonDocument:
+        """Do the same and give the answer as JSON, as it is logged; raises as `predict`."""
+        _, document = await self._answered(request)
+        return document
+
+    async def _answered(self, request: PredictionRequest) -> tuple[Answer, JsonDocument]:
         self.records.writer.check_room()
+        if request.work is None:
+            upload = request.upload
+            kind = "crystal" if isinstance(upload, CrystalUpload) else "band"
+            with self.admit(
+                request.model,
+                kind=kind,
+                size_bytes=upload_size_bytes(upload),
+                second_opinion=request.second_opinion is not None,
+            ) as work:
+                return await self._answered(replace(request, work=work))
+        patience_s = self.settings.request_timeout_s
         try:
-            async with asyncio.timeout(self.settings.request_timeout_s):
-                asked = await self.answering.read(request)
-                answer = await self.answering.answer(asked, lambda: None)
+            async with asyncio.timeout(patience_s) as limit:
+                asked = await self.pipeline.read(request)
+                answer = await self.pipeline.answer(asked, lambda: _extend(limit, patience_s))
         except TimeoutError:
             raise NotReadyError(
-                f"The answer took longer than {self.settings.request_timeout_s:g} s (IONPATH_REQUEST_TIMEOUT_S); "
+                f"Nothing of this request was done for {patience_s:g} s (IONPATH_REQUEST_TIMEOUT_S); "
                 "with `Prefer: respond-async` it may take as long as it needs.",
                 kind="took-too-long",
             ) from None
-        finally:
-            self.answering.release(request)  # not held while the reply is sent
-        await self._keep(asked, answer, new=True)
-        return answer
+        document = JsonDocument(answer_to_json(answer))
+        await self._keep(asked, answer, document, new=True)
+        return answer, document
 
     async def submit(self, request: PredictionRequest) -> UUID:
         """Accept a request that has been read and answer it later; `get` shows how far it is.
@@ -102,19 +143,23 @@ class PredictionService:
             BusyError: too many jobs wait already, or their inputs take too much memory.
             NotReadyError: the log has no room for it, so that nobody could find it again.
         """
-        self.jobs.check_room()
-        asked = await self.answering.read(request, later=True)
+        self._check_job()
+        asked = await self.pipeline.read(request, later=True)
+        asked = replace(asked, request=replace(request, work=None))  # a job counts no more once it was accepted
         job = Job(
             id=asked.prediction_id,
             key_id=request.key_id,
             total=len(asked.read.bands),
             size_bytes=asked.read.size_bytes,
         )
-        self.jobs.check_room(job.size_bytes)
+        self._check_job(job.size_bytes)
         if not await self.records.keep(asked.row("queued"), new=True):
             raise _no_room()
         self.jobs.start(job, lambda: self._run_job(job, asked))
         return job.id
+
+    def _check_job(self, size_bytes: int = 0) -> None:
+        self.admission.check_job(jobs=len(self.jobs), held_bytes=self.jobs.size_bytes, size_bytes=size_bytes)
 
     async def get(self, prediction_id: UUID, key_id: str | None) -> Json:
         """Give a key's prediction as JSON, with its stored input; NotFoundError where there is none such."""
@@ -126,7 +171,7 @@ class PredictionService:
         Raises:
             NotFoundError: there is none such, it is another key's, or the form needs its input and none was kept.
             NotDoneError: it has no answer.
-            InputError, BusyError: its input cannot be read again now.
+            InputError: its input cannot be read again now.
             NotReadyError: it is not in memory and the database cannot be asked.
         """
         document = await self.records.get(prediction_id, key_id)
@@ -136,7 +181,7 @@ class PredictionService:
         stored = await self.records.stored_input(prediction_id, key_id)
         if stored is None or stored.packed is None:
             raise input_not_kept()
-        bands = numbered_bands(document, await self.answering.read_stored(stored.packed, key_id))
+        bands = numbered_bands(document, await self.pipeline.read_stored(stored.packed, key_id))
         # hundreds of images of a large crystal take a second to write
         return await asyncio.to_thread(to_neb_zip if form == "zip" else to_neb_json, document, bands)
 
@@ -152,17 +197,16 @@ class PredictionService:
 
         Raises:
             NotFoundError: there is none such, or it is another key's.
-            BusyError: too many uploads wait to be read.
             NotReadyError: the database or the cache is away; nothing was deleted.
         """
         stored = await self.records.stored_input(prediction_id, key_id)
         if stored is not None:
-            await self.answering.forget_stored(stored, key_id)
+            await self.pipeline.forget_stored(stored, key_id)
         await self.records.delete(prediction_id, key_id)
 
     async def ready(self) -> dict[str, Check]:
         """Ask every part; the service can answer where all that are required are ok."""
-        parts, records = self.answering, self.records
+        parts, records = self.pipeline, self.records
         cache_ok, database = await asyncio.gather(parts.cache.ping(), _trouble(records.log.ping))
         model, reading, writer = parts.batcher.trouble, parts.pool.trouble, _writer_trouble(records)
         return {
@@ -177,10 +221,10 @@ class PredictionService:
             ),
         }
 
-    async def _keep(self, asked: Asked, answer: Answer, *, new: bool) -> None:
+    async def _keep(self, asked: Asked, answer: Answer, document: JsonDocument, *, new: bool) -> None:
         """Hand the answer to the log; the client's leaving now must not lose its row."""
         started = time.monotonic()
-        if not await asyncio.shield(self.records.keep(asked.row("done", answer=answer), new=new)):
+        if not await asyncio.shield(self.records.keep(asked.row("done", answer=answer, document=document), new=new)):
             raise _no_room()
         now = time.monotonic()
         self.metrics.observe("record", now - started)
@@ -189,18 +233,18 @@ class PredictionService:
     async def _run_job(self, job: Job, asked: Asked) -> None:
         try:
             answer = await self._with_signs(job, asked, self._take_turn(job, asked))
-            await self._keep(asked, answer, new=False)
+            await self._keep(asked, answer, JsonDocument(answer_to_json(answer)), new=False)
         except asyncio.CancelledError:
             if not job.deleted:
                 await self.records.keep(asked.row("failed", error=interrupted()))
             raise
         except IonpathError as error:
             await self._fail_job(asked, error)
-        except Exception as error:  # noqa: BLE001 # nobody awaits a job: whatever ends it is logged and told
+        except Exception as error:  # noqa: BLE001 # nobody awaits a job: whatever ends it is logged and kept
             _log.exception("job-failed", prediction_id=str(job.id), request_id=asked.request.request_id)
-            told = IonpathError("The service failed on this; its log says why.")
-            told.__cause__ = error
-            await self._fail_job(asked, told)
+            failed = IonpathError("The service failed on this; its log says why.")
+            failed.__cause__ = error
+            await self._fail_job(asked, failed)
         finally:
             await self._forget_if_deleted(job, asked)
 
@@ -209,7 +253,7 @@ class PredictionService:
         if not job.deleted and not await self.records.is_deleted(job.id):
             return
         try:
-            await self.answering.forget(asked)
+            await self.pipeline.forget(asked)
         except NotReadyError as error:
             _log.warning("deleted-job-in-cache", prediction_id=str(job.id), detail=error.detail)
 
@@ -247,7 +291,13 @@ class PredictionService:
         async with self.jobs.turn(job):
             await self._end_if_deleted(job)
             await self.records.keep(asked.row("running"))
-            return await self.answering.answer(asked, count)
+            return await self.pipeline.answer(asked, count)
+
+
+def _extend(limit: asyncio.Timeout, patience_s: float) -> None:
+    """Let a time limit begin anew, since something was done."""
+    if not limit.expired():
+        limit.reschedule(asyncio.get_running_loop().time() + patience_s)
 
 
 async def _trouble(ping: Callable[[], Awaitable[None]]) -> str | None:

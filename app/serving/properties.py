@@ -4,27 +4,23 @@ import asyncio
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from app.crystals.crystal import Crystal
 from app.crystals.limits import Limits
-from app.errors import BusyError, NotReadyError, TooLargeError
+from app.errors import NotReadyError, TooLargeError
 from app.models.predictor import OutOfMemoryError
 from app.models.property_predictor import PropertyAnswer, PropertyPredictor
 from app.models.registry import Registry
 from app.serving.answers import ModelReference
+from app.serving.inference.admission import Admission, AdmittedWork, Lane
 from app.serving.metrics import Metrics
-from app.serving.parsing import ParsePool
-from app.serving.read import ReadOptions
-from app.serving.uploads import BulkUpload
+from app.serving.reading.pool import ReadingPool
+from app.serving.reading.upload_reader import ReadOptions
+from app.serving.reading.uploads import BulkUpload, upload_size_bytes
 from app.serving.wire import Json
 from app.settings import Settings
-
-#: Crystals that may wait for the thread before callers are asked to come back.
-MOST_WAITING = 64
-FIRST_PREDICT_S = 0.1
-NEWEST_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +94,8 @@ class PropertyAnswering:
     limits: Limits
     registry: Registry
     metrics: Metrics
-    pool: ParsePool
-    _waiting: int = field(default=0, init=False)
-    _predict_s: float = field(default=FIRST_PREDICT_S, init=False)
+    pool: ReadingPool
+    admission: Admission
 
     def __post_init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="properties")
@@ -120,12 +115,15 @@ class PropertyAnswering:
         """
         started = time.monotonic()
         predictor = self.registry.property_predictor(request.model)
+        size_bytes = upload_size_bytes(request.upload)
         try:
             async with asyncio.timeout(self.settings.request_timeout_s):
-                options = ReadOptions(limits=self.limits, keep_input=False)
-                crystal = await self.pool.read_bulk(request.upload, options, request_id=request.request_id)
-                self.metrics.observe("read", time.monotonic() - started)
-                answer = await self._in_turn(predictor, crystal)
+                with self.admission.admit(f"properties {predictor.name}", size_bytes=size_bytes) as work:
+                    options = ReadOptions(limits=self.limits, keep_input=False)
+                    crystal, seconds = await self.pool.read_bulk(request.upload, options, request_id=request.request_id)
+                    work.did(Lane.MAIN, seconds)
+                    self.metrics.observe("read", time.monotonic() - started)
+                    answer = await self._in_turn(predictor, crystal, work)
         except TimeoutError:
             raise NotReadyError(
                 f"The answer took longer than {self.settings.request_timeout_s:g} s (IONPATH_REQUEST_TIMEOUT_S).",
@@ -135,20 +133,9 @@ class PropertyAnswering:
         self.metrics.observe("total", time.monotonic() - started)
         return _answer(predictor, crystal, answer, request.request_id)
 
-    async def _in_turn(self, predictor: PropertyPredictor, crystal: Crystal) -> PropertyAnswer:
-        if self._waiting >= MOST_WAITING:
-            raise BusyError(
-                f"{self._waiting} crystals wait for their bulk properties already.",
-                retry_after_s=self._waiting * self._predict_s,
-            )
-        self._waiting += 1
-        try:
-            answer, seconds = await asyncio.get_running_loop().run_in_executor(
-                self._thread, _predicted, predictor, crystal
-            )
-        finally:
-            self._waiting -= 1
-        self._predict_s += NEWEST_WEIGHT * (seconds - self._predict_s)
+    async def _in_turn(self, predictor: PropertyPredictor, crystal: Crystal, work: AdmittedWork) -> PropertyAnswer:
+        answer, seconds = await asyncio.get_running_loop().run_in_executor(self._thread, _predicted, predictor, crystal)
+        work.did(Lane.MAIN, seconds)
         self.metrics.observe("forward", seconds)
         return answer
 

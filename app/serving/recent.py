@@ -1,11 +1,13 @@
 """What every replica finds of a prediction at once, before its row is in the log."""
 
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import orjson
 
 from app.serving.wire import Json
+from app.storage.rows import write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,28 +31,37 @@ class RecentRecord:
 
     Attributes:
         key_id: of the API key it belongs to.
-        document: the prediction as JSON, without its input.
+        head: how far it is, and its error where there is one, as JSON.
+        answer: as it was replied; None where there is none.
         stored: its input.
     """
 
     key_id: str | None
-    document: Json
+    head: Json
+    answer: Mapping[str, object] | None
     stored: StoredInput
+
+    @property
+    def document(self) -> Json:
+        """The prediction as JSON, without its input."""
+        return self.head | dict(self.answer or {})
 
 
 def write_record(record: RecentRecord) -> bytes:
     """A record as bytes; the input stays compressed."""
     packed = record.stored.packed
     text = None if packed is None else b64encode(packed).decode()
-    return orjson.dumps([record.key_id, record.stored.model_name, record.stored.model_digest, text, record.document])
+    stored = [record.stored.model_name, record.stored.model_digest, text]
+    return write_json([record.key_id, *stored, record.head, record.answer])
 
 
 def read_record(content: bytes) -> RecentRecord:
     """Give back what write_record wrote."""
-    key_id, model_name, model_digest, text, document = orjson.loads(content)
+    key_id, model_name, model_digest, text, head, answer = orjson.loads(content)
     return RecentRecord(
         key_id=key_id,
-        document=document,
+        head=head,
+        answer=answer,
         stored=StoredInput(
             model_name=model_name,
             model_digest=model_digest,

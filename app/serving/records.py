@@ -11,7 +11,7 @@ from app.errors import NotFoundError, NotReadyError
 from app.serving.cache import Cache
 from app.serving.jobs import Jobs
 from app.serving.recent import RecentRecord, StoredInput, read_record, write_record
-from app.serving.wire import Json, error_to_json, row_to_json
+from app.serving.wire import Json, error_to_json, row_head, row_to_json
 from app.storage.log import PredictionLog
 from app.storage.rows import MOST_ROWS_A_PAGE, UNFINISHED, Page, PredictionFilter, PredictionRow, unpack_input
 from app.storage.writer import LogWriter
@@ -83,7 +83,8 @@ class Records:
             ttl_s = RECENT_S if row.status in {"done", "failed"} else JOB_SIGN_S
             record = RecentRecord(
                 key_id=row.key_id,
-                document=row_to_json(row, progress=progress),
+                head=row_head(row, progress=progress),
+                answer=row.answer,
                 stored=_stored_input(row),
             )
             await self.cache.put_recent(str(row.id), write_record(record), ttl_s)

@@ -11,12 +11,11 @@ from app.errors import IonpathError
 from app.models.predictor import Predictor
 from app.serving.answers import Answer, Status
 from app.serving.cache import CacheScope
-from app.serving.promises import Ticket
-from app.serving.read import ReadInput
-from app.serving.uploads import Upload
-from app.serving.wire import answer_to_json, error_to_json
-from app.serving.work_items import Place
-from app.storage.rows import PredictionRow
+from app.serving.inference.admission import AdmittedWork
+from app.serving.reading.upload_reader import ReadInput
+from app.serving.reading.uploads import Upload
+from app.serving.wire import error_to_json
+from app.storage.rows import JsonDocument, PredictionRow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +34,7 @@ class PredictionRequest:
         second_opinion: for a crystal, another method that is asked as well.
         key_id: of the API key; None where there are no keys.
         request_id: of the HTTP request, for the log.
-        ticket: who asks for what: the same when a caller who was refused comes back with it.
-        place: in the queue, that it has since before it was read.
+        work: its share of the waiting work, where it was admitted before it was read.
     """
 
     upload: Upload
@@ -50,8 +48,7 @@ class PredictionRequest:
     include_close_hops: bool = False
     interstitials: bool = False
     second_opinion: Literal["bvse"] | None = None
-    ticket: Ticket | None = None
-    place: Place | None = None
+    work: AdmittedWork | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,20 +83,15 @@ class Asked:
             directional=self.predictor.card.directional,
         )
 
-    def ticket(self, start: int = 0) -> Ticket | None:
-        """Who asks for what: of a job each piece, by where it starts, or others would be let in before it for ever."""
-        if self.later:
-            return Ticket(caller=str(self.prediction_id), digest=start.to_bytes(4, "big"))
-        return self.request.ticket
-
     def row(
         self,
         status: Status,
         *,
         answer: Answer | None = None,
+        document: JsonDocument | None = None,
         error: IonpathError | None = None,
     ) -> PredictionRow:
-        """The row that is logged of it, with its answer or its error where there is one."""
+        """The row that is logged of it, with its answer (and its JSON) or its error where there is one."""
         row = PredictionRow(
             id=self.prediction_id,
             created_at=self.created_at,
@@ -120,4 +112,4 @@ class Asked:
         if answer is None:
             return row
         barrier_ev = None if answer.prediction is None else answer.prediction.barrier_ev
-        return replace(row, answer=answer_to_json(answer), barrier_ev=barrier_ev, cached=answer.cached)
+        return replace(row, answer=document, barrier_ev=barrier_ev, cached=answer.cached)

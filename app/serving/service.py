@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
@@ -12,25 +13,28 @@ from app.cores import usable_cores
 from app.crystals.limits import Limits
 from app.models.cards import CheckpointError
 from app.models.registry import Registry, choose_device
-from app.serving.answering import Answering
-from app.serving.batcher import Batcher
 from app.serving.cache import open_cache
+from app.serving.inference.admission import Admission, Lane
+from app.serving.inference.batcher import Batcher, Track
+from app.serving.inference.model import Loading, ModelHere, ModelWorker
+from app.serving.inference.preparing import BandPreparer
+from app.serving.inference.queue import WorkQueue
 from app.serving.jobs import Jobs
 from app.serving.metrics import Metrics
-from app.serving.modelling import Loading, ModelProcess
-from app.serving.parsing import ParsePool, ParseSettings
+from app.serving.pipeline import Pipeline, lane_of
 from app.serving.predictions import PredictionService
-from app.serving.preparing import PreparingProcesses
 from app.serving.properties import PropertyAnswering
+from app.serving.reading.pool import ReadingPool, ReadSettings
 from app.serving.records import Records
 from app.serving.request import PredictionRequest
 from app.serving.single_flight import SingleFlight
 from app.settings import Settings
 from app.storage.log import open_log
 from app.storage.migrate import migrate
+from app.storage.rows import JsonDocument
 from app.storage.writer import LogWriter, open_writer
 
-__all__ = ["PredictionRequest", "PredictionService", "open_service"]
+__all__ = ["JsonDocument", "PredictionRequest", "PredictionService", "open_service"]
 
 #: On a CPU a larger batch is no faster, only later: everyone in it waits for its end. Some thirty bands.
 CPU_BATCH_COST = 320_000
@@ -43,8 +47,6 @@ LEAST_LOG_DRAIN_S = 2.0
 #: Who prepares takes cores that a model on a CPU needs too. Preparing a band takes 8 ms of a core, the forward pass 5,
 #: or 0.3 ms of an H100; what is served on a GPU was not measured.
 MOST_PREPARING_BESIDE_CPU, MOST_PREPARING_BESIDE_GPU = 4, 12
-#: One who sends as many at once is not refused on a machine that does much else, or just after the start.
-LEAST_WAITING_BANDS = 72
 
 _log = structlog.get_logger(__name__)
 
@@ -55,30 +57,33 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
 
     Raises:
         app.models.cards.CheckpointError: a checkpoint is missing or damaged, or the device is not there.
-        app.serving.modelling.ModelFailedError: the model's process does not start.
+        app.serving.workers.WorkerStartError: a worker process does not start.
         sqlalchemy.exc.SQLAlchemyError: the log's database cannot be brought up to date.
         ValueError: a URL is of no known form.
     """
     started = time.monotonic()
-    metrics, jobs = Metrics(), Jobs(settings.jobs_mib * 2**20)
+    metrics, jobs = Metrics(), Jobs()
     drain = _Drain(settings.drain_timeout_s)
     async with AsyncExitStack() as stack:
         records = await _open_records(settings, metrics, jobs, stack, drain)
-        pool = _parse_pool(settings)
+        pool = _reading_pool(settings)
         stack.push_async_callback(pool.stop)
-        count = preparing_count(settings)
-        preparing = PreparingProcesses(count, settings.parse_timeout_s)
-        stack.push_async_callback(asyncio.to_thread, preparing.stop)
-        modelling = _model_process(settings)
-        if modelling is not None:
-            stack.push_async_callback(asyncio.to_thread, modelling.stop)
-        registry = await _started(settings, pool, preparing, modelling)
-        batcher = _batcher(settings, registry, metrics, preparing, modelling, prepare_threads=count)
+        preparer = BandPreparer(preparing_count(settings), settings.parse_timeout_s)
+        stack.push_async_callback(asyncio.to_thread, preparer.stop)
+        workers = _model_workers(settings)
+        for worker in workers.values():
+            stack.push_async_callback(asyncio.to_thread, worker.stop)
+        registry = await _started(settings, pool, preparer, workers)
+        batcher = _batcher(settings, registry, metrics, preparer, workers)
         batcher.start()
         stack.push_async_callback(lambda: batcher.stop(drain.left_s))
         stack.push_async_callback(lambda: jobs.stop(drain.left_s))
+        admission = _admission(settings)
+        stack.callback(admission.stop)
+        _show_queue(metrics, admission, batcher)
+        limits = _limits(settings)
         properties = PropertyAnswering(
-            settings=settings, limits=_limits(settings), registry=registry, metrics=metrics, pool=pool
+            settings=settings, limits=limits, registry=registry, metrics=metrics, pool=pool, admission=admission
         )
         stack.callback(properties.stop)
         _log.info(
@@ -93,12 +98,14 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
             metrics=metrics,
             jobs=jobs,
             properties=properties,
-            answering=Answering(
+            admission=admission,
+            pipeline=Pipeline(
                 settings=settings,
-                limits=_limits(settings),
+                limits=limits,
                 registry=registry,
                 metrics=metrics,
                 cache=records.cache,
+                admission=admission,
                 batcher=batcher,
                 pool=pool,
                 flights=SingleFlight(),
@@ -132,32 +139,46 @@ async def _open_records(
     )
 
 
-def _parse_pool(settings: Settings) -> ParsePool:
-    return ParsePool(
-        ParseSettings(
-            workers=settings.parse_workers,
+def _reading_pool(settings: Settings) -> ReadingPool:
+    return ReadingPool(
+        ReadSettings(
+            workers=settings.parse_workers or usable_cores(),
             timeout_s=settings.parse_timeout_s,
             memory_mib=settings.parse_memory_mib,
-            waiting_mib=settings.reading_mib,
             kept_mib=settings.kept_readings_mib,
-            # the rest of the time is for the model
-            wait_s=settings.queue_wait_s / 4,
         )
     )
 
 
+def _admission(settings: Settings) -> Admission:
+    return Admission(
+        max_wait_s=settings.queue_max_wait_s,
+        max_mib=settings.queue_max_mib,
+        max_jobs_mib=settings.jobs_mib,
+        cores=usable_cores(),
+    )
+
+
 async def _started(
-    settings: Settings, pool: ParsePool, preparing: PreparingProcesses, modelling: ModelProcess | None
+    settings: Settings, pool: ReadingPool, preparer: BandPreparer, workers: Mapping[Lane, ModelWorker]
 ) -> Registry:
     """Load the checkpoints while the processes start."""
-    opening = asyncio.to_thread(_open_registry, settings, warm=modelling is None)
-    starting = [pool.start(), asyncio.to_thread(preparing.start)]
-    if modelling is not None:
-        starting.append(asyncio.to_thread(modelling.start))
+    opening = asyncio.to_thread(_open_registry, settings, warm=not workers)
+    starting = [asyncio.to_thread(worker.start) for worker in workers.values()]
+    starting += [pool.start(), asyncio.to_thread(preparer.start)]
     _, registry = await asyncio.gather(asyncio.gather(*starting), opening)
-    if modelling is not None:
-        _check_same(registry, modelling)
+    if workers:
+        _check_same(registry, workers[Lane.MAIN])
     return registry
+
+
+def _show_queue(metrics: Metrics, admission: Admission, batcher: Batcher) -> None:
+    metrics.queue_requests.set_function(lambda: admission.requests)
+    metrics.queue_items.set_function(lambda: len(batcher))
+    metrics.queue_bytes.set_function(lambda: admission.size_bytes)
+    metrics.queue_max_wait.set(admission.max_wait_s)
+    for lane in Lane:
+        metrics.queue_wait.labels(lane).set_function(partial(admission.wait_s, lane))
 
 
 def _show_log(metrics: Metrics, writer: LogWriter, settings: Settings) -> None:
@@ -187,23 +208,30 @@ class _Drain:
         return max(0.0, self._until - time.monotonic())
 
 
-def _check_same(registry: Registry, modelling: ModelProcess) -> None:
+def _check_same(registry: Registry, worker: ModelWorker) -> None:
     """Raise (CheckpointError) where a checkpoint was replaced while it was being loaded."""
-    if modelling.digests != {name: registry.predictor(name).digest for name in registry.names()}:
+    if worker.digests != {name: registry.predictor(name).digest for name in registry.names()}:
         raise CheckpointError("the model store changed while it was read: start again")
 
 
-def _model_process(settings: Settings) -> ModelProcess | None:
-    """What runs the model on a CPU; on a GPU, and where it is switched off, this process does."""
+def _model_workers(settings: Settings) -> dict[Lane, ModelWorker]:
+    """The processes that run models on a CPU; none on a GPU, or where they are switched off: this process runs them.
+
+    That of slow models starts with the first band for one.
+    """
     if not settings.model_process or choose_device(settings.device).type != "cpu":
-        return None
+        return {}
     loading = Loading(
         store=settings.model_store,
         default=settings.default_model,
         threads=settings.torch_threads,
         prepared_beside=preparing_count(settings),
     )
-    return ModelProcess(loading, settings.request_timeout_s)
+    timeout_s = settings.request_timeout_s
+    return {
+        Lane.MAIN: ModelWorker(loading, timeout_s, warm=settings.default_model),
+        Lane.SLOW_MODEL: ModelWorker(loading, timeout_s, on_demand=True),
+    }
 
 
 def _open_registry(settings: Settings, *, warm: bool) -> Registry:
@@ -235,22 +263,26 @@ def _batcher(
     settings: Settings,
     registry: Registry,
     metrics: Metrics,
-    preparing: PreparingProcesses,
-    modelling: ModelProcess | None,
-    *,
-    prepare_threads: int,
+    preparer: BandPreparer,
+    workers: Mapping[Lane, ModelWorker],
 ) -> Batcher:
     on_cpu = registry.predictor(None).device == "cpu"
+    tracks = {
+        lane: Track(
+            name=f"{lane}-model",
+            queue=WorkQueue(
+                batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
+                batch_wait_s=_batch_wait_ms(settings, on_cpu=on_cpu) / 1000.0,
+            ),
+            runner=workers[lane] if workers else ModelHere(),
+        )
+        for lane in (Lane.MAIN, Lane.SLOW_MODEL)
+    }
     return Batcher(
-        queue_cost=settings.queue_cost,
-        queue_wait_s=settings.queue_wait_s,
-        least_bands=LEAST_WAITING_BANDS,
-        batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
-        batch_wait_ms=_batch_wait_ms(settings, on_cpu=on_cpu),
-        prepare_threads=prepare_threads,
-        prepare=preparing.prepare,
-        predict=None if modelling is None else modelling.predict,
-        predict_trouble=lambda: None if modelling is None else modelling.trouble,
+        tracks=tracks,
+        lane_of=partial(lane_of, registry),
+        prepare_threads=preparing_count(settings),
+        prepare=preparer.prepare,
         stall_s=settings.request_timeout_s,
         metrics=metrics,
     )

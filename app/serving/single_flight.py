@@ -4,15 +4,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from app.crystals.band import Band
 from app.crystals.identity import same_band
 from app.models.prediction import Prediction
-from app.serving.cache import CacheScope
+from app.serving.cache import BandLike, CacheScope
 
 
 @dataclass(kw_only=True, eq=False)
 class _Flight:
-    band: Band
+    band: BandLike
     task: asyncio.Task[Prediction]
     waiting: int = 0
 
@@ -23,15 +22,11 @@ class SingleFlight:
     def __init__(self) -> None:
         self._flights: dict[tuple[CacheScope, str], _Flight] = {}
 
-    def is_on_its_way(self, scope: CacheScope, digest: str) -> bool:
-        """Whether there is probably a computation to join."""
-        return (scope, digest) in self._flights
-
     async def predict(
         self,
         scope: CacheScope,
         digest: str,
-        band: Band,
+        band: BandLike,
         compute: Callable[[], Coroutine[None, None, Prediction]],
     ) -> Prediction:
         """Join the computation of the same band or start one; it is given up when all who wait have left.

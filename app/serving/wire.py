@@ -66,6 +66,11 @@ def row_to_json(row: PredictionRow, *, progress: float | None = None) -> Json:
         row: as it was logged.
         progress: 0 to 1; 1 for what is done, 0 for the rest where it is not known.
     """
+    return row_head(row, progress=progress) | dict(row.answer or {})
+
+
+def row_head(row: PredictionRow, *, progress: float | None = None) -> Json:
+    """The same without the fields of the answer."""
     body: Json = {
         "prediction_id": str(row.id),
         "status": row.status,
@@ -75,8 +80,6 @@ def row_to_json(row: PredictionRow, *, progress: float | None = None) -> Json:
     }
     if row.answer is None:
         body |= {"ion": row.ion, "formula": row.formula, "threshold_ev": row.threshold_ev}
-    else:
-        body |= row.answer
     if row.error is not None:
         body["error"] = dict(row.error)
     return body

@@ -11,6 +11,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
+from app.storage.rows import write_json
+
 SQLITE_WAIT_S = 10.0
 CONNECT_TIMEOUT_S = 5
 DEAD_PEER_MS = 15_000
@@ -63,7 +65,7 @@ def open_schema_engine(url: SecretStr | str, *, changes: bool) -> Engine:
 
 def _options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "json_serializer": _write_json,
+        "json_serializer": lambda document: write_json(document).decode(),
         "json_deserializer": orjson.loads,
         "hide_parameters": True,  # what users sent stays out of error messages and logs
     }
@@ -76,10 +78,6 @@ def _options(url: URL) -> dict[str, Any]:
     else:
         options["connect_args"] = {"timeout": SQLITE_WAIT_S}
     return options
-
-
-def _write_json(document: object) -> str:
-    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:

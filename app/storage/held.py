@@ -3,12 +3,10 @@
 from collections.abc import Iterable
 from uuid import UUID
 
-from app.storage.rows import PredictionRow
+from app.storage.rows import JsonDocument, PredictionRow
 
-#: A row without its input and hops: its answer is some sixty Python objects.
-_ROW_BYTES = 6_000
-#: What each hop of a crystal's answer adds.
-_HOP_BYTES = 4_000
+#: A row without its input and answer.
+_ROW_BYTES = 2_000
 
 
 class HeldRows:
@@ -55,6 +53,6 @@ class HeldRows:
 
 def bytes_of(row: PredictionRow) -> int:
     """About how many bytes a row takes in memory."""
-    hops = None if row.answer is None else row.answer.get("hops")
-    answered = len(hops) * _HOP_BYTES if isinstance(hops, list) else 0
-    return _ROW_BYTES + len(row.input_blob or b"") + answered
+    answer = row.answer or {}
+    answer_bytes = len(answer.text) if isinstance(answer, JsonDocument) else len(str(answer))
+    return _ROW_BYTES + len(row.input_blob or b"") + answer_bytes

@@ -268,9 +268,7 @@ def _conditions(where: PredictionFilter) -> list[ColumnElement[bool]]:
 
 
 def _values(row: PredictionRow) -> dict[str, object]:
-    values = {name: getattr(row, name) for name in _COLUMNS}
-    documents = {name: None if values[name] is None else dict(values[name]) for name in ("answer", "error")}
-    return values | documents
+    return {name: getattr(row, name) for name in _COLUMNS}
 
 
 def _row(record: Row[Any]) -> PredictionRow:

@@ -4,9 +4,10 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Literal
 from uuid import UUID
 
@@ -23,6 +24,48 @@ UNFINISHED: tuple[Literal["queued"], Literal["running"]] = ("queued", "running")
 # Nine digits: no crystal has more atoms, and int() refuses numbers of thousands.
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,9}\s*)+")
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,9})")
+
+
+class JsonDocument(Mapping[str, object]):
+    """A JSON object that is written once, for the reply and the log, and parsed only where somebody looks into it.
+
+    Args:
+        content: what is written.
+    """
+
+    def __init__(self, content: Mapping[str, object]) -> None:
+        self.text = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    @cached_property
+    def _parsed(self) -> dict[str, object]:
+        parsed: dict[str, object] = orjson.loads(self.text)
+        return parsed
+
+    def __getitem__(self, name: str) -> object:
+        return self._parsed[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parsed)
+
+    def __len__(self) -> int:
+        return len(self._parsed)
+
+
+def write_json(content: object) -> bytes:
+    """Write JSON, documents that are written already as they are.
+
+    Raises:
+        TypeError: it holds what JSON does not.
+    """
+    return orjson.dumps(content, default=_written, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _written(value: object) -> object:
+    if isinstance(value, JsonDocument):
+        return orjson.Fragment(value.text)
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +191,7 @@ def normal_formula(text: str) -> str:
 
 def pack_input(document: Mapping[str, object]) -> bytes:
     """Compress a canonical input for input_blob."""
-    return zlib.compress(orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY), level=6)
+    return zlib.compress(write_json(document), level=6)
 
 
 def unpack_input(blob: bytes) -> dict[str, object]:

@@ -21,7 +21,7 @@ from uuid import UUID
 import orjson
 import structlog
 
-from app.storage.rows import PredictionRow
+from app.storage.rows import PredictionRow, write_json
 
 _HEADER = struct.Struct("<III")
 _LENGTHS = struct.Struct("<II")
@@ -60,8 +60,6 @@ def row_record(row: PredictionRow) -> bytes:
         TypeError: it holds what JSON does not.
     """
     document = {name: getattr(row, name) for name in _NAMES if name != "input_blob"}
-    for name in ("answer", "error"):
-        document[name] = None if document[name] is None else dict(document[name])
     return _record({"row": document, "has_input": row.input_blob is not None}, row.input_blob or b"")
 
 
@@ -71,7 +69,7 @@ def deletion_record(prediction_id: UUID, key_id: str | None) -> bytes:
 
 
 def _record(document: dict[str, object], blob: bytes) -> bytes:
-    text = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+    text = write_json(document)
     lengths = _LENGTHS.pack(len(text) + len(blob), len(text))
     return b"".join((lengths, _checksum(lengths, text, blob), text, blob))
 

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from time import time
 
-from app.serving.cache.contract import Cache, CacheScope, LookupResult, ignore_lookup
+from app.serving.cache.contract import BandLike, Cache, CacheScope, LookupResult, ignore_lookup
 from app.serving.cache.in_process import InProcessCache, NoCache
 from app.serving.cache.redis_cache import RedisCache, RedisLink, RedisRecent
 from app.settings import Settings
 
-__all__ = ["Cache", "CacheScope", "InProcessCache", "LookupResult", "NoCache", "RedisCache", "open_cache"]
+__all__ = ["BandLike", "Cache", "CacheScope", "InProcessCache", "LookupResult", "NoCache", "RedisCache", "open_cache"]
 
 
 def open_cache(settings: Settings, *, observe: Callable[[LookupResult, int], None] = ignore_lookup) -> Cache:

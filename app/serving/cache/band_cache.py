@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import time
 from typing import Protocol, TypeVar
-from weakref import WeakKeyDictionary
 
 from app.crystals.band import Band
 from app.crystals.identity import CanonicalBand, bucket_keys, canonical, fingerprint, same_band
 from app.models.prediction import Prediction
 from app.serving.cache.contract import (
+    BandLike,
     CacheScope,
     LookupResult,
     RecentRecords,
@@ -78,14 +78,12 @@ class BandCache(WithRecent):
         self._ttl_s = ttl_s
         self._observe = observe
         self._clock = clock
-        # A miss is asked for and then put: its canonical form is needed twice.
-        self._forms: WeakKeyDictionary[Band, CanonicalBand] = WeakKeyDictionary()
 
-    async def get(self, scope: CacheScope, band: Band) -> Prediction | None:
+    async def get(self, scope: CacheScope, band: BandLike) -> Prediction | None:
         """The prediction of a band that is the same, or None."""
         return (await self.get_many(scope, [band]))[0]
 
-    async def get_many(self, scope: CacheScope, bands: Sequence[Band]) -> list[Prediction | None]:
+    async def get_many(self, scope: CacheScope, bands: Sequence[BandLike]) -> list[Prediction | None]:
         """The same for many bands, in one round trip."""
         forms = await self._canonical(bands)
         keys = [[store_key(scope, key) for key in bucket_keys(fingerprint(form))] for form in forms]
@@ -111,11 +109,11 @@ class BandCache(WithRecent):
             self._observe("miss", len(bands) - hits)
         return answers
 
-    async def put(self, scope: CacheScope, band: Band, prediction: Prediction) -> None:
+    async def put(self, scope: CacheScope, band: BandLike, prediction: Prediction) -> None:
         """Keep a prediction."""
         await self.put_many(scope, [(band, prediction)])
 
-    async def put_many(self, scope: CacheScope, answered: Sequence[tuple[Band, Prediction]]) -> None:
+    async def put_many(self, scope: CacheScope, answered: Sequence[tuple[BandLike, Prediction]]) -> None:
         """Keep many predictions, in one round trip."""
         kept = [(band, prediction) for band, prediction in answered if can_be_kept(prediction)]
         forms = await self._canonical([band for band, _ in kept])
@@ -133,7 +131,7 @@ class BandCache(WithRecent):
         except StoreAwayError:
             return  # the next look-up computes it anew; the store has logged why
 
-    async def forget_many(self, scope: CacheScope, bands: Sequence[Band]) -> bool:
+    async def forget_many(self, scope: CacheScope, bands: Sequence[BandLike]) -> bool:
         """Forget what is kept of bands that are the same; False where the store was away and may still hold it."""
         forms = await self._canonical(bands)
         keys = {store_key(scope, key) for form in forms for key in bucket_keys(fingerprint(form))}
@@ -149,13 +147,9 @@ class BandCache(WithRecent):
             return False
         return True
 
-    async def _canonical(self, bands: Sequence[Band]) -> list[CanonicalBand]:
-        missing = [band for band in bands if band not in self._forms]
-        made = await _on_loop_if_small(
-            lambda: [canonical(band) for band in missing], sum(band.atom_count for band in missing)
-        )
-        self._forms.update(zip(missing, made, strict=True))
-        return [self._forms[band] for band in bands]
+    async def _canonical(self, bands: Sequence[BandLike]) -> list[CanonicalBand]:
+        atoms = sum(band.atom_count for band in bands if isinstance(band, Band))
+        return await _on_loop_if_small(lambda: [canonical(band) for band in bands], atoms)
 
 
 async def _on_loop_if_small(work: Callable[[], T], atoms: int) -> T:

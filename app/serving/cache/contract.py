@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from app.crystals.band import Band
+from app.crystals.identity import CanonicalBand
 from app.models.prediction import Prediction
 
 #: "error": the cache was away or too slow, and was passed by.
 LookupResult = Literal["hit", "miss", "error"]
+#: A band, or its canonical form where that was made already.
+BandLike = Band | CanonicalBand
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,19 +57,19 @@ class RecentRecords(Protocol):
 class Cache(Protocol):
     """Predictions by band, and recent records. No method raises when the store is away."""
 
-    async def get(self, scope: CacheScope, band: Band) -> Prediction | None:
+    async def get(self, scope: CacheScope, band: BandLike) -> Prediction | None:
         """The prediction of a band that is the same (`app.crystals.identity`), or None."""
 
-    async def get_many(self, scope: CacheScope, bands: Sequence[Band]) -> list[Prediction | None]:
+    async def get_many(self, scope: CacheScope, bands: Sequence[BandLike]) -> list[Prediction | None]:
         """The same for many bands, in one round trip."""
 
-    async def put(self, scope: CacheScope, band: Band, prediction: Prediction) -> None:
+    async def put(self, scope: CacheScope, band: BandLike, prediction: Prediction) -> None:
         """Keep a prediction."""
 
-    async def put_many(self, scope: CacheScope, answered: Sequence[tuple[Band, Prediction]]) -> None:
+    async def put_many(self, scope: CacheScope, answered: Sequence[tuple[BandLike, Prediction]]) -> None:
         """Keep many predictions, in one round trip."""
 
-    async def forget_many(self, scope: CacheScope, bands: Sequence[Band]) -> bool:
+    async def forget_many(self, scope: CacheScope, bands: Sequence[BandLike]) -> bool:
         """Forget what is kept of bands that are the same; False where the store was away and may still hold it."""
 
     async def put_recent(self, record_id: str, record: bytes, ttl_s: float) -> None:

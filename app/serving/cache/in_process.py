@@ -4,10 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from time import monotonic, time
 
-from app.crystals.band import Band
 from app.models.prediction import Prediction
 from app.serving.cache.band_cache import BUCKET_ENTRIES, BandCache, StoredEntry
-from app.serving.cache.contract import CacheScope, LookupResult, RecentRecords, WithRecent, ignore_lookup
+from app.serving.cache.contract import BandLike, CacheScope, LookupResult, RecentRecords, WithRecent, ignore_lookup
 
 _RECENT_BYTES = 64 * 2**20
 
@@ -149,20 +148,20 @@ class NoCache(WithRecent):
     def __init__(self, *, recent: RecentRecords | None = None) -> None:
         super().__init__(recent or MemoryRecent())
 
-    async def get(self, _scope: CacheScope, _band: Band) -> Prediction | None:
+    async def get(self, _scope: CacheScope, _band: BandLike) -> Prediction | None:
         """Nothing."""
         return None
 
-    async def get_many(self, _scope: CacheScope, bands: Sequence[Band]) -> list[Prediction | None]:
+    async def get_many(self, _scope: CacheScope, bands: Sequence[BandLike]) -> list[Prediction | None]:
         """Nothing, for each band."""
         return [None] * len(bands)
 
-    async def put(self, scope: CacheScope, band: Band, prediction: Prediction) -> None:
+    async def put(self, scope: CacheScope, band: BandLike, prediction: Prediction) -> None:
         """Keep nothing."""
 
-    async def put_many(self, scope: CacheScope, answered: Sequence[tuple[Band, Prediction]]) -> None:
+    async def put_many(self, scope: CacheScope, answered: Sequence[tuple[BandLike, Prediction]]) -> None:
         """Keep nothing."""
 
-    async def forget_many(self, _scope: CacheScope, _bands: Sequence[Band]) -> bool:
+    async def forget_many(self, _scope: CacheScope, _bands: Sequence[BandLike]) -> bool:
         """Nothing is kept."""
         return True

@@ -2,24 +2,22 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
-from typing import TypeVar
 from uuid import uuid4
 
 import structlog
 
 from app.crystals.band import Band
 from app.crystals.bvse import BondValenceOpinion
+from app.crystals.identity import CanonicalBand
 from app.crystals.limits import Limits
-from app.errors import BusyError, InputError, IonpathError, NotReadyError
+from app.errors import InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction
 from app.models.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.answers import Answer, CrystalAnswer, ModelReference, SecondOpinion
-from app.serving.batcher import Batcher, Outcome
 from app.serving.cache import Cache, CacheScope
 from app.serving.copies import with_copies
 from app.serving.crystals import (
@@ -32,25 +30,35 @@ from app.serving.crystals import (
     disagreements,
     percolating_prediction,
 )
+from app.serving.inference.admission import Admission, Lane
+from app.serving.inference.batcher import Batcher, Outcome
+from app.serving.inference.work_item import BatchPredictor, Turn
 from app.serving.metrics import Metrics
-from app.serving.parsing import ParsePool
-from app.serving.read import CrystalInput, ReadInput, ReadOptions
+from app.serving.reading.pool import ReadingPool, raise_if_error
+from app.serving.reading.second_opinion import opinion_of
+from app.serving.reading.upload_reader import CrystalInput, ReadInput, ReadOptions
+from app.serving.reading.uploads import CrystalUpload, StoredUpload
 from app.serving.recent import StoredInput
 from app.serving.request import Asked, PredictionRequest
-from app.serving.second_opinion import opinion_of
 from app.serving.single_flight import SingleFlight
-from app.serving.uploads import CrystalUpload, StoredUpload
 from app.settings import Settings
 
 #: Bands of a job that wait for the model at once: a second's work on two cores.
 JOB_PIECE_BANDS = 32
+#: A model that takes longer for a band has a lane of its own, seconds.
+SLOW_BAND_S = 0.25
 
-_Given = TypeVar("_Given")
 _log = structlog.get_logger(__name__)
 
 
+def lane_of(registry: Registry, predictor: BatchPredictor) -> Lane:
+    """The lane of a model's work: a slow model must not hold up the others."""
+    slow = (registry.seconds_per_band(predictor.name) or 0.0) > SLOW_BAND_S
+    return Lane.SLOW_MODEL if slow else Lane.MAIN
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answering:
+class Pipeline:
     """Answers requests by every part that takes one; logs nothing."""
 
     settings: Settings
@@ -58,8 +66,9 @@ class Answering:
     registry: Registry
     metrics: Metrics
     cache: Cache
+    admission: Admission
     batcher: Batcher
-    pool: ParsePool
+    pool: ReadingPool
     flights: SingleFlight
 
     async def read(self, request: PredictionRequest, *, later: bool = False) -> Asked:
@@ -70,9 +79,9 @@ class Answering:
             later: whether it is answered as a job, which may have more hops.
 
         Raises:
-            InputError: it cannot be read, makes no sense or is too large.
+            InputError: it cannot be read, is invalid or too large.
             NotFoundError: there is no such model.
-            BusyError: too many uploads wait to be read.
+            NotReadyError: the service is stopping.
         """
         started_s, created_at = time.monotonic(), datetime.now(UTC)
         predictor = self.registry.predictor(request.model)
@@ -84,13 +93,9 @@ class Answering:
                 expected="a crystal and its ion (`structure` and `ion`), or no second_opinion",
             )
         options = self._options(request, later=later)
-        read = await self.pool.read(
-            request.upload,
-            options,
-            key_id=request.key_id,
-            request_id=request.request_id,
-            promised=request.place is not None and request.place.promised,
-        )
+        timed = await self.pool.read(request.upload, options, key_id=request.key_id, request_id=request.request_id)
+        if request.work is not None:
+            request.work.did(lane_of(self.registry, predictor), timed.seconds)
         self.metrics.observe("read", time.monotonic() - started_s)
         return Asked(
             request=request,
@@ -98,7 +103,7 @@ class Answering:
             created_at=created_at,
             started_s=started_s,
             predictor=predictor,
-            read=read,
+            read=timed.read,
             later=later,
         )
 
@@ -132,6 +137,7 @@ class Answering:
         return ReadOptions(
             limits=self.limits,
             keep_input=settings.store_inputs,
+            with_forms=settings.cache == "on",
             mechanism=request.mechanism,
             max_hops=max_hops,
             max_hop_angstrom=request.max_hop_angstrom,
@@ -149,7 +155,6 @@ class Answering:
 
         Raises:
             InputError: nothing of it can be predicted.
-            BusyError: too much waits already.
             NotReadyError: the service is stopping or the model stopped.
         """
         content = asked.read.content
@@ -190,7 +195,6 @@ class Answering:
         """The same, for a prediction of which the log has the input; without its input nothing is found.
 
         Raises:
-            BusyError: too many uploads wait to be read.
             NotReadyError: the cache is away and may still hold it.
         """
         if self.settings.cache == "off" or stored.packed is None or stored.model_digest is None:
@@ -214,10 +218,9 @@ class Answering:
 
         Raises:
             InputError: the limits were lowered since.
-            BusyError: too many uploads wait to be read.
         """
         options = ReadOptions(limits=self.limits, keep_input=False)
-        return await self.pool.read(StoredUpload(packed=packed), options, key_id=key_id)
+        return (await self.pool.read(StoredUpload(packed=packed), options, key_id=key_id)).read
 
     async def _forget(self, scope: CacheScope, bands: Sequence[Band]) -> None:
         if not await self.cache.forget_many(scope, bands):
@@ -226,37 +229,25 @@ class Answering:
     async def _predict_band(self, asked: Asked, band: Band) -> tuple[Prediction, bool]:
         scope, predictor = asked.scope, asked.predictor
         if self.settings.cache == "off":
-            prediction = await _admitted(asked, lambda: self._submit(asked, band))
+            prediction = await self._compute_band(asked, band)
             self.metrics.predicted(predictor.name, cached=False)
             return prediction, False
-        (known,) = await self._look_up(scope, [band])
+        (form,) = asked.read.forms
+        (known,) = await self._look_up(scope, [form])
         self.metrics.predicted(predictor.name, cached=known is not None)
         if known is not None:
             return known, True
 
         async def compute() -> Prediction:
-            prediction = await self._submit(asked, band)
-            await self.cache.put(scope, band, prediction)
+            prediction = await self._compute_band(asked, band)
+            await self.cache.put(scope, form, prediction)
             return prediction
 
-        if self.flights.is_on_its_way(scope, asked.read.digest):
-            self.release(asked.request)  # it waits for another's band
-        flying = partial(self.flights.predict, scope, asked.read.digest, band, compute)
-        return await _admitted(asked, flying), False
+        return await self.flights.predict(scope, asked.read.digest, form, compute), False
 
-    def release(self, request: PredictionRequest) -> None:
-        """Give back the place that a request had before it was read, where it was not used."""
-        if request.place is not None:
-            self.batcher.leave(request.place)
-
-    async def _submit(self, asked: Asked, band: Band) -> Prediction:
-        return await self.batcher.submit(
-            band,
-            asked.predictor,
-            request_id=asked.request.request_id,
-            ticket=asked.ticket(),
-            place=asked.request.place,
-        )
+    async def _compute_band(self, asked: Asked, band: Band) -> Prediction:
+        (outcome,) = await self._compute(asked, [band], Turn.BAND, lambda: None)
+        return raise_if_error(outcome)
 
     async def _predict_crystal(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
         """Predict its hops, and meanwhile ask for a second opinion where one is wanted."""
@@ -275,29 +266,30 @@ class Answering:
         started = time.monotonic()
         found: BondValenceOpinion | IonpathError
         try:
-            found = await self.pool.second_opinion(
+            found, seconds = await self.pool.second_opinion(
                 request.upload, options, timeout_s=self.settings.second_opinion_timeout_s, request_id=request.request_id
             )
-        except IonpathError as error:  # the model's answer does not wait for room or a new process
-            found = error
+        except IonpathError as error:  # the model's answer does not wait for a new process
+            found, seconds = error, 0.0
+        if request.work is not None:
+            request.work.did(Lane.SECOND_OPINION, seconds)
         return opinion_of(found, seconds=time.monotonic() - started)
 
     async def _predict_hops(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
         scope, predictor = asked.scope, asked.predictor
         bands = bands_of(content.search)
-        known = dict(zip(bands, await self._look_up(scope, list(bands.values())), strict=True))
+        forms = dict(zip(bands, asked.read.forms, strict=True)) if self.settings.cache == "on" else {}
+        known = dict(zip(bands, await self._look_up_all(scope, bands, forms), strict=True))
         missing = [key for key, prediction in known.items() if prediction is None]
-        if not missing:
-            self.release(asked.request)
         if not asked.later:
             self._check_time(predictor, len(missing))
         for _ in range(len(bands) - len(missing)):
             on_done()
-        computed = await self._compute(asked, [bands[key] for key in missing], on_done)
+        computed = await self._compute(asked, [bands[key] for key in missing], Turn.HOP, on_done)
         fresh = dict(zip(missing, computed, strict=True))
-        await self.cache.put_many(
-            scope, [(bands[key], one) for key, one in fresh.items() if isinstance(one, Prediction)]
-        )
+        if forms:
+            answered = [(forms[key], one) for key, one in fresh.items() if isinstance(one, Prediction)]
+            await self.cache.put_many(scope, answered)
         self.metrics.predicted(predictor.name, cached=True, count=len(bands) - len(missing))
         self.metrics.predicted(predictor.name, cached=False, count=len(missing))
         outcomes = {
@@ -307,40 +299,45 @@ class Answering:
         # sampling takes up to a second
         return await asyncio.to_thread(_composed, content, outcomes, predictor.doubted)
 
-    async def _compute(self, asked: Asked, bands: Sequence[Band], on_done: Callable[[], None]) -> list[Outcome]:
-        """Predict bands: at once for one who waits; for a job in pieces, between which others have their turn."""
+    async def _compute(
+        self, asked: Asked, bands: Sequence[Band], turn: Turn, on_done: Callable[[], None]
+    ) -> list[Outcome]:
+        """Predict bands: at once for a caller who waits; for a job in pieces, between which others have their turn."""
+        predictor, work = asked.predictor, asked.request.work
+        lane = lane_of(self.registry, predictor)
+        if work is not None:
+            each_s = self.admission.band_s(predictor.name, self.registry.seconds_per_band(predictor.name))
+            work.expect(lane, each_s * len(bands))
+
+        def done(seconds: float) -> None:
+            if seconds:
+                self.admission.measured_band(predictor.name, seconds)
+            if work is not None:
+                work.did(lane, seconds)
+            on_done()
+
         piece = JOB_PIECE_BANDS if asked.later else max(1, len(bands))
         outcomes: list[Outcome] = []
         for start in range(0, len(bands), piece):
-            some = bands[start : start + piece]
-            submit = partial(
-                self.batcher.submit_many,
-                some,
-                asked.predictor,
-                on_done,
+            outcomes += await self.batcher.submit(
+                bands[start : start + piece],
+                predictor,
+                turn=Turn.JOB if asked.later else turn,
+                on_done=done,
                 request_id=asked.request.request_id,
-                ticket=asked.ticket(start),
-                place=asked.request.place,
             )
-            outcomes += await _admitted(asked, submit)
         return outcomes
 
-    async def _look_up(self, scope: CacheScope, bands: Sequence[Band]) -> Sequence[Prediction | None]:
+    async def _look_up_all(
+        self, scope: CacheScope, bands: Mapping[BandKey, Band], forms: Mapping[BandKey, CanonicalBand]
+    ) -> Sequence[Prediction | None]:
+        return await self._look_up(scope, list(forms.values())) if forms else [None] * len(bands)
+
+    async def _look_up(self, scope: CacheScope, forms: Sequence[CanonicalBand]) -> Sequence[Prediction | None]:
         started = time.monotonic()
-        known = await self.cache.get_many(scope, bands)
+        known = await self.cache.get_many(scope, forms)
         self.metrics.observe("cache", time.monotonic() - started)
         return known
-
-
-async def _admitted(asked: Asked, submit: Callable[[], Awaitable[_Given]]) -> _Given:
-    """Submit work; a job was accepted, so where the queue is full it waits."""
-    while True:
-        try:
-            return await submit()
-        except BusyError as busy:
-            if not asked.later:
-                raise
-            await asyncio.sleep(busy.retry_after_s)
 
 
 def _composed(content: CrystalInput, outcomes: dict[BandKey, HopOutcome], doubted: Doubted) -> CrystalAnswer:

@@ -4,8 +4,8 @@ from app.crystals.bvse import BondValenceOpinion, bond_valence_percolation
 from app.crystals.readers import read_crystal
 from app.errors import FormatError, IonpathError, TooLargeError
 from app.serving.answers import Percolation, SecondOpinion
-from app.serving.read import ReadOptions
-from app.serving.uploads import CrystalUpload
+from app.serving.reading.upload_reader import ReadOptions
+from app.serving.reading.uploads import CrystalUpload
 from app.serving.wire import percolation_of
 
 

@@ -1,4 +1,4 @@
-"""A band on its way to the model, the place of one that is yet to be read, and what is asked of the model."""
+"""A band on its way to the model, and what is asked of a model."""
 
 import asyncio
 import enum
@@ -17,14 +17,18 @@ class BatchPredictor(Protocol):
     def name(self) -> str:
         """The checkpoint's name, by which figures are kept."""
 
+    @property
+    def preparation(self) -> Any:
+        """What prepares a band apart from the model; None where the model's worker does."""
+
     def graph(self, band: Band) -> Any:
-        """Prepare a band; runs in a preparing thread."""
+        """Prepare a band."""
 
     def cost(self, graph: Any) -> int:
         """How much a prepared band costs, in line-graph edges."""
 
     def predict(self, graphs: Sequence[Any]) -> list[Prediction]:
-        """Predict prepared bands in order; runs in the model's thread."""
+        """Predict prepared bands in order."""
 
 
 class Stage(enum.Enum):
@@ -37,11 +41,23 @@ class Stage(enum.Enum):
     DROPPED = enum.auto()
 
 
+class Turn(enum.Enum):
+    """Bands of their own and the hops of crystals take turns, so that neither waits behind all of the other."""
+
+    BAND = enum.auto()
+    HOP = enum.auto()
+    JOB = enum.auto()
+
+
 @dataclass(kw_only=True, eq=False, slots=True)
 class WorkItem:
-    """One band on its way; `cost` is an estimate until the item is READY, `request_id` is for the log.
+    """One band on its way.
 
-    `alone`: no other was on its way when it began to be prepared.
+    Attributes:
+        cost: line-graph edges, an estimate until the band is prepared.
+        graph: the prepared band; None until it is prepared, or where the model's worker prepares it.
+        seconds: CPU time that it took so far.
+        request_id: for the log.
     """
 
     predictor: BatchPredictor
@@ -49,18 +65,8 @@ class WorkItem:
     future: asyncio.Future[Prediction]
     cost: int
     admitted_at: float
+    turn: Turn = Turn.BAND
     request_id: str | None = None
     stage: Stage = Stage.WAITING
     graph: Any = None
-    alone: bool = False
-
-
-@dataclass(kw_only=True, eq=False, slots=True)
-class Place:
-    """Room for one whose band is being read; without cost once it was used or given back.
-
-    `promised`: it was kept for one who was told to come back.
-    """
-
-    cost: int
-    promised: bool = False
+    seconds: float = 0.0

@@ -21,7 +21,7 @@ class BandFileUpload:
 
 @dataclass(frozen=True, kw_only=True)
 class EndPointsUpload:
-    """Two crystals that differ by where one ion is, and, where told, which ion and by which periodic offset."""
+    """Two crystals that differ by where one ion is, and, where given, which ion and by which periodic offset."""
 
     initial: File
     final: File
@@ -53,3 +53,17 @@ class StoredUpload:
 
 FileUpload = BandFileUpload | EndPointsUpload | CrystalUpload
 Upload = JsonBandUpload | FileUpload | StoredUpload
+
+
+def upload_files(upload: FileUpload | BulkUpload) -> tuple[File, ...]:
+    """The files of an upload."""
+    return tuple(value for value in vars(upload).values() if isinstance(value, File))
+
+
+def upload_size_bytes(upload: Upload | BulkUpload) -> int:
+    """How many bytes were sent."""
+    if isinstance(upload, JsonBandUpload):
+        return len(upload.payload)
+    if isinstance(upload, StoredUpload):
+        return len(upload.packed)
+    return sum(len(file.content) for file in upload_files(upload))

@@ -4,8 +4,8 @@ import hashlib
 from collections import OrderedDict
 
 from app.crystals.readers.reading import File
-from app.serving.read import ReadInput, ReadOptions
-from app.serving.uploads import BulkUpload, FileUpload
+from app.serving.reading.upload_reader import ReadInput, ReadOptions
+from app.serving.reading.uploads import FileUpload, upload_files
 
 #: Of the budget, the most that one reading may take: a larger one would push out many.
 _LARGEST_SHARE = 0.25
@@ -44,17 +44,12 @@ class KeptReadings:
             self._bytes -= self._kept.popitem(last=False)[1][1]
 
 
-def files_of(upload: FileUpload | BulkUpload) -> tuple[File, ...]:
-    """The files of an upload."""
-    return tuple(value for value in vars(upload).values() if isinstance(value, File))
-
-
 def upload_digest(upload: FileUpload, options: ReadOptions) -> bytes:
     """SHA-256 of everything that a reading depends on."""
     fields = [value for value in vars(upload).values() if not isinstance(value, File)]
-    lengths = [[file.name, len(file.content)] for file in files_of(upload)]
+    lengths = [[file.name, len(file.content)] for file in upload_files(upload)]
     head = repr([type(upload).__name__, fields, lengths, options])
     digest = hashlib.sha256(head.encode(errors="surrogatepass"))
-    for file in files_of(upload):
+    for file in upload_files(upload):
         digest.update(file.content)
     return digest.digest()

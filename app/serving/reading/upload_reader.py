@@ -11,7 +11,7 @@ import orjson
 from app.crystals.band import Band
 from app.crystals.crystal import Crystal, Site
 from app.crystals.hops import HopSearch, find_hops
-from app.crystals.identity import canonical_digest
+from app.crystals.identity import CanonicalBand, canonical, canonical_digest
 from app.crystals.limits import Limits
 from app.crystals.readers import (
     read_band_file,
@@ -23,7 +23,7 @@ from app.crystals.readers import (
 from app.crystals.readers.reading import Reading
 from app.crystals.writers import band_to_json
 from app.errors import FormatError, IonpathError, TooLargeError
-from app.serving.uploads import (
+from app.serving.reading.uploads import (
     BandFileUpload,
     BulkUpload,
     CrystalUpload,
@@ -54,6 +54,7 @@ class ReadOptions:
     Attributes:
         limits: how large it may be.
         keep_input: whether the canonical input is packed for the log.
+        with_forms: whether a cache is asked, which needs the canonical form of every band.
         mechanism: for a crystal, what becomes of its other mobile ions.
         max_hops: for a crystal, most distinct hops.
         max_hop_angstrom: for a crystal, the longest hop.
@@ -64,6 +65,7 @@ class ReadOptions:
 
     limits: Limits
     keep_input: bool = True
+    with_forms: bool = True
     mechanism: Literal["auto", "vacancy", "dilute"] = "auto"
     max_hops: int = 60
     max_hop_angstrom: float = 5.0
@@ -89,12 +91,14 @@ class ReadInput:
         warnings: what was noticed.
         digest: SHA-256 of the canonical input, in hexadecimal.
         packed: the canonical input, compressed; None where inputs are not kept.
+        forms: the canonical form of each of `bands`, in order; none where no cache is asked.
     """
 
     content: Band | CrystalInput
     warnings: tuple[str, ...]
     digest: str
     packed: bytes | None
+    forms: tuple[CanonicalBand, ...] = ()
 
     @property
     def ion(self) -> str:
@@ -116,7 +120,7 @@ class ReadInput:
     @property
     def size_bytes(self) -> int:
         """About how many bytes it takes in memory."""
-        own = _READING_BYTES + len(self.packed or b"") + sum(map(_band_bytes, self.bands))
+        own = _READING_BYTES + len(self.packed or b"") + 2 * sum(map(_band_bytes, self.bands))
         if isinstance(self.content, Band):
             return own
         search = self.content.search
@@ -127,7 +131,7 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
     """Read an upload of any kind.
 
     Raises:
-        InputError: what was sent cannot be read or makes no sense.
+        InputError: what was sent cannot be read or is invalid.
     """
     if isinstance(upload, CrystalUpload):
         return _read_crystal(upload, options)
@@ -139,11 +143,13 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
         reading = read_band_file(upload.file, options.limits)
     else:
         reading = _read_end_points(upload, options.limits)
+    form = canonical(reading.band)
     return ReadInput(
         content=reading.band,
         warnings=reading.warnings,
-        digest=canonical_digest(reading.band),
+        digest=canonical_digest(form),
         packed=pack_input(band_to_json(reading.band)) if options.keep_input else None,
+        forms=(form,) if options.with_forms else (),
     )
 
 
@@ -197,12 +203,13 @@ def _with_hops(crystal: Crystal, ion: str | None, options: ReadOptions) -> ReadI
         interstitials=options.interstitials,
         max_orderings=options.max_orderings,
     )
-    return ReadInput(
+    read = ReadInput(
         content=CrystalInput(crystal=crystal, search=search),
         warnings=search.warnings,
         digest=_crystal_digest(crystal, search.ion),
         packed=pack_input(_crystal_to_json(crystal, search.ion, options)) if options.keep_input else None,
     )
+    return replace(read, forms=tuple(map(canonical, read.bands))) if options.with_forms else read
 
 
 def _crystal_to_json(crystal: Crystal, ion: str, options: ReadOptions) -> dict[str, object]:
@@ -237,7 +244,8 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
         image_frac_coords=np.array(record["image_frac_coords"]),
         relaxed_host_frac_coords=None if relaxed is None else np.array(relaxed),
     )
-    return ReadInput(content=band, warnings=(), digest=canonical_digest(band), packed=upload.packed)
+    form = canonical(band)
+    return ReadInput(content=band, warnings=(), digest=canonical_digest(form), packed=upload.packed, forms=(form,))
 
 
 def _band_bytes(band: Band) -> int:

@@ -1,0 +1,235 @@
+"""Admission control: how much work may wait, and the one place where load turns a caller away.
+
+Work is measured in seconds of CPU that workers need for it: estimated when it is admitted, by what the same kind of
+request has taken so far, and replaced by what is measured. Belongs to one event loop.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from app.errors import BusyError, NotReadyError
+
+#: Where the estimates start, seconds of CPU; each is as good as this many measurements.
+FIRST_BAND_S = 0.02
+FIRST_REQUEST_S = 0.1
+PRIOR_WEIGHT = 8
+#: The newest measurement counts at least this much, so that estimates follow a change of what is sent.
+LEAST_WEIGHT = 0.02
+#: The speed of a lane is measured over as long, seconds, while it never runs out of work.
+WINDOW_S = 1.0
+#: A lane with less work than this may have had an idle worker, seconds.
+SATURATED_S = 0.5
+SPEED_WEIGHT = 0.3
+LEAST_SPEED = 0.1
+LEAST_RETRY_AFTER_S = 1.0
+#: Accepted jobs (`Prefer: respond-async`) that are not finished, at most, and when to ask again.
+MOST_JOBS = 1000
+JOB_RETRY_AFTER_S = 10.0
+_MIB = 1024 * 1024
+
+
+class Lane(StrEnum):
+    """Work that does not wait for work of another lane."""
+
+    MAIN = "main"
+    SLOW_MODEL = "slow-model"
+    SECOND_OPINION = "second-opinion"
+
+
+@dataclass(kw_only=True)
+class _Mean:
+    """A running mean that starts at an expected value."""
+
+    value: float
+    count: int = PRIOR_WEIGHT
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self.value += max(1.0 / self.count, LEAST_WEIGHT) * (value - self.value)
+
+
+@dataclass(kw_only=True)
+class _LaneLoad:
+    """The work of one lane: what is left of it, and how fast it goes.
+
+    Attributes:
+        left_s: estimated seconds of CPU of all admitted work that is not done.
+        speed: seconds of CPU done in a second of time.
+    """
+
+    speed: float
+    left_s: float = 0.0
+    _done_s: float = 0.0
+    _window_from_s: float = 0.0
+    _least_left_s: float = 0.0
+
+    @property
+    def wait_s(self) -> float:
+        """How long new work would wait, seconds."""
+        return self.left_s / self.speed
+
+    def change(self, seconds: float) -> None:
+        """Add estimated work, or take some away."""
+        self.left_s = max(0.0, self.left_s + seconds)
+        self._least_left_s = min(self._least_left_s, self.left_s)
+
+    def done(self, seconds: float) -> None:
+        """Count work that was done: it is what the speed is learned from."""
+        now = time.monotonic()
+        self._done_s += seconds
+        passed_s = now - self._window_from_s
+        if passed_s < WINDOW_S:
+            return
+        if self._least_left_s >= SATURATED_S:
+            self.speed += SPEED_WEIGHT * (max(LEAST_SPEED, self._done_s / passed_s) - self.speed)
+        self._done_s, self._window_from_s, self._least_left_s = 0.0, now, self.left_s
+
+
+@dataclass(kw_only=True, eq=False)
+class AdmittedWork:
+    """A request's share of the waiting work, from its admission to its answer; made by `Admission.admit`."""
+
+    _admission: "Admission" = field(repr=False)
+    size_bytes: int
+    left_s: dict[Lane, float] = field(default_factory=dict)
+    spent_s: float = 0.0
+    closed: bool = False
+
+    def expect(self, lane: Lane, seconds: float) -> None:
+        """Replace the estimate of what is left to do in a lane, once more is known."""
+        if not self.closed:
+            self._admission.replace_left(self, lane, seconds)
+
+    def did(self, lane: Lane, seconds: float) -> None:
+        """Count a piece of work that was done for it."""
+        if lane is not Lane.SECOND_OPINION:
+            self.spent_s += seconds
+        self._admission.count_done(lane, seconds)
+        self.expect(lane, max(0.0, self.left_s.get(lane, 0.0) - seconds))
+
+
+class Admission:
+    """Bounds the work that waits, for reading, preparing and the model together, by time and by bytes.
+
+    Args:
+        max_wait_s: a request that would wait longer is turned away, seconds.
+        max_mib: bytes of admitted requests, MiB; one request is always taken.
+        max_jobs_mib: bytes of the inputs of accepted jobs that are not finished, MiB; one job is always taken.
+        cores: of this machine; where the estimate of its speed starts.
+    """
+
+    def __init__(self, *, max_wait_s: float, max_mib: int, max_jobs_mib: int, cores: int) -> None:
+        self._max_wait_s = max_wait_s
+        self._max_mib = max_mib
+        self._max_jobs_mib = max_jobs_mib
+        self._lanes = {lane: _LaneLoad(speed=1.0) for lane in Lane}
+        self._lanes[Lane.MAIN].speed = max(1.0, cores / 2)
+        self._requests: dict[str, _Mean] = defaultdict(lambda: _Mean(value=FIRST_REQUEST_S))
+        self._bands: dict[str, _Mean] = {}
+        self._bytes = 0
+        self._stopping = False
+        self.requests = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all admitted requests that are not answered."""
+        return self._bytes
+
+    @property
+    def max_wait_s(self) -> float:
+        """The longest that a request may have to wait, seconds."""
+        return self._max_wait_s
+
+    def wait_s(self, lane: Lane) -> float:
+        """How long new work of a lane would wait now, seconds."""
+        return self._lanes[lane].wait_s
+
+    def stop(self) -> None:
+        """Admit nothing more."""
+        self._stopping = True
+
+    @contextmanager
+    def admit(
+        self, kind: str, *, size_bytes: int, lane: Lane = Lane.MAIN, second_opinion: bool = False
+    ) -> Iterator[AdmittedWork]:
+        """Admit a request until the context ends, or turn it away.
+
+        Args:
+            kind: requests of one kind are expected to take alike.
+            size_bytes: of its body.
+            lane: where most of its work will be.
+            second_opinion: whether it needs that lane too.
+
+        Raises:
+            BusyError: too much waits already.
+            NotReadyError: the service is stopping.
+        """
+        self._check(lane, size_bytes)
+        work = AdmittedWork(_admission=self, size_bytes=size_bytes)
+        mean = self._requests[kind]
+        if second_opinion:
+            self._check(Lane.SECOND_OPINION, size_bytes)
+            work.expect(Lane.SECOND_OPINION, self._requests[Lane.SECOND_OPINION].value)
+        work.expect(lane, mean.value)
+        self._bytes += size_bytes
+        self.requests += 1
+        try:
+            yield work
+            mean.add(work.spent_s)  # one that failed or whose caller left says nothing of its kind
+        finally:
+            self._bytes -= size_bytes
+            self.requests -= 1
+            for lane_left in tuple(work.left_s):
+                work.expect(lane_left, 0.0)
+            work.closed = True
+
+    def check_job(self, *, jobs: int, held_bytes: int, size_bytes: int = 0) -> None:
+        """Turn a job away (BusyError) where too many wait already to take one of this size as well."""
+        most_bytes = self._max_jobs_mib * _MIB
+        if jobs >= MOST_JOBS or (jobs and held_bytes + size_bytes > most_bytes):
+            raise BusyError(
+                f"{jobs} jobs wait already ({held_bytes / _MIB:.1f} MiB of input; IONPATH_JOBS_MIB allows "
+                f"{self._max_jobs_mib}).",
+                retry_after_s=JOB_RETRY_AFTER_S,
+                kind="jobs-busy",
+            )
+
+    def band_s(self, model: str, card_s: float | None) -> float:
+        """What one band of a model takes, seconds of CPU, by what was measured here, else by its card."""
+        return self._bands.setdefault(model, _Mean(value=card_s or FIRST_BAND_S)).value
+
+    def measured_band(self, model: str, seconds: float) -> None:
+        """Learn what a band of a model took."""
+        self._bands.setdefault(model, _Mean(value=FIRST_BAND_S)).add(seconds)
+
+    def replace_left(self, work: AdmittedWork, lane: Lane, seconds: float) -> None:
+        """See AdmittedWork.expect."""
+        self._lanes[lane].change(seconds - work.left_s.get(lane, 0.0))
+        work.left_s[lane] = seconds
+
+    def count_done(self, lane: Lane, seconds: float) -> None:
+        """See AdmittedWork.did."""
+        self._lanes[lane].done(seconds)
+        if lane is Lane.SECOND_OPINION:
+            self._requests[lane].add(seconds)
+
+    def _check(self, lane: Lane, size_bytes: int) -> None:
+        if self._stopping:
+            raise NotReadyError("The service is stopping.", kind="stopping")
+        wait_s = self._lanes[lane].wait_s
+        if wait_s >= self._max_wait_s:
+            raise BusyError(
+                f"{self.requests} requests wait already, about {wait_s:.0f} s of work; at most {self._max_wait_s:g} s "
+                "may wait (IONPATH_QUEUE_MAX_WAIT_S).",
+                retry_after_s=max(LEAST_RETRY_AFTER_S, wait_s - self._max_wait_s),
+            )
+        if self._bytes and self._bytes + size_bytes > self._max_mib * _MIB:
+            raise BusyError(
+                f"{self.requests} requests wait already with {self._bytes / _MIB:.1f} MiB; at most {self._max_mib} MiB "
+                "may wait (IONPATH_QUEUE_MAX_MIB).",
+                retry_after_s=max(LEAST_RETRY_AFTER_S, wait_s),
+            )

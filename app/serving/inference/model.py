@@ -1,0 +1,191 @@
+"""Runs a model on batches: in a worker process on a CPU, in this process on a GPU.
+
+A forward pass is a thousand short operations that ask for the interpreter. In a thread of the service they wait behind
+all that is read and answered: the busier the service, the slower its model.
+"""
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from app.cores import usable_cores
+from app.crystals.band import Band
+from app.errors import NotReadyError
+from app.models.prediction import Prediction
+from app.models.registry import Registry
+from app.serving.inference.work_item import BatchPredictor
+from app.serving.workers import (
+    Handler,
+    TaskFailedError,
+    WorkerCrashedError,
+    WorkerPool,
+    WorkersStoppedError,
+    WorkerStartError,
+    WorkerTimeoutError,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """What a model gave for a batch.
+
+    Attributes:
+        predictions: one a band, in order.
+        costs: of the bands, line-graph edges.
+        seconds: CPU time that the batch took; on a GPU, time.
+    """
+
+    predictions: list[Prediction]
+    costs: list[int]
+    seconds: float = 0.0
+
+
+class Runner(Protocol):
+    """Runs models on batches, for one thread."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why it cannot run now; None while it can."""
+
+    def predict(self, predictor: BatchPredictor, inputs: Sequence[Any]) -> Predicted:
+        """Predict bands, prepared ones or those that are yet to be prepared.
+
+        Raises:
+            OutOfMemoryError: the device has no room for so many at once.
+            InputError: one of the bands cannot be prepared.
+        """
+
+
+class ModelHere:
+    """Runs models in this process."""
+
+    trouble: str | None = None
+
+    def predict(self, predictor: BatchPredictor, inputs: Sequence[Any]) -> Predicted:
+        """See Runner.predict."""
+        started_s = time.monotonic()
+        graphs = _graphs(predictor, inputs)
+        predictions = predictor.predict(graphs)
+        costs = [predictor.cost(graph) for graph in graphs]
+        return Predicted(predictions=predictions, costs=costs, seconds=time.monotonic() - started_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loading:
+    """What a model's worker loads: as `Registry.open` takes it.
+
+    Attributes:
+        prepared_beside: workers that prepare bands; batches that they prepared leave them as many cores.
+    """
+
+    store: Path
+    default: str
+    threads: int
+    prepared_beside: int = 0
+
+
+class ModelWorker:
+    """One worker process with every checkpoint on the CPU.
+
+    Args:
+        loading: what it loads.
+        timeout_s: a forward pass that takes longer ends it, seconds.
+        on_demand: start it when the first band comes.
+        warm: the checkpoint that is warm before it is ready; None warms none.
+    """
+
+    def __init__(self, loading: Loading, timeout_s: float, *, on_demand: bool = False, warm: str | None = None) -> None:
+        self._timeout_s = timeout_s
+        self._pool = WorkerPool("model", 1, open_model, loading, warm, on_demand=on_demand)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Of the checkpoints that it answers with."""
+        assert isinstance(self._pool.ready, dict)
+        return self._pool.ready
+
+    @property
+    def trouble(self) -> str | None:
+        """See Runner.trouble."""
+        return self._pool.trouble
+
+    def start(self) -> None:
+        """Start it and wait until it is warm.
+
+        Raises:
+            CheckpointError: a checkpoint is missing or damaged.
+            WorkerStartError: it did not start otherwise.
+        """
+        self._pool.start()
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        self._pool.stop()
+
+    def predict(self, predictor: BatchPredictor, inputs: Sequence[Any]) -> Predicted:
+        """See Runner.predict.
+
+        Raises:
+            TaskFailedError: the pass failed, took too long or crashed the worker.
+            NotReadyError: the worker cannot be started, or the service is stopping.
+        """
+        try:
+            done = self._pool.run((predictor.name, list(inputs)), self._timeout_s)
+        except (WorkerCrashedError, WorkerTimeoutError) as error:
+            raise TaskFailedError(f"the model's process ended at {len(inputs)} bands: {error}") from error
+        except WorkerStartError as error:
+            raise NotReadyError("The model's process cannot be started.", kind="model-stopped") from error
+        except WorkersStoppedError as error:
+            raise NotReadyError("The service is stopping.", kind="stopping") from error
+        predicted: Predicted = done.value
+        return Predicted(predictions=predicted.predictions, costs=predicted.costs, seconds=done.seconds)
+
+
+@dataclass(kw_only=True, eq=False)
+class _Models:
+    """What a model's worker holds."""
+
+    registry: Registry
+    ways: int
+    cold: list[str]
+
+    def run(self, task: tuple[str, Sequence[Any]]) -> Predicted:
+        name, inputs = task
+        predictor = self.registry.predictor(name)
+        graphs = _graphs(predictor, inputs)
+        predictions = predictor.predict(graphs, ways=None if predictor.preparation is None else self.ways)
+        return Predicted(predictions=predictions, costs=[predictor.cost(graph) for graph in graphs])
+
+    def warm_next(self) -> bool:
+        """Warm a checkpoint that was not asked for yet; says whether there are more."""
+        if self.cold:
+            with contextlib.suppress(Exception):  # the service's log has it once somebody asks for this one
+                self.registry.predictor(self.cold.pop()).warm_up()
+        return bool(self.cold)
+
+
+def _graphs(predictor: BatchPredictor, inputs: Sequence[Any]) -> list[Any]:
+    return [predictor.graph(one) if isinstance(one, Band) else one for one in inputs]
+
+
+def open_model(loading: Loading, warm: str | None) -> Handler:
+    """Load every checkpoint; reports their digests.
+
+    Raises:
+        CheckpointError: a checkpoint is missing or damaged.
+    """
+    registry = Registry.open(loading.store, "cpu", default=loading.default, threads=loading.threads)
+    names = registry.names()
+    if warm is not None:
+        registry.predictor(warm).warm_up()
+    left = max(1, usable_cores() - loading.prepared_beside)
+    models = _Models(
+        registry=registry,
+        ways=min(loading.threads or left, left),
+        cold=[] if warm is None else [name for name in names if name != warm],
+    )
+    digests = {name: registry.predictor(name).digest for name in names}
+    return Handler(run=models.run, ready=digests, idle=models.warm_next if models.cold else None)

@@ -1,0 +1,446 @@
+"""Worker processes: each does one task at a time, is ended at a limit of time or memory, and is replaced.
+
+Reading, preparing and the model run in such processes: a parser may never return, a library may crash, and a thousand
+short operations of Python must not hold the interpreter of the process that answers.
+"""
+
+import asyncio
+import contextlib
+import gc
+import multiprocessing
+import os
+import pickle
+import queue
+import resource
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
+from typing import Any
+
+import structlog
+
+from app.errors import IonpathError
+
+#: Loading torch and every checkpoint takes some five seconds; a busy machine takes longer.
+START_TIMEOUT_S = 120.0
+#: After a start that failed, how long until the next one, seconds.
+BACK_OFF_S = 5.0
+#: A task whose worker crashed is given to a second one: mostly the worker was killed for no fault of the task.
+ATTEMPTS = 2
+#: How long a worker waits for a task before it uses the time for something else, seconds.
+IDLE_S = 1.0
+#: Steps of priority below the service's own process, which hands out the work.
+_NICE_STEPS = 5
+_MIB = 1024 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class WorkerError(Exception):
+    """A task was not done, by no error of its own."""
+
+
+class WorkerCrashedError(WorkerError):
+    """The worker ended in the middle of the task."""
+
+
+class WorkerTimeoutError(WorkerError):
+    """The task took too long; its worker was ended."""
+
+
+class WorkerStartError(WorkerError):
+    """No worker can be started now."""
+
+
+class WorkersStoppedError(WorkerError):
+    """The pool is stopped."""
+
+
+class TaskFailedError(Exception):
+    """The task raised an error that is not one of ours; its notes hold the worker's traceback."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handler:
+    """What a worker does.
+
+    Attributes:
+        run: does one task.
+        ready: reported once, when the worker is ready for tasks; a replacement must report the same.
+        idle: called while no task comes; says whether there is more to do. None for nothing.
+    """
+
+    run: Callable[[Any], Any]
+    ready: object = None
+    idle: Callable[[], bool] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """What a task gave.
+
+    Attributes:
+        value: the handler's.
+        seconds: CPU time that it took.
+    """
+
+    value: Any
+    seconds: float
+
+
+def fork_server() -> ForkServerContext:
+    """The context in which workers start: a server that has loaded what reading and preparing need, and no tensors.
+
+    Workers that read or prepare are replaced in milliseconds; the model's load torch themselves.
+    """
+    # Not fork: threads of torch run in this process.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["app.serving.reading.pool", "app.serving.inference.preparing"])
+    return context
+
+
+class Worker:
+    """One process; used by one thread at a time, but for `kill`.
+
+    Args:
+        name: of the process.
+        open_handler: a function of a module that gives the worker's Handler.
+        arguments: of that function, pickled.
+        memory_mib: most address space of the process; None sets no limit.
+    """
+
+    def __init__(
+        self, name: str, open_handler: Callable[..., Handler], *arguments: object, memory_mib: int | None = None
+    ) -> None:
+        context = fork_server()
+        self._connection, other = context.Pipe()
+        self._process = context.Process(
+            target=_work, args=(other, open_handler, arguments, memory_mib), name=name, daemon=True
+        )
+        self._process.start()
+        other.close()
+
+    def send(self, message: object) -> None:
+        """Send a message.
+
+        Raises:
+            WorkerCrashedError: the process ended.
+        """
+        try:
+            self._connection.send(message)
+        except OSError as error:
+            raise WorkerCrashedError(repr(error)) from error
+
+    def receive(self, timeout_s: float) -> Any:
+        """Wait for a message.
+
+        Raises:
+            WorkerCrashedError: the process ended.
+            WorkerTimeoutError: none came in time.
+        """
+        try:
+            if not self._connection.poll(timeout_s):
+                raise WorkerTimeoutError(f"it took more than {timeout_s:g} s")
+            return pickle.loads(self._connection.recv_bytes())  # noqa: S301 # from a process of our own
+        except (EOFError, OSError) as error:
+            raise WorkerCrashedError(repr(error)) from error
+
+    def kill(self) -> None:
+        """End the process at once; whoever waits for its message sees that it crashed."""
+        self._process.kill()
+
+    def end(self) -> int | None:
+        """Kill it, clean up, and return its exit code."""
+        self._process.kill()
+        self._process.join()
+        self._connection.close()
+        return self._process.exitcode
+
+
+class _Control:
+    """Lets the event loop cancel a task that a thread waits for."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None
+        self.cancelled = False
+
+    def begin(self, worker: Worker) -> bool:
+        """Note which worker does it; False where it was cancelled before."""
+        with self._lock:
+            self._worker = worker
+            return not self.cancelled
+
+    def finish(self) -> None:
+        """Note that the worker is free: a later `cancel` must not end it."""
+        with self._lock:
+            self._worker = None
+
+    def cancel(self) -> None:
+        """End the worker that does it, if any."""
+        with self._lock:
+            self.cancelled = True
+            if self._worker is not None:
+                self._worker.kill()
+
+
+class WorkerPool:
+    """A number of workers that do the same kind of task, for threads (`run`) and for the event loop (`call`).
+
+    Args:
+        name: of the processes, in the log and in messages.
+        count: how many.
+        open_handler: a function of a module that gives a worker's Handler, called in the worker.
+        arguments: of that function, pickled.
+        memory_mib: most address space of one worker; None sets no limit.
+        on_demand: start workers when the first task comes instead of in `start`.
+
+    Attributes:
+        ready: what the first worker reported (Handler.ready).
+        trouble: why no worker can be started now; None while that works.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        count: int,
+        open_handler: Callable[..., Handler],
+        *arguments: object,
+        memory_mib: int | None = None,
+        on_demand: bool = False,
+    ) -> None:
+        self._name = name
+        self._open_handler = open_handler
+        self._arguments = arguments
+        self._memory_mib = memory_mib
+        self._on_demand = on_demand
+        self._count = count
+        # A slot a worker; None is one whose worker must be started by whoever takes it next.
+        self._slots: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+        self._workers: set[Worker] = set()
+        self._changing = threading.Lock()  # no worker is started once the pool stops
+        self._stopped = False
+        self._not_before_s = 0.0
+        self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix=name)
+        self.ready: object = None
+        self.trouble: str | None = None
+
+    def start(self) -> None:
+        """Start the workers and wait until all are ready; where they start on demand, do nothing yet.
+
+        Raises:
+            WorkerStartError: one of them does not start.
+            Exception: what a worker's `open_handler` raised, where that is one of ours.
+        """
+        started = [None if self._on_demand else self._spawn() for _ in range(self._count)]
+        for worker in started:
+            if worker is not None:
+                self._await_ready(worker)
+            self._slots.put(worker)
+
+    def stop(self) -> None:
+        """End the workers, whatever they do; tasks that wait or run fail with WorkersStoppedError."""
+        with self._changing:
+            self._stopped = True
+            workers, self._workers = self._workers, set()
+        for worker in workers:
+            worker.end()
+        self._slots.put(None)  # wakes a thread that waits for a slot, which wakes the next
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def run(self, task: object, timeout_s: float) -> Done:
+        """Have a worker do a task; waits for a free one.
+
+        Args:
+            task: pickled.
+            timeout_s: a task that takes longer ends its worker, seconds; waiting for one does not count.
+
+        Raises:
+            WorkerCrashedError: the workers that tried it ended.
+            WorkerTimeoutError: it took too long.
+            WorkerStartError: no worker can be started.
+            WorkersStoppedError: the pool is stopped.
+            Exception: what the handler raised: one of ours, or TaskFailedError.
+        """
+        return self._run(task, timeout_s, _Control())
+
+    async def call(self, task: object, timeout_s: float) -> Done:
+        """Do the same without blocking the event loop; cancelling it ends the worker that does the task."""
+        control = _Control()
+        future = self._threads.submit(self._run, task, timeout_s, control)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            control.cancel()
+            raise
+
+    def _run(self, task: object, timeout_s: float, control: _Control) -> Done:
+        for attempt in range(1, ATTEMPTS + 1):
+            worker = self._take()
+            keep: Worker | None = None
+            try:
+                if not control.begin(worker):
+                    keep = worker
+                    raise WorkerError("the task was cancelled")  # nobody waits for it any more
+                worker.send(task)
+                answer = worker.receive(timeout_s)
+                keep = worker
+            except WorkerCrashedError:
+                if control.cancelled or attempt == ATTEMPTS or self._stopped:
+                    raise WorkersStoppedError(self._name) if self._stopped else WorkerCrashedError(self._name) from None
+                continue
+            finally:
+                control.finish()
+                self._give_back(worker, keep)
+            if isinstance(answer, Exception):
+                raise answer
+            assert isinstance(answer, Done)
+            return answer
+        raise AssertionError  # the last attempt returns or raises
+
+    def _take(self) -> Worker:
+        """Wait for a slot, and start its worker where it has none."""
+        worker = self._slots.get()
+        if self._stopped:
+            self._slots.put(None)
+            raise WorkersStoppedError(f"the {self._name} workers are stopped")
+        if worker is not None:
+            return worker
+        try:
+            if time.monotonic() < self._not_before_s:
+                raise WorkerStartError(self.trouble)  # noqa: TRY301 # reported as the failure that it repeats
+            worker = self._spawn()
+            self._await_ready(worker)
+        except BaseException:
+            self._slots.put(None)
+            raise
+        return worker
+
+    def _give_back(self, worker: Worker, keep: Worker | None) -> None:
+        """Free the slot; a worker that is not kept is ended, since it may be at the task still."""
+        if keep is None:
+            self._discard(worker, "it crashed or was ended in the middle of a task")
+        self._slots.put(keep)
+
+    def _discard(self, worker: Worker, why: str) -> None:
+        with self._changing:
+            self._workers.discard(worker)
+            stopped = self._stopped
+        exit_code = worker.end()
+        if not stopped:
+            _log.warning("worker-gone", worker=self._name, exit_code=exit_code, why=why)
+
+    def _spawn(self) -> Worker:
+        with self._changing:
+            if self._stopped:
+                raise WorkersStoppedError(f"the {self._name} workers are stopped")
+            try:
+                worker = Worker(self._name, self._open_handler, *self._arguments, memory_mib=self._memory_mib)
+            except OSError as error:
+                raise self._failed(error) from error
+            self._workers.add(worker)
+            return worker
+
+    def _await_ready(self, worker: Worker) -> None:
+        try:
+            answer = self._checked(worker.receive(START_TIMEOUT_S))
+        except Exception as error:
+            self._discard(worker, f"it did not start: {error}")
+            failed = self._failed(error)
+            if isinstance(error, WorkerError):
+                raise failed from error
+            raise
+        self.ready = answer
+        self.trouble = None
+
+    def _checked(self, answer: object) -> object:
+        if isinstance(answer, Exception):
+            raise answer
+        if self.ready is not None and answer != self.ready:
+            raise WorkerStartError("it reports another state than the first one did: restart the service")
+        return answer
+
+    def _failed(self, error: Exception) -> WorkerStartError:
+        self.trouble = f"the {self._name} worker does not start: {error}"
+        self._not_before_s = time.monotonic() + BACK_OFF_S
+        return WorkerStartError(self.trouble)
+
+
+def freeze_gc() -> None:
+    """Have the garbage collector skip all that is loaded by now; it stays until the process ends.
+
+    Scanning libraries and networks took 0.4 s, every ten seconds under load, and the process does nothing else
+    meanwhile.
+    """
+    gc.collect()  # what loading left behind would stay as well
+    gc.freeze()
+
+
+def _work(
+    connection: Connection, open_handler: Callable[..., Handler], arguments: tuple[object, ...], memory_mib: int | None
+) -> None:
+    """Do tasks until the other end of the pipe closes."""
+    _ignore_signals()
+    os.nice(_NICE_STEPS)
+    if memory_mib is not None:
+        with contextlib.suppress(ValueError, OSError):  # not every system limits address space
+            resource.setrlimit(resource.RLIMIT_AS, (memory_mib * _MIB, memory_mib * _MIB))
+    try:
+        handler = open_handler(*arguments)
+    except Exception as error:  # noqa: BLE001 # sent to the service, which does not start then
+        _send(connection, _portable(error))
+        return
+    freeze_gc()
+    _send(connection, handler.ready)
+    idle = handler.idle
+    while True:
+        while idle is not None and not connection.poll(IDLE_S):
+            if not idle():
+                idle = None
+                freeze_gc()
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        except Exception as error:  # noqa: BLE001 # the message was read all the same
+            _send(connection, _portable(error))
+            continue
+        _send(connection, _done(handler, task))
+
+
+def _done(handler: Handler, task: object) -> Done | Exception:
+    started_s = time.process_time()
+    try:
+        value = handler.run(task)
+    except Exception as error:  # noqa: BLE001 # whatever one task does, the worker goes on; its caller reports it
+        return _portable(error)
+    return Done(value=value, seconds=time.process_time() - started_s)
+
+
+def _send(connection: Connection, message: object) -> None:
+    try:
+        content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    except Exception as error:  # noqa: BLE001 # the caller must hear something, or it waits until its timeout
+        content = pickle.dumps(TaskFailedError(f"the result cannot be sent: {type(error).__name__}: {error}"))
+    connection.send_bytes(content)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself where it is one of ours, else a TaskFailedError that says what it was."""
+    if isinstance(error, IonpathError) or type(error).__module__.partition(".")[0] == "app":
+        return error
+    failed = TaskFailedError(f"{type(error).__name__}: {error}")
+    failed.add_note("".join(traceback.format_exception(error)))
+    return failed
+
+
+def _ignore_signals() -> None:
+    """Let Ctrl-C and SIGTERM, which go to a whole process group, end no worker: the service drains, then ends it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
