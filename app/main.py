@@ -12,7 +12,7 @@ from prometheus_client import start_http_server
 
 from app.api import health, models, pages, predict, predictions, properties
 from app.api.auth import Gate
-from app.api.middleware import BodyLimit, RequestContext
+from app.api.middleware import AccessLog, BodyLimit
 from app.api.openapi import describe
 from app.api.problems import add_problem_handlers
 from app.serving.service import PredictionService, open_service
@@ -49,7 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     pages.add_static_files(app)
     add_problem_handlers(app)
     app.add_middleware(BodyLimit, max_body_bytes=chosen.max_body_bytes, body_timeout_s=chosen.body_timeout_s)
-    app.add_middleware(RequestContext)  # added last, so outermost
+    app.add_middleware(AccessLog)  # added last, so outermost
     return app
 
 

@@ -12,6 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.context import RequestContext, context_of
 from app.api.problems import InternalError, problem_response
 from app.errors import TooLargeError, TooSlowError
 
@@ -34,7 +35,7 @@ _HEADERS = {
 _NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
 
 
-class RequestContext:
+class AccessLog:
     """Gives each request an id, logs it once, sets the security headers, and answers what nobody caught.
 
     Every line that the request's tasks and threads log carries the id.
@@ -51,18 +52,19 @@ class RequestContext:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SANE_REQUEST_ID.fullmatch(given) else uuid4().hex
-        scope["request_id"] = request_id
+        context = context_of(scope)
+        context.request_id = request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id):  # tasks and threads that it starts inherit
-            await self._handle(request_id, scope, receive, send)
+            await self._handle(context, scope, receive, send)
 
-    async def _handle(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _handle(self, context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
         started, status = time.perf_counter(), 0
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                _set_headers(message, request_id)
+                _set_headers(message, context.request_id)
             try:
                 await send(message)
             except (OSError, RuntimeError) as error:
@@ -73,13 +75,13 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
-            scope["problem_kind"] = "client-left"
-        except Exception:  # noqa: BLE001 - the last net: logged whole, told to the caller as a fault
+            context.problem_kind = "client-left"
+        except Exception:  # noqa: BLE001 - the last net: logged whole, answered as a fault
             _log.exception("unexpected", path=scope["path"])
             if status == 0:
-                await _answer_fault(request_id, scope, receive, send_with_headers)
+                await _answer_fault(context, scope, receive, send_with_headers)
         finally:
-            _log_request(scope, status, time.perf_counter() - started)
+            _log_request(context, scope, status, time.perf_counter() - started)
 
 
 def _set_headers(message: MutableMapping[str, object], request_id: str) -> None:
@@ -91,16 +93,16 @@ def _set_headers(message: MutableMapping[str, object], request_id: str) -> None:
         headers[name] = value
 
 
-async def _answer_fault(request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
-    scope["problem_kind"] = InternalError.default_kind
+async def _answer_fault(context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
+    context.problem_kind = InternalError.default_kind
     fault = InternalError(
         "The service failed at this request. This is its fault, not the input's; its log has the request id."
     )
-    await problem_response(fault, request_id=request_id)(scope, receive, send)
+    await problem_response(fault, request_id=context.request_id)(scope, receive, send)
 
 
-def _log_request(scope: Scope, status: int, seconds: float) -> None:
-    kind = scope.get("problem_kind")
+def _log_request(context: RequestContext, scope: Scope, status: int, seconds: float) -> None:
+    kind = context.problem_kind
     service = scope.get("state", {}).get("service")
     if kind is not None and service is not None:
         service.metrics.failed(kind)
@@ -111,7 +113,7 @@ def _log_request(scope: Scope, status: int, seconds: float) -> None:
         path=scope["path"],
         status=status or None,  # none where the client left before a reply
         milliseconds=round(1000 * seconds, 2),
-        key_id=scope.get("key_id"),
+        key_id=context.key_id,
         client=(scope.get("client") or ("",))[0],
         problem=kind,
     )
@@ -190,6 +192,7 @@ class BodyLimit:
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = self._error()
-        scope["problem_kind"] = error.kind
-        response = problem_response(error, request_id=scope.get("request_id"), headers={"Connection": "close"})
+        context = context_of(scope)
+        context.problem_kind = error.kind
+        response = problem_response(error, request_id=context.request_id, headers={"Connection": "close"})
         await response(scope, receive, send)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from app.api.auth import Caller, Gate, caller
+from app.api.context import context_of
 from app.api.log_schemas import AcceptedPrediction, PredictionStatus
 from app.api.openapi import problems
 from app.api.preferences import wants_async
@@ -87,7 +88,7 @@ async def _admitted(
         interstitials=query.interstitials,
         second_opinion=query.second_opinion,
         key_id=who.key_id,
-        request_id=request.scope["request_id"],
+        request_id=context_of(request).request_id,
         work=work,
     )
     if wants_async(request):

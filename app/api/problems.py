@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from app.api.context import context_of
 from app.errors import (
     BusyError,
     FormatError,
@@ -77,13 +78,10 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation)
 
 
-def _request_id(request: Request) -> str | None:
-    return request.scope.get("request_id")
-
-
 def _reply(request: Request, error: IonpathError, headers: Mapping[str, str] | None = None) -> Response:
-    request.scope["problem_kind"] = error.kind  # for the access log and the metrics
-    return problem_response(error, request_id=_request_id(request), headers=headers)
+    context = context_of(request)
+    context.problem_kind = error.kind
+    return problem_response(error, request_id=context.request_id, headers=headers)
 
 
 async def _ours(request: Request, error: Exception) -> Response:

@@ -6,6 +6,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.api.auth import Caller, Gate, caller
+from app.api.context import context_of
 from app.api.openapi import problems
 from app.api.predict import while_connected
 from app.api.property_schemas import BulkProperties, PropertiesQuery
@@ -30,7 +31,7 @@ async def predict_properties(
     gate: Gate = request.state.gate
     gate.demand_rate(request, who)
     asked = PropertiesRequest(
-        upload=await read_bulk_upload(request), model=query.model, request_id=request.scope["request_id"]
+        upload=await read_bulk_upload(request), model=query.model, request_id=context_of(request).request_id
     )
     answer = await while_connected(request, service.properties.predict(asked))
     return Response(orjson.dumps(properties_to_json(answer)), media_type="application/json")

@@ -8,7 +8,7 @@ from app.crystals.percolation import HopEdge
 from app.crystals.reduction import reduced_lattice
 from app.crystals.sites import Sublattices
 from app.crystals.supercell import Motif
-from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, canonical_hops, find_symmetry, hop_orbits
+from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, canonical_hops, hop_orbits
 
 
 def distinct_hops(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) -> list[list[HopEdge]]:
@@ -22,7 +22,7 @@ def distinct_hops(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) 
     if not len(hops):
         return []
     folded, copies = np.unique(canonical_hops(motif.fold(hops)), axis=0, return_inverse=True)
-    orbits = hop_orbits(motif.crystal, find_symmetry(motif.crystal), folded)[copies.ravel()]
+    orbits = hop_orbits(motif.crystal, motif.symmetry, folded)[copies.ravel()]
     members: dict[int, list[int]] = {}
     for k, orbit in enumerate(orbits):
         members.setdefault(int(orbit), []).append(k)

@@ -8,6 +8,7 @@ import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.crystal import Contents
+from app.crystals.isometries import lattice_isometries
 from app.crystals.lattices import (
     contains,
     cosets,
@@ -39,12 +40,19 @@ class Motif:
         site_ion: for each site of the uploaded cell, which site of the motif it is, shape [n_sites].
         site_cell: and in which of the motif's cells, whole numbers, shape [n_sites, 3].
         uploaded_cell: the uploaded cell's vectors as whole numbers of the motif's, shape [3, 3].
+        known_symmetry: of the motif, where it was found with the uploaded cell's.
     """
 
     crystal: Sublattices
     site_ion: IntArray
     site_cell: IntArray
     uploaded_cell: IntArray
+    known_symmetry: Symmetry | None = None
+
+    @cached_property
+    def symmetry(self) -> Symmetry:
+        """The symmetry of the motif, found once."""
+        return find_symmetry(self.crystal) if self.known_symmetry is None else self.known_symmetry
 
     @property
     def lattice_angstrom(self) -> FloatArray:
@@ -221,14 +229,15 @@ def _roomiest(motif: Motif, forms: IntArray) -> IntArray:
     return np.asarray(forms[order[0]])
 
 
-def uploaded_motif(crystal: Sublattices) -> Motif:
-    """The uploaded cell itself."""
+def uploaded_motif(crystal: Sublattices, symmetry: Symmetry | None = None) -> Motif:
+    """The uploaded cell itself, with its symmetry where that was found already."""
     count = len(crystal.sites)
     return Motif(
         crystal=crystal,
         site_ion=np.arange(count),
         site_cell=np.zeros((count, 3), dtype=np.int64),
         uploaded_cell=np.eye(3, dtype=np.int64),
+        known_symmetry=symmetry,
     )
 
 
@@ -238,7 +247,7 @@ def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
     atoms = symmetry.primitive_atoms
     _, first, which = np.unique(atoms, return_index=True, return_inverse=True)
     if count == 1 or len(first) * count != len(atoms):
-        return uploaded_motif(crystal)
+        return uploaded_motif(crystal, symmetry)
     # pure translations are whole multiples of 1/count, as the order of an element divides that of its group
     steps = np.vstack([np.rint(symmetry.pure_translations * count).astype(np.int64), count * np.eye(3, dtype=np.int64)])
     lattice = reduced_lattice(hermite_form(steps) / count @ crystal.lattice_angstrom)[0]
@@ -247,7 +256,7 @@ def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
     cells = np.rint(coords - coords[first][which]).astype(np.int64)
     strays = np.linalg.norm((coords - coords[first][which] - cells) @ lattice, axis=1)
     if strays.max() > 5 * SYMMETRY_TOLERANCE_ANGSTROM:
-        return uploaded_motif(crystal)
+        return uploaded_motif(crystal, symmetry)
     frame_count = len(crystal.frame_contents)
     frame, ions = first[first < frame_count], first[first >= frame_count]
     place = {atom: k for k, atom in enumerate(ions)}
@@ -263,6 +272,27 @@ def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
         site_ion=np.array([place[atom] for atom in first[which[frame_count:]]], dtype=np.int64),
         site_cell=cells[frame_count:],
         uploaded_cell=np.rint(to_motif).astype(np.int64),
+        known_symmetry=_in_primitive_cell(symmetry, crystal.lattice_angstrom, lattice, len(first)),
+    )
+
+
+def _in_primitive_cell(
+    symmetry: Symmetry, cell_angstrom: FloatArray, primitive_angstrom: FloatArray, atom_count: int
+) -> Symmetry | None:
+    """The symmetry of a cell written for its primitive cell; None where the cell's shape hides some of it."""
+    cell = reduced_lattice(cell_angstrom)[0]
+    if len(lattice_isometries(cell, cell, SYMMETRY_TOLERANCE_ANGSTROM)) != len(
+        lattice_isometries(primitive_angstrom, primitive_angstrom, SYMMETRY_TOLERANCE_ANGSTROM)
+    ):
+        return None
+    change = (cell_angstrom @ np.linalg.inv(primitive_angstrom)).T
+    rotations = np.rint(change @ symmetry.rotations @ np.linalg.inv(change)).astype(np.int64)
+    _, once = np.unique(rotations.reshape(-1, 9), axis=0, return_index=True)
+    return Symmetry(
+        rotations=rotations[once],
+        translations=symmetry.translations[once] @ change.T,
+        pure_translations=np.zeros((1, 3)),
+        primitive_atoms=np.arange(atom_count),
     )
 
 
