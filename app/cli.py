@@ -366,7 +366,7 @@ def new_api_key(
     file: Annotated[Path | None, typer.Option(help="Append its hash to this file (IONPATH_API_KEYS_FILE).")] = None,
 ) -> None:
     """Make an API key: it is shown once, its hash is what the service keeps."""
-    from app.serving.keys import new_key  # noqa: PLC0415 - as the others
+    from app.api.keys import new_key  # noqa: PLC0415 - as the others
 
     try:
         secret, line = new_key(key_id)

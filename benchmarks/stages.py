@@ -24,8 +24,8 @@ from app.crystals.writers import band_to_json
 from app.models.prediction import Prediction
 from app.models.predictor import Predictor
 from app.models.registry import Registry
-from app.serving.answers import Answer, ModelReference
-from app.serving.wire import answer_to_json
+from app.serving.answers.as_json import answer_to_json
+from app.serving.answers.types import Answer, ModelReference
 from app.storage.rows import pack_input
 from benchmarks.load import body_of
 from benchmarks.throughput import STORE

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
+from app.serving.batcher import Batcher, Predict, Prepare
 
 from app.crystals.band import Band
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.models.predictor import OutOfMemoryError
-from app.serving.batcher import Batcher, Predict, Prepare
 from app.serving.metrics import Metrics
 
 DEADLINE_S = 10.0

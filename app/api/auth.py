@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.datastructures import Headers
 
+from app.api.keys import ApiKeys
+from app.api.rates import Rates
 from app.errors import ForbiddenError, UnauthorizedError
-from app.serving.keys import ApiKeys
-from app.serving.rates import Rates
 from app.settings import Settings
 
 #: A Host header as RFC 9110 writes it, without what only a URL's authority may hold: a name or address, and a port.

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from app.api.problems import NotAcceptableError
-from app.serving.exports import ExportForm
+from app.serving.history.exports import ExportForm
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from app.api.openapi import problems
 from app.api.predict import while_connected
 from app.api.property_schemas import BulkProperties, PropertiesQuery
 from app.api.uploads import read_bulk_upload
-from app.serving.properties import PropertiesRequest, properties_to_json
+from app.serving.bulk_properties import PropertiesRequest, properties_to_json
 from app.serving.service import PredictionService
 
 router = APIRouter(tags=["predict"])

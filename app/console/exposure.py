@@ -1,7 +1,7 @@
 """Decides before anything is loaded whether an address may be served: nobody is let in by accident."""
 
 from app.api.auth import is_loopback
-from app.serving.keys import ApiKeys, KeysFileError
+from app.api.keys import ApiKeys, KeysFileError
 from app.settings import Settings
 
 

@@ -13,10 +13,10 @@ from app.console.asking import Call, Question, Reply
 from app.console.sources import Source
 from app.crystals.readers.reading import File
 from app.models.registry import Registry
-from app.serving.properties import PropertiesRequest, properties_to_json
+from app.serving.answers.as_json import answer_to_json
+from app.serving.bulk_properties import PropertiesRequest, properties_to_json
 from app.serving.reading.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, FileUpload
 from app.serving.service import PredictionRequest, PredictionService, open_service
-from app.serving.wire import answer_to_json
 from app.settings import Settings
 
 #: A day: a slow model on a large crystal is waited for here as long as it needs.

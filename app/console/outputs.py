@@ -13,7 +13,7 @@ from rich.text import Text
 
 from app.console.asking import Result
 from app.console.printing import plain_table, problem_line, problem_row, show, write_rows
-from app.serving.tables import COLUMNS, answer_rows
+from app.serving.answers.as_csv import COLUMNS, answer_rows
 
 CSV_COLUMNS = ("file", *COLUMNS, "problem")
 

@@ -17,10 +17,7 @@ from app.errors import InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction
 from app.models.predictor import Predictor
 from app.models.registry import Registry
-from app.serving.answers import Answer, CrystalAnswer, ModelReference, SecondOpinion
-from app.serving.cache import Cache, CacheScope
-from app.serving.copies import with_copies
-from app.serving.crystals import (
+from app.serving.answers.crystal import (
     BandKey,
     Doubted,
     HopOutcome,
@@ -29,7 +26,12 @@ from app.serving.crystals import (
     compose,
     disagreements,
     percolating_prediction,
+    with_copies,
 )
+from app.serving.answers.types import Answer, CrystalAnswer, ModelReference, SecondOpinion
+from app.serving.cache import Cache, CacheScope
+from app.serving.cache.single_flight import SingleFlight
+from app.serving.history.recent import StoredInput
 from app.serving.inference.admission import Admission, Lane
 from app.serving.inference.batcher import Batcher, Outcome
 from app.serving.inference.work_item import BatchPredictor, Turn
@@ -38,9 +40,7 @@ from app.serving.reading.pool import ReadingPool, raise_if_error
 from app.serving.reading.second_opinion import opinion_of
 from app.serving.reading.upload_reader import CrystalInput, ReadInput, ReadOptions
 from app.serving.reading.uploads import CrystalUpload, StoredUpload
-from app.serving.recent import StoredInput
 from app.serving.request import Asked, PredictionRequest
-from app.serving.single_flight import SingleFlight
 from app.settings import Settings
 
 #: Bands of a job that wait for the model at once: a second's work on two cores.

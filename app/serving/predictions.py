@@ -11,18 +11,18 @@ import structlog
 
 from app.errors import IonpathError, NotReadyError
 from app.models.registry import Registry
-from app.serving.answers import Answer
-from app.serving.exports import ExportForm, check_done, input_not_kept, numbered_bands, to_neb_json, to_neb_zip
+from app.serving.answers.as_csv import answer_to_csv
+from app.serving.answers.as_json import Json, answer_to_json
+from app.serving.answers.types import Answer
+from app.serving.bulk_properties import PropertyAnswering
+from app.serving.history.exports import ExportForm, check_done, input_not_kept, numbered_bands, to_neb_json, to_neb_zip
+from app.serving.history.jobs import Job, Jobs
+from app.serving.history.records import JOB_SIGN_S, ListQuery, Records, interrupted
 from app.serving.inference.admission import Admission, AdmittedWork
-from app.serving.jobs import Job, Jobs
 from app.serving.metrics import Metrics
 from app.serving.pipeline import Pipeline, lane_of
-from app.serving.properties import PropertyAnswering
 from app.serving.reading.uploads import CrystalUpload, upload_size_bytes
-from app.serving.records import JOB_SIGN_S, ListQuery, Records, interrupted
 from app.serving.request import Asked, PredictionRequest
-from app.serving.tables import answer_to_csv
-from app.serving.wire import Json, answer_to_json
 from app.settings import Settings
 from app.storage.rows import JsonDocument
 

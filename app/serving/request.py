@@ -9,12 +9,12 @@ from uuid import UUID
 from app.crystals.band import Band
 from app.errors import IonpathError
 from app.models.predictor import Predictor
-from app.serving.answers import Answer, Status
+from app.serving.answers.as_json import error_to_json
+from app.serving.answers.types import Answer, Status
 from app.serving.cache import CacheScope
 from app.serving.inference.admission import AdmittedWork
 from app.serving.reading.upload_reader import ReadInput
 from app.serving.reading.uploads import Upload
-from app.serving.wire import error_to_json
 from app.storage.rows import JsonDocument, PredictionRow
 
 

@@ -13,21 +13,21 @@ from app.cores import usable_cores
 from app.crystals.limits import Limits
 from app.models.cards import CheckpointError
 from app.models.registry import Registry, choose_device
+from app.serving.bulk_properties import PropertyAnswering
 from app.serving.cache import open_cache
+from app.serving.cache.single_flight import SingleFlight
+from app.serving.history.jobs import Jobs
+from app.serving.history.records import Records
 from app.serving.inference.admission import Admission, Lane
 from app.serving.inference.batcher import Batcher, Track
 from app.serving.inference.model import Loading, ModelHere, ModelWorker
 from app.serving.inference.preparing import BandPreparer
 from app.serving.inference.queue import WorkQueue
-from app.serving.jobs import Jobs
 from app.serving.metrics import Metrics
 from app.serving.pipeline import Pipeline, lane_of
 from app.serving.predictions import PredictionService
-from app.serving.properties import PropertyAnswering
 from app.serving.reading.pool import ReadingPool, ReadSettings
-from app.serving.records import Records
 from app.serving.request import PredictionRequest
-from app.serving.single_flight import SingleFlight
 from app.settings import Settings
 from app.storage.log import open_log
 from app.storage.migrate import migrate
@@ -230,7 +230,7 @@ def _model_workers(settings: Settings) -> dict[Lane, ModelWorker]:
     timeout_s = settings.request_timeout_s
     return {
         Lane.MAIN: ModelWorker(loading, timeout_s, warm=settings.default_model),
-        Lane.SLOW_MODEL: ModelWorker(loading, timeout_s, on_demand=True),
+        Lane.SLOW_MODEL: ModelWorker(loading, timeout_s, warm=None),
     }
 
 

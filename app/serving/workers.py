@@ -35,8 +35,10 @@ BACK_OFF_S = 5.0
 ATTEMPTS = 2
 #: How long a worker waits for a task before it uses the time for something else, seconds.
 IDLE_S = 1.0
-#: Steps of priority below the service's own process, which hands out the work.
-_NICE_STEPS = 5
+#: Steps of priority below the service's own process, which hands out the work; work that others must not notice
+#: has a lower one.
+USUAL_NICE = 5
+BACKGROUND_NICE = 10
 _MIB = 1024 * 1024
 
 _log = structlog.get_logger(__name__)
@@ -113,15 +115,21 @@ class Worker:
         open_handler: a function of a module that gives the worker's Handler.
         arguments: of that function, pickled.
         memory_mib: most address space of the process; None sets no limit.
+        nice: steps of priority below this process.
     """
 
     def __init__(
-        self, name: str, open_handler: Callable[..., Handler], *arguments: object, memory_mib: int | None = None
+        self,
+        name: str,
+        open_handler: Callable[..., Handler],
+        *arguments: object,
+        memory_mib: int | None = None,
+        nice: int = USUAL_NICE,
     ) -> None:
         context = fork_server()
         self._connection, other = context.Pipe()
         self._process = context.Process(
-            target=_work, args=(other, open_handler, arguments, memory_mib), name=name, daemon=True
+            target=_work, args=(other, open_handler, arguments, memory_mib, nice), name=name, daemon=True
         )
         self._process.start()
         other.close()
@@ -200,6 +208,7 @@ class WorkerPool:
         arguments: of that function, pickled.
         memory_mib: most address space of one worker; None sets no limit.
         on_demand: start workers when the first task comes instead of in `start`.
+        nice: steps of priority below this process.
 
     Attributes:
         ready: what the first worker reported (Handler.ready).
@@ -214,8 +223,10 @@ class WorkerPool:
         *arguments: object,
         memory_mib: int | None = None,
         on_demand: bool = False,
+        nice: int = USUAL_NICE,
     ) -> None:
         self._name = name
+        self._nice = nice
         self._open_handler = open_handler
         self._arguments = arguments
         self._memory_mib = memory_mib
@@ -341,7 +352,9 @@ class WorkerPool:
             if self._stopped:
                 raise WorkersStoppedError(f"the {self._name} workers are stopped")
             try:
-                worker = Worker(self._name, self._open_handler, *self._arguments, memory_mib=self._memory_mib)
+                worker = Worker(
+                    self._name, self._open_handler, *self._arguments, memory_mib=self._memory_mib, nice=self._nice
+                )
             except OSError as error:
                 raise self._failed(error) from error
             self._workers.add(worker)
@@ -383,11 +396,15 @@ def freeze_gc() -> None:
 
 
 def _work(
-    connection: Connection, open_handler: Callable[..., Handler], arguments: tuple[object, ...], memory_mib: int | None
+    connection: Connection,
+    open_handler: Callable[..., Handler],
+    arguments: tuple[object, ...],
+    memory_mib: int | None,
+    nice: int,
 ) -> None:
     """Do tasks until the other end of the pipe closes."""
     _ignore_signals()
-    os.nice(_NICE_STEPS)
+    os.nice(nice)
     if memory_mib is not None:
         with contextlib.suppress(ValueError, OSError):  # not every system limits address space
             resource.setrlimit(resource.RLIMIT_AS, (memory_mib * _MIB, memory_mib * _MIB))

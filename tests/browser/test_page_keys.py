@@ -8,7 +8,7 @@ from api_server import Service, running_service
 from browser_pages import NewPage, Watch, take_example
 from playwright.sync_api import Page, expect
 
-from app.serving.keys import new_key
+from app.api.keys import new_key
 
 
 @pytest.fixture(scope="module")

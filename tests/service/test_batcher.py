@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from app.serving.preparing import LateDescriptors
 from small_model import DEADLINE_S, GATE_S, SmallModel, band, occupy, running, submit_in_order, until
 from structlog.testing import capture_logs
 
 from app.crystals.band import Band
 from app.errors import InputError, IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
-from app.serving.preparing import LateDescriptors
 
 pytestmark = pytest.mark.anyio
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from app.serving.modelling import IDLE_S, Loading, ModelFailedError, ModelProcess
 from bands import band_of, rock_salt
 from untrained import write_untrained
 
@@ -20,7 +21,6 @@ from app.models.cards import CheckpointError
 from app.models.predictor import Predictor
 from app.models.preparation import PreparedBand
 from app.models.registry import Registry
-from app.serving.modelling import IDLE_S, Loading, ModelFailedError, ModelProcess
 
 DEADLINE_S = 60.0
 

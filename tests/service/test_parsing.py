@@ -21,9 +21,16 @@ from app.crystals.readers import File, read_json_band
 from app.crystals.writers import band_to_cif_end_points, band_to_extxyz, band_to_poscar_zip
 from app.errors import BusyError, FormatError, InputError, IonpathError, TooLargeError
 from app.serving import parsing
-from app.serving.parsing import ParsePool, ParseSettings, Reader
-from app.serving.read import CrystalInput, ReadInput, ReadOptions, read_or_refuse
-from app.serving.uploads import BandFileUpload, CrystalUpload, EndPointsUpload, JsonBandUpload, StoredUpload, Upload
+from app.serving.reading.pool import ParsePool, ParseSettings, Reader
+from app.serving.reading.upload_reader import CrystalInput, ReadInput, ReadOptions, read_or_refuse
+from app.serving.reading.uploads import (
+    BandFileUpload,
+    CrystalUpload,
+    EndPointsUpload,
+    JsonBandUpload,
+    StoredUpload,
+    Upload,
+)
 from app.storage.rows import unpack_input
 
 pytestmark = pytest.mark.anyio

@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from app.serving.preparing import LateDescriptors, PreparingFailedError, PreparingProcesses
 from bands import rock_salt
 
 from app.crystals.band import Band, FloatArray
 from app.errors import InputError, NotReadyError
 from app.models.cards import Domain
 from app.models.preparation import HopInputs, HopPreparation, Preparation, PreparedBand
-from app.serving.preparing import LateDescriptors, PreparingFailedError, PreparingProcesses
 
 DOMAIN = Domain(
     ions=("Na",),

@@ -18,10 +18,10 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 from untrained import write_untrained, write_untrained_properties
 
+from app.api.keys import new_key
 from app.api.property_schemas import BulkProperties
 from app.api.schemas import Problem
 from app.crystals.crystal import Crystal
-from app.serving.keys import new_key
 
 PATH = "/predict/properties"
 #: float32 sums in another order.

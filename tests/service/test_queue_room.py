@@ -5,13 +5,13 @@ import contextlib
 import time
 
 import pytest
+from app.serving.batcher import Batcher
+from app.serving.promises import Ticket
+from app.serving.work_items import Place
 from small_model import SmallModel, band, occupy, running, submit_in_order, until
 
 from app.errors import BusyError
 from app.models.prediction import Prediction
-from app.serving.batcher import Batcher
-from app.serving.promises import Ticket
-from app.serving.work_items import Place
 
 pytestmark = pytest.mark.anyio
 

@@ -13,17 +13,17 @@ from uuid import UUID, uuid4
 
 import orjson
 import pytest
+from app.serving.batcher import Batcher
 
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
 from app.crystals.writers import band_to_extxyz
 from app.errors import BusyError, InputError, NotFoundError, NotReadyError
-from app.serving.answers import Answer
-from app.serving.batcher import Batcher
-from app.serving.jobs import JOBS_AT_ONCE, Job
+from app.serving.answers.as_json import Json, answer_to_json
+from app.serving.answers.types import Answer
+from app.serving.history.jobs import JOBS_AT_ONCE, Job
+from app.serving.reading.uploads import BandFileUpload, CrystalUpload, JsonBandUpload, Upload
 from app.serving.service import PredictionRequest, PredictionService, open_service
-from app.serving.uploads import BandFileUpload, CrystalUpload, JsonBandUpload, Upload
-from app.serving.wire import Json, answer_to_json
 from app.settings import Settings
 from app.storage.log import open_log
 from app.storage.rows import UNFINISHED, PredictionRow, pack_input

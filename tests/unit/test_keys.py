@@ -11,8 +11,8 @@ from typing import Literal
 import pytest
 import structlog
 
+from app.api.keys import ApiKeys, KeysFileError, new_key
 from app.main import configure_logging
-from app.serving.keys import ApiKeys, KeysFileError, new_key
 from app.settings import Settings
 
 
@@ -160,7 +160,7 @@ def test_every_line_is_compared_in_constant_time(keys_file: Path, monkeypatch: p
         compared.append(left)
         return compare(left, right)
 
-    monkeypatch.setattr("app.serving.keys.hmac.compare_digest", counted)
+    monkeypatch.setattr("app.api.keys.hmac.compare_digest", counted)
     assert keys.identify(alice) == "alice"
     assert len(compared) == 3, "the first line that fits does not end it"
 

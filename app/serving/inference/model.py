@@ -18,6 +18,8 @@ from app.models.prediction import Prediction
 from app.models.registry import Registry
 from app.serving.inference.work_item import BatchPredictor
 from app.serving.workers import (
+    BACKGROUND_NICE,
+    USUAL_NICE,
     Handler,
     TaskFailedError,
     WorkerCrashedError,
@@ -93,13 +95,21 @@ class ModelWorker:
     Args:
         loading: what it loads.
         timeout_s: a forward pass that takes longer ends it, seconds.
-        on_demand: start it when the first band comes.
-        warm: the checkpoint that is warm before it is ready; None warms none.
+        warm: the checkpoint that is warm before it is ready; where it is None the worker starts with the first band, in
+            the background of all others.
     """
 
-    def __init__(self, loading: Loading, timeout_s: float, *, on_demand: bool = False, warm: str | None = None) -> None:
+    def __init__(self, loading: Loading, timeout_s: float, *, warm: str | None) -> None:
         self._timeout_s = timeout_s
-        self._pool = WorkerPool("model", 1, open_model, loading, warm, on_demand=on_demand)
+        self._pool = WorkerPool(
+            "model" if warm else "slow-model",
+            1,
+            open_model,
+            loading,
+            warm,
+            on_demand=warm is None,
+            nice=USUAL_NICE if warm else BACKGROUND_NICE,
+        )
 
     @property
     def digests(self) -> dict[str, str]:

@@ -28,6 +28,7 @@ from app.serving.reading.uploads import (
     upload_size_bytes,
 )
 from app.serving.workers import (
+    BACKGROUND_NICE,
     Done,
     Handler,
     WorkerCrashedError,
@@ -93,11 +94,11 @@ class ReadingPool:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-json")
         self._crystals = self._workers("read-crystals", settings.workers)
         self._bands = self._workers("read-bands", 1)
-        self._opinions = self._workers("second-opinion", 1, on_demand=True)
+        self._opinions = self._workers("second-opinion", 1, on_demand=True, nice=BACKGROUND_NICE)
         self._kept = KeptReadings(settings.kept_mib * _MIB)
 
-    def _workers(self, name: str, count: int, *, on_demand: bool = False) -> WorkerPool:
-        return WorkerPool(name, count, open_reader, memory_mib=self._settings.memory_mib, on_demand=on_demand)
+    def _workers(self, name: str, count: int, **options: Any) -> WorkerPool:
+        return WorkerPool(name, count, open_reader, memory_mib=self._settings.memory_mib, **options)
 
     async def start(self) -> None:
         """Start the workers and wait until they have loaded the crystal libraries."""

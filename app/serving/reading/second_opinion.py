@@ -3,10 +3,10 @@
 from app.crystals.bvse import BondValenceOpinion, bond_valence_percolation
 from app.crystals.readers import read_crystal
 from app.errors import FormatError, IonpathError, TooLargeError
-from app.serving.answers import Percolation, SecondOpinion
+from app.serving.answers.as_json import percolation_of
+from app.serving.answers.types import Percolation, SecondOpinion
 from app.serving.reading.upload_reader import ReadOptions
 from app.serving.reading.uploads import CrystalUpload
-from app.serving.wire import percolation_of
 
 
 def bvse_or_refuse(upload: CrystalUpload, options: ReadOptions) -> BondValenceOpinion | IonpathError:

@@ -8,8 +8,8 @@ from made_crystals import layered_oxide
 
 from app.crystals.hops import HopSearch, find_hops
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.answers import CrystalAnswer
-from app.serving.crystals import HopOutcome, bands_of, compose, percolating_prediction
+from app.serving.answers.crystal import HopOutcome, bands_of, compose, percolating_prediction
+from app.serving.answers.types import CrystalAnswer
 
 LEVELS = np.array(QUANTILE_LEVELS)
 DOUBT = "doubted"

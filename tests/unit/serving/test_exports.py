@@ -3,7 +3,7 @@
 import pytest
 
 from app.errors import NotDoneError
-from app.serving.exports import check_done
+from app.serving.history.exports import check_done
 
 
 def test_a_prediction_that_still_runs_has_nothing_to_export() -> None:

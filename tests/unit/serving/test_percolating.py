@@ -5,7 +5,7 @@ import pytest
 
 from app.crystals.percolation import HopEdge
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.percolating import percolating
+from app.serving.answers.percolation_interval import percolating
 
 
 def predicted(barrier_ev: float, *, spread_ev: float) -> Prediction:

@@ -2,8 +2,8 @@
 
 import pytest
 
+from app.api.rates import Rates
 from app.errors import BusyError
-from app.serving.rates import Rates
 
 
 def refused_for_s(rates: Rates, caller: str, now_s: float) -> float:
@@ -49,7 +49,7 @@ def test_without_a_rate_everybody_is_let_in() -> None:
 
 
 def test_callers_that_owe_nothing_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.serving.rates._REMEMBERED", 10)
+    monkeypatch.setattr("app.api.rates._REMEMBERED", 10)
     rates = Rates(a_minute=60, burst=1)
     for number in range(100):
         rates.take(str(number), now_s=2.0 * number)

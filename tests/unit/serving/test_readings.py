@@ -8,9 +8,9 @@ from bands import rock_salt
 
 from app.crystals.band import Band
 from app.errors import BusyError
-from app.serving.jobs import Job, Jobs
-from app.serving.read import ReadInput
-from app.serving.readings import KeptReadings
+from app.serving.history.jobs import Job, Jobs
+from app.serving.reading.memo import KeptReadings
+from app.serving.reading.upload_reader import ReadInput
 
 pytestmark = pytest.mark.anyio
 

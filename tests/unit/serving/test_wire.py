@@ -8,7 +8,8 @@ import pytest
 
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.answers import (
+from app.serving.answers.as_json import answer_to_json, error_to_json, row_to_json
+from app.serving.answers.types import (
     Answer,
     CrystalAnswer,
     HopAnswer,
@@ -18,7 +19,6 @@ from app.serving.answers import (
     SecondOpinion,
     SiteAnswer,
 )
-from app.serving.wire import answer_to_json, error_to_json, row_to_json
 from app.storage.rows import PredictionRow
 
 PREDICTION = Prediction(

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from app.crystals.percolation import DIMENSIONS, Connection, HopEdge, PercolationBarriers, connections, percolation
 from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
-from app.serving.answers import PercolationPath
+from app.serving.answers.types import PercolationPath
 
 FloatArray = NDArray[np.float64]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from app.serving.wire import Json
+from app.serving.answers.as_json import Json
 from app.storage.rows import write_json
 
 

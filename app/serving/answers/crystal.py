@@ -7,10 +7,12 @@ import numpy as np
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.hops import Disorder, Hop, HopSearch
-from app.crystals.percolation import percolation
+from app.crystals.percolation import HopEdge, percolation
 from app.errors import IonpathError, NotReadyError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.answers import (
+from app.serving.answers.as_json import percolation_of
+from app.serving.answers.percolation_interval import percolating
+from app.serving.answers.types import (
     CrystalAnswer,
     DisorderAnswer,
     HopAnswer,
@@ -19,8 +21,6 @@ from app.serving.answers import (
     SecondOpinion,
     SiteAnswer,
 )
-from app.serving.percolating import percolating
-from app.serving.wire import percolation_of
 
 #: Which hop, and in which ordering of the frame.
 BandKey = tuple[int, int]
@@ -116,6 +116,21 @@ def percolating_prediction(crystal: CrystalAnswer) -> Prediction | None:
         in_domain=not reasons and all(one.in_domain for one in bottleneck if one is not None),
         domain_reasons=tuple(reasons),
     )
+
+
+def with_copies(crystal: CrystalAnswer, edges: Sequence[HopEdge]) -> CrystalAnswer:
+    """Add to each hop of an answer the undirected hops of the uploaded cell that symmetry makes equal to it.
+
+    Args:
+        crystal: the answer.
+        edges: every undirected hop of the uploaded cell; `orbit` is the index in the answer's hops, or past its end.
+    """
+    copies: list[list[tuple[int, int, int, int, int]]] = [[] for _ in crystal.hops]
+    for edge in edges:
+        if edge.orbit < len(copies):
+            copies[edge.orbit].append((edge.from_site, edge.to_site, *edge.offset))
+    hops = (replace(hop, copies=tuple(own)) for hop, own in zip(crystal.hops, copies, strict=True))
+    return replace(crystal, hops=tuple(hops))
 
 
 def all_cached(crystal: CrystalAnswer) -> bool:

@@ -13,13 +13,13 @@ from app.errors import NotReadyError, TooLargeError
 from app.models.predictor import OutOfMemoryError
 from app.models.property_predictor import PropertyAnswer, PropertyPredictor
 from app.models.registry import Registry
-from app.serving.answers import ModelReference
+from app.serving.answers.as_json import Json
+from app.serving.answers.types import ModelReference
 from app.serving.inference.admission import Admission, AdmittedWork, Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import ReadingPool
 from app.serving.reading.upload_reader import ReadOptions
 from app.serving.reading.uploads import BulkUpload, upload_size_bytes
-from app.serving.wire import Json
 from app.settings import Settings
 
 

@@ -8,10 +8,10 @@ from typing import Literal, Protocol
 from uuid import UUID
 
 from app.errors import NotFoundError, NotReadyError
+from app.serving.answers.as_json import Json, error_to_json, row_head, row_to_json
 from app.serving.cache import Cache
-from app.serving.jobs import Jobs
-from app.serving.recent import RecentRecord, StoredInput, read_record, write_record
-from app.serving.wire import Json, error_to_json, row_head, row_to_json
+from app.serving.history.jobs import Jobs
+from app.serving.history.recent import RecentRecord, StoredInput, read_record, write_record
 from app.storage.log import PredictionLog
 from app.storage.rows import MOST_ROWS_A_PAGE, UNFINISHED, Page, PredictionFilter, PredictionRow, unpack_input
 from app.storage.writer import LogWriter

@@ -1,0 +1,1 @@
+"""Predictions found again: records, jobs that run, exports."""
