@@ -64,6 +64,12 @@ class CanonicalBand:
         return len(self.host_frac_coords) + 1
 
     @cached_property
+    def fingerprint(self) -> "Fingerprint":
+        """What it shares with every band that is the same."""
+        composition = " ".join(f"{element}{count}" for element, count in self.elements)
+        return Fingerprint(ion=self.ion, composition=composition, invariants_angstrom=self.invariants_angstrom)
+
+    @cached_property
     def element_numbers(self) -> IntArray:
         """Which of `elements` each host atom is, shape [n_host]."""
         return np.repeat(np.arange(len(self.elements)), [count for _, count in self.elements])
@@ -144,9 +150,7 @@ def _invariants(lattice: FloatArray, hop: FloatArray, distances: FloatArray) -> 
 
 def fingerprint(band: Band | CanonicalBand) -> Fingerprint:
     """What a band shares with every band that is the same."""
-    form = canonical(band)
-    composition = " ".join(f"{element}{count}" for element, count in form.elements)
-    return Fingerprint(ion=form.ion, composition=composition, invariants_angstrom=form.invariants_angstrom)
+    return canonical(band).fingerprint
 
 
 def bucket_keys(mark: Fingerprint) -> list[str]:
