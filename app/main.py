@@ -58,7 +58,9 @@ def _lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextMan
     async def lifespan(_app: FastAPI) -> AsyncIterator[State]:
         async with AsyncExitStack() as stack:
             gate = Gate(settings)
+            stack.push_async_callback(gate.rates.aclose)
             service = await stack.enter_async_context(open_service(settings))
+            service.metrics.rates_alone.set_function(lambda: gate.rates.counted_alone)
             if settings.metrics_port is not None:
                 _serve_metrics(stack, service, settings.metrics_host, settings.metrics_port)
             yield State(settings=settings, service=service, gate=gate)

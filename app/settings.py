@@ -51,12 +51,12 @@ class Settings(BaseSettings):
 
     cache: Literal["on", "off"] = Field("on", description="off computes every answer anew")
     redis_url: SecretStr | None = Field(
-        None, description="redis://[:password@]host:port/n; none caches in this process"
+        None, description="redis://[:password@]host:port/n; none caches, and counts rates, in this process"
     )
     cache_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="how long an answer is kept")
     cache_entries: int = Field(20_000, ge=1, description="most answers kept by the in-process cache")
     cache_mib: int = Field(128, ge=1, description="memory of the answers kept by the in-process cache")
-    redis_timeout_ms: float = Field(100.0, gt=0, description="a slower cache is passed by")
+    redis_timeout_ms: float = Field(100.0, gt=0, description="a slower Redis is passed by")
 
     queue_max_wait_s: float = Field(
         30.0, gt=0, description="longest estimated wait of a request, reading and model together; past it 429"

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.datastructures import Headers
 
 from app.api.keys import ApiKeys
-from app.api.rates import Rates
+from app.api.rates import open_rates
 from app.errors import ForbiddenError, UnauthorizedError
 from app.settings import Settings
 
@@ -31,13 +31,16 @@ class Gate:
     `allow_anonymous` anybody may predict, and nobody may list.
 
     Args:
-        settings: which of the three it is.
+        settings: which of the three it is, and how often each caller may ask.
+
+    Attributes:
+        rates: how often each caller may ask for predictions.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._keys = ApiKeys.load(settings.api_keys_file) if settings.api_keys_file else None
-        self._rates = Rates(a_minute=settings.rate_per_minute, burst=settings.rate_burst)
+        self.rates = open_rates(settings)
 
     async def caller(self, request: Request) -> Caller:
         """Let a request in; asked again, it answers what it has found out.
@@ -60,16 +63,19 @@ class Gate:
             _demand_loopback(request)
         return Caller(key_id=None)
 
-    def demand_rate(self, request: Request, caller: Caller) -> None:
-        """Refuse (BusyError) one who asks for predictions too often: a key, or an address where there are no keys.
+    async def demand_rate(self, request: Request, caller: Caller) -> None:
+        """Count a request for a prediction, by its key, or by its address where there are no keys.
 
-        A request counts once, however often this is asked of it.
+        A request counts once, however often this is called for it.
+
+        Raises:
+            BusyError: the caller asks too often.
         """
         if request.scope.get("rate_counted"):
             return
         request.scope["rate_counted"] = True
         address = request.client.host if request.client else ""
-        self._rates.take(address if caller.key_id is None else caller.key_id)
+        await self.rates.take(address if caller.key_id is None else caller.key_id)
 
     def demand_listing(self) -> None:
         """Refuse to list where callers cannot be told from each other."""

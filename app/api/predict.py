@@ -62,7 +62,7 @@ async def classify_good_conductor(
 async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict_first: bool) -> Response:
     service: PredictionService = request.state.service
     gate: Gate = request.state.gate
-    gate.demand_rate(request, who)
+    await gate.demand_rate(request, who)
     body = await request.body()  # before it is parsed: under overload what a refusal costs the others lose
     with service.admit(
         query.model,

@@ -29,7 +29,7 @@ async def predict_properties(
     """Send a form with one ordered crystal; the answer is neither cached nor logged."""
     service: PredictionService = request.state.service
     gate: Gate = request.state.gate
-    gate.demand_rate(request, who)
+    await gate.demand_rate(request, who)
     asked = PropertiesRequest(
         upload=await read_bulk_upload(request), model=query.model, request_id=context_of(request).request_id
     )

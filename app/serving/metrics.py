@@ -92,6 +92,11 @@ class Metrics:
             "ionpath_spool_records_unreadable", "records of the spool cut short or damaged", registry=self.registry
         )
         self.jobs = Gauge("ionpath_jobs", "accepted jobs that are not finished", registry=self.registry)
+        self.rates_alone = CounterOf(
+            "ionpath_rates_counted_alone",
+            "requests whose rate this replica counted for itself, since Redis was away",
+            registry=self.registry,
+        )
         self._predictions = Counter(
             "ionpath_predictions",
             "bands and crystals' bulk properties predicted",

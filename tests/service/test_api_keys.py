@@ -2,14 +2,18 @@
 
 import socket
 import subprocess
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
-from api_server import IONPATH, Service, ionpath, running_service
+from api_server import IONPATH, START_TIMEOUT_S, Service, ionpath, running_service
 from untrained import write_untrained, write_untrained_properties
+
+from benchmarks.stores import RedisServer
 
 OPEN = (
     "/",
@@ -155,6 +159,52 @@ def test_a_key_over_its_rate_is_told_when_to_come_back(tmp_path: Path, examples:
         assert ask("/predict/barrier", bob).status_code == 429
         assert service.client.get("/predictions", headers=alice).status_code == 200
         assert 'ionpath_errors_total{kind="rate-exceeded"} 3.0' in service.client.get("/metrics", headers=alice).text
+
+
+def test_replicas_on_one_redis_are_one_rate_and_count_alone_while_it_is_away(
+    tmp_path: Path, examples: Path, store: Path, own_redis: RedisServer
+) -> None:
+    keys = tmp_path / "keys"
+    alice, bob = ({"X-API-Key": new_key(name, keys)} for name in ("alice", "bob"))
+    content = (examples / "LiFePO4_band.json").read_bytes()
+    settings = {
+        "api_keys_file": keys,
+        "model_store": store,
+        "rate_per_minute": 1,
+        "rate_burst": 4,
+        "redis_url": own_redis.url,
+        "redis_timeout_ms": 2_000,  # on a busy machine Redis may answer late, and is not to be passed by for it
+        "cache": "off",
+    }
+    with ExitStack() as stack:
+        replicas = []
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            replicas.append(stack.enter_context(running_service(tmp_path / name, **settings)))
+
+        def statuses(key: dict[str, str], requests: int) -> list[list[int]]:
+            """Of each replica, those of some requests; a request goes to either in turn."""
+            headers = {"Content-Type": "application/json", **key}
+            answers = [
+                [replica.client.post("/predict/barrier", content=content, headers=headers) for replica in replicas]
+                for _ in range(requests)
+            ]
+            return [[answer.status_code for answer in of_one] for of_one in zip(*answers, strict=True)]
+
+        assert statuses(alice, 3) == [[200, 200, 429]] * 2
+        own_redis.stop()
+        assert statuses(alice, 5) == [[200, 200, 200, 200, 429]] * 2, "each by itself: nobody pays for the outage"
+        for replica in replicas:
+            assert "ionpath_rates_counted_alone_total 5.0" in replica.client.get("/metrics", headers=alice).text
+            assert replica.log.count('"rates_away"') == 1
+            assert "each replica counts the rates of its callers for itself" in replica.log
+        own_redis.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not all('"rates_back"' in replica.log for replica in replicas):
+            assert time.monotonic() < deadline
+            statuses(alice, 1)
+            time.sleep(0.1)
+        assert statuses(bob, 3) == [[200, 200, 429]] * 2
 
 
 def test_anonymous_callers_predict_and_do_not_list(tmp_path: Path, examples: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from math import ceil
 from time import time
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -31,16 +31,31 @@ class RedisLink:
     Args:
         url: redis://[:password@]host:port/n, rediss:// or unix://; read at once, connected at the first use.
         timeout_ms: an exchange that takes longer, connecting included, is given up.
+        user: what uses it, for the log: `cache_away`, `cache_back`.
+        while_away: what happens while Redis is away, for the log.
+
+    Attributes:
+        pool: the connections.
 
     Raises:
         ValueError: the URL is none of Redis's.
     """
 
-    def __init__(self, url: str, *, timeout_ms: float, breaker: Breaker | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_ms: float,
+        user: Literal["cache", "rates"] = "cache",
+        while_away: str = "every answer is computed",
+        breaker: Breaker | None = None,
+    ) -> None:
         self._timeout_s = timeout_ms / 1000.0
+        self._away_event, self._back_event = f"{user}_away", f"{user}_back"
+        self._while_away = while_away
         self._breaker = breaker or Breaker()
         try:
-            pool = BlockingConnectionPool.from_url(
+            self.pool = BlockingConnectionPool.from_url(
                 url,
                 max_connections=_CONNECTIONS,
                 timeout=self._timeout_s,
@@ -54,7 +69,7 @@ class RedisLink:
         except ValueError:
             # What the library says may repeat a part of the URL, and so of its password.
             raise ValueError("IONPATH_REDIS_URL is not a URL: expected redis://[:password@]host:port/n") from None
-        self._client = Redis.from_pool(pool)
+        self._client = Redis.from_pool(self.pool)
 
     async def exchange(self, work: Callable[[Redis], Awaitable[T]]) -> T:
         """One exchange within the time limit; StoreAwayError where it fails or the breaker is open."""
@@ -80,10 +95,15 @@ class RedisLink:
                 result = await work(self._client)
         except (RedisError, OSError, TimeoutError) as error:  # all that a server or a network can do
             if self._breaker.failed():
-                logger.warning("cache_away", error=type(error).__name__, detail=str(error))
+                logger.warning(
+                    self._away_event,
+                    problem=f"Redis does not answer; {self._while_away}",
+                    error=type(error).__name__,
+                    detail=str(error),
+                )
             raise StoreAwayError(type(error).__name__) from error
         if self._breaker.succeeded():
-            logger.info("cache_back")
+            logger.info(self._back_event)
         return result
 
 
