@@ -319,8 +319,12 @@ async def test_recent_records_of_a_process_end_and_are_bounded() -> None:
     await recent.put("b", b"y" * 40, 10)
     await recent.put("c", b"z", 10)
     assert [await recent.get(name) for name in "abc"] == [None, b"y" * 40, b"z"]
+    await recent.put("b", b"y" * 101, 10)
+    assert [await recent.get(name) for name in "bc"] == [None, b"z"], "one that is too large replaces its own alone"
     clock.now += 11
-    assert await recent.get("b") is None
+    assert await recent.get("c") is None
+    await recent.put("d", b"v" * 100, 10)
+    assert await recent.get("d") is not None
 
 
 async def test_look_ups_are_counted(bands: list[Band]) -> None:

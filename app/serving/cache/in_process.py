@@ -2,7 +2,10 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from time import monotonic, time
+
+from cachetools import TLRUCache
 
 from app.models.prediction import Prediction
 from app.serving.cache.band_cache import BUCKET_ENTRIES, BandCache, StoredEntry
@@ -66,38 +69,32 @@ class MemoryEntries:
 
 
 class MemoryRecent:
-    """Recent records of one process, the newest 64 MiB of them.
+    """Recent records of one process, 64 MiB of them.
 
     Args:
         clock: seconds that never go back.
-        limit_bytes: past it the oldest are forgotten.
+        limit_bytes: past it those used longest ago are forgotten.
     """
 
     def __init__(self, *, clock: Callable[[], float] = monotonic, limit_bytes: int = _RECENT_BYTES) -> None:
-        self._clock = clock
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-        self._records: OrderedDict[str, tuple[float, bytes]] = OrderedDict()
+        self._records: TLRUCache[str, _Record, float] = TLRUCache(
+            limit_bytes, _expires_at_s, timer=clock, getsizeof=lambda record: len(record.content)
+        )
 
     async def put(self, record_id: str, record: bytes, ttl_s: float) -> None:
         """Keep a record for ttl_s seconds."""
-        self._forget(record_id)
-        self._records[record_id] = (self._clock() + ttl_s, record)
-        self._bytes += len(record)
-        while self._bytes > self._limit_bytes:
-            self._forget(next(iter(self._records)))
+        self._records.pop(record_id, None)  # also where the new one is too large to be kept
+        if len(record) <= self._records.maxsize:
+            self._records[record_id] = _Record(content=record, ttl_s=ttl_s)
 
     async def get(self, record_id: str) -> bytes | None:
         """The record, or None where there is none or its time is over."""
-        expires_at, record = self._records.get(record_id, (0.0, None))
-        if record is not None and expires_at <= self._clock():
-            self._forget(record_id)
-            return None
-        return record
+        record = self._records.get(record_id)
+        return None if record is None else record.content
 
     async def delete(self, record_id: str) -> None:
         """Forget a record."""
-        self._forget(record_id)
+        self._records.pop(record_id, None)
 
     async def ping(self) -> bool:
         """Memory always answers."""
@@ -106,11 +103,16 @@ class MemoryRecent:
     async def aclose(self) -> None:
         """Forget everything."""
         self._records.clear()
-        self._bytes = 0
 
-    def _forget(self, record_id: str) -> None:
-        _, record = self._records.pop(record_id, (0.0, b""))
-        self._bytes -= len(record)
+
+@dataclass(frozen=True, kw_only=True)
+class _Record:
+    content: bytes
+    ttl_s: float
+
+
+def _expires_at_s(_record_id: str, record: _Record, now_s: float) -> float:
+    return now_s + record.ttl_s
 
 
 class InProcessCache(BandCache):

@@ -1,7 +1,8 @@
 """Readings kept for files that are sent again, bounded by the memory they take."""
 
 import hashlib
-from collections import OrderedDict
+
+from cachetools import LRUCache
 
 from app.crystals.readers.reading import File
 from app.serving.reading.upload_reader import ReadInput, ReadOptions
@@ -21,27 +22,17 @@ class KeptReadings:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        self._kept: OrderedDict[ReadingKey, tuple[ReadInput, int]] = OrderedDict()
+        self._largest_bytes = _LARGEST_SHARE * most_bytes
+        self._kept: LRUCache[ReadingKey, ReadInput] = LRUCache(most_bytes, getsizeof=lambda read: read.size_bytes)
 
     def get(self, key: ReadingKey) -> ReadInput | None:
         """The reading of a file that was sent before; None where there is none."""
-        found = self._kept.get(key)
-        if found is None:
-            return None
-        self._kept.move_to_end(key)
-        return found[0]
+        return self._kept.get(key)
 
     def put(self, key: ReadingKey, read: ReadInput) -> None:
         """Keep a reading in place of those used longest ago."""
-        size_bytes = read.size_bytes
-        if size_bytes > _LARGEST_SHARE * self._most_bytes:
-            return
-        self._bytes += size_bytes - self._kept.pop(key, (read, 0))[1]
-        self._kept[key] = (read, size_bytes)
-        while self._bytes > self._most_bytes:
-            self._bytes -= self._kept.popitem(last=False)[1][1]
+        if read.size_bytes <= self._largest_bytes:
+            self._kept[key] = read
 
 
 def upload_digest(upload: FileUpload, options: ReadOptions) -> bytes:
