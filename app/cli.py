@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.errors import IonpathError
 from app.models.cards import CheckpointError
-from app.settings import Settings
+from app.settings import Settings, ignored_settings
 
 if TYPE_CHECKING:
     from app.console.asking import Caller
@@ -91,6 +91,15 @@ def read_settings(**changes: object) -> Settings:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
         fail(f"IONPATH_{name} = {first['input']!r} cannot be used: {first['msg']}.")
+
+
+def _read_settings_aloud() -> Settings:
+    """Read IONPATH_*, and name on standard error what is set and has no effect."""
+    settings = read_settings()
+    for problem in ignored_settings():
+        warning = Text.assemble(("ionpath:", "bold yellow"), " ", problem)
+        Console(stderr=True, highlight=False, soft_wrap=True).print(warning)
+    return settings
 
 
 @cli.command()
@@ -332,14 +341,14 @@ def _local() -> "Caller":
 def _local_models() -> dict[str, Any]:
     from app.console.local import models  # noqa: PLC0415 - torch takes seconds to import
 
-    return models(read_settings())
+    return models(_read_settings_aloud())
 
 
 def _quiet_settings() -> Settings:
     """What is written to standard output is the answer alone."""
     from app.main import configure_logging  # noqa: PLC0415 - torch takes seconds to import
 
-    settings = read_settings()
+    settings = _read_settings_aloud()
     configure_logging(settings.model_copy(update={"log_level": "warning", "log_format": "text"}))
     return settings
 
@@ -352,7 +361,7 @@ def migrate() -> None:
     """
     from app.storage.migrate import migrate as bring_up_to_date  # noqa: PLC0415 - SQLAlchemy is not needed to help
 
-    settings = read_settings()
+    settings = _read_settings_aloud()
     try:
         state = bring_up_to_date(settings.database_url)
     except (ValueError, SQLAlchemyError) as error:

@@ -1,12 +1,27 @@
 """Settings, read once from IONPATH_* variables; the unit is in the name."""
 
+import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+
+#: Settings that were removed or renamed, and what to use now; docs/configuration.md has the same table.
+GONE_SETTINGS: Final[Mapping[str, str]] = {
+    "IONPATH_QUEUE_COST": "IONPATH_QUEUE_MAX_WAIT_S and IONPATH_QUEUE_MAX_MIB: waiting work is bounded in seconds and "
+    "in memory, no longer by its cost",
+    "IONPATH_QUEUE_WAIT_S": "IONPATH_QUEUE_MAX_WAIT_S: seconds of waiting work, of reading, preparing and the model "
+    "together; 30 unless set",
+    "IONPATH_READING_MIB": "IONPATH_QUEUE_MAX_MIB: memory of all waiting work, uploads that wait to be read included",
+}
+#: Read by the command line, the training and the tests.
+OTHER_VARIABLES: Final = frozenset({"IONPATH_API_KEY", "IONPATH_DATA_DIR", "IONPATH_DATA_URL"})
 
 
 class Settings(BaseSettings):
@@ -104,3 +119,49 @@ class Settings(BaseSettings):
     @classmethod
     def _cache_words(cls, value: object) -> object:
         return {"0": "off", "false": "off", "1": "on", "true": "on"}.get(str(value).lower(), str(value).lower())
+
+
+def ignored_settings(environment: Mapping[str, str] = os.environ, *, folder: Path | None = None) -> list[str]:
+    """What is set and has no effect, a sentence or two each: settings that are gone, misspelt or in the wrong place.
+
+    Args:
+        environment: the variables that are set.
+        folder: where a `.env` file may lie, which docker compose reads and ionpath does not; the working directory
+            where left out.
+    """
+    set_here = {name.upper(): value for name, value in environment.items()}
+    in_file = _variables_of((folder or Path.cwd()) / ".env")
+    found = [
+        _ignored(name, where)
+        for variables, where in ((set_here, ""), (in_file, " in .env"))
+        for name, value in sorted(variables.items())
+        if _is_ours(name, value) and (not where or name not in set_here)
+    ]
+    return [problem for problem in found if problem]
+
+
+def _ignored(name: str, where: str) -> str | None:
+    if name.removeprefix("IONPATH_").lower() in Settings.model_fields:
+        return where and f"{name}{where} is not read. Set it in the environment, or in ionpath.env for docker compose."
+    if name in OTHER_VARIABLES:
+        return None
+    if name in GONE_SETTINGS:
+        return f"{name}{where} is no longer a setting and has no effect. Use {GONE_SETTINGS[name]}."
+    close = get_close_matches(name.removeprefix("IONPATH_").lower(), Settings.model_fields, n=1)
+    advice = f"Did you mean IONPATH_{close[0].upper()}?" if close else "docs/configuration.md lists all settings."
+    return f"{name}{where} is not a setting and has no effect. {advice}"
+
+
+def _is_ours(name: str, value: str | None) -> bool:
+    """Whether a variable looks like one of ours, and not like what Kubernetes sets for a service named ionpath-*."""
+    of_kubernetes = re.search(r"_SERVICE_(?:HOST|PORT)|_PORT_\d+_(?:TCP|UDP|SCTP)", name)
+    address = re.match(r"(?:tcp|udp|sctp)://", value or "")
+    return name.startswith("IONPATH_") and not (name.startswith("IONPATH_TEST_") or of_kubernetes or address)
+
+
+def _variables_of(file: Path) -> dict[str, str | None]:
+    try:
+        source = DotEnvSettingsSource(Settings, env_file=file)
+    except (OSError, UnicodeDecodeError):  # a file of somebody else's, of which nothing is read in any case
+        return {}
+    return {name.upper(): value for name, value in source.env_vars.items()}

@@ -14,7 +14,7 @@ from app.console.exposure import CannotServeError
 from app.main import configure_logging, create_app
 from app.models.cards import CheckpointError
 from app.serving.workers import freeze_gc
-from app.settings import Settings
+from app.settings import Settings, ignored_settings
 
 _log = structlog.get_logger("ionpath.serve")
 
@@ -83,6 +83,8 @@ def run(settings: Settings) -> None:
         SystemExit: it could not start; the log says why.
     """
     configure_logging(settings)
+    for problem in ignored_settings():
+        _log.warning("setting_ignored", problem=problem)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     app = _Start(create_app(settings))
     config = uvicorn.Config(

@@ -1,5 +1,6 @@
 """Who may call: keys, nobody's keys, the loopback."""
 
+import json
 import socket
 import subprocess
 import time
@@ -265,6 +266,21 @@ def raw(service: Service, request: bytes) -> bytes:
     with socket.create_connection((url.host, url.port or 0), timeout=30.0) as connection:
         connection.sendall(request)
         return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_a_setting_without_effect_is_reported_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("IONPATH_HOST=0.0.0.0\n")
+    migrated = ionpath(tmp_path, "migrate", REDIS_URI="redis://:hidden@127.0.0.1:9/0")
+    assert migrated.returncode == 0, migrated.stderr
+    assert [line for line in migrated.stderr.splitlines() if line.startswith("ionpath: ")] == [
+        "ionpath: IONPATH_REDIS_URI is not a setting and has no effect. Did you mean IONPATH_REDIS_URL?",
+        "ionpath: IONPATH_HOST in .env is not read. Set it in the environment, or in ionpath.env for docker compose.",
+    ]
+    served = ionpath(tmp_path, "serve", DATABASE_URL="nonsense", REDIS_URI="redis://:hidden@127.0.0.1:9/0")
+    warned = [json.loads(line) for line in served.stderr.splitlines() if "setting_ignored" in line]
+    assert [line["level"] for line in warned] == ["warning"] * 2
+    assert "Did you mean IONPATH_REDIS_URL?" in warned[0]["problem"]
+    assert "hidden" not in served.stderr
 
 
 @pytest.mark.parametrize(

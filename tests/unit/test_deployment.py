@@ -23,10 +23,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from app.main import create_app
-from app.settings import REPOSITORY, Settings
+from app.settings import GONE_SETTINGS, OTHER_VARIABLES, REPOSITORY, Settings
 
-# Read by the tests, the training and the command line, not by the service.
-OTHER_VARIABLES = {"IONPATH_DATA_DIR", "IONPATH_DATA_URL", "IONPATH_API_KEY"}
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 LOCKS = ("requirements.lock", "requirements-runtime.lock", "requirements-build.lock")
 COMPOSE_FILES = ("docker-compose.yml", "deploy/monitoring.yml")
@@ -83,7 +81,8 @@ def _requirements(*extras: str) -> list[Requirement]:
 )
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     known = {f"IONPATH_{name.upper()}" for name in Settings.model_fields} | OTHER_VARIABLES
-    named = set(re.findall(r"\bIONPATH_[A-Z0-9_]*[A-Z0-9]\b", path.read_text("utf-8"))) - {"IONPATH_NAME"}
+    text = path.read_text("utf-8").split("\n## Settings that are gone\n")[0]
+    named = set(re.findall(r"\bIONPATH_[A-Z0-9_]*[A-Z0-9]\b", text)) - {"IONPATH_NAME"}
     assert named <= known, f"{path.name} names settings that do not exist: {sorted(named - known)}"
 
 
@@ -95,6 +94,12 @@ def test_every_setting_is_documented_with_its_default() -> None:
         assert variable in rows, f"{variable} is missing from docs/configuration.md"
         assert rows[variable].strip().strip("`") == _default_words(name, field.default), variable
     assert len(rows) == len(Settings.model_fields)
+
+
+def test_every_setting_that_is_gone_is_documented_with_what_to_use_instead() -> None:
+    section = _read("docs/configuration.md").split("\n## Settings that are gone\n")[1]
+    rows = re.findall(r"^\| `(IONPATH_\w+)` \| (.*) \|$", section, flags=re.MULTILINE)
+    assert {name: advice.replace("`", "") for name, advice in rows} == GONE_SETTINGS
 
 
 def _default_words(name: str, default: object) -> str:

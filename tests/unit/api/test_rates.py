@@ -154,6 +154,9 @@ async def test_in_redis_a_caller_has_its_burst_and_then_one_each_interval(redis_
         assert await allowed(rates, "erin", 2) == 1
         client.set(key, now_us + 3_600_000_000)  # by a clock that was an hour ahead
         assert 0 < await refused_for_s(rates, "erin") <= 30
+        client.set(key, now_us - 3_600_000_000)  # paid long ago
+        assert await allowed(rates, "erin", 4) == 3, "a pause earns one burst"
+    assert rates.counted_alone == 0
     await rates.aclose()
 
 
