@@ -10,6 +10,7 @@ IonpathError
 ├── UnauthorizedError (401), ForbiddenError (403)
 ├── NotDoneError (409)        there is no answer yet, or none will come
 ├── BusyError (429)          carries retry_after_s
+│   └── RateExceededError     one caller asks more often than its rate allows
 └── NotReadyError (503)
 """
 
@@ -147,6 +148,13 @@ class BusyError(IonpathError):
     def __init__(self, detail: str, *, retry_after_s: float, kind: str | None = None) -> None:
         super().__init__(detail, kind=kind)
         self.retry_after_s = retry_after_s
+
+
+class RateExceededError(BusyError):
+    """A caller asks more often than its rate allows, however busy the service is."""
+
+    title = "Rate exceeded"
+    default_kind = "rate-exceeded"
 
 
 class NotReadyError(IonpathError):

@@ -69,7 +69,7 @@ class Gate:
         A request counts once, however often this is called for it.
 
         Raises:
-            BusyError: the caller asks too often.
+            RateExceededError: the caller asks too often.
         """
         if request.scope.get("rate_counted"):
             return

@@ -31,7 +31,7 @@ _MEANINGS = {
     413: "Too many bytes, atoms, images or files; the detail names the setting.",
     415: "Neither JSON nor a form.",
     422: "The input can be read but makes no sense.",
-    429: "Too much is waiting already; come back after `Retry-After` seconds.",
+    429: "Too much is waiting already, or you ask too often; come back after `Retry-After` seconds.",
     503: "The service is starting, stopping, or a part that it needs is away.",
 }
 

@@ -13,7 +13,7 @@ from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.storage.redis.redispy import RedispyBridge
 from redis.asyncio import ConnectionPool
 
-from app.errors import BusyError
+from app.errors import RateExceededError
 from app.serving.cache.contract import StoreAwayError
 from app.serving.cache.redis_cache import RedisLink
 from app.settings import Settings
@@ -129,17 +129,16 @@ class Rates:
         """Count a request.
 
         Raises:
-            BusyError: kind "rate-exceeded"; its retry_after_s is when the caller's next request will be allowed.
+            RateExceededError: its retry_after_s is when the caller's next request will be allowed.
         """
         if self._rate is None:
             return
         wait_s = await self._wait_s(caller, self._rate)
         if wait_s > 0:
-            raise BusyError(
+            raise RateExceededError(
                 f"This API key or address may ask for {self._rate.a_minute} predictions a minute "
                 f"(IONPATH_RATE_PER_MINUTE), and for {self._rate.burst} at once after a pause (IONPATH_RATE_BURST).",
                 retry_after_s=wait_s,
-                kind="rate-exceeded",
             )
 
     async def _wait_s(self, caller: str, rate: Rate) -> float:

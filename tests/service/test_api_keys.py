@@ -150,6 +150,8 @@ def test_a_key_over_its_rate_is_told_when_to_come_back(tmp_path: Path, examples:
         assert [ask(path, alice).status_code for path in ("/predict/barrier", "/classify/good-conductor")] == [200, 200]
         refused = ask("/predict/barrier", alice)
         assert (refused.status_code, refused.json()["kind"]) == (429, "rate-exceeded")
+        assert refused.json()["type"] == "urn:ionpath:problem:rate-exceeded"
+        assert refused.json()["title"] == "Rate exceeded"
         assert "IONPATH_RATE_PER_MINUTE" in refused.json()["detail"]
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         crystal = {"structure": (examples / "LiCoO2.cif").read_bytes()}

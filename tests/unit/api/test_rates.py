@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from app.api.rates import Rate, Rates, open_rates
-from app.errors import BusyError
+from app.errors import RateExceededError
 from app.serving.cache.breaker import Breaker
 from app.serving.cache.redis_cache import RedisLink
 from app.settings import Settings
@@ -42,7 +42,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 async def refused_for_s(rates: Rates, caller: str) -> float:
-    with pytest.raises(BusyError) as refused:
+    with pytest.raises(RateExceededError) as refused:
         await rates.take(caller)
     assert refused.value.kind == "rate-exceeded"
     return refused.value.retry_after_s
@@ -54,7 +54,7 @@ async def allowed(rates: Rates, caller: str, requests: int) -> int:
     for _ in range(requests):
         try:
             await rates.take(caller)
-        except BusyError:
+        except RateExceededError:
             outcomes[False] += 1
         else:
             outcomes[True] += 1
