@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi import Request
 from starlette.datastructures import Headers
 
+from app.api.context import context_of
 from app.api.keys import ApiKeys
 from app.api.rates import open_rates
 from app.errors import ForbiddenError, UnauthorizedError
@@ -43,21 +44,15 @@ class Gate:
         self.rates = open_rates(settings)
 
     async def caller(self, request: Request) -> Caller:
-        """Let a request in; asked again, it answers what it has found out.
+        """Identify who calls.
 
         Raises:
             UnauthorizedError: a key is needed and none that is known was given.
             ForbiddenError: no keys are set and the request does not come over the loopback.
         """
-        known: Caller | None = request.scope.get("caller")
-        if known is None:
-            known = request.scope["caller"] = self._identified(request)
-        return known
-
-    def _identified(self, request: Request) -> Caller:
         if self._keys is not None:
             caller = Caller(key_id=_key_id(self._keys, request.headers))
-            request.scope["key_id"] = caller.key_id
+            context_of(request).key_id = caller.key_id
             return caller
         if not self._settings.allow_anonymous:
             _demand_loopback(request)
@@ -66,14 +61,9 @@ class Gate:
     async def demand_rate(self, request: Request, caller: Caller) -> None:
         """Count a request for a prediction, by its key, or by its address where there are no keys.
 
-        A request counts once, however often this is called for it.
-
         Raises:
             RateExceededError: the caller asks too often.
         """
-        if request.scope.get("rate_counted"):
-            return
-        request.scope["rate_counted"] = True
         address = request.client.host if request.client else ""
         await self.rates.take(address if caller.key_id is None else caller.key_id)
 
