@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
@@ -19,7 +19,9 @@ from app.models.cards import CheckpointError
 from app.settings import Settings, ignored_settings
 
 if TYPE_CHECKING:
-    from app.console.asking import Caller
+    from app.console.asking import Caller, Question
+    from app.console.reporting import Reporter
+    from app.console.sources import Input
 
 COMMANDS_GROUP = "ionpath.commands"
 _OWN_COMMANDS = frozenset({"serve", "predict", "models", "migrate", "keys"})
@@ -36,6 +38,8 @@ cli = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys: only their hashes are stored.")
 cli.add_typer(keys, name="keys")
 
+#: The exit status of a command that Ctrl-C ended, as shells have it.
+_INTERRUPTED = 130
 #: Under which heading help lists what only a crystal takes.
 _OF_CRYSTALS = "Of a crystal"
 
@@ -77,9 +81,13 @@ def _options(
 
 def fail(message: str) -> NoReturn:
     """Say on standard error what is wrong, and stop."""
-    told = Text.assemble(("ionpath:", "bold red"), " ", message)  # text, not markup: messages quote what users typed
-    Console(stderr=True, highlight=False, soft_wrap=True).print(told)
+    _say(message)
     raise typer.Exit(2)
+
+
+def _say(message: str) -> None:
+    line = Text.assemble(("ionpath:", "bold red"), " ", message)  # text, not markup: messages quote what users typed
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line)
 
 
 def read_settings(**changes: object) -> Settings:
@@ -222,20 +230,24 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     `ionpath predict FePO4.cif --ion Na --max-hop-angstrom 6 --second-opinion bvse`;
     `ionpath predict LiFePO4.cif --properties`.
 
+    Any number of files may be named: each is read when its turn comes, and its result printed as soon as it and those
+    before it are done, in the order of the files. Nothing is refused for load. How far it is, standard error shows.
+
     The exit status is 1 where a file could not be read or predicted; the others are answered all the same.
     """
-    from app.console import asking, outputs, sources  # noqa: PLC0415 - what only this command needs
+    from app.console import asking, outputs, reporting, sources  # noqa: PLC0415 - what only this command needs
     from app.console import properties as bulk  # noqa: PLC0415 - as above
 
     _check_outputs(plot, as_json=as_json, as_csv=as_csv)
     of_hops = {"--ion": ion, "--initial": initial, "--final": final, "--plot": plot, "--write-neb": write_neb}
     if properties and (given := [name for name, value in of_hops.items() if value is not None]):
         fail(f"{given[0]} is for hops, and --properties are of the whole crystal: leave one of them out.")
+    tables = bulk if properties else outputs
     try:
         inputs = (
-            sources.read_crystals(files or [])
+            sources.crystals_of(files or [])
             if properties
-            else sources.read(files or [], ion=ion, initial=initial, final=final)
+            else sources.inputs_of(files or [], ion=ion, initial=initial, final=final)
         )
     except sources.SourceError as error:
         fail(str(error))
@@ -251,28 +263,58 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         with_bands=write_neb is not None,
         properties=properties,
     )
+    writer = (
+        outputs.JsonWriter(sys.stdout)
+        if as_json
+        else tables.CsvWriter(sys.stdout)
+        if as_csv
+        else tables.TableWriter([one.label for one in inputs], sys.stdout)
+    )
+    report = reporting.Reporter(len(inputs), writer, neb_folder=write_neb, keep=plot is not None)
+    _run(lambda: _remote(url, api_key) if url else _local(), inputs, question, report)
+    _tell_written(report.folders)
+    if plot is not None:
+        _draw(report, plot, threshold_ev)
+    if report.failed:
+        raise typer.Exit(1)
+
+
+def _run(caller: Callable[[], "Caller"], inputs: Sequence["Input"], question: "Question", report: "Reporter") -> None:
+    """Predict every input; where that ends early, say how far it came."""
+    from app.console.asking import StoppedError, ask  # noqa: PLC0415 - what only this command needs
+
     try:
-        caller = _remote(url, api_key) if url else _local()
-        results = asyncio.run(asking.ask(caller, inputs, question))
+        with report:
+            asyncio.run(ask(caller(), inputs, question, report))
+    except StoppedError as error:
+        _say(f"{error.detail} {_done_so_far(report)}")
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        _say(f"Interrupted. {_done_so_far(report)}")
+        raise typer.Exit(_INTERRUPTED) from None
+    except BrokenPipeError:
+        raise  # `| head`: typer ends without a word
     except IonpathError as error:
         fail(error.detail)
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:  # such as a folder that cannot be written
         fail(str(error))
-    writer = bulk if properties else outputs
-    write = outputs.write_json if as_json else writer.write_csv if as_csv else writer.write_table
-    write(results, sys.stdout)
-    try:
-        if write_neb is not None:
-            _tell_written(outputs.write_neb(results, write_neb))
-        if plot is not None:
-            from app.console.drawing import draw  # noqa: PLC0415 - matplotlib takes a second to import
 
-            draw(results, plot, threshold_ev=threshold_ev)
-            _tell_written([plot])
-    except (OSError, ValueError) as error:  # a folder that cannot be written, an ending that is no picture's
+
+def _draw(report: "Reporter", plot: Path, threshold_ev: float) -> None:
+    from app.console.drawing import draw  # noqa: PLC0415 - matplotlib takes a second to import
+
+    try:
+        draw(report.results, plot, threshold_ev=threshold_ev)
+    except (OSError, ValueError) as error:  # a file that cannot be written, more than a picture holds
         fail(str(error))
-    if any(result.problem for result in results):
-        raise typer.Exit(1)
+    _tell_written([plot])
+
+
+def _done_so_far(report: "Reporter") -> str:
+    """What a run came to that ends early."""
+    return f"{report.written} of {report.total} files were done" + (
+        f", {report.failed} of them with a problem." if report.failed else "."
+    )
 
 
 def _tell_written(paths: Sequence[Path]) -> None:

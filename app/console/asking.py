@@ -1,15 +1,21 @@
-"""Asks somebody, here or far away, for the answer to every source."""
+"""Has every input predicted, by this process or by a running service: a bounded number at once, results in order."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, Protocol
 
-from app.console.sources import Source, Unreadable
+from app.console.sources import Input, Source, Unreadable
 from app.errors import IonpathError
 
-AT_ONCE = 8
+#: Results are printed in the order of the inputs. While a slow one holds the others back, so many go on behind it:
+#: beyond that their answers would take memory without bound.
+MOST_AHEAD = 256
+#: How often the progress is shown even where no input was finished, seconds.
+PROGRESS_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,32 +63,113 @@ class Reply:
 Call = Callable[[Source, Question], Awaitable[Reply]]
 
 
+class StoppedError(IonpathError):
+    """Nothing more can be predicted, of this input or of any other: the service is gone."""
+
+
 class Caller(Protocol):
-    """Who answers."""
+    """Predicts one input after the other."""
+
+    @property
+    def at_once(self) -> int:
+        """Inputs that are worth having in progress at the same time."""
 
     def open(self) -> AbstractAsyncContextManager[Call]:
         """A context that gives what to call for an answer."""
 
 
-async def ask(caller: Caller, sources: Sequence[Source | Unreadable], question: Question) -> list[Result]:
-    """Ask for every source, some at once, results in their order; a problem stands in for its answer alone."""
-    room = asyncio.Semaphore(AT_ONCE)
+class Observer(Protocol):
+    """Sees what was finished."""
 
-    async def one(call: Call, source: Source | Unreadable) -> Result:
-        if isinstance(source, Unreadable):
-            return _unread(source)
-        async with room:
-            try:
-                reply = await call(source, question)
-                return Result(label=source.label, answer=reply.answer, bands_zip=reply.bands_zip)
-            except IonpathError as error:
-                return Result(label=source.label, problem=_problem(error))
+    def finished(self, result: Result) -> None:
+        """Take a result; they come in the order of the inputs."""
 
-    unread = [_unread(source) for source in sources if isinstance(source, Unreadable)]
-    if len(unread) == len(sources):  # no model is loaded for nothing
-        return unread
-    async with caller.open() as call:
-        return await asyncio.gather(*(one(call, source) for source in sources))
+    def progress(self, *, done: int, failed: int) -> None:
+        """Take the number of inputs that are done, and of those among them that could not be predicted."""
+
+
+async def ask(caller: Caller, inputs: Sequence[Input], question: Question, observer: Observer) -> None:
+    """Have every input read and predicted, and give the results on as soon as they are there, in the inputs' order.
+
+    An input is read when its turn comes; a problem stands in for its answer alone. Where no input can be read, no
+    model is loaded and no service asked. When cancelled, what is done by then is still given on.
+
+    Raises:
+        StoppedError: nothing more can be predicted; what is done by then was given on.
+    """
+    for number, one in enumerate(inputs):
+        source = await asyncio.to_thread(one.read)
+        if isinstance(source, Source):
+            async with caller.open() as call:
+                run = _Run(call, question, observer, done=number)
+                await run.all(source, inputs[number + 1 :], caller.at_once)
+            return
+        observer.finished(_unread(source))
+        observer.progress(done=number + 1, failed=number + 1)
+
+
+class _Run:
+    """Inputs in progress, and results that wait for those before them.
+
+    Args:
+        done: inputs that could not be read, before the first that could.
+    """
+
+    def __init__(self, call: Call, question: Question, observer: Observer, *, done: int) -> None:
+        self._call = call
+        self._question = question
+        self._observer = observer
+        self._done = self._failed = done
+        self._ungiven: deque[asyncio.Task[Result]] = deque()  # in the inputs' order
+
+    async def all(self, first: Source, others: Sequence[Input], at_once: int) -> None:
+        """See all through."""
+        waiting = iter(others)
+        working = {self._start(self._predict(first))}
+        try:
+            while True:
+                room = max(0, min(at_once - len(working), MOST_AHEAD - len(self._ungiven)))
+                working |= {self._start(self._read_and_predict(one)) for one in islice(waiting, room)}
+                if not working:
+                    return
+                ended, working = await asyncio.wait(
+                    working, timeout=PROGRESS_EVERY_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                self._give_on(ended)
+        except (asyncio.CancelledError, StoppedError):
+            for task in self._ungiven:  # those behind an unfinished one as well: they would be lost otherwise
+                if task.done() and not task.cancelled() and task.exception() is None:
+                    self._observer.finished(task.result())
+            raise
+        finally:
+            for task in self._ungiven:
+                task.cancel()
+            await asyncio.gather(*self._ungiven, return_exceptions=True)
+
+    def _start(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        task = asyncio.create_task(work)
+        self._ungiven.append(task)
+        return task
+
+    def _give_on(self, ended: Collection[asyncio.Task[Result]]) -> None:
+        self._done += len(ended)
+        self._failed += sum(task.result().problem is not None for task in ended)
+        while self._ungiven and self._ungiven[0].done():
+            self._observer.finished(self._ungiven.popleft().result())
+        self._observer.progress(done=self._done, failed=self._failed)
+
+    async def _read_and_predict(self, one: Input) -> Result:
+        source = await asyncio.to_thread(one.read)
+        return await self._predict(source) if isinstance(source, Source) else _unread(source)
+
+    async def _predict(self, source: Source) -> Result:
+        try:
+            reply = await self._call(source, self._question)
+        except StoppedError:
+            raise
+        except IonpathError as error:
+            return Result(label=source.label, problem=_problem(error))
+        return Result(label=source.label, answer=reply.answer, bands_zip=reply.bands_zip)
 
 
 def _unread(source: Unreadable) -> Result:

@@ -1,17 +1,20 @@
 """Answers in this process, by the service's own line from an upload to an answer."""
 
+import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from pydantic import SecretStr
 
 from app.console.asking import Call, Question, Reply
 from app.console.sources import Source
+from app.cores import usable_cores
 from app.crystals.readers.reading import File
+from app.errors import BusyError, NotReadyError
 from app.models.registry import Registry
 from app.serving.answers.as_json import answer_to_json
 from app.serving.bulk_properties import PropertiesRequest, properties_to_json
@@ -21,12 +24,22 @@ from app.settings import Settings
 
 #: A day: a slow model on a large crystal is waited for here as long as it needs.
 _LONGEST_S = 86_400.0
+#: Inputs in progress for each core, and beside them: one is read and another prepared by each core while the model has
+#: a batch, and of bands alone a batch should be worth its pass.
+_INPUTS_PER_CORE, _INPUTS_BESIDE = 4, 8
+#: How long a part of the service that has no room is left alone, seconds.
+_LEAST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
+#: A worker process that died is replaced meanwhile.
+_TRIES_WHERE_NOT_READY, _RESTART_S = 5, 1.0
+
+T = TypeVar("T")
 
 
 class Local:
     """Predicts in this process; the log is a file that is thrown away.
 
-    Nobody else waits for it: the hops and the time that the service leaves to jobs may be asked for.
+    Nobody else waits for it: the hops and the time that the service leaves to jobs may be asked for, and nothing is
+    refused for load.
 
     Args:
         settings: the model store and the device count, the stores do not.
@@ -43,6 +56,11 @@ class Local:
                 "metrics_port": None,
             }
         )
+
+    @property
+    def at_once(self) -> int:
+        """Enough to keep the reading processes and the model busy; the rest waits on disk."""
+        return _INPUTS_PER_CORE * usable_cores() + _INPUTS_BESIDE
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Call]:
@@ -75,16 +93,34 @@ async def _predict_here(service: PredictionService, source: Source, question: Qu
         key_id=None,
         request_id=uuid4().hex,
     )
-    answer = await service.predict(asked)
-    bands_zip = await service.export(answer.prediction_id, None, "zip") if question.with_bands else None
+    answer = await _once_there_is_room(lambda: service.predict(asked))
+    if not question.with_bands:
+        return Reply(answer=answer_to_json(answer))
+    bands_zip = await _once_there_is_room(lambda: service.export(answer.prediction_id, None, "zip"))
     return Reply(answer=answer_to_json(answer), bands_zip=bands_zip)
 
 
 async def _properties_here(service: PredictionService, source: Source, model: str | None) -> Reply:
     name, content = source.files["structure"]
     upload = BulkUpload(file=File(name=name, content=content))
-    answer = await service.properties.predict(PropertiesRequest(upload=upload, model=model, request_id=uuid4().hex))
+    asked = PropertiesRequest(upload=upload, model=model, request_id=uuid4().hex)
+    answer = await _once_there_is_room(lambda: service.properties.predict(asked))
     return Reply(answer=properties_to_json(answer))
+
+
+async def _once_there_is_room(work: Callable[[], Awaitable[T]]) -> T:
+    """Do a piece of work; where the service has no room for it now, wait for as long as that takes."""
+    tries_left = _TRIES_WHERE_NOT_READY
+    while True:
+        try:
+            return await work()
+        except BusyError as error:
+            await asyncio.sleep(min(max(error.retry_after_s, _LEAST_PAUSE_S), _LONGEST_PAUSE_S))
+        except NotReadyError:
+            tries_left -= 1
+            if not tries_left:
+                raise
+            await asyncio.sleep(_RESTART_S)
 
 
 def _upload(source: Source) -> FileUpload:

@@ -12,22 +12,34 @@ import orjson
 from rich.text import Text
 
 from app.console.asking import Result
-from app.console.printing import plain_table, problem_line, problem_row, show, write_rows
-from app.serving.answers.as_csv import COLUMNS, answer_rows
+from app.console.printing import CsvPrinter, Heading, TablePrinter, plain_table, problem_line, problem_row, show
+from app.serving.tables import HOP_COLUMNS, PERCOLATION_COLUMNS, answer_rows
 
-CSV_COLUMNS = ("file", *COLUMNS, "problem")
+CSV_COLUMNS = ("file", *HOP_COLUMNS, "problem", *PERCOLATION_COLUMNS)  # new ones come last: scripts count columns
 
 
-def write_json(results: Sequence[Result], stream: TextIO) -> None:
+class JsonWriter:
     """One object a line: the file, and the answer's fields or the problem."""
-    for result in results:
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, result: Result) -> None:
+        """Write a line."""
         content = result.answer if result.answer is not None else {"problem": result.problem}
-        stream.write(orjson.dumps({"file": result.label, **content}).decode() + "\n")
+        self._stream.write(orjson.dumps({"file": result.label, **content}).decode() + "\n")
+        self._stream.flush()
 
 
-def write_csv(results: Sequence[Result], stream: TextIO) -> None:
+class CsvWriter:
     """One row a band or hop, empty where there is nothing to say."""
-    write_rows(CSV_COLUMNS, (row for result in results for row in _rows(result)), stream)
+
+    def __init__(self, stream: TextIO) -> None:
+        self._printer = CsvPrinter(CSV_COLUMNS, stream)
+
+    def write(self, result: Result) -> None:
+        """Write a file's rows."""
+        self._printer.print(_rows(result))
 
 
 def _rows(result: Result) -> Iterator[dict[str, Any]]:
@@ -42,30 +54,36 @@ def _hop_name(row: dict[str, Any]) -> str:
     return f"{row['hop']}: {row['from_site']} to {row['to_site']} [{row['offset']}]" if "hop" in row else ""
 
 
-def write_table(results: Sequence[Result], stream: TextIO) -> None:
-    """A table for people: bands a row each, crystals a row a hop, and what was noticed below."""
-    table = plain_table()
-    several = len(results) > 1  # of one file alone the name is known
-    for heading, justify in _HEADINGS[0 if several else 1 :]:
-        table.add_column(heading, justify=justify, no_wrap=True)  # type: ignore[arg-type] # rich's own literal type
-    for result in results:
-        for row in _rows(result):
-            if "barrier_ev" in row:
-                table.add_row(*([str(row["file"])] if several else ()), *_cells(row))
-    show(table, (line for result in results for line in _remarks(result)), stream)
+class TableWriter:
+    """A table for people: bands a row each, crystals a row a hop, and what was noticed below each.
+
+    Args:
+        labels: of all files that will come; of one file alone the name is known, and not in the rows.
+        stream: where it is printed.
+    """
+
+    def __init__(self, labels: Sequence[str], stream: TextIO) -> None:
+        self._several = len(labels) > 1
+        headings = [Heading(name="file", least_width=max(map(len, labels), default=0)), *_HEADINGS]
+        self._printer = TablePrinter(headings[0 if self._several else 1 :], stream)
+
+    def write(self, result: Result) -> None:
+        """Print a file's rows and remarks."""
+        rows = (row for row in _rows(result) if "barrier_ev" in row)
+        named = ([*([str(row["file"])] if self._several else []), *_cells(row)] for row in rows)
+        self._printer.print(named, _remarks(result))
 
 
 _HEADINGS = (
-    ("file", "left"),
-    ("ion", "left"),
-    ("hop", "left"),
-    ("Å", "right"),
-    ("times", "right"),
-    ("barrier eV", "right"),
-    ("90 % interval", "right"),
-    ("good", "left"),
-    ("chance", "right"),
-    ("in domain", "left"),
+    Heading(name="ion", least_width=3),
+    Heading(name="hop", least_width=21),
+    Heading(name="Å", least_width=5, justify="right"),
+    Heading(name="times", least_width=5, justify="right"),
+    Heading(name="barrier eV", least_width=10, justify="right"),
+    Heading(name="90 % interval", least_width=13, justify="right"),
+    Heading(name="good", least_width=4),
+    Heading(name="chance", least_width=6, justify="right"),
+    Heading(name="in domain", least_width=9),
 )
 
 
@@ -130,28 +148,25 @@ def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
         yield f"{told} along {directions}" if directions else told
 
 
-def write_neb(results: Sequence[Result], folder: Path) -> list[Path]:
-    """Unpack each result's bands into a folder of its own, named after its file; give those folders.
+def write_neb(result: Result, folder: Path) -> Path | None:
+    """Unpack a result's bands, if it has any, into a folder of its own, named after its file; give that folder.
 
     Raises:
         OSError: a folder cannot be written.
     """
-    written: list[Path] = []
-    for result in results:
-        if result.bands_zip is not None:
-            own = folder / _free_name(Path(result.label).stem, folder, written)
-            with zipfile.ZipFile(io.BytesIO(result.bands_zip)) as archive:
-                archive.extractall(own)
-            written.append(own)
-    return written
+    if result.bands_zip is None:
+        return None
+    own = folder / _free_name(Path(result.label).stem, folder)
+    with zipfile.ZipFile(io.BytesIO(result.bands_zip)) as archive:
+        archive.extractall(own)
+    return own
 
 
-def _free_name(stem: str, folder: Path, written: Sequence[Path]) -> str:
-    """The stem, numbered where another result has it already, or the folder from before: hops of two runs never mix."""
+def _free_name(stem: str, folder: Path) -> str:
+    """The stem, numbered where a folder has it already, of this run or an earlier one: hops of two files never mix."""
     name = re.sub(r"[^\w.+-]+", "_", stem).strip("._") or "bands"
-    taken = {path.name for path in written}
     names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
-    return next(one for one in names if one not in taken and not (folder / one).exists())
+    return next(one for one in names if not (folder / one).exists())
 
 
 def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> None:
@@ -165,7 +180,7 @@ def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> No
     for card in listed["models"]:
         name = f"{card['name']} (default)" if card["name"] == listed["default"] else str(card["name"])
         table.add_row(name, card["version"], card["network"], _accuracy(card["metrics"]), card["digest"][:12])
-    show(table, (), stream)
+    show(table, stream)
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:

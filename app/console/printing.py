@@ -2,9 +2,10 @@
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import Any, Protocol, TextIO
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
@@ -14,29 +15,87 @@ from app.console.asking import Result
 _WIDEST = 1_000
 
 
-def plain_table() -> Table:
+class Writer(Protocol):
+    """Writes one result after the other, each as soon as it is there."""
+
+    def write(self, result: Result) -> None:
+        """Write a result."""
+
+
+def plain_table(*, show_header: bool = True) -> Table:
     """A table without lines, its headings bold."""
-    return Table(box=None, pad_edge=False, header_style="bold")
+    return Table(box=None, pad_edge=False, header_style="bold", show_header=show_header)
 
 
-def show(table: Table, remarks: Iterable[Text], stream: TextIO) -> None:
-    """Print a table, if it has rows, and remarks below.
+def show(table: Table, stream: TextIO) -> None:
+    """Print a table, if it has rows.
 
     Wider than the terminal it is still whole: a figure cut short would be another figure.
     """
+    if not table.row_count:
+        return
     console = Console(file=stream, highlight=False, markup=False)  # file names and formulas are no markup
-    if table.row_count:
-        whole = Measurement.get(console, console.options.update_width(_WIDEST), table).maximum
-        Console(file=stream, highlight=False, markup=False, width=max(console.width, whole)).print(table)
-    for remark in remarks:
-        console.print(remark, soft_wrap=True)
+    whole = Measurement.get(console, console.options.update_width(_WIDEST), table).maximum
+    Console(file=stream, highlight=False, markup=False, width=max(console.width, whole)).print(table)
 
 
-def write_rows(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], stream: TextIO) -> None:
-    """CSV, empty where a row has nothing to say."""
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+@dataclass(frozen=True, kw_only=True)
+class Heading:
+    """A column of a table: its least width, in characters, lines up what is printed piece by piece."""
+
+    name: str
+    least_width: int
+    justify: JustifyMethod = "left"
+
+
+class TablePrinter:
+    """Prints a table in pieces that line up, the headings once, each piece with remarks below it."""
+
+    def __init__(self, headings: Sequence[Heading], stream: TextIO) -> None:
+        self._headings = headings
+        self._stream = stream
+        self._is_first = True
+        self._remarked = False
+
+    def print(self, rows: Iterable[Sequence[str]], remarks: Iterable[Text]) -> None:
+        """Print rows, and remarks below."""
+        table = plain_table(show_header=self._is_first)
+        for heading in self._headings:
+            table.add_column(
+                heading.name,
+                justify=heading.justify,
+                no_wrap=True,
+                min_width=max(heading.least_width, len(heading.name)),
+            )
+        for row in rows:
+            table.add_row(*row)
+        if table.row_count:
+            if self._remarked:
+                self._stream.write("\n")
+            show(table, self._stream)
+            self._is_first = self._remarked = False
+        console = Console(file=self._stream, highlight=False, markup=False)
+        for remark in remarks:
+            console.print(remark, soft_wrap=True)
+            self._remarked = True
+        self._stream.flush()
+
+
+class CsvPrinter:
+    """Writes a CSV row by row, the columns' names before the first; empty where a row has nothing to say."""
+
+    def __init__(self, columns: Sequence[str], stream: TextIO) -> None:
+        self._stream = stream
+        self._writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        self._is_first = True
+
+    def print(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Write rows."""
+        if self._is_first:
+            self._writer.writeheader()
+            self._is_first = False
+        self._writer.writerows(rows)
+        self._stream.flush()
 
 
 def problem_row(result: Result) -> dict[str, Any]:

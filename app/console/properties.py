@@ -6,22 +6,38 @@ from typing import Any, TextIO
 from rich.text import Text
 
 from app.console.asking import Result
-from app.console.printing import plain_table, problem_line, problem_row, show, write_rows
+from app.console.printing import CsvPrinter, Heading, TablePrinter, problem_line, problem_row
 
 CSV_COLUMNS = ("file", "formula", "property", "value", "unit", "test_mae", "test_mae_unit", "model", "problem")
 
 
-def write_table(results: Sequence[Result], stream: TextIO) -> None:
-    """A table for people: a row a property, and what was noticed below."""
-    table = plain_table()
-    several = len(results) > 1  # of one file alone the name is known
-    for heading in ("file", "property", "value", "unit", "mean error")[0 if several else 1 :]:
-        table.add_column(heading, justify="right" if heading == "value" else "left", no_wrap=True)
-    for result in results:
-        for one in (result.answer or {}).get("properties", ()):
-            cells = (one["name"], f"{one['value']:.4g}", one["unit"], _off_by(one))
-            table.add_row(*((result.label, *cells) if several else cells))
-    show(table, (line for result in results for line in _remarks(result)), stream)
+class TableWriter:
+    """A table for people: a row a property, and what was noticed below.
+
+    Args:
+        labels: of all files that will come; of one file alone the name is known, and not in the rows.
+        stream: where it is printed.
+    """
+
+    def __init__(self, labels: Sequence[str], stream: TextIO) -> None:
+        self._several = len(labels) > 1
+        headings = [Heading(name="file", least_width=max(map(len, labels), default=0)), *_HEADINGS]
+        self._printer = TablePrinter(headings[0 if self._several else 1 :], stream)
+
+    def write(self, result: Result) -> None:
+        """Print a file's rows and remarks."""
+        properties = (result.answer or {}).get("properties", ())
+        cells = ((one["name"], f"{one['value']:.4g}", one["unit"], _off_by(one)) for one in properties)
+        rows = ((result.label, *row) if self._several else row for row in cells)
+        self._printer.print(rows, _remarks(result))
+
+
+_HEADINGS = (
+    Heading(name="property", least_width=24),
+    Heading(name="value", least_width=9, justify="right"),
+    Heading(name="unit", least_width=8),
+    Heading(name="mean error", least_width=24),
+)
 
 
 def _off_by(one: dict[str, Any]) -> str:
@@ -43,9 +59,15 @@ def _remarks(result: Result) -> Iterator[Text]:
         yield Text(f"{result.label}: {warning}", style="yellow")
 
 
-def write_csv(results: Sequence[Result], stream: TextIO) -> None:
+class CsvWriter:
     """One row a property, or the problem of a file."""
-    write_rows(CSV_COLUMNS, (row for result in results for row in _rows(result)), stream)
+
+    def __init__(self, stream: TextIO) -> None:
+        self._printer = CsvPrinter(CSV_COLUMNS, stream)
+
+    def write(self, result: Result) -> None:
+        """Write a file's rows."""
+        self._printer.print(_rows(result))
 
 
 def _rows(result: Result) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,16 +10,29 @@ from typing import Any
 import httpx
 import orjson
 
-from app.console.asking import Call, Question, Reply
+from app.console.asking import Call, Question, Reply, StoppedError
 from app.console.sources import Source
 from app.errors import BusyError, IonpathError, NotReadyError
 
-MOST_TRIES = 6
+#: Files sent at the same time.
+AT_ONCE = 8
+#: An answer is waited for as long; services give up before (IONPATH_REQUEST_TIMEOUT_S).
 TIMEOUT_S = 300.0
 LONGEST_WAIT_S = 60.0
+#: A service that refuses everything for so long for load, or is not ready, is given up.
+PATIENCE_S = 600.0
+#: The same of a service that answered once and cannot be reached any more: it may be starting again.
+GONE_AFTER_S = 60.0
+_RECONNECT_S = 1.0
+#: One file whose connection ends as often without an answer is given up: it may be what ends the service.
+MOST_BROKEN = 5
 HIGHEST_PORT = 65_535
+#: 429 and 503, and what a proxy says whose service is starting again.
+_TRY_AGAIN = frozenset({BusyError.status, NotReadyError.status, httpx.codes.BAD_GATEWAY, httpx.codes.GATEWAY_TIMEOUT})
 #: What a service refuses to answer at once and takes as a job.
-_FOR_JOBS = frozenset({"too-many-hops", "takes-too-long"})
+_FOR_JOBS = frozenset({"too-many-hops", "takes-too-long", "took-too-long"})
+#: Refusals that the same request would meet again.
+_LASTING = frozenset({"took-too-long"})
 #: What a stored prediction has beside its answer.
 _OF_JOBS = frozenset({"status", "progress", "kind", "input"})
 _ASK_AGAIN_S = 1.0
@@ -36,49 +50,142 @@ class RemoteError(IonpathError):
         )
 
 
+class GoneError(StoppedError):
+    """The service is not there, or not any more."""
+
+
 class Remote:
-    """Asks a running service.
+    """Asks a running service, and again where it is busy.
 
     Args:
         url: its address.
         api_key: its key, if it needs one.
+        gone_after_s: a service that answered once is given up where it cannot be reached for so long.
 
     Raises:
-        RemoteError: the address is none.
+        RemoteError: the address is not one.
     """
 
-    def __init__(self, url: str, api_key: str | None) -> None:
+    def __init__(self, url: str, api_key: str | None, *, gone_after_s: float = GONE_AFTER_S) -> None:
         self._url = _address(url)
         self._headers = {"X-API-Key": api_key} if api_key else {}
+        self._gone_after_s = gone_after_s
+
+    @property
+    def at_once(self) -> int:
+        """Bounded: the service has other callers."""
+        return AT_ONCE
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Call]:
         """Hold the connections."""
         async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=TIMEOUT_S) as client:
+            service = _PatientClient(client, self._gone_after_s)
 
             async def call(source: Source, question: Question) -> Reply:
                 if question.properties:
-                    return Reply(answer=await _properties_there(client, source, question.model))
-                answer = await _predict_there(client, source, question)
-                return Reply(answer=answer, bands_zip=await _bands(client, answer) if question.with_bands else None)
+                    return Reply(answer=await _properties_there(service, source, question.model))
+                answer = await _predict_there(service, source, question)
+                return Reply(answer=answer, bands_zip=await _bands(service, answer) if question.with_bands else None)
 
             yield call
 
 
-async def _predict_there(client: httpx.AsyncClient, source: Source, question: Question) -> dict[str, Any]:
+class _PatientClient:
+    """Sends requests, each again while the service is busy or cannot be reached.
+
+    Whether it is still there is known from all requests together.
+    """
+
+    def __init__(self, client: httpx.AsyncClient, gone_after_s: float) -> None:
+        self._client = client
+        self._gone_after_s = gone_after_s
+        self._heard_s: float | None = None  # when it last answered anything
+        self._served_s = time.monotonic()  # when it last did what was asked, or said what is wrong with it
+
+    async def get(self, path: str, **options: Any) -> httpx.Response:
+        return await self._send(lambda: self._client.get(path, **options))
+
+    async def post(self, path: str, **options: Any) -> httpx.Response:
+        return await self._send(lambda: self._client.post(path, **options))
+
+    async def _send(self, send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
+        """Send, again while the service is busy.
+
+        Raises:
+            GoneError: it cannot be reached, or has served nobody for long.
+            RemoteError: this request alone is never answered.
+        """
+        broken = 0
+        while True:
+            try:
+                response = await send()
+            except httpx.HTTPError as error:
+                broken += not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                await self._wait_for_it(error, broken)
+                continue
+            self._heard_s = time.monotonic()
+            if response.status_code not in _TRY_AGAIN or _kind(response) in _LASTING:
+                self._served_s = time.monotonic()
+                return response
+            if time.monotonic() - self._served_s > PATIENCE_S:
+                raise GoneError(
+                    f"{self._client.base_url} has answered nothing for {PATIENCE_S / 60:g} minutes: "
+                    f"{_detail(response)}",
+                    kind="no-answer",
+                )
+            await asyncio.sleep(wait_s(response.headers.get("retry-after", "")))
+
+    async def _wait_for_it(self, error: httpx.HTTPError, broken: int) -> None:
+        """Wait before another try, where there should be one."""
+        url = str(self._client.base_url)
+        if isinstance(error, httpx.ReadTimeout):
+            raise RemoteError(
+                {
+                    "detail": f"{url} did not answer within {TIMEOUT_S:g} s.",
+                    "kind": "no-answer",
+                    "expected": "fewer hops (--max-hops), or the same once the service is less busy",
+                }
+            )
+        if broken >= MOST_BROKEN:
+            raise _silence(url, error)
+        if self._heard_s is None or time.monotonic() - self._heard_s > self._gone_after_s:
+            gone = _silence(url, error)
+            raise GoneError(gone.detail, kind=gone.kind, expected=gone.expected) from error
+        await asyncio.sleep(_RECONNECT_S)
+
+
+def _kind(response: httpx.Response) -> str | None:
+    """The kind of a problem; None where the reply has none."""
+    try:
+        body = orjson.loads(response.content)
+    except orjson.JSONDecodeError:
+        return None
+    return body.get("kind") if isinstance(body, dict) else None
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        _answer(response)
+    except RemoteError as error:
+        return error.detail
+    return f"status {response.status_code}"
+
+
+async def _predict_there(service: _PatientClient, source: Source, question: Question) -> dict[str, Any]:
     data = {"ion": source.ion} if source.ion else {}
     query = _query(source, question)
 
     async def post(headers: dict[str, str]) -> httpx.Response:
-        return await client.post("/predict/barrier", params=query, files=source.files, data=data, headers=headers)
+        return await service.post("/predict/barrier", params=query, files=source.files, data=data, headers=headers)
 
     try:
-        return _answer(await _patiently(client, lambda: post({})))
+        return _answer(await post({}))
     except RemoteError as error:
         if error.kind not in _FOR_JOBS or "respond-async" not in f"{error.detail} {error.expected}":
             raise
-    accepted = _answer(await _patiently(client, lambda: post({"Prefer": "respond-async"})))
-    return await _when_done(client, f"/predictions/{accepted['prediction_id']}")
+    accepted = _answer(await post({"Prefer": "respond-async"}))
+    return await _when_done(service, f"/predictions/{accepted['prediction_id']}")
 
 
 def _query(source: Source, question: Question) -> dict[str, str | float]:
@@ -91,10 +198,10 @@ def _query(source: Source, question: Question) -> dict[str, str | float]:
     return query | {name: value for name, value in given.items() if value is not None}
 
 
-async def _when_done(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
+async def _when_done(service: _PatientClient, path: str) -> dict[str, Any]:
     """Wait for a job's answer."""
     while True:
-        stored = _answer(await _patiently(client, lambda: client.get(path)))
+        stored = _answer(await service.get(path))
         if stored["status"] == "failed":
             raise RemoteError(stored["error"])
         if stored["status"] == "done":
@@ -102,32 +209,17 @@ async def _when_done(client: httpx.AsyncClient, path: str) -> dict[str, Any]:
         await asyncio.sleep(_ASK_AGAIN_S)
 
 
-async def _properties_there(client: httpx.AsyncClient, source: Source, model: str | None) -> dict[str, Any]:
+async def _properties_there(service: _PatientClient, source: Source, model: str | None) -> dict[str, Any]:
     query = {"model": model} if model is not None else {}
-    return _answer(
-        await _patiently(client, lambda: client.post("/predict/properties", params=query, files=source.files))
-    )
+    return _answer(await service.post("/predict/properties", params=query, files=source.files))
 
 
-async def _bands(client: httpx.AsyncClient, answer: dict[str, Any]) -> bytes:
+async def _bands(service: _PatientClient, answer: dict[str, Any]) -> bytes:
     path = f"/predictions/{answer['prediction_id']}"
-    response = await _patiently(client, lambda: client.get(path, params={"format": "zip"}))
+    response = await service.get(path, params={"format": "zip"})
     if response.is_error:
-        _answer(response)  # raises the problem in words
+        _answer(response)  # raises the problem
     return response.content
-
-
-async def _patiently(client: httpx.AsyncClient, send: Callable[[], Awaitable[httpx.Response]]) -> httpx.Response:
-    """Send, again while the service is busy."""
-    for tries_left in reversed(range(MOST_TRIES)):
-        try:
-            response = await send()
-        except httpx.HTTPError as error:
-            raise _silence(str(client.base_url), error) from error
-        if response.status_code not in {BusyError.status, NotReadyError.status} or not tries_left:
-            break
-        await asyncio.sleep(wait_s(response.headers.get("retry-after", "")))
-    return response
 
 
 def wait_s(retry_after: str) -> float:

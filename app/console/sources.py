@@ -33,27 +33,45 @@ class Unreadable:
     detail: str
 
 
-def read(
-    paths: Sequence[Path], *, ion: str | None, initial: Path | None, final: Path | None
-) -> list[Source | Unreadable]:
-    """Read every file, folders of an NEB run as a zip.
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """What was named on the command line, to be read from disk when its turn comes.
+
+    Attributes:
+        label: its name in every output.
+        load: reads it; OSError where that fails.
+    """
+
+    label: str
+    load: Callable[[], Source]
+
+    def read(self) -> Source | Unreadable:
+        """Read it from disk."""
+        try:
+            return self.load()
+        except OSError as error:
+            return Unreadable(label=self.label, detail=f"{error.filename} cannot be read: {error.strerror}.")
+
+
+def inputs_of(paths: Sequence[Path], *, ion: str | None, initial: Path | None, final: Path | None) -> list[Input]:
+    """The inputs that were named; nothing is read yet. A folder of an NEB run is one, sent as a zip.
 
     Raises:
         SourceError: nothing to predict, or one end point alone.
     """
-    sources = [_read(path.name, partial(_source, path, ion)) for path in paths]
+    inputs = [Input(label=path.name, load=partial(_source, path, ion)) for path in paths]
     if (initial is None) != (final is None):
         raise SourceError("Two end points are needed: --initial and --final.")
     if initial is not None and final is not None:
         label = f"{initial.name} -> {final.name}"
-        sources.append(_read(label, partial(_end_points, label, initial, final, ion)))
-    if not sources:
+        inputs.append(Input(label=label, load=partial(_end_points, label, initial, final, ion)))
+    if not inputs:
         raise SourceError("Nothing to predict: name a FILE, or --initial and --final.")
-    return sources
+    return inputs
 
 
-def read_crystals(paths: Sequence[Path]) -> list[Source]:
-    """Read every file as a crystal, whatever it is called.
+def crystals_of(paths: Sequence[Path]) -> list[Input]:
+    """The same of files that are crystals, whatever they are called.
 
     Raises:
         SourceError: nothing to predict, or a folder.
@@ -61,24 +79,21 @@ def read_crystals(paths: Sequence[Path]) -> list[Source]:
     folders = [path for path in paths if path.is_dir()]
     if folders or not paths:
         raise SourceError(
-            f"{folders[0]} is a folder, and no crystal." if folders else "Nothing to predict: name a FILE."
+            f"{folders[0]} is a folder, not a crystal's file." if folders else "Nothing to predict: name a FILE."
         )
-    return [Source(label=path.name, files={"structure": _file(path)}, ion=None) for path in paths]
-
-
-def _read(label: str, read_one: Callable[[], Source]) -> Source | Unreadable:
-    try:
-        return read_one()
-    except OSError as error:
-        return Unreadable(label=label, detail=f"{error.filename} cannot be read: {error.strerror}.")
+    return [Input(label=path.name, load=partial(_crystal, path, None)) for path in paths]
 
 
 def _source(path: Path, ion: str | None) -> Source:
     if path.is_dir():
         return Source(label=path.name, files={"band": (f"{path.name}.zip", _zipped(path))}, ion=None)
     if _is_crystal(path):
-        return Source(label=path.name, files={"structure": _file(path)}, ion=ion)
+        return _crystal(path, ion)
     return Source(label=path.name, files={"band": _file(path)}, ion=None)
+
+
+def _crystal(path: Path, ion: str | None) -> Source:
+    return Source(label=path.name, files={"structure": _file(path)}, ion=ion)
 
 
 def _end_points(label: str, initial: Path, final: Path, ion: str | None) -> Source:

@@ -1,20 +1,29 @@
 """The command line, as it is typed."""
 
+import asyncio
 import csv
 import io
 import json
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
+import threading
 import zipfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from api_server import IONPATH, Service, environment, ionpath, running_service
 
-from app.console.remote import wait_s
+from app.console.asking import Question, Result, StoppedError, ask
+from app.console.remote import Remote, wait_s
+from app.console.sources import Input, Source
 
 
 def test_every_command_has_help_that_teaches(tmp_path: Path) -> None:
@@ -56,6 +65,9 @@ def test_predict_here_gives_what_the_service_gives(tmp_path: Path, service: Serv
     for mine, its in zip(*tables, strict=True):
         assert (mine["file"], mine["hop"]) == (its["file"], its["hop"])
         assert float(mine["barrier_ev"] or 0) == pytest.approx(float(its["barrier_ev"] or 0), abs=2e-4)
+        in_1d = mine["percolation_1d_ev"]
+        assert bool(in_1d) == (mine["file"] == "LiCoO2.cif")
+        assert float(in_1d or 0) == pytest.approx(float(its["percolation_1d_ev"] or 0), abs=2e-4)
     assert list(tmp_path.iterdir()) == [folder]
 
 
@@ -108,6 +120,108 @@ def test_a_file_that_cannot_be_read_stops_no_other(tmp_path: Path, service: Serv
     assert "missing.cif cannot be read: No such file" in missing["problem"]["detail"]
     assert band["barrier_ev"] > 0
     assert "gone.cif cannot be read" in ends["problem"]["detail"]
+
+
+def test_forty_crystals_are_all_predicted_here(tmp_path: Path, store: Path, examples: Path) -> None:
+    """Nothing is refused for load, however little the service would let wait."""
+    files = strained_crystals(examples, tmp_path / "crystals", 40)
+    done = ionpath(tmp_path, "predict", *files, "--ion", "Li", "--json", model_store=store)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer.get("problem") for answer in answers] == [None] * 40, done.stderr
+    assert done.returncode == 0
+    assert [answer["file"] for answer in answers] == [file.name for file in files]
+    assert len({answer["barrier_ev"] for answer in answers}) > 30
+
+
+def test_a_service_s_rate_is_waited_for(tmp_path: Path, store: Path, examples: Path) -> None:
+    files = strained_crystals(examples, tmp_path / "crystals", 6)
+    (tmp_path / "server").mkdir()
+    with running_service(tmp_path / "server", model_store=store, rate_per_minute=120, rate_burst=1) as slow:
+        done = ionpath(tmp_path, "predict", *files, "--ion", "Li", "--csv", "--url", slow.url)
+        metrics = slow.client.get("/metrics").text
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert list(dict.fromkeys(row["file"] for row in rows)) == [file.name for file in files]
+    assert not any(row["problem"] for row in rows)
+    assert 'ionpath_errors_total{kind="rate-exceeded"}' in metrics
+
+
+def test_each_result_is_printed_before_the_next_file_is_read(tmp_path: Path, store: Path, examples: Path) -> None:
+    """The second file has no content yet when the first one's answer is there."""
+    with predicting(tmp_path, store, examples / "LiCoO2.cif") as (process, pipe):
+        assert json.loads(process.stdout.readline())["file"] == "LiCoO2.cif"  # type: ignore[union-attr] # is piped
+        pipe.write_bytes((examples / "LiFePO4.cif").read_bytes())
+        rest, err = process.communicate(timeout=120)
+    assert [json.loads(line)["formula"] for line in rest.splitlines()] == ["Fe4 Li4 O16 P4"]
+    assert process.returncode == 0, err
+
+
+def test_an_interrupted_run_says_how_many_files_were_done(tmp_path: Path, store: Path, examples: Path) -> None:
+    with predicting(tmp_path, store, examples / "LiCoO2.cif") as (process, pipe):
+        process.stdout.readline()  # type: ignore[union-attr] # is piped
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to its worker processes as well
+        pipe.write_bytes(b"")  # who waits for a file of a dead network drive waits as long
+        rest, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "ionpath: Interrupted. 1 of 2 files were done."
+    assert "Traceback" not in err
+    assert rest == ""
+
+
+@contextmanager
+def predicting(folder: Path, store: Path, file: Path) -> Generator[tuple[subprocess.Popen[str], Path], None, None]:
+    """A run of a file and of a pipe, whose content is still to be written."""
+    pipe = folder / "pipe.cif"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        [IONPATH, "predict", file, pipe, "--ion", "Li", "--json"],
+        env=environment(folder, model_store=store),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process, pipe
+        finally:
+            process.kill()
+
+
+def test_a_service_that_is_gone_is_not_asked_for_ever(tmp_path: Path, store: Path, examples: Path) -> None:
+    first_is_done = threading.Event()
+    results: list[Result] = []
+
+    class Seen:
+        def finished(self, result: Result) -> None:
+            results.append(result)
+            service.stop()
+            first_is_done.set()
+
+        def progress(self, *, done: int, failed: int) -> None:
+            pass
+
+    def load(label: str) -> Source:
+        if label != "0":
+            assert first_is_done.wait(60)
+        return Source(label=label, files={"structure": ("a.cif", content)}, ion="Li")
+
+    content = (examples / "LiCoO2.cif").read_bytes()
+    inputs = [Input(label=str(number), load=partial(load, str(number))) for number in range(20)]
+    question = Question(model=None, threshold_ev=0.65, mechanism="auto", max_hops=None, max_hop_angstrom=5.0)
+    with running_service(tmp_path, model_store=store) as service, pytest.raises(StoppedError, match="did not answer"):
+        asyncio.run(ask(Remote(service.url, None, gone_after_s=0.5), inputs, question, Seen()))
+    assert [result.problem for result in results] == [None]
+
+
+def strained_crystals(examples: Path, folder: Path, count: int) -> list[Path]:
+    """LiCoO2 of so many lattices, so that no answer is another's."""
+    folder.mkdir()
+    text = (examples / "LiCoO2.cif").read_text()
+    files = [folder / f"{number:02d}.cif" for number in range(count)]
+    for number, file in enumerate(files):
+        file.write_text(re.sub(r"(_cell_length_c +)14\.05360000", rf"\g<1>{14.0 + 0.01 * number:.8f}", text))
+    return files
 
 
 def test_predict_shows_a_table(tmp_path: Path, service: Service, examples: Path) -> None:

@@ -5,8 +5,8 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: In this order; what does not apply is left empty. Lengths in angstrom, energies in eV.
-COLUMNS = (
+#: Of a hop or a band, in this order; what does not apply is left empty. Lengths in angstrom, energies in eV.
+HOP_COLUMNS = (
     "ion",
     "formula",
     "mechanism",
@@ -26,10 +26,14 @@ COLUMNS = (
     "model",
     "excluded_because",
 )
+#: Of the whole crystal, the same in each of its rows: the barriers at which its hops connect, eV, empty where they
+#: never do; and whether hops that were not predicted could make them lower.
+PERCOLATION_COLUMNS = ("percolation_1d_ev", "percolation_2d_ev", "percolation_3d_ev", "percolation_upper_bound")
+COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS)
 
 
 def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Give one row a hop, numbered from 1 in the answer's order, or one row of a band.
+    """Give one row a hop, numbered from 1 in the answer's order, or one row of a band or of a crystal without hops.
 
     Args:
         answer: as `answer_to_json` writes it.
@@ -38,10 +42,12 @@ def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if answer.get("hops") is None:
         yield {**common, **_figures(answer)}
         return
+    common |= {"mechanism": answer["mechanism"], **_percolation(answer)}
+    if not answer["hops"]:
+        yield common
     for number, hop in enumerate(answer["hops"], start=1):
         yield {
             **common,
-            "mechanism": answer["mechanism"],
             "hop": number,
             "from_site": hop["from_site"],
             "to_site": hop["to_site"],
@@ -75,3 +81,12 @@ def _figures(predicted: Mapping[str, Any]) -> dict[str, Any]:
         "threshold_ev": good["threshold_ev"],
         "in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
     }
+
+
+def _percolation(answer: Mapping[str, Any]) -> dict[str, Any]:
+    barriers = answer.get("percolation_ev") or {}
+    row: dict[str, Any] = {
+        f"percolation_{name}_ev": round(barrier, 4) for name, barrier in barriers.items() if barrier is not None
+    }
+    is_bound = answer.get("percolation_upper_bound")  # not there in answers that were logged long ago
+    return row if is_bound is None else {**row, "percolation_upper_bound": "yes" if is_bound else "no"}

@@ -1,12 +1,13 @@
 """What the command line prints of a crystal's answer."""
 
+import csv
 import io
 import zipfile
 from pathlib import Path
 from typing import Any
 
 from app.console.asking import Result
-from app.console.outputs import write_neb, write_table
+from app.console.outputs import CsvWriter, TableWriter, write_neb
 
 ANSWER: dict[str, Any] = {
     "ion": "Li",
@@ -17,11 +18,24 @@ ANSWER: dict[str, Any] = {
     "percolation_ev": {"1d": 0.231, "2d": 0.7284, "3d": None},
     "warnings": [],
 }
+HOP: dict[str, Any] = {
+    "from_site": 0,
+    "to_site": 1,
+    "offset": [0, 0, 0],
+    "distance_angstrom": 3.0,
+    "multiplicity": 1,
+    "barrier_ev": 0.3,
+    "interval_ev": {"low": 0.1, "high": 2.0, "coverage": 0.9},
+    "good_conductor": {"verdict": True, "probability": 0.7, "threshold_ev": 0.65},
+    "in_domain": {"verdict": True, "reasons": []},
+    "quantiles_ev": {},
+    "excluded_because": None,
+}
 
 
 def table_of(answer: dict[str, Any]) -> str:
     printed = io.StringIO()
-    write_table([Result(label="LiFePO4.cif", answer=answer)], printed)
+    TableWriter(["LiFePO4.cif"], printed).write(Result(label="LiFePO4.cif", answer=answer))
     return printed.getvalue()
 
 
@@ -52,15 +66,7 @@ def test_never_is_said_only_where_every_hop_was_predicted() -> None:
 
 def test_why_a_hop_is_out_of_the_domain_is_told_once_with_its_hops() -> None:
     doubt = {"verdict": False, "reasons": ["no H among the fitted barriers"]}
-    hop = {"from_site": 0, "to_site": 1, "offset": [0, 0, 0], "distance_angstrom": 3.0, "multiplicity": 1}
-    figures = {
-        "barrier_ev": 0.3,
-        "interval_ev": {"low": 0.1, "high": 2.0, "coverage": 0.9},
-        "good_conductor": {"verdict": True, "probability": 0.7, "threshold_ev": 0.65},
-        "quantiles_ev": {},
-        "excluded_because": None,
-    }
-    hops = [{**hop, **figures, "in_domain": known} for known in (doubt, {"verdict": True, "reasons": []}, doubt)]
+    hops = [{**HOP, "in_domain": known} for known in (doubt, {"verdict": True, "reasons": []}, doubt)]
     told = table_of({**ANSWER, "hops": hops})
     assert told.count("no H among the fitted barriers") == 1
     assert "LiFePO4.cif, hop 1, 3: outside of what the model knows: no H" in told
@@ -71,5 +77,31 @@ def test_a_folder_from_before_is_left_alone(tmp_path: Path) -> None:
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("hop-01/00/POSCAR", "one")
     result = Result(label="LiFePO4.cif", answer=ANSWER, bands_zip=packed.getvalue())
-    first, second = write_neb([result], tmp_path), write_neb([result], tmp_path)
-    assert [path.name for path in (*first, *second)] == ["LiFePO4", "LiFePO4-2"]
+    written = [write_neb(result, tmp_path), write_neb(result, tmp_path)]
+    assert written == [tmp_path / "LiFePO4", tmp_path / "LiFePO4-2"]
+
+
+def test_pieces_of_a_table_line_up_under_one_line_of_headings() -> None:
+    printed = io.StringIO()
+    writer = TableWriter(["a-long-name-of-a-file.cif", "b.cif"], printed)
+    writer.write(Result(label="b.cif", answer={**ANSWER, "hops": [HOP, HOP]}))
+    writer.write(Result(label="a-long-name-of-a-file.cif", answer={**ANSWER, "hops": [HOP], "percolation_ev": None}))
+    lines = printed.getvalue().splitlines()
+    assert sum("barrier eV" in line for line in lines) == 1
+    assert len({line.index("0.300") for line in lines if "0.300" in line}) == 1
+    assert lines[0].index("barrier eV") + len("barrier eV") == lines[1].index("0.300") + len("0.300")
+
+
+def test_a_crystal_s_percolation_stands_in_each_of_its_rows_behind_all_other_columns() -> None:
+    printed = io.StringIO()
+    writer = CsvWriter(printed)
+    writer.write(Result(label="a.cif", answer={**ANSWER, "hops": [HOP, HOP], "percolation_upper_bound": True}))
+    writer.write(Result(label="b.cif", problem={"detail": "no crystal"}))
+    writer.write(Result(label="c.cif", answer=ANSWER))
+    first, second, failed, without_hops = csv.DictReader(io.StringIO(printed.getvalue()))
+    names = ["percolation_1d_ev", "percolation_2d_ev", "percolation_3d_ev", "percolation_upper_bound"]
+    assert list(first)[-5:] == ["problem", *names]
+    for row in (first, second):
+        assert [row[name] for name in names] == ["0.231", "0.7284", "", "yes"]
+    assert [failed[name] for name in ("problem", *names)] == ["no crystal", "", "", "", ""]
+    assert (without_hops["file"], without_hops["hop"], without_hops["percolation_1d_ev"]) == ("c.cif", "", "0.231")

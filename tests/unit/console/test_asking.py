@@ -1,0 +1,131 @@
+"""Inputs in progress: how many, in which order results come, and what is left of a run that ends early."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from app.console.asking import MOST_AHEAD, Call, Question, Reply, Result, StoppedError, ask
+from app.console.sources import Input, Source
+from app.errors import InputError
+
+QUESTION = Question(model=None, threshold_ev=0.65, mechanism="auto", max_hops=None, max_hop_angstrom=5.0)
+
+
+def inputs_of(labels: Sequence[str], loaded: list[str] | None = None) -> list[Input]:
+    def load(label: str) -> Source:
+        if loaded is not None:
+            loaded.append(label)
+        if label.startswith("missing"):
+            raise FileNotFoundError(2, "No such file or directory", label)
+        return Source(label=label, files={}, ion=None)
+
+    return [Input(label=label, load=lambda label=label: load(label)) for label in labels]  # type: ignore[misc] # of lambdas
+
+
+@dataclass
+class Seen:
+    """What the command line is given."""
+
+    results: list[Result] = field(default_factory=list)
+    counts: list[tuple[int, int]] = field(default_factory=list)
+
+    def finished(self, result: Result) -> None:
+        self.results.append(result)
+
+    def progress(self, *, done: int, failed: int) -> None:
+        self.counts.append((done, failed))
+
+    @property
+    def labels(self) -> list[str]:
+        return [result.label for result in self.results]
+
+
+class Turns:
+    """Answers with the label: `slow` once it is told to, `bad` with a problem, and `last` ends all."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+        self.opened = 0
+        self.working = 0
+        self.most_working = 0
+        self.answered = 0
+        self.others_done = asyncio.Event()
+        self.reached = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Call]:
+        self.opened += 1
+        yield self._call
+
+    async def _call(self, source: Source, _question: Question) -> Reply:
+        self.working += 1
+        self.most_working = max(self.most_working, self.working)
+        try:
+            await asyncio.sleep(0.01)
+            if source.label == "slow":
+                await self.others_done.wait()
+            if source.label == "bad":
+                raise InputError("it is no crystal")
+            if source.label == "last":
+                raise StoppedError("the service is gone")
+            return Reply(answer={"of": source.label})
+        finally:
+            self.working -= 1
+            self.answered += 1
+            if self.answered == MOST_AHEAD - 1:
+                self.reached.set()
+
+
+def test_a_bounded_number_is_in_progress_and_results_come_in_order() -> None:
+    labels = [f"file-{number}" for number in range(50)]
+    turns, seen = Turns(at_once=4), Seen()
+    asyncio.run(ask(turns, inputs_of(labels), QUESTION, seen))
+    assert seen.labels == labels
+    assert 1 < turns.most_working <= 4
+    assert seen.counts[-1] == (50, 0)
+
+
+def test_inputs_are_read_when_their_turn_comes() -> None:
+    loaded: list[str] = []
+
+    async def run() -> None:
+        turns = Turns(at_once=3)
+        inputs = inputs_of(["slow", *(f"file-{number}" for number in range(600))], loaded)
+        asking = asyncio.create_task(ask(turns, inputs, QUESTION, seen))
+        await turns.reached.wait()
+        await asyncio.sleep(0.1)  # others would be read by then
+        assert turns.answered == MOST_AHEAD - 1  # those behind a slow one go on, and not without bound
+        assert len(loaded) == MOST_AHEAD
+        assert seen.results == []
+        turns.others_done.set()
+        await asking
+
+    seen = Seen()
+    asyncio.run(run())
+    assert len(seen.results) == 601
+
+
+def test_a_problem_stands_in_for_one_answer_alone() -> None:
+    turns, seen = Turns(at_once=2), Seen()
+    asyncio.run(ask(turns, inputs_of(["missing-1", "file", "bad", "missing-2", "other"]), QUESTION, seen))
+    assert seen.labels == ["missing-1", "file", "bad", "missing-2", "other"]
+    assert [result.problem is not None for result in seen.results] == [True, False, True, True, False]
+    assert seen.counts[-1] == (5, 3)
+
+
+def test_where_nothing_can_be_read_nothing_is_loaded() -> None:
+    turns, seen = Turns(at_once=2), Seen()
+    asyncio.run(ask(turns, inputs_of(["missing-1", "missing-2"]), QUESTION, seen))
+    assert seen.labels == ["missing-1", "missing-2"]
+    assert turns.opened == 0
+
+
+def test_what_was_done_is_given_on_where_a_run_ends_early() -> None:
+    turns, seen = Turns(at_once=3), Seen()
+    with pytest.raises(StoppedError, match="the service is gone"):
+        asyncio.run(ask(turns, inputs_of(["slow", "file-1", "file-2", "file-3", "last", "never"]), QUESTION, seen))
+    assert seen.labels == ["file-1", "file-2", "file-3"]
+    assert turns.working == 0
