@@ -1,9 +1,11 @@
-"""Calls that differ from each other: bands of the data set, each strained a little further at every round."""
+"""Calls that differ from each other: bands and crystals, each strained a little further at every round."""
 
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +20,9 @@ PATH = "/predict/barrier"
 STRAIN = 5e-4
 #: Back and forth: more strain and atoms come too close.
 MOST_STRAINS = 120
+#: The same of crystals, whose cells may be four angstrom wide.
+CRYSTAL_STRAIN = 1e-3
+MOST_CRYSTAL_STRAINS = 64
 #: Every so many calls one is an uploaded file, which a process of its own reads.
 UPLOAD_EVERY = 8
 
@@ -41,18 +46,47 @@ class Call:
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + self.body
 
 
-def distinct_calls(rows: list[dict[str, Any]]) -> Iterator[Call]:
-    """Calls without end; the first hundred rounds are of bands that no cache has seen."""
+def distinct_calls(rows: list[dict[str, Any]], *, upload_every: int = UPLOAD_EVERY) -> Iterator[Call]:
+    """Calls without end; the first hundred rounds are of bands that no cache has seen.
+
+    Args:
+        rows: bands of the data set.
+        upload_every: every so many calls one is an uploaded file, the others are JSON; 0: all are JSON.
+    """
     rests = [_without_lattice(row) for row in rows]
     for number in count():
         row = rows[number % len(rows)]
-        step = (number // len(rows)) % MOST_STRAINS - MOST_STRAINS // 2
-        lattice = np.array(row["lattice_angstrom"]) * (1.0 + STRAIN * step)
-        if number % UPLOAD_EVERY == UPLOAD_EVERY - 1:
+        lattice = np.array(row["lattice_angstrom"]) * (1.0 + STRAIN * _step(number // len(rows), MOST_STRAINS))
+        if upload_every and number % upload_every == upload_every - 1:
             yield _upload(row, lattice)
         else:
             body = b'{"lattice_angstrom":' + json.dumps(lattice.tolist()).encode() + rests[number % len(rows)]
             yield Call(content_type="application/json", body=body)
+
+
+def crystal_calls(files: Sequence[Path], ion: str) -> Iterator[Call]:
+    """Uploads of CIFs without end, each strained further at every round."""
+    texts = [file.read_text() for file in files]
+    for number in count():
+        which = number % len(files)
+        factor = 1.0 + CRYSTAL_STRAIN * _step(number // len(files), MOST_CRYSTAL_STRAINS)
+        yield _crystal_upload(files[which].name, strained_cif(texts[which], factor), ion)
+
+
+def strained_cif(text: str, factor: float) -> str:
+    """A CIF with longer or shorter cell edges, and without the volume that they had."""
+
+    def longer(edge: re.Match[str]) -> str:
+        return f"{edge[1]}{factor * float(edge[2]):.8f}"
+
+    text = re.sub(r"(?m)^_cell_volume.*\n", "", text)
+    return re.sub(r"(?m)^(_cell_length_[abc]\s+)([\d.]+)(\(\d+\))?", longer, text)
+
+
+def _step(round_number: int, most: int) -> int:
+    """0, 1, -1, 2, -2, ..., and again from the start after so many."""
+    number = round_number % most
+    return (number + 1) // 2 * (1 if number % 2 else -1)
 
 
 def _without_lattice(row: dict[str, Any]) -> bytes:
@@ -72,4 +106,11 @@ def _upload(row: dict[str, Any], lattice_angstrom: np.ndarray) -> Call:
     )
     files = {"band": ("band.extxyz", band_to_extxyz(band).encode())}
     request = httpx.Request("POST", f"http://127.0.0.1{PATH}", files=files)
+    return Call(content_type=request.headers["content-type"], body=request.read())
+
+
+def _crystal_upload(name: str, cif: str, ion: str) -> Call:
+    request = httpx.Request(
+        "POST", f"http://127.0.0.1{PATH}", files={"structure": (name, cif.encode())}, data={"ion": ion}
+    )
     return Call(content_type=request.headers["content-type"], body=request.read())
