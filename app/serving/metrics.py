@@ -8,6 +8,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from app.serving.inference.admission import Lane
+
 Stage = Literal["read", "cache", "prepare", "queue", "forward", "record", "total"]
 CacheResult = Literal["hit", "miss", "error"]
 
@@ -49,12 +51,13 @@ class Metrics:
         )
         self.queue_items = Gauge("ionpath_queue_items", "bands that wait for the model", registry=self.registry)
         self.queue_bytes = Gauge("ionpath_queue_bytes", "bytes of the admitted requests", registry=self.registry)
-        self.queue_wait = Gauge(
+        wait = Gauge(
             "ionpath_queue_wait_seconds",
             "estimated wait of a new request, by lane",
             ("lane",),
             registry=self.registry,
         )
+        self.queue_wait = {lane: wait.labels(lane) for lane in Lane}
         self.queue_max_wait = Gauge(
             "ionpath_queue_max_wait_seconds",
             "wait past which requests are refused: IONPATH_QUEUE_MAX_WAIT_S",

@@ -177,8 +177,8 @@ def _show_queue(metrics: Metrics, admission: Admission, batcher: Batcher) -> Non
     metrics.queue_items.set_function(lambda: len(batcher))
     metrics.queue_bytes.set_function(lambda: admission.size_bytes)
     metrics.queue_max_wait.set(admission.max_wait_s)
-    for lane in Lane:
-        metrics.queue_wait.labels(lane).set_function(partial(admission.wait_s, lane))
+    for lane, wait in metrics.queue_wait.items():
+        wait.set_function(partial(admission.wait_s, lane))
 
 
 def _show_log(metrics: Metrics, writer: LogWriter, settings: Settings) -> None:

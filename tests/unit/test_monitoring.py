@@ -18,7 +18,7 @@ from app.serving.metrics import CACHE_RESULTS, STAGES, Metrics
 from app.settings import REPOSITORY
 
 #: Shown and on no panel: on Linux it counts address space, most of which is never touched.
-LEFT_OUT = {"process_virtual_memory_bytes"}
+LEFT_OUT = {"process_virtual_memory_bytes", "ionpath_queue_bytes"}
 #: What Prometheus itself adds to each scrape and makes of the rules.
 OF_PROMETHEUS = {"up": {"job", "instance"}, "ALERTS": {"job", "instance", "alertname", "alertstate"}}
 WORDS = {"and", "or", "unless", "offset", "by", "without", "on", "ignoring", "group_left", "group_right", "bool", "le"}

@@ -14,7 +14,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Scope, Send
 
 from app.api.auth import Gate, is_loopback
-from app.api.middleware import BodyLimit, RequestContext
+from app.api.context import context_of
+from app.api.middleware import AccessLog, BodyLimit
 from app.api.predict import while_connected
 from app.api.preferences import wants_async
 from app.api.problems import add_problem_handlers, problem_response
@@ -89,7 +90,7 @@ def small_app() -> FastAPI:
     app = FastAPI()
     add_problem_handlers(app)
     app.add_middleware(BodyLimit, max_body_bytes=10, body_timeout_s=0.2)
-    app.add_middleware(RequestContext)
+    app.add_middleware(AccessLog)
 
     @app.post("/length")
     async def length(request: Request) -> int:
@@ -127,7 +128,7 @@ async def test_what_a_request_starts_knows_its_id_and_what_comes_after_does_not(
         await PlainTextResponse("")(scope, never, send)
 
     async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(RequestContext(app)), base_url="http://localhost"
+        transport=httpx.ASGITransport(AccessLog(app)), base_url="http://localhost"
     ) as client:
         await client.get("/", headers={"X-Request-ID": "seven"})
     look()
@@ -190,5 +191,5 @@ async def test_a_client_that_is_gone_when_it_is_answered_is_no_fault(gone: Excep
         raise gone
 
     scope: Scope = {"type": "http", "method": "GET", "path": "/health/live", "headers": [], "state": {}}
-    await RequestContext(PlainTextResponse("here"))(scope, receive, send)
-    assert scope["problem_kind"] == "client-left"
+    await AccessLog(PlainTextResponse("here"))(scope, receive, send)
+    assert context_of(scope).problem_kind == "client-left"
