@@ -1,18 +1,22 @@
-"""Runs `ionpath serve` as its users do: a process of its own, on a free port, told by IONPATH_* variables."""
+"""Runs `ionpath` as its users do: a process of its own, on a free port, configured by IONPATH_* variables."""
 
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fork_server
 import httpx
+from fork_server import Process
 
 START_TIMEOUT_S = 120.0  # of a cold start on a machine that does much else
 STOP_TIMEOUT_S = 40.0
+COMMAND_TIMEOUT_S = 240.0
 IONPATH = str(Path(sys.executable).parent / "ionpath")
 
 
@@ -37,7 +41,7 @@ class Service:
         client: a client of it, without a key.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], folder: Path) -> None:
+    def __init__(self, process: Process, folder: Path) -> None:
         self.process = process
         self._folder = folder
         self.url = self._printed_url()
@@ -75,11 +79,20 @@ class Service:
 
 
 @contextmanager
-def running_service(folder: Path, **settings: object) -> Generator[Service, None, None]:
-    """Start a service with the given settings, by their names without IONPATH_, and stop it at the end."""
+def running_service(folder: Path, *, fresh: bool = False, **settings: object) -> Generator[Service, None, None]:
+    """Start a service with the given settings, by their names without IONPATH_, and stop it at the end.
+
+    Args:
+        fresh: in a new interpreter, not forked from one that has imported everything.
+    """
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
-        process = subprocess.Popen(
-            [IONPATH, "serve", "--port", "0"], env=environment(folder, **settings), stdout=out, stderr=err, cwd=folder
+        process = fork_server.start(
+            [IONPATH, "serve", "--port", "0"],
+            env=environment(folder, **settings),
+            stdout=out,
+            stderr=err,
+            cwd=folder,
+            fresh=fresh,
         )
     service = None
     try:
@@ -97,14 +110,22 @@ def running_service(folder: Path, **settings: object) -> Generator[Service, None
             raise
 
 
-def ionpath(folder: Path, *words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder, as a user does."""
-    return subprocess.run(
-        [IONPATH, *words],
-        env=environment(folder, **settings) | {"COLUMNS": "500"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
+def ionpath(
+    folder: Path, *words: str | Path, fresh: bool = False, columns: int = 500, **settings: object
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder, as a user does in a terminal of so many columns.
+
+    Args:
+        fresh: in a new interpreter, not forked from one that has imported everything.
+    """
+    command = [IONPATH, *map(str, words)]
+    variables = environment(folder, **settings) | {"COLUMNS": str(columns)}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = fork_server.start(command, env=variables, cwd=folder, stdout=out, stderr=err, fresh=fresh)
+        try:
+            status = process.wait(COMMAND_TIMEOUT_S)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(command, status, out.read().decode(), err.read().decode())
