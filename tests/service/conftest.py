@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from api_server import Service, running_service
+from api_server import Service, fresh_service
 from untrained import write_untrained
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service on SQLite and the in-process cache, as it runs on a laptop."""
-    with running_service(tmp_path_factory.mktemp("service"), log_level="debug", model_process=1) as service:
+    """A service on SQLite and the in-process cache, as it runs on a laptop; started as its users start it."""
+    with fresh_service(tmp_path_factory.mktemp("service"), log_level="debug", model_process=1) as service:
         yield service
 
 

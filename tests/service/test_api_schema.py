@@ -9,7 +9,7 @@ import orjson
 import pytest
 import schemathesis
 from api_server import Service, running_service
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -20,9 +20,10 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from selection import NIGHTLY_OPTION, THIRD_OPTION
 from untrained import write_untrained
 
-#: Calls to each operation, of each way of making data up.
+#: Made-up calls to each operation in `make nightly`; in `make test` a third, others with each `--third`.
 EXAMPLES = 80
 CHECKS = (
     not_a_server_error,
@@ -42,18 +43,20 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def test_every_reply_is_what_the_document_says(small: Service) -> None:
+def test_every_reply_is_what_the_document_says(small: Service, pytestconfig: pytest.Config) -> None:
     # Not by schemathesis' pytest plugin, which does not know pytest 9.2: its cases are a strategy of hypothesis.
     document = schemathesis.openapi.from_url(f"{small.url}/openapi.json")
     tried, failures = Counter[str](), list[str]()
+    whole, third = pytestconfig.getoption(NIGHTLY_OPTION), pytestconfig.getoption(THIRD_OPTION)
     for found in document.get_all_operations():
         assert isinstance(found, Ok), found
         operation = found.ok()
 
+        @seed(third)
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=EXAMPLES if whole else EXAMPLES // 3,
             deadline=None,
-            derandomize=True,
+            derandomize=whole,
             database=None,
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),

@@ -1,7 +1,6 @@
 """The same contract on PostgreSQL and Redis: what one replica knows the next one finds."""
 
 import signal
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from api_server import START_TIMEOUT_S, STOP_TIMEOUT_S, Service, running_service
+from api_server import STOP_TIMEOUT_S, Service, running_service
 from sqlalchemy.engine import make_url
+from waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +29,8 @@ def logged(stores: dict[str, str]) -> set[str]:
 
 def wait_until_read(service: Service, requests: int) -> None:
     """Wait until the service has taken so many requests; it answers them later."""
-    deadline = time.monotonic() + START_TIMEOUT_S
     wanted = f'ionpath_stage_seconds_count{{stage="read"}} {requests:.1f}'
-    while wanted not in (text := service.client.get("/metrics").text):
-        assert time.monotonic() < deadline, text
-        time.sleep(0.01)
+    wait_until(lambda: wanted in service.client.get("/metrics").text)
 
 
 def test_replicas_share_cache_and_log(

@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Protocol
@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import redis
 from pydantic import SecretStr
+from waiting import until
 
 from app.crystals.band import Band
 from app.crystals.identity import TOLERANCE_ANGSTROM, bucket_keys, canonical, fingerprint
@@ -604,9 +605,3 @@ async def test_a_redis_that_takes_five_seconds_to_reply_is_passed_by(own_redis: 
         assert task is not None
         task.cancel()
     await asyncio.wait([task for task in relays if task is not None])
-
-
-async def until(holds: Callable[[], Awaitable[object]], limit_s: float = 20.0) -> None:
-    deadline = time.monotonic() + limit_s
-    while not await holds():
-        assert time.monotonic() < deadline

@@ -290,15 +290,15 @@ def test_a_band_has_no_second_opinion(uncached: Service, data_rows: list[dict[st
 # --- experimental crystals ----------------------------------------------------------------------------------------
 
 
-def test_experimental_crystals_are_answered_or_refused_in_words(uncached: Service, data_dir: Path) -> None:
+def test_experimental_crystals_are_answered_or_refused_in_words(uncached: Service, cif_dir: Path) -> None:
     """Ordered, mixed frame, ion on shared sites, split frame atoms, and one that cannot be ordered."""
     for name, status in (("p81", 200), ("qer", 200), ("lud", 200), ("l2w", 200), ("ysm", 422)):
-        response = send(uncached, (data_dir / "cifs" / f"{name}.cif").read_bytes())
+        response = send(uncached, (cif_dir / f"{name}.cif").read_bytes())
         assert response.status_code == status, (name, response.text)
     assert "O 0.5 at (" in response.json()["detail"]
 
 
-def test_barriers_of_more_dimensions_are_not_lower(uncached: Service, data_dir: Path) -> None:
-    answer = answered(uncached, (data_dir / "cifs" / "qer.cif").read_bytes())
+def test_barriers_of_more_dimensions_are_not_lower(uncached: Service, cif_dir: Path) -> None:
+    answer = answered(uncached, (cif_dir / "qer.cif").read_bytes())
     barriers = [value for value in answer["percolation_ev"].values() if value is not None]
     assert all(lower <= higher for lower, higher in pairwise(barriers))

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -13,9 +12,10 @@ import httpx
 import psycopg
 import pytest
 from api_server import START_TIMEOUT_S, Service, running_service
-from log_rows import logged, make_row, until
+from log_rows import logged, make_row
 from sqlalchemy import make_url
 from untrained import write_untrained
+from waiting import until, wait_until
 
 from app.errors import NotReadyError
 from app.storage.log import PredictionLog
@@ -169,13 +169,6 @@ def until_closed(connection: socket.socket) -> bytes:
 
 def open_files(service: Service) -> int:
     return len(list(Path(f"/proc/{service.process.pid}/fd").iterdir()))
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_clients_whose_body_does_not_come_are_sent_away(small: Service, data_rows: list[dict[str, Any]]) -> None:

@@ -1,4 +1,7 @@
-"""Every fault of `make faults`, with fewer calls: nobody is answered wrongly, and no row is lost or there twice."""
+"""The faults of `make faults`, with fewer calls: nobody is answered wrongly, and no row is lost or there twice.
+
+One in three runs in `make test`, every one in `make nightly`.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,6 +13,8 @@ import pytest
 from benchmarks.faults.calls import Call, distinct_calls
 from benchmarks.faults.scenarios import SCENARIOS, Scenario, play
 from benchmarks.faults.world import World, running_world
+
+pytestmark = pytest.mark.one_third
 
 ANSWERS = 12
 CALLERS = 6

@@ -4,7 +4,6 @@ import asyncio
 import resource
 import signal
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,11 +13,12 @@ from typing import Any, Self
 
 import httpx
 import pytest
-from api_server import START_TIMEOUT_S, Service, running_service
-from log_rows import DEADLINE_S, logged, make_row, until
+from api_server import Service, running_service
+from log_rows import DEADLINE_S, logged, make_row
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 from untrained import write_untrained
+from waiting import until, wait_until
 
 from app.errors import NotReadyError
 from app.storage.engine import open_engine
@@ -292,10 +292,8 @@ class Load:
             future.result()
 
     def wait_for_more(self, count: int) -> None:
-        wanted, deadline = len(self.answered) + count, time.monotonic() + START_TIMEOUT_S
-        while len(self.answered) < wanted:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wanted = len(self.answered) + count
+        wait_until(lambda: len(self.answered) >= wanted)
 
     def _send(self, number: int) -> None:
         with httpx.Client(base_url=self._url, timeout=60.0) as client:
@@ -345,10 +343,10 @@ def test_every_answer_is_logged_once_through_an_outage_and_a_kill(
         service.process.wait()
         answered += load.answered
     with running_service(tmp_path_factory.mktemp("run"), **settings) as service:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not set(answered) <= {str(number) for number in logged(url)}:
-            assert time.monotonic() < deadline, f"{len(logged(url))} of {len(answered)}"
-            time.sleep(0.05)
+        wait_until(
+            lambda: set(answered) <= {str(number) for number in logged(url)},
+            lambda: f"{len(logged(url))} of {len(answered)}",
+        )
         page = service.client.get("/metrics").text
         assert "ionpath_log_rows_dropped_total 0.0" in page
         assert "ionpath_spool_records_unreadable_total 0.0" in page

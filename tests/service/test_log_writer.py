@@ -11,9 +11,10 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from log_rows import DEADLINE_S, make_row, until
+from log_rows import DEADLINE_S, make_row
 from pydantic import SecretStr
 from sqlalchemy import make_url
+from waiting import until
 
 from app.errors import NotReadyError
 from app.settings import Settings

@@ -2,8 +2,7 @@
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from uuid import UUID, uuid4
 import orjson
 import pytest
 from app.serving.batcher import Batcher
+from waiting import until
 
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
@@ -137,13 +137,6 @@ def lonely_band() -> JsonBandUpload:
             "image_frac_coords": [[0.6, 0.1, 0.1], [0.65, 0.1, 0.1]],
         }
     )
-
-
-async def until(ask: Callable[[], Awaitable[bool]]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not await ask():
-        assert time.monotonic() < deadline, "it never happened"
-        await asyncio.sleep(0.01)
 
 
 async def finished(service: PredictionService, number: UUID, key_id: str | None = None) -> Json:

@@ -161,6 +161,7 @@ def test_the_same_torch_is_set_up_and_shipped() -> None:
     assert wanted.specifier.contains(image[1])
 
 
+@pytest.mark.nightly
 @pytest.mark.timeout(900)  # downloads and unpacks over a gigabyte
 def test_the_images_install_lines_work_in_a_fresh_environment(tmp_path: Path) -> None:
     """The service that they install starts, with what it needs and without what only training and tests need."""

@@ -1,0 +1,112 @@
+"""Which tests run, and in which order.
+
+    fixture data_dir or cif_dir   needs the data set: left out where it is not, with one line that says how to get it
+    pytest.mark.nightly           runs with --nightly alone, as `make nightly` does
+    pytest.mark.one_third         cases of which one in three runs; with --nightly all do
+    --third 0, 1 or 2             which third that is; `make test` goes on by one with every commit
+
+Two processes share the tests file by file (`make test`); the files that take longest come first, so that both end at
+about the same time.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+#: What each fixture reads in the folder of the data set.
+NEEDED = {"data_dir": "barriers/bands.jsonl.gz", "cif_dir": "cifs"}
+#: Files that take half a minute or more, the longest first.
+SLOW_FILES: tuple[str, ...] = ()
+
+THIRD_OPTION = "--third"
+NIGHTLY_OPTION = "--nightly"
+_LEFT_OUT = "ionpath_left_out"
+
+NEEDS_DATA = "need the data set"
+NIGHTLY = "run in `make nightly`"
+
+
+def data_folder() -> Path:
+    """Where the data set is looked for."""
+    return Path(os.environ.get("IONPATH_DATA_DIR", REPOSITORY / ".." / "shared" / "data")).resolve()
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of pytest-xdist's processes."""
+    return hasattr(config, "workerinput")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("ionpath")
+    group.addoption(NIGHTLY_OPTION, action="store_true", help="all cases, and what takes too long for every change")
+    group.addoption(THIRD_OPTION, type=int, choices=(0, 1, 2), default=0, help="of the cases that one_third marks")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if is_worker(config):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: two processes share the cores
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out: dict[str, list[pytest.Item]] = {
+        NEEDS_DATA: _take_out(items, _lacks_data()),
+        NIGHTLY: [] if config.getoption(NIGHTLY_OPTION) else _take_out(items, _is_left_to_the_night(config, items)),
+    }
+    config.hook.pytest_deselected(items=[item for some in left_out.values() for item in some])
+    _counts(config).update({reason: len(some) for reason, some in left_out.items()})
+    ranks = {name: rank for rank, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path.relative_to(REPOSITORY / "tests").as_posix(), len(ranks)))
+
+
+def _take_out(items: list[pytest.Item], chosen: Callable[[pytest.Item], bool]) -> list[pytest.Item]:
+    taken = [item for item in items if chosen(item)]
+    items[:] = [item for item in items if item not in set(taken)]
+    return taken
+
+
+def _lacks_data() -> Callable[[pytest.Item], bool]:
+    lacking = {fixture for fixture, name in NEEDED.items() if not (data_folder() / name).exists()}
+    return lambda item: bool(lacking.intersection(getattr(item, "fixturenames", ())))
+
+
+def _is_left_to_the_night(config: pytest.Config, items: list[pytest.Item]) -> Callable[[pytest.Item], bool]:
+    third = config.getoption(THIRD_OPTION)
+    in_file: dict[Path, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("one_third"):
+            in_file[item.path].append(item)
+    others = {item for some in in_file.values() for number, item in enumerate(some) if number % 3 != third}
+    return lambda item: item in others or item.get_closest_marker("nightly") is not None
+
+
+def _counts(config: pytest.Config) -> dict[str, int]:
+    """How many tests were left out, by reason."""
+    counts: dict[str, int] = config.__dict__.setdefault(_LEFT_OUT, {})
+    return counts
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if is_worker(session.config):
+        session.config.workeroutput[_LEFT_OUT] = _counts(session.config)  # type: ignore[attr-defined] # pytest-xdist's
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    _counts(node.config).update(getattr(node, "workeroutput", {}).get(_LEFT_OUT, {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    counts = _counts(config)
+    if count := counts.get(NEEDS_DATA):
+        terminalreporter.write_line(
+            f"{count} tests were left out: they {NEEDS_DATA}, which is not in {data_folder()}. "
+            "`ionpath data download` gets it and IONPATH_DATA_DIR says where it is: docs/training.md, The data."
+        )
+    if count := counts.get(NIGHTLY):
+        third = config.getoption(THIRD_OPTION)
+        terminalreporter.write_line(f"{count} tests were left out: they {NIGHTLY} (here third {third} of 0 to 2).")
