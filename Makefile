@@ -1,4 +1,4 @@
-# make serve | test | fuzz | faults | audit | lint | format | bench | lock: each does the set-up itself, once.
+# make serve | test | nightly | fuzz | faults | audit | lint | format | bench | lock: each does the set-up itself, once.
 #
 #   PYTHON=python3.12           the Python (3.11 to 3.13) that makes the virtual environment
 #   VENV=.venv                  where it lies
@@ -13,6 +13,9 @@ PIP_VERSION := 26.3
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 ARGS ?=
+# Processes that share the tests, and which third of the longest tests runs: each commit has the next one.
+WORKERS ?= 2
+THIRD ?= $(shell echo $$(($$(git rev-list --count HEAD 2>/dev/null || echo 0) % 3)))
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip
@@ -23,9 +26,13 @@ PIP_AUDIT := $(VENV)/audit-tool/bin/pip-audit
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--custom-compile-command "make lock" --excludes requirements-excluded.txt $(UPGRADE)
 
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: help setup serve test fuzz faults audit licences lint format bench lock
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Services, their workers and commands import the same files hundreds of times: they are compiled once.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup serve test nightly image-install fuzz faults audit licences lint format bench lock
 .DELETE_ON_ERROR:
 
 help:
@@ -49,7 +56,16 @@ serve: setup
 
 # pytest comes last, so that its closing line is the last one printed.
 test: lint
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) --third $(THIRD) $(ARGS)
+
+# What takes too long for every change: every fault, every made-up call, ten times the mutated files, the image's install.
+nightly: lint
+	$(BIN)/python -W ignore tests/fuzzing.py --inputs 20000
+	$(PYTEST) --nightly $(ARGS)
+
+# The Dockerfile's install lines in a fresh environment; `make nightly` has it, and `.ci/run` where they changed.
+image-install: setup
+	$(BIN)/python -m pytest --nightly -k images_install tests/unit/test_deployment.py
 
 # Every reader on mutated files, for a nightly run: ARGS="--inputs 20000 --seed 1". `make test` tries 2,000.
 fuzz: setup

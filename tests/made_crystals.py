@@ -59,13 +59,48 @@ def garnet(*, a: float = 12.98) -> Crystal:
     """
     kinds = ({"La": 1.0}, {"Zr": 1.0}, {"O": 1.0}, {"Li": 0.94}, {"Li": 0.349})
     places = ((1 / 8, 0, 1 / 4), (0, 0, 0), (-0.0318, 0.0545, 0.1503), (3 / 8, 0, 1 / 4), (0.0997, 0.6853, 0.5772))
-    made = Structure.from_spacegroup("Ia-3d", Lattice.cubic(a), kinds, places)
+    return crystal_from(Structure.from_spacegroup("Ia-3d", Lattice.cubic(a), kinds, places))
+
+
+def olivine() -> Crystal:
+    """LiFePO4 (Pnma): Li in 4a, Fe, P and two O in 4c, O in 8d.
+
+    Rounded from V. A. Streltsov et al., Acta Cryst. B49, 147 (1993).
+    """
+    kinds = ("Li", "Fe", "P", "O", "O", "O")
+    places = (
+        (0.0, 0.0, 0.0),
+        (0.282, 0.25, 0.975),
+        (0.095, 0.25, 0.418),
+        (0.097, 0.25, 0.743),
+        (0.457, 0.25, 0.206),
+        (0.166, 0.047, 0.285),
+    )
+    return crystal_from(Structure.from_spacegroup("Pnma", Lattice.orthorhombic(10.332, 6.010, 4.692), kinds, places))
+
+
+def fluorite(*, a: float = 5.463, ion: str = "Ca", other: str = "F") -> Crystal:
+    """CaF2 (Fm-3m): Ca in 4a, F in 8c."""
+    return crystal_from(
+        Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), (ion, other), ((0.0, 0.0, 0.0), (0.25, 0.25, 0.25)))
+    )
+
+
+def zinc_blende(*, a: float = 5.409, ion: str = "Zn", other: str = "S") -> Crystal:
+    """ZnS (F-43m): Zn in 4a, S in 4c."""
+    return crystal_from(
+        Structure.from_spacegroup("F-43m", Lattice.cubic(a), (ion, other), ((0.0, 0.0, 0.0), (0.25, 0.25, 0.25)))
+    )
+
+
+def crystal_from(structure: Structure) -> Crystal:
+    """A crystal as pymatgen has it, with its shared and partly empty sites."""
     sites = []
-    for site in made:
+    for site in structure:
         u, v, w = (float(value) % 1.0 for value in np.round(site.frac_coords, 9))
         species = tuple((str(species), float(amount)) for species, amount in site.species.items())
         sites.append(Site(species=species, frac_coords=(u, v, w)))
-    return Crystal(lattice_angstrom=np.eye(3) * a, sites=tuple(sites))
+    return Crystal(lattice_angstrom=np.array(structure.lattice.matrix), sites=tuple(sites))
 
 
 def repeated(crystal: Crystal, times: tuple[int, int, int]) -> Crystal:

@@ -1,9 +1,11 @@
 """Which tests run, and in which order.
 
-    fixture data_dir or cif_dir   needs the data set: left out where it is not, with one line that says how to get it
+    pytest.mark.needs_data        left out where the data set is not near, with one line that says how to get it; so is
+                                  what asks for the fixtures data_dir or cif_dir
     pytest.mark.nightly           runs with --nightly alone, as `make nightly` does
     pytest.mark.one_third         cases of which one in three runs; with --nightly all do
     --third 0, 1 or 2             which third that is; `make test` goes on by one with every commit
+    hypothesis                    tries the same examples each time; with --nightly new ones
 
 Two processes share the tests file by file (`make test`); the files that take longest come first, so that both end at
 about the same time.
@@ -15,13 +17,30 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: What each fixture reads in the folder of the data set.
 NEEDED = {"data_dir": "barriers/bands.jsonl.gz", "cif_dir": "cifs"}
 #: Files that take half a minute or more, the longest first.
-SLOW_FILES: tuple[str, ...] = ()
+SLOW_FILES = (
+    "service/test_faults_under_load.py",
+    "service/test_modelling.py",
+    "service/test_cli.py",
+    "unit/models/test_predictor.py",
+    "unit/models/features/test_path.py",
+    "service/test_log_spool.py",
+    "service/test_acceptance.py",
+    "service/test_api_keys.py",
+    "service/test_properties.py",
+    "unit/training/test_training.py",
+    "unit/models/test_relaxation.py",
+    "service/test_api_load.py",
+    "service/test_api_stores.py",
+    "service/test_crystals.py",
+    "service/test_admission.py",
+)
 
 THIRD_OPTION = "--third"
 NIGHTLY_OPTION = "--nightly"
@@ -48,11 +67,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for name, derandomized in (("seeded", True), ("nightly", False)):
+        hypothesis.settings.register_profile(name, derandomize=derandomized)
+    hypothesis.settings.load_profile("nightly" if config.getoption(NIGHTLY_OPTION) else "seeded")
     if is_worker(config):
         os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: two processes share the cores
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if not NEEDED.keys().isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.needs_data)
     left_out: dict[str, list[pytest.Item]] = {
         NEEDS_DATA: _take_out(items, _lacks_data()),
         NIGHTLY: [] if config.getoption(NIGHTLY_OPTION) else _take_out(items, _is_left_to_the_night(config, items)),
@@ -71,7 +96,10 @@ def _take_out(items: list[pytest.Item], chosen: Callable[[pytest.Item], bool]) -
 
 def _lacks_data() -> Callable[[pytest.Item], bool]:
     lacking = {fixture for fixture, name in NEEDED.items() if not (data_folder() / name).exists()}
-    return lambda item: bool(lacking.intersection(getattr(item, "fixturenames", ())))
+    return lambda item: (
+        bool(lacking.intersection(getattr(item, "fixturenames", ())))
+        or ("data_dir" in lacking and item.get_closest_marker("needs_data") is not None)
+    )
 
 
 def _is_left_to_the_night(config: pytest.Config, items: list[pytest.Item]) -> Callable[[pytest.Item], bool]:
@@ -104,9 +132,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     counts = _counts(config)
     if count := counts.get(NEEDS_DATA):
         terminalreporter.write_line(
-            f"{count} tests were left out: they {NEEDS_DATA}, which is not in {data_folder()}. "
-            "`ionpath data download` gets it and IONPATH_DATA_DIR says where it is: docs/training.md, The data."
+            f"Tests left out since they {NEEDS_DATA}, which is not in {data_folder()}: {count}. `ionpath data "
+            "download` gets it, IONPATH_DATA_DIR names its folder (docs/training.md, The data)."
         )
     if count := counts.get(NIGHTLY):
         third = config.getoption(THIRD_OPTION)
-        terminalreporter.write_line(f"{count} tests were left out: they {NIGHTLY} (here third {third} of 0 to 2).")
+        terminalreporter.write_line(f"Tests left out since they {NIGHTLY}: {count} (here ran third {third} of 0 to 2).")

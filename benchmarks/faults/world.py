@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
@@ -32,19 +33,20 @@ class ServiceProcess:
     Args:
         folder: where its output goes and its spool is.
         settings: by their names without IONPATH_.
+        popen: starts it; `subprocess.Popen`, or what has its signature.
     """
 
-    def __init__(self, folder: Path, settings: dict[str, object]) -> None:
+    def __init__(self, folder: Path, settings: dict[str, object], popen: Callable[..., Any]) -> None:
         self._folder = folder
         self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
+        self._popen = popen
+        self._process: Any = None
         self.port = 0
 
     @property
     def pid(self) -> int:
         """Its process."""
-        assert self._process is not None
-        return self._process.pid
+        return int(self._process.pid)
 
     @property
     def url(self) -> str:
@@ -66,7 +68,7 @@ class ServiceProcess:
         variables = {f"IONPATH_{name.upper()}": str(value) for name, value in self._settings.items()}
         command = [str(Path(sys.executable).parent / "ionpath"), "serve", "--port", str(self.port)]
         with (self._folder / "stderr").open("ab") as err:
-            self._process = subprocess.Popen(
+            self._process = self._popen(
                 command, env=quiet() | variables, stdout=subprocess.DEVNULL, stderr=err, cwd=self._folder
             )
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -83,13 +85,11 @@ class ServiceProcess:
 
     def terminate(self) -> int:
         """Ask it to stop and wait for that; its exit status."""
-        assert self._process is not None
         self._process.terminate()
-        return self._process.wait(STOP_TIMEOUT_S)
+        return int(self._process.wait(STOP_TIMEOUT_S))
 
     def kill(self) -> None:
         """Kill it, and nothing that it started."""
-        assert self._process is not None
         self._process.kill()
         self._process.wait()
 
@@ -174,8 +174,10 @@ class World:
 
 
 @contextmanager
-def running_world(*, migrated: bool = True, **settings: object) -> Iterator[World]:
-    """A world of one's own, gone at the end."""
+def running_world(
+    *, migrated: bool = True, popen: Callable[..., Any] = subprocess.Popen, **settings: object
+) -> Iterator[World]:
+    """A world of one's own, gone at the end; `popen` starts its service."""
     with public_folder("ionpath-faults-") as folder, running_postgres() as postgres, running_redis() as redis:
         postgres.execute(f"CREATE ROLE {ROLE} LOGIN")  # no superuser, whom no limit on connections holds
         database_url = make_url(postgres.new_database()).set(username=ROLE).render_as_string(hide_password=False)
@@ -187,7 +189,7 @@ def running_world(*, migrated: bool = True, **settings: object) -> Iterator[Worl
             "log_level": "warning",
             "body_timeout_s": 5,
         }
-        service = ServiceProcess(folder, defaults | settings)
+        service = ServiceProcess(folder, defaults | settings, popen)
         try:
             service.start()
             yield World(service=service, postgres=postgres, redis=redis, database_url=database_url)

@@ -164,9 +164,7 @@ def test_a_line_of_the_data_set_can_be_posted_as_it_is(service: Service, data_ro
     assert response.json()["ion"] == row["ion"]
 
 
-def test_the_second_format_of_a_band_is_cached_and_answers_the_same(
-    service: Service, data_rows: list[dict[str, Any]], examples: Path
-) -> None:
+def test_the_second_format_of_a_band_is_cached_and_answers_the_same(service: Service, examples: Path) -> None:
     first = send_band(service, examples).json()
     ends = {
         "initial": example(examples, "LiFePO4_initial.cif"),

@@ -31,8 +31,8 @@ def gauge(service: Service, name: str) -> float:
     return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")))
 
 
-def test_past_the_queue_callers_are_told_when_to_come_back(tmp_path: Path, data_rows: list[dict[str, Any]]) -> None:
-    rows = [row for row in data_rows if row["sound"]][:32]
+def test_past_the_queue_callers_are_told_when_to_come_back(tmp_path: Path, composed_rows: list[dict[str, Any]]) -> None:
+    rows = composed_rows[:32]
     with running_service(tmp_path, queue_cost=1, cache="off") as service:
         assert cpu_seconds(service.process.pid) < START_CPU_S
 
@@ -50,9 +50,11 @@ def test_past_the_queue_callers_are_told_when_to_come_back(tmp_path: Path, data_
         assert send(rows[0]).status_code == 200
 
 
-def test_one_who_comes_back_with_the_same_when_told_is_let_in(tmp_path: Path, data_rows: list[dict[str, Any]]) -> None:
+def test_one_who_comes_back_with_the_same_when_told_is_let_in(
+    tmp_path: Path, composed_rows: list[dict[str, Any]]
+) -> None:
     """JSON and forms, whose parts are divided by something new each time."""
-    rows = [row for row in data_rows if row["sound"]][:40]
+    rows = composed_rows[:40]
     with running_service(tmp_path, queue_cost=1, cache="off", torch_threads=1) as service:
         for row in rows[:2]:
             service.client.post("/predict/barrier", json=row)  # its speed is known now
@@ -78,8 +80,8 @@ def test_one_who_comes_back_with_the_same_when_told_is_let_in(tmp_path: Path, da
         assert read < sum(map(len, all_responses)), "most that were refused were not read"
 
 
-def test_a_client_that_leaves_takes_its_work_along(tmp_path: Path, data_rows: list[dict[str, Any]]) -> None:
-    rows = [row for row in data_rows if row["sound"]][:24]
+def test_a_client_that_leaves_takes_its_work_along(tmp_path: Path, composed_rows: list[dict[str, Any]]) -> None:
+    rows = composed_rows[:24]
     with running_service(tmp_path, cache="off") as service:
         url = httpx.URL(service.url)
         connections = []
@@ -102,9 +104,9 @@ def test_a_client_that_leaves_takes_its_work_along(tmp_path: Path, data_rows: li
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 def test_a_gpu_answers_what_a_cpu_answers(
-    service: Service, tmp_path: Path, data_rows: list[dict[str, Any]], examples: Path
+    service: Service, tmp_path: Path, composed_rows: list[dict[str, Any]], examples: Path
 ) -> None:
-    rows = [row for row in data_rows if row["sound"]][:20]
+    rows = composed_rows[:20]
     files = {"structure": ("LiCoO2.cif", (examples / "LiCoO2.cif").read_bytes())}
     with running_service(tmp_path, device="cuda", cache="off") as on_gpu:
         assert '"device": "cuda' in on_gpu.log

@@ -59,9 +59,9 @@ def test_replicas_share_cache_and_log(
 
 
 def test_what_was_accepted_is_answered_after_sigterm(
-    stores: dict[str, str], tmp_path: Path, data_rows: list[dict[str, Any]]
+    stores: dict[str, str], tmp_path: Path, composed_rows: list[dict[str, Any]]
 ) -> None:
-    rows = [row for row in data_rows if row["sound"]][:24]
+    rows = composed_rows[:24]
     with running_service(tmp_path, **stores, cache="off") as service:
 
         def send(row: dict[str, Any]) -> httpx.Response:

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
 import pytest
 import redis
+from bands import band_of
 from pydantic import SecretStr
 from waiting import until
 
@@ -73,17 +74,9 @@ def prediction(barrier_ev: float = 0.412345678901234) -> Prediction:
 
 
 @pytest.fixture(scope="module")
-def bands(data_rows: list[dict[str, object]]) -> list[Band]:
-    return [
-        Band(
-            lattice_angstrom=np.array(row["lattice_angstrom"]),
-            host_species=tuple(map(str, np.array(row["host_species"]))),
-            host_frac_coords=np.array(row["host_frac_coords"]),
-            ion=str(row["ion"]),
-            image_frac_coords=np.array(row["image_frac_coords"]),
-        )
-        for row in data_rows[::28]
-    ]
+def bands(composed_rows: list[dict[str, Any]]) -> list[Band]:
+    one_each = {row["crystal"]: band_of(row) for row in reversed(composed_rows) if not row["strain"]}
+    return list(one_each.values())
 
 
 def in_other_words(band: Band) -> Band:

@@ -274,11 +274,11 @@ def test_a_second_opinion_that_fails_leaves_the_answer(tmp_path: Path) -> None:
         answered(service, spinel(), "Mg")  # the killed process was replaced
 
 
-def test_a_band_has_no_second_opinion(uncached: Service, data_rows: list[dict[str, Any]]) -> None:
+def test_a_band_has_no_second_opinion(uncached: Service, composed_rows: list[dict[str, Any]]) -> None:
     response = uncached.client.post(
         "/predict/barrier",
         params={"second_opinion": "bvse"},
-        content=orjson.dumps(band_to_json(band_of(data_rows[0]))),
+        content=orjson.dumps(band_to_json(band_of(composed_rows[0]))),
         headers={"content-type": "application/json"},
     )
     assert response.status_code == 422

@@ -311,10 +311,10 @@ def test_every_answer_is_logged_once_through_an_outage_and_a_kill(
     url: str,
     store: Path,
     postgres_outage: Outage,
-    data_rows: list[dict[str, Any]],
+    composed_rows: list[dict[str, Any]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    rows = [row for row in data_rows if row["sound"]][:40]
+    rows = composed_rows[:40]
     settings = {
         "database_url": url,
         "model_store": store,

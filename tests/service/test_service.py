@@ -73,8 +73,8 @@ class Query:
 
 
 @pytest.fixture(scope="module")
-def rows(data_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [row for row in data_rows if row["sound"] and len(row["host_species"]) < 60][:8]
+def rows(composed_rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in composed_rows if len(row["host_species"]) < 60][:8]
 
 
 def settings_of(store: Path, folder: Path) -> Settings:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -21,8 +22,16 @@ def predictor(request: pytest.FixtureRequest, repository: Path) -> Predictor:
     return Registry.open(repository / "model_store", "cpu", default="default").predictor(request.param)
 
 
+@pytest.fixture(scope="module", params=["composed", pytest.param("data set", marks=pytest.mark.needs_data)])
+def bands(request: pytest.FixtureRequest) -> list[Band]:
+    """Ten bands of crystals that the tests compose, or twenty that were fitted on."""
+    if request.param == "composed":
+        return [band_of(row) for row in request.getfixturevalue("composed_rows")[:10]]
+    return cast("list[Band]", request.getfixturevalue("fitted"))
+
+
 @pytest.fixture(scope="module")
-def bands(data_rows: list[dict[str, object]]) -> list[Band]:
+def fitted(data_rows: list[dict[str, object]]) -> list[Band]:
     """Twenty rows: MgFe2O4 and other high-symmetry ones, hexagonal and triclinic cells, and a seeded sample."""
     named = [row for row in data_rows if str(row["id"]).startswith("MgFe2O4")][:2]
     for system in ("Hexagonal", "Triclinic", "Cubic"):
@@ -91,8 +100,10 @@ def test_a_barrier_of_zero_is_doubted_too(predictor: Predictor, bands: list[Band
     assert predictor.doubted(flat, "why").interval_ev[1] > 0.2
 
 
-def test_a_fitted_band_is_in_the_domain_and_a_strange_one_says_why_not(predictor: Predictor, bands: list[Band]) -> None:
-    inside = [one.in_domain for one in predictor.predict([predictor.graph(band) for band in bands])]
+def test_a_fitted_band_is_in_the_domain_and_a_strange_one_says_why_not(
+    predictor: Predictor, fitted: list[Band]
+) -> None:
+    inside = [one.in_domain for one in predictor.predict([predictor.graph(band) for band in fitted])]
     assert sum(inside) >= 18
     strange = Band(
         lattice_angstrom=np.eye(3) * 9.0,
@@ -106,7 +117,7 @@ def test_a_fitted_band_is_in_the_domain_and_a_strange_one_says_why_not(predictor
     assert "no Cs migration" in prediction.domain_reasons[0]
     assert "Xe" in prediction.domain_reasons[1]
     # The distribution is wider outside the domain than that of most bands inside it.
-    widths = [log_width(predictor, one) for one in predictor.predict([predictor.graph(band) for band in bands])]
+    widths = [log_width(predictor, one) for one in predictor.predict([predictor.graph(band) for band in fitted])]
     assert log_width(predictor, prediction) > 1.2 * np.median(widths)
 
 
