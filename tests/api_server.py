@@ -28,6 +28,8 @@ def environment(folder: Path, **settings: object) -> dict[str, str]:
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")}
     ours = {"DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'log.sqlite3'}", "DEVICE": "cpu", "MODEL_PROCESS": "0"}
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ours["TORCH_THREADS"] = "1"  # several test processes, each with its services, share the cores
     if store := os.environ.get("IONPATH_TEST_MODEL_STORE"):
         ours["MODEL_STORE"] = store
     ours |= {name.upper(): str(value) for name, value in settings.items()}

@@ -143,8 +143,8 @@ def test_the_forms_are_on_the_openapi_page(service: Service) -> None:
     assert {"406", "409"} <= responses.keys()
 
 
-def test_without_its_input_only_the_csv_can_be_written(tmp_path: Path, examples: Path) -> None:
-    with running_service(tmp_path, store_inputs=0) as service:
+def test_without_its_input_only_the_csv_can_be_written(tmp_path: Path, examples: Path, store: Path) -> None:
+    with running_service(tmp_path, store_inputs=0, model_store=store) as service:
         answer = predict(service, examples, *BAND)
         assert get(service, answer, "csv").status_code == 200
         for form in ("zip", "neb-json"):

@@ -210,8 +210,8 @@ def test_replicas_on_one_redis_are_one_rate_and_count_alone_while_it_is_away(
         assert statuses(bob, 3) == [[200, 200, 429]] * 2
 
 
-def test_anonymous_callers_predict_and_do_not_list(tmp_path: Path, examples: Path) -> None:
-    with running_service(tmp_path, allow_anonymous=1) as service:
+def test_anonymous_callers_predict_and_do_not_list(tmp_path: Path, examples: Path, store: Path) -> None:
+    with running_service(tmp_path, allow_anonymous=1, model_store=store) as service:
         content = (examples / "LiFePO4_band.json").read_bytes()
         headers = {"Content-Type": "application/json", "Host": "ionpath.example.org"}
         answer = service.client.post("/predict/barrier", content=content, headers=headers)

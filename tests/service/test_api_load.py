@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from app.api.schemas import Problem
 
 START_CPU_S = 45.0
 DEVICES_EV = 1e-4
+READ = 'ionpath_stage_seconds_count{stage="read"}'
 
 
 def cpu_seconds(process_id: int) -> float:
@@ -31,53 +33,64 @@ def gauge(service: Service, name: str) -> float:
     return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")))
 
 
-def test_past_the_queue_callers_are_told_when_to_come_back(tmp_path: Path, composed_rows: list[dict[str, Any]]) -> None:
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that lets one band wait."""
+    folder = tmp_path_factory.mktemp("narrow")
+    with running_service(folder, queue_cost=1, cache="off", torch_threads=1) as service:
+        yield service
+
+
+def test_a_start_takes_few_seconds_of_cpu(service: Service) -> None:
+    assert cpu_seconds(service.process.pid) < START_CPU_S
+
+
+def test_past_the_queue_callers_are_told_when_to_come_back(
+    narrow: Service, composed_rows: list[dict[str, Any]]
+) -> None:
     rows = composed_rows[:32]
-    with running_service(tmp_path, queue_cost=1, cache="off") as service:
-        assert cpu_seconds(service.process.pid) < START_CPU_S
 
-        def send(row: dict[str, Any]) -> httpx.Response:
-            return httpx.post(f"{service.url}/predict/barrier", json=row, timeout=120.0)
+    def send(row: dict[str, Any]) -> httpx.Response:
+        return httpx.post(f"{narrow.url}/predict/barrier", json=row, timeout=120.0)
 
-        with ThreadPoolExecutor(len(rows)) as threads:
-            responses = list(threads.map(send, rows))
-        busy = [response for response in responses if response.status_code == 429]
-        assert {response.status_code for response in responses} == {200, 429}
-        for response in busy:
-            assert int(response.headers["retry-after"]) >= 1
-            assert response.headers["content-type"] == "application/problem+json"
-            assert Problem.model_validate_json(response.content, strict=True, extra="forbid").kind == "busy"
-        assert send(rows[0]).status_code == 200
+    with ThreadPoolExecutor(len(rows)) as threads:
+        responses = list(threads.map(send, rows))
+    busy = [response for response in responses if response.status_code == 429]
+    assert {response.status_code for response in responses} == {200, 429}
+    for response in busy:
+        assert int(response.headers["retry-after"]) >= 1
+        assert response.headers["content-type"] == "application/problem+json"
+        assert Problem.model_validate_json(response.content, strict=True, extra="forbid").kind == "busy"
+    assert send(rows[0]).status_code == 200
 
 
 def test_one_who_comes_back_with_the_same_when_told_is_let_in(
-    tmp_path: Path, composed_rows: list[dict[str, Any]]
+    narrow: Service, composed_rows: list[dict[str, Any]]
 ) -> None:
     """JSON and forms, whose parts are divided by something new each time."""
     rows = composed_rows[:40]
-    with running_service(tmp_path, queue_cost=1, cache="off", torch_threads=1) as service:
-        for row in rows[:2]:
-            service.client.post("/predict/barrier", json=row)  # its speed is known now
+    for row in rows[:2]:
+        narrow.client.post("/predict/barrier", json=row)  # its speed is known now
+    before = gauge(narrow, READ)
 
-        def send_until_answered(number: int) -> list[httpx.Response]:
-            row = rows[number]
-            responses: list[httpx.Response] = []
-            while not responses or responses[-1].status_code == 429:
-                if responses:
-                    time.sleep(int(responses[-1].headers["retry-after"]))  # what is tested: it does as it was told
-                form = {"files": {"band": ("band.json", orjson.dumps(row))}}
-                body: dict[str, Any] = {"json": row} if number % 2 else form
-                responses.append(httpx.post(f"{service.url}/predict/barrier", timeout=120.0, **body))
-            return responses
+    def send_until_answered(number: int) -> list[httpx.Response]:
+        row = rows[number]
+        responses: list[httpx.Response] = []
+        while not responses or responses[-1].status_code == 429:
+            if responses:
+                time.sleep(int(responses[-1].headers["retry-after"]))  # what is tested: it does as it was told
+            form = {"files": {"band": ("band.json", orjson.dumps(row))}}
+            body: dict[str, Any] = {"json": row} if number % 2 else form
+            responses.append(httpx.post(f"{narrow.url}/predict/barrier", timeout=120.0, **body))
+        return responses
 
-        with ThreadPoolExecutor(len(rows)) as threads:
-            all_responses = list(threads.map(send_until_answered, range(len(rows))))
-        assert {responses[-1].status_code for responses in all_responses} == {200}
-        told = [len(responses) - 1 for responses in all_responses if len(responses) > 1]
-        assert told, "nobody was refused"
-        figures = dict(line.rsplit(" ", 1) for line in service.client.get("/metrics").text.splitlines())
-        read = float(figures['ionpath_stage_seconds_count{stage="read"}'])
-        assert read < sum(map(len, all_responses)), "most that were refused were not read"
+    with ThreadPoolExecutor(len(rows)) as threads:
+        all_responses = list(threads.map(send_until_answered, range(len(rows))))
+    assert {responses[-1].status_code for responses in all_responses} == {200}
+    told = [len(responses) - 1 for responses in all_responses if len(responses) > 1]
+    assert told, "nobody was refused"
+    read = gauge(narrow, READ) - before
+    assert read < sum(map(len, all_responses)), "most that were refused were not read"
 
 
 def test_a_client_that_leaves_takes_its_work_along(tmp_path: Path, composed_rows: list[dict[str, Any]]) -> None:
