@@ -32,7 +32,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Services, their workers and commands import the same files hundreds of times: they are compiled once.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup serve test nightly image-install fuzz faults audit licences lint format bench lock
+.PHONY: help setup serve test pytest nightly image-install fuzz faults audit licences lint format bench lock
 .DELETE_ON_ERROR:
 
 help:
@@ -56,6 +56,10 @@ serve: setup
 
 # pytest comes last, so that its closing line is the last one printed.
 test: lint
+	@$(MAKE) --no-print-directory pytest
+
+# The tests alone: `.ci/run` checks the rest beside them.
+pytest: setup
 	$(PYTEST) --third $(THIRD) $(ARGS)
 
 # What takes too long for every change: every fault, every made-up call, ten times the mutated files, the image's install.
