@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import numpy as np
-from app.serving.batcher import Batcher, Predict, Prepare
 import waiting
+from app.serving.batcher import Batcher, Predict, Prepare
 
 from app.crystals.band import Band
 from app.errors import InputError

@@ -127,9 +127,7 @@ async def test_what_a_request_starts_knows_its_id_and_what_comes_after_does_not(
         await asyncio.to_thread(look)
         await PlainTextResponse("")(scope, never, send)
 
-    async with httpx.AsyncClient(
-        transport=httpx.ASGITransport(AccessLog(app)), base_url="http://localhost"
-    ) as client:
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(AccessLog(app)), base_url="http://localhost") as client:
         await client.get("/", headers={"X-Request-ID": "seven"})
     look()
     assert seen == ["seven", "seven", "seven", None]
