@@ -1,21 +1,15 @@
 """The bands of the corpus as graphs on disk, made once and read from there."""
 
-import hashlib
-import inspect
-import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
 
-from app.crystals import band as band_module
-from app.crystals import reduction, surroundings
 from app.crystals.band import Band
-from app.models import band_graphs, crystal_graphs, graphs
 from app.models.band_graphs import State, band_graph
 from app.models.graphs import AtomGraph, GraphSpec
-from training import graph_files
+from training import editions
 from training.barrier_task import BandGraphs
 from training.corpus import Corpus
 from training.graph_files import GraphFile, write_graphs
@@ -32,7 +26,7 @@ def prepare_bands(
     processes: int = 1,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[BandGraphs]:
-    """Makes the graphs of all bands unless they are there, and reads them.
+    """Make the graphs of all bands unless they are there, and reads them.
 
     Args:
         corpus: the bands.
@@ -45,10 +39,9 @@ def prepare_bands(
     Returns:
         For each band a graph of each state.
     """
-    path = (
-        folder
-        / f"bands-{_fingerprint(corpus.sha256, spec, states, [record.id for record in corpus.records])}.safetensors"
-    )
+    ids = [record.id for record in corpus.records]
+    digest = editions.short_digest(corpus.sha256, ids, asdict(spec), states, editions.GRAPHS)
+    path = folder / f"bands-{digest}.safetensors"
     if not path.is_file():
         bands = [record.band for record in corpus.records]
         write_graphs(path, _made(bands, spec, states, processes=processes, report=report), {})
@@ -81,10 +74,3 @@ def _made(
 
 def _graphs_of(bands: Sequence[Band], spec: GraphSpec, states: tuple[State, ...]) -> list[AtomGraph]:
     return [band_graph(band, spec, state) for band in bands for state in states]
-
-
-def _fingerprint(sha256: str, spec: GraphSpec, states: tuple[State, ...], ids: list[str]) -> str:
-    """Names the graphs by what decides them: the bands, the spec, the form, and the code."""
-    modules = (band_module, reduction, surroundings, band_graphs, crystal_graphs, graphs, graph_files)
-    code = [inspect.getsource(module) for module in modules]
-    return hashlib.sha256(json.dumps([sha256, ids, asdict(spec), states, *code]).encode()).hexdigest()[:10]

@@ -1,8 +1,5 @@
 """One run: a network for each fold, judged on the bands it has not seen, then one for all bands."""
 
-import hashlib
-import inspect
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from app.crystals import band as band_module
-from app.crystals import reduction, surroundings
-from app.models import band_graphs, crystal_graphs, graphs
 from app.models.allocator import keep_freed_memory
 from app.models.checkpoints import GRAPH_NETWORKS
 from app.models.graph_domain import VectorDistance
 from app.models.graphs import GraphSpec
-from app.models.networks import alignn, elements, readout
-from training import barrier_task
-from training import fit as fit_module
+from training import editions
 from training.band_files import prepare_bands
 from training.barrier_task import BandGraphs, BarrierTask, outputs_of
 from training.config import RunConfig
@@ -83,7 +75,7 @@ class Run:
         self.trunk: Trunk | None = None
         if config.pretrained:
             self.trunk = read_trunk((store or Path("model_store")) / config.pretrained, config)
-        self.folder = folder / self._fingerprint()
+        self.folder = folder / run_name(config, corpus.sha256, self.trunk.weights_sha256 if self.trunk else "")
         spec = GraphSpec(**config.graph)
         states = GRAPH_NETWORKS[config.network].states
         self.graphs: list[BandGraphs] = prepare_bands(corpus, folder / "graphs", spec, states)
@@ -164,17 +156,17 @@ class Run:
         )
         pending.replace(path)
 
-    def _fingerprint(self) -> str:
-        """Names the run by what decides its weights, so that nothing changed resumes what came before.
 
-        These are the configuration, the corpus, the copied trunk, and the code of graphs, networks and fit.
-        """
-        deciding = self.config.to_json()
-        for name in ("description", "calibration_folds"):
-            del deciding[name]
-        graph_code = (crystal_graphs, graphs, band_graphs, band_module, reduction, surroundings)
-        fit_code = (alignn, elements, readout, GRAPH_NETWORKS[self.config.network], barrier_task, fit_module)
-        code = [inspect.getsource(part) for part in (*graph_code, *fit_code)]
-        trunk = self.trunk.weights_sha256 if self.trunk is not None else ""
-        told = [json.dumps(deciding, sort_keys=True), self.corpus.sha256, trunk, *code]
-        return f"{self.config.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:10]}"
+def run_name(config: RunConfig, corpus_sha256: str, trunk_sha256: str) -> str:
+    """The name of a run's folder: the configuration's name, and a digest of everything that decides the weights.
+
+    Args:
+        config: its description and the folds of the calibration change no fit.
+        corpus_sha256: of the labelled bands.
+        trunk_sha256: of the copied trunk's weights; empty where none is copied.
+    """
+    deciding = {
+        key: value for key, value in config.to_json().items() if key not in {"description", "calibration_folds"}
+    }
+    digest = editions.short_digest(deciding, corpus_sha256, trunk_sha256, editions.GRAPHS, editions.FITS)
+    return f"{config.name}-{digest}"

@@ -1,6 +1,5 @@
 """The feature groups of every band of a corpus, computed once and kept on disk."""
 
-import hashlib
 import multiprocessing
 import time
 from collections.abc import Callable
@@ -11,21 +10,18 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 
-from app.crystals import surroundings
 from app.crystals.band import Band
-from app.models import ion_bonds, potential_graphs, relaxation
+from app.models import ion_bonds
 from app.models.allocator import keep_freed_memory
-from app.models.features import ion as ion_features
-from app.models.features import path as path_features
 from app.models.features.path import path_descriptors
 from app.models.features.relaxed import relaxed_descriptors
 from app.models.ion_graphs import join_ion_graphs
-from app.models.networks import chgnet, ion_environment
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.hop_kernel import HopKernel
 from app.models.relaxation import RelaxedBand, band_structure, relax
+from training import editions
 from training.corpus import Corpus
-from training.potentials import published_chgnet
+from training.potentials import POTENTIAL, published_chgnet
 
 Groups = dict[str, np.ndarray]
 Report = Callable[[str], None]
@@ -47,9 +43,10 @@ def feature_groups(
         processes: that relax side by side, one thread each.
         report: is told how far it is.
     """
-    groups = _described(corpus, potential, folder / f"described-{_fingerprint(corpus, _DESCRIBING)}.safetensors")
+    described = editions.short_digest(corpus.sha256, POTENTIAL, editions.FEATURES)
+    groups = _described(corpus, potential, folder / f"described-{described}.safetensors")
     if relaxes:
-        kept = folder / f"relaxed-{_fingerprint(corpus, _RELAXING)}"
+        kept = folder / f"relaxed-{editions.short_digest(corpus.sha256, POTENTIAL, editions.RELAXATIONS)}"
         groups["relaxed"] = _relaxed(corpus, kept, processes=processes, report=report)
     return groups
 
@@ -113,22 +110,3 @@ def _save(tensors: Groups, path: Path) -> None:
     pending = path.with_suffix(".pending")  # a run killed here leaves no half-written file
     save_file(tensors, pending)
     pending.replace(path)
-
-
-_SHARED = (surroundings.__file__, chgnet.__file__)
-_DESCRIBING = (
-    *_SHARED,
-    ion_bonds.__file__,
-    ion_environment.__file__,
-    ion_features.__file__,
-    *sorted(str(path) for path in Path(path_features.__file__).parent.glob("*.*")),
-)
-_RELAXING = (*_SHARED, potential_graphs.__file__, relaxation.__file__)
-
-
-def _fingerprint(corpus: Corpus, code: tuple[str, ...]) -> str:
-    """Names features by what decides them: the corpus and the code."""
-    told = hashlib.sha256(corpus.sha256.encode())
-    for path in code:
-        told.update(Path(path).read_bytes())
-    return told.hexdigest()[:10]

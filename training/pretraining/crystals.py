@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import inspect
 import json
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,11 +15,9 @@ import numpy as np
 import torch
 from pymatgen.core import Element
 
-from app.crystals import reduction, surroundings
-from app.models import crystal_graphs, graphs
 from app.models.crystal_graphs import crystal_graph
 from app.models.graphs import AtomGraph, GraphSpec
-from training import graph_files
+from training import editions
 from training.graph_files import GraphFile, write_graphs
 from training.pretraining.properties import PROPERTIES
 
@@ -69,7 +66,7 @@ class CrystalSet:
 def prepare_crystals(
     data: Path, folder: Path, spec: GraphSpec, *, processes: int, report: Callable[[int, int], None]
 ) -> CrystalSet:
-    """Makes what graphs are not there yet and opens them all.
+    """Make what graphs are not there yet and opens them all.
 
     A call that was stopped goes on where it stopped; one after a finished call makes nothing. Memory holds a few
     thousand rows at a time, whatever the data's size.
@@ -89,7 +86,8 @@ def prepare_crystals(
     if not path.is_file():
         raise FileNotFoundError(f"no crystals at {path}; --data (or IONPATH_DATA_DIR) names the folder that has them")
     sha256 = _sha256(path)
-    folder = folder / f"crystals-{_fingerprint(sha256, spec)}"
+    shells = [spec.neighbour_count, spec.reach_angstrom, spec.shell_width_angstrom]
+    folder = folder / f"crystals-{editions.short_digest(sha256, shells, _ROWS_A_FILE, editions.GRAPHS)}"
     index = folder / _INDEX
     if not index.is_file():
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,11 +191,3 @@ def _file(folder: Path, number: int) -> Path:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fingerprint(sha256: str, spec: GraphSpec) -> str:
-    """Names the graphs by what decides them: the data, the shells, and the code."""
-    shells = [spec.neighbour_count, spec.reach_angstrom, spec.shell_width_angstrom]
-    modules = (crystal_graphs, graphs, reduction, surroundings, graph_files)
-    code = [inspect.getsource(module) for module in modules]
-    return hashlib.sha256(json.dumps([sha256, shells, _ROWS_A_FILE, *code]).encode()).hexdigest()[:10]

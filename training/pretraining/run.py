@@ -1,24 +1,17 @@
 """One pre-training: crystals, targets, a network fitted to all properties, and its errors on the test rows."""
 
-import hashlib
-import inspect
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from app.crystals import reduction, surroundings
-from app.models import crystal_graphs, graphs
 from app.models.allocator import keep_freed_memory
 from app.models.graphs import GraphSpec
-from app.models.networks import alignn, elements, multi_property, readout
 from app.models.networks.multi_property import MultiProperty
 from app.models.property_cards import PropertyScale
-from training import fit as fit_module
+from training import editions
 from training.fit import EpochReport, fit
-from training.pretraining import properties, task
 from training.pretraining.config import PretrainingConfig
 from training.pretraining.crystals import CrystalSet, prepare_crystals
 from training.pretraining.properties import PROPERTIES, scalings
@@ -58,7 +51,7 @@ class Pretraining:
         self.crystals: CrystalSet = prepare_crystals(
             data, runs / "graphs", GraphSpec(**config.graph), processes=processes, report=report
         )
-        self.folder = runs / self._fingerprint()
+        self.folder = runs / pretraining_name(config, self.crystals.sha256)
         columns = [PROPERTIES.index(name) for name in config.properties]
         self.values = self.crystals.properties[:, columns].astype(np.float64)
         self.scalings: tuple[PropertyScale, ...] = scalings(config.properties, self.values[self.crystals.rows("train")])
@@ -104,24 +97,8 @@ class Pretraining:
         count = np.isfinite(targets).sum(axis=0)
         return np.asarray((count.max() / count) ** self.config.balance / spread)
 
-    def _fingerprint(self) -> str:
-        """Names the run by what decides its weights: the configuration, the data, and the code of the network."""
-        deciding = {name: value for name, value in self.config.to_json().items() if name != "description"}
-        code = [
-            inspect.getsource(module)
-            for module in (
-                crystal_graphs,
-                graphs,
-                reduction,
-                surroundings,
-                alignn,
-                elements,
-                multi_property,
-                readout,
-                properties,
-                task,
-                fit_module,
-            )
-        ]
-        told = [json.dumps(deciding, sort_keys=True), self.crystals.sha256, *code]
-        return f"{self.config.name}-{hashlib.sha256(json.dumps(told).encode()).hexdigest()[:10]}"
+
+def pretraining_name(config: PretrainingConfig, crystals_sha256: str) -> str:
+    """The name of a pre-training's folder: the configuration's name, and a digest of what decides the weights."""
+    deciding = {key: value for key, value in config.to_json().items() if key != "description"}
+    return f"{config.name}-{editions.short_digest(deciding, crystals_sha256, editions.GRAPHS, editions.FITS)}"

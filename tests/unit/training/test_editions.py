@@ -1,0 +1,122 @@
+"""What training keeps is found again by configuration, data and edition, and an edition stands for one behaviour."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from app.models.band_graphs import band_graph
+from app.models.crystal_graphs import crystal_graph
+from app.models.features.path import path_descriptors
+from app.models.graphs import GraphSpec
+from app.models.ion_bonds import ion_bonds
+from app.models.networks.model_3 import Model3
+from tests.bands import rock_salt
+from training import editions
+from training.barrier_task import BarrierTask
+from training.config import FitConfig, RunConfig, read_config
+from training.fit import fit
+from training.pretraining.config import pretraining_config_path, read_pretraining_config
+from training.pretraining.run import pretraining_name
+from training.runs import run_name
+
+
+@pytest.fixture
+def config() -> RunConfig:
+    return replace(read_config("model-3-compact"), name="model-3", description="of a test")
+
+
+def test_a_run_is_named_by_its_configuration_and_data_alone(config: RunConfig) -> None:
+    name = run_name(config, "c0", "")
+    assert name.startswith("model-3-")
+    assert run_name(replace(config, description="other words", calibration_folds=(3,)), "c0", "") == name
+    others = [
+        run_name(replace(config, fit=replace(config.fit, seed=7)), "c0", ""),
+        run_name(replace(config, network="model-4"), "c0", ""),
+        run_name(config, "c1", ""),
+        run_name(config, "c0", "t0"),
+    ]
+    assert len({name, *others}) == 5
+
+
+def test_names_are_those_of_earlier_releases() -> None:
+    # Written out: a name that depended on the text of the code would change with the next edit of a comment.
+    plain = RunConfig(
+        name="plain",
+        description="",
+        network="model-3",
+        arguments={"head": [16]},
+        graph={"neighbour_count": 12},
+        target=read_config("model-3-compact").target,
+        folding="fold_random",
+        calibration_folds=(0,),
+        batch_bands=8,
+        fit=FitConfig(epochs=2, peak_learning_rate=0.01, weight_decay=0.0, gradient_norm=1.0, seed=0),
+    )
+    assert run_name(plain, "c0", "") == "plain-c1b5d518bc"
+
+
+@pytest.mark.parametrize("edition", ["GRAPHS", "FITS"])
+def test_another_edition_never_resumes_this_one(
+    edition: str, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = pretraining_config_path("mpt", "compact")
+    assert path is not None
+    pretraining = read_pretraining_config(path)
+    before = run_name(config, "c0", ""), pretraining_name(pretraining, "d0")
+    monkeypatch.setattr(editions, edition, 2)
+    assert run_name(config, "c0", "") != before[0]
+    assert pretraining_name(pretraining, "d0") != before[1]
+
+
+# Figures of each edition: where one changes, so do kept results, and its edition is raised with the figure here.
+
+
+def test_the_graphs_of_this_edition() -> None:
+    assert editions.GRAPHS == 1
+    band = rock_salt()
+    of_path = band_graph(band, GraphSpec())
+    of_cell = crystal_graph(
+        band.lattice_angstrom, np.full(len(band.host_species), 8), band.host_frac_coords, GraphSpec()
+    )
+    assert [len(of_path.atomic_numbers), len(of_path.edge_source), len(of_cell.edge_source)] == [117, 1536, 1152]
+    sums = [float(graph.edge_weight.sum()) for graph in (of_path, of_cell)]
+    lengths = [float(graph.edge_vector_angstrom.norm(dim=1).sum()) for graph in (of_path, of_cell)]
+    found = [*sums, float(of_path.node_weight.sum()), *lengths]
+    assert found == pytest.approx([1219.688, 1152.0, 79.297, 4019.944, 3087.244], rel=1e-4)
+
+
+def test_the_features_of_this_edition() -> None:
+    assert editions.FEATURES == 1
+    bonds = ion_bonds(rock_salt())
+    assert [len(bonds.host_numbers), len(bonds.host_source), len(bonds.ion_host)] == [112, 10304, 480]
+    values = path_descriptors(rock_salt()).values
+    weights = np.cos(np.arange(len(values)))  # so that no two features can change places unnoticed
+    assert [len(values), float(values @ weights)] == pytest.approx([258, 87.489], rel=1e-4)
+
+
+def test_the_fit_of_this_edition(tmp_path: Path) -> None:
+    assert editions.FITS == 1
+    torch.manual_seed(0)
+    trunk = {"features": 16, "alignn_layers": 1, "graph_layers": 1, "embedding": 8, "marks_ion": True}
+    network = Model3(trunk=trunk, head=[16])
+    bands = [rock_salt(spacing) for spacing in (2.0, 2.1, 2.2, 2.3)]
+    task = BarrierTask(
+        graphs=[(band_graph(band, GraphSpec()),) for band in bands],
+        targets=np.array([0.1, 0.4, 0.2, 0.3]),
+        batch_bands=2,
+        seed=0,
+    )
+    losses: list[float] = []
+    config = FitConfig(epochs=3, peak_learning_rate=0.01, weight_decay=0.0, gradient_norm=1.0, seed=0)
+    fit(
+        network,
+        task,
+        config=config,
+        folder=tmp_path,
+        device=torch.device("cpu"),
+        report=lambda epoch: losses.append(epoch.loss),
+    )
+    assert losses == pytest.approx([0.4122, 0.2184, 0.0967], abs=2e-3)
