@@ -26,18 +26,18 @@ def prepare_bands(
     processes: int = 1,
     report: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> list[BandGraphs]:
-    """Make the graphs of all bands unless they are there, and reads them.
+    """Make the graphs of all bands unless they exist, and read them.
 
     Args:
         corpus: the bands.
-        folder: of the graphs; another corpus, spec, form or edition of the code gets a file of its own in it.
+        folder: of the graphs; each corpus, spec, set of states and edition (training.editions) has its own file in it.
         spec: of the graphs.
         states: which graphs each band becomes.
         processes: that make graphs.
-        report: is called with the bands done and the bands in all.
+        report: called with the number of bands done and the number of all bands.
 
     Returns:
-        For each band a graph of each state.
+        For each band, a graph of each state.
     """
     ids = [record.id for record in corpus.records]
     digest = editions.short_digest(corpus.sha256, ids, asdict(spec), states, editions.GRAPHS)

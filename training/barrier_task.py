@@ -23,7 +23,7 @@ class BarrierTask:
     Attributes:
         graphs: of the bands.
         targets: shape [n].
-        batch_bands: bands in a batch, about.
+        batch_bands: approximate number of bands in a batch.
         seed: decides the order of the bands.
     """
 
@@ -54,7 +54,7 @@ class BarrierTask:
         return loss
 
     def validation_loss(self, network: nn.Module, device: torch.device) -> float | None:  # noqa: ARG002 - a Task's
-        """None: every fold's rows are kept to judge the network by, and chose nothing."""
+        """None: a fold's rows are held out to evaluate the network and choose nothing."""
         return None
 
 

@@ -1,4 +1,4 @@
-"""How far off a model is on bands it has not seen: the predictive distribution and the domain."""
+"""The error of a model on bands it has not seen: its predictive distribution and its domain."""
 
 import numpy as np
 import torch
@@ -15,10 +15,10 @@ _OUTSIDE_LEVEL = 0.99  # of the fitted bands' own distances to their nearest nei
 def calibrate(joined: OutOfFold, folds: tuple[int, ...]) -> Calibration:
     """Quantiles of the sound rows' out-of-fold residuals.
 
-    The k-th smallest of n residuals stands at the level k / (n + 1), as in conformal prediction, so that an interval
-    covers on average what it claims on a band that is exchangeable with the fitted ones. Outside the domain the
-    distribution is stretched by how much larger the residuals of the farthest tenth of the rows were, and at least
-    by a half.
+    The k-th smallest of n residuals is the quantile at level k / (n + 1), as in conformal prediction, so that an
+    interval has on average its nominal coverage on a band that is exchangeable with the fitted ones. Outside the
+    domain the distribution is stretched by how much larger the residuals of the farthest tenth of the rows were, and
+    at least by a half.
     """
     residuals = joined.residuals[joined.sound]
     by_distance = np.abs(residuals)[np.argsort(joined.distances[joined.sound], kind="stable")]
@@ -40,7 +40,7 @@ def coverage(calibration: Calibration, joined: OutOfFold, low: float, high: floa
 
 
 def fitted_domain(run: Run, vectors: torch.Tensor) -> Domain:
-    """What the sound bands cover; vectors are their pooled ones, shape [n, features]."""
+    """The domain covered by the sound bands; vectors are their pooled vectors, shape [n, features]."""
     numbers = np.flatnonzero(run.corpus.sound)
     bands = [run.corpus.records[number].band for number in numbers]
     lengths = [band.hop_distance_angstrom for band in bands]

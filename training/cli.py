@@ -25,10 +25,10 @@ _MODEL = typer.Argument(
 )
 _SIZE = typer.Option(help="compact fits two CPU cores; full is the paper's size, for a GPU.")
 _DATA = typer.Option(envvar="IONPATH_DATA_DIR", help="Folder with barriers/bands.jsonl.gz.")
-_RUNS = typer.Option(help="Where states, TensorBoard logs and results are kept; a run goes on from what is there.")
+_RUNS = typer.Option(help="Where states, TensorBoard logs and results are kept; a run resumes from them.")
 _STORE = typer.Option(help="The model store: checkpoints are written there, and a pre-trained trunk is read from it.")
 _DEVICE = typer.Option(help="auto, cpu or cuda.")
-_THREADS = typer.Option(help="Threads of a CPU fit; 0 leaves the choice to torch.")
+_THREADS = typer.Option(help="Threads of a CPU fit; 0 lets torch choose.")
 
 _REPORT = typer.Option(metavar="DIR", help="Also draw the errors of default or relaxed, as PNGs in this folder.")
 
@@ -46,7 +46,7 @@ def train(
 ) -> None:
     """Fit every calibration fold and then all sound bands, calibrate, and write the checkpoint with its card.
 
-    Stop it whenever you like: the same command goes on at the last whole epoch and ends with the same weights.
+    It can be stopped at any time: the same command resumes at the last finished epoch and ends with the same weights.
     `tensorboard --logdir runs` shows the curves.
     """
     if path := _kernel_path(model):
@@ -88,7 +88,7 @@ def evaluate(
 ) -> None:
     """Print out-of-fold errors with their 95 % bootstrap intervals; folds that were not fitted yet are fitted now.
 
-    Two calls on different folds may run side by side; `ionpath train` uses what they leave.
+    Two calls on different folds may run in parallel; `ionpath train` uses their results.
     """
     if path := _kernel_path(model):
         _evaluate_kernels(_kernel_run(path, data, runs, threads), report)
@@ -101,7 +101,7 @@ def evaluate(
         _print_properties(property_figures(trained, *trained.predictions(network, "test")), f"{model}, test rows")
         return
     if report is not None:
-        raise typer.BadParameter(f"--report draws kernel machines (default, relaxed), which {model} has none of")
+        raise typer.BadParameter(f"--report is for kernel machines (default, relaxed), and {model} is not one")
     from training.evaluation import figures  # noqa: PLC0415 - see above
 
     run = _run(_config_name(model, size), data, runs, device, threads, store=store)
@@ -206,7 +206,7 @@ def _pretraining(path: Path, data: Path, runs: Path, device: Device, threads: in
 
 
 def print_graphs(done: int, total: int) -> None:
-    """Tell how many graphs are made."""
+    """Print how many graphs have been made."""
     typer.echo(f"graphs: {done}/{total}", err=True)
 
 

@@ -1,4 +1,4 @@
-"""What a run is told: a small TOML file, in full in the card that the run writes."""
+"""The configuration of a run: a small TOML file, copied in full into the card that the run writes."""
 
 import tomllib
 from dataclasses import asdict, dataclass
@@ -12,12 +12,12 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
-    """How weights are fitted: AdamW on the absolute error of the transformed target, one-cycle learning rate.
+    """Settings of a fit: AdamW on the absolute error of the transformed target, one-cycle learning rate.
 
     Attributes:
-        trunk_rate_factor: the trunk's peak learning rate over that of everything else.
-        frozen: weights whose names begin so stay as they were, such as "trunk.".
-        patience: epochs without a better validation loss that end a run; 0 runs them all.
+        trunk_rate_factor: the trunk's peak learning rate divided by that of all other weights.
+        frozen: prefixes of the names of weights that are not changed, such as "trunk.".
+        patience: number of epochs without a better validation loss after which a run ends; 0 runs all epochs.
     """
 
     epochs: int
@@ -32,16 +32,17 @@ class FitConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """A run, as its file says it.
+    """A run, as its configuration file describes it.
 
     Attributes:
         name: of the checkpoint.
         network, arguments: as in the card.
         graph: keyword arguments of GraphSpec.
-        target: of the labels; constants, so that no fold's labels tell on another's.
-        folding, calibration_folds: which folds are fitted out of fold for the metrics and the calibration.
-        batch_bands: bands in a batch, about.
-        pretrained: the checkpoint whose trunk is copied, such as "mpt"; none starts from random weights.
+        target: the transform of the labels; constants, so that no information leaks from one fold into another.
+        folding, calibration_folds: the folding, and the folds that are held out in turn for the metrics and the
+            calibration.
+        batch_bands: approximate number of bands in a batch.
+        pretrained: the checkpoint whose trunk is copied, such as "mpt"; an empty string starts from random weights.
     """
 
     name: str
@@ -57,29 +58,30 @@ class RunConfig:
     pretrained: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """The configuration as plain values."""
         return asdict(self)
 
 
 def read_config(name_or_path: str) -> RunConfig:
-    """Reads a configuration by its name among the shipped ones, or by a path.
+    """Read a configuration by its name among the shipped ones, or by a path.
 
     Raises:
-        FileNotFoundError: there is no such file; the message lists the shipped names.
+        FileNotFoundError: there is no such file; the message lists the shipped configurations.
         TypeError: a setting is missing or unknown; the message names it.
     """
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = CONFIGS / f"{name_or_path}.toml"
     if not path.is_file():
-        raise FileNotFoundError(f"no configuration {name_or_path!r}; shipped are {', '.join(config_names())}")
+        shipped = ", ".join(config_names())
+        raise FileNotFoundError(f"there is no configuration {name_or_path!r}; the shipped ones are {shipped}")
     content = _with_base(path)
     content["calibration_folds"] = tuple(content["calibration_folds"])
     return RunConfig(**{**content, "fit": FitConfig(**content["fit"]), "target": TargetTransform(**content["target"])})
 
 
 def _with_base(path: Path) -> dict[str, Any]:
-    """A file over the one beside it that its `base` names: each says only what is its own."""
+    """A file merged over the one that its `base` names, in the same folder."""
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     base = content.pop("base", None)
     return content if base is None else _merged(_with_base(path.with_name(f"{base}.toml")), content)
@@ -94,5 +96,5 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def config_names() -> tuple[str, ...]:
-    """Names of the shipped configurations, as the commands take them; a file that begins with _ is a base of others."""
+    """Names of the shipped configurations, as the commands take them; files that begin with _ are bases of others."""
     return tuple(sorted(path.stem.removeprefix("kernel-") for path in CONFIGS.glob("[!_]*.toml")))

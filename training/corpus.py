@@ -1,4 +1,4 @@
-"""The literature barriers: read, checked, and told apart by fold."""
+"""The literature barriers, read and checked, with their folds."""
 
 import gzip
 import hashlib
@@ -32,8 +32,8 @@ class Record:
     Attributes:
         barrier_ev: the reported barrier, eV.
         sound: no two atoms come closer than 0.7 angstrom on the straight line.
-        folds: the fold's number in each folding.
-        family: of structures, as the source names it.
+        folds: the number of its fold in each folding.
+        family: the structural family, as the source names it.
         functional: that the label was computed with.
     """
 
@@ -69,10 +69,10 @@ class Corpus:
 
 
 def read_corpus(data: Path) -> Corpus:
-    """Reads the barriers of a data folder.
+    """Read the barriers of a data folder.
 
     Raises:
-        FileNotFoundError: the folder has no barriers; the message says where they were looked for.
+        FileNotFoundError: the folder has no barriers; the message has the path.
     """
     path = data / BARRIERS_FILE
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""`ionpath data`: what training reads, made ready once."""
+"""`ionpath data`: downloads the training data and prepares it once."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +11,14 @@ from app.cores import usable_cores
 from training.cli import Size, print_graphs
 
 _DATA = typer.Option("--data", envvar="IONPATH_DATA_DIR", help="Folder with barriers/ and pretraining/.")
-_URL_HELP = "Download the pinned files from under this address into the data folder, where they are not there."
+_URL_HELP = "Base URL from which the pinned files that are missing are downloaded into the data folder."
 
-data = typer.Typer(help="Make the training data ready.", no_args_is_help=True)
+data = typer.Typer(help="Download and prepare the training data.", no_args_is_help=True)
 
 
 @data.callback()
 def _group() -> None:
-    """Make the training data ready."""
+    """Download and prepare the training data."""
 
 
 @data.command()
@@ -27,9 +27,9 @@ def download(
     from_url: Annotated[str, typer.Option(envvar="IONPATH_DATA_URL", help=_URL_HELP)],
     data_dir: Annotated[Path, _DATA] = Path("../shared/data"),
 ) -> None:
-    """Download the data and check it against its pinned SHA-256; a second call finds it there.
+    """Download the data and check it against its pinned SHA-256; files that exist are only checked.
 
-    Stop it whenever you like: the same command goes on where it stopped.
+    It can be stopped at any time: the same command resumes where it stopped.
     """
     _download(from_url, data_dir)
     typer.echo(f"the data is in {data_dir}")
@@ -39,16 +39,16 @@ def download(
 def prepare(
     *,
     size: Annotated[
-        Size, typer.Option(help="Whose graphs: of the compact configurations or the full ones.")
+        Size, typer.Option(help="Which graphs to make: those of the compact or of the full configurations.")
     ] = "compact",
     data_dir: Annotated[Path, _DATA] = Path("../shared/data"),
     from_url: Annotated[str | None, typer.Option(envvar="IONPATH_DATA_URL", help=_URL_HELP)] = None,
     runs: Annotated[Path, typer.Option(help="The graphs are kept in RUNS/graphs.")] = Path("runs"),
-    processes: Annotated[int, typer.Option(help="That work side by side; 0 takes one a CPU core.")] = 0,
+    processes: Annotated[int, typer.Option(help="Number of parallel processes; 0 uses one per CPU core.")] = 0,
 ) -> None:
-    """Turn crystals and bands into graphs on disk, in parallel; a second call finds them made.
+    """Turn crystals and bands into graphs on disk, in parallel; graphs that exist are kept.
 
-    Stop it whenever you like: the same command goes on with what is missing.
+    It can be stopped at any time: the same command makes only what is missing.
     """
     from app.models.checkpoints import GRAPH_NETWORKS  # noqa: PLC0415 - torch takes seconds to import
     from app.models.graphs import GraphSpec  # noqa: PLC0415 - as above
@@ -70,7 +70,7 @@ def prepare(
             prepare_bands(corpus, runs / "graphs", bands_spec, states, processes=workers, report=print_graphs)
     except (FileNotFoundError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
-    typer.echo(f"{len(crystals)} crystals and {len(corpus.records)} bands are graphs in {runs / 'graphs'}")
+    typer.echo(f"{len(crystals)} crystals and {len(corpus.records)} bands have graphs in {runs / 'graphs'}")
 
 
 def _download(base_url: str, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Downloads pinned files: goes on where a connection broke, and gives a file its name once its SHA-256 is right."""
+"""Downloads of pinned files: resumed where a connection broke, and renamed into place once the SHA-256 is right."""
 
 import hashlib
 import re
@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 
 DATA_FILES = Path(__file__).resolve().parent / "data_files.toml"
-#: Waits before further tries at a connection that broke or a server that is busy; what got through starts them anew.
+#: Waits before retries after a broken connection or a busy server; progress resets the count of retries.
 PAUSES_S = (1.0, 3.0, 10.0, 30.0)
 TIMEOUT_S = 60.0
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
@@ -21,17 +21,17 @@ Report = Callable[[str, int, int], None]
 
 
 class DownloadError(Exception):
-    """A file that could not be had; says which, from where and why."""
+    """A file that could not be downloaded; the message says which, from where and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataFile:
-    """A file that is known before it is there.
+    """A pinned file, known before it is downloaded.
 
     Attributes:
         name: its path under the base URL and in the data folder.
         sha256: in hexadecimal.
-        size_bytes: how many it has.
+        size_bytes: its size.
     """
 
     name: str
@@ -40,7 +40,7 @@ class DataFile:
 
 
 def read_data_files(path: Path = DATA_FILES) -> tuple[DataFile, ...]:
-    """The pinned files of a list."""
+    """The pinned files listed in a TOML file."""
     listed = tomllib.loads(path.read_text(encoding="utf-8"))["files"]
     return tuple(DataFile(name=one["name"], sha256=one["sha256"], size_bytes=one["bytes"]) for one in listed)
 
@@ -48,18 +48,18 @@ def read_data_files(path: Path = DATA_FILES) -> tuple[DataFile, ...]:
 def fetch(
     files: Sequence[DataFile], base_url: str, folder: Path, *, report: Report, pauses_s: Sequence[float] = PAUSES_S
 ) -> None:
-    """Bring files that are not in a folder there; what is there already is only checked.
+    """Download the files that are missing from a folder; files that exist are only checked.
 
     Args:
-        files: each lies at its name under the base URL, and in the folder.
+        files: each is at its name under the base URL, and in the folder.
         base_url: http or https.
-        folder: of the data; made where it is not there.
-        report: is called with a file's name, its bytes that are here, and all its bytes.
-        pauses_s: waits before further tries, seconds.
+        folder: of the data; created if it is missing.
+        report: called with a file's name, the bytes downloaded so far, and its size in bytes.
+        pauses_s: waits before retries, seconds.
 
     Raises:
-        DownloadError: a file of that name is there and is another one, the server does not have it or does not answer,
-            or what it gives is another file than the pinned one.
+        DownloadError: a file of that name exists and differs, the server does not have it or does not answer, or its
+            content is not the pinned one.
     """
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"}) as client:
         for file in files:
@@ -74,20 +74,20 @@ def _check_there(file: DataFile, path: Path) -> None:
     found = _sha256(path)
     if found != file.sha256:
         raise DownloadError(
-            f"{path} is there with the SHA-256 {found}, and {file.sha256} is pinned: move it away to download the "
-            "pinned file, or name no URL to use it as it is"
+            f"{path} exists with the SHA-256 {found}, and {file.sha256} is pinned: move it away to download the "
+            "pinned file, or leave --from-url out to use it unchanged"
         )
 
 
 class _BrokenError(Exception):
-    """The connection ended too early, or the server is busy: another try may do."""
+    """The connection ended too early, or the server is busy: a retry may succeed."""
 
 
 class _Download:
-    """One file on its way.
+    """One download.
 
-    What is here of it lies beside its name as `.part`, and the server's word on which edition that is as `.tag`: with
-    `If-Range` the server gives the whole file where it has another edition by now.
+    The part downloaded so far is kept next to the file as `.part`, with the server's validator (ETag) as `.tag`: with
+    `If-Range` the server sends the whole file if it has changed since.
     """
 
     def __init__(self, file: DataFile, url: str, path: Path, client: httpx.Client, report: Report) -> None:
@@ -101,19 +101,19 @@ class _Download:
         self._resumed = False
 
     def run(self, pauses_s: Sequence[float]) -> None:
-        """Fetch, check, and give the file its name."""
+        """Download, check, and rename the file into place."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._resumed = self._here_bytes > 0
         self._fetch_all(pauses_s)
-        if self._resumed and _sha256(self._part) != self._file.sha256:  # the beginning may have been of another edition
+        if self._resumed and _sha256(self._part) != self._file.sha256:  # the beginning may be of an earlier version
             self._start_anew()
             self._fetch_all(pauses_s)
         found = _sha256(self._part)
         if found != self._file.sha256:
             self._start_anew()
             raise DownloadError(
-                f"{self._url} has the SHA-256 {found}, and {self._file.sha256} is pinned: another file; nothing is "
-                "kept of it"
+                f"{self._url} has the SHA-256 {found}, and {self._file.sha256} is pinned: it is another file, "
+                "and was not kept"
             )
         self._part.replace(self._path)
         self._tag.unlink(missing_ok=True)
@@ -127,23 +127,23 @@ class _Download:
         self._tag.unlink(missing_ok=True)
 
     def _fetch_all(self, pauses_s: Sequence[float]) -> None:
-        """Fetch until all bytes are here, again after a pause where the connection breaks."""
+        """Download until the file is complete, retrying after a pause where the connection breaks."""
         tries, most_bytes = 0, self._here_bytes
         while self._here_bytes < self._file.size_bytes:
             try:
                 self._fetch()
             except (_BrokenError, httpx.TransportError) as error:
                 if isinstance(error, httpx.UnsupportedProtocol):
-                    raise DownloadError(f"{self._url} is no http or https address") from error
-                # What a server gives again and again from the beginning is no progress.
+                    raise DownloadError(f"{self._url} is not an http or https address") from error
+                # A server that sends the file from the beginning each time makes no progress.
                 tries = 0 if self._here_bytes > most_bytes else tries
                 most_bytes = max(most_bytes, self._here_bytes)
                 if tries == len(pauses_s):
                     reason = str(error) or type(error).__name__
                     raise DownloadError(
                         f"{self._url} did not give the file in {tries + 1} tries: {reason}; "
-                        f"{self._here_bytes:,} of {self._file.size_bytes:,} bytes are kept, and the same command goes "
-                        "on from there"
+                        f"{self._here_bytes:,} of {self._file.size_bytes:,} bytes are kept, and the same command "
+                        "resumes from there"
                     ) from error
                 time.sleep(pauses_s[tries])
                 tries += 1
@@ -151,7 +151,7 @@ class _Download:
                 raise DownloadError(f"{self._url} cannot be downloaded: {error}") from error
 
     def _fetch(self) -> None:
-        """Ask once for what is missing, and write what comes."""
+        """Send one request for the missing part, and write the response."""
         start = self._here_bytes
         headers = {"Range": f"bytes={start}-"} if start else {}
         if start and self._tag.is_file():
@@ -161,9 +161,9 @@ class _Download:
             goes_on = response.status_code == HTTPStatus.PARTIAL_CONTENT and _range_start(response) == start
             if response.status_code == HTTPStatus.PARTIAL_CONTENT and not goes_on:
                 self._start_anew()
-                raise _BrokenError("the server gave another part than was asked for")
+                raise _BrokenError("the server sent another range than the one requested")
             self._resumed |= goes_on
-            if not goes_on:  # the server knows no ranges, or has another edition: this is the whole file
+            if not goes_on:  # the server does not support ranges, or the file has changed: this is the whole file
                 self._start_anew()
                 self._keep_tag(response)
             with self._part.open("ab") as part:
@@ -175,17 +175,17 @@ class _Download:
         status = response.status_code
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             self._start_anew()
-            raise _BrokenError("the server's file is shorter than what is here of it")
+            raise _BrokenError("the server's file is shorter than the part downloaded already")
         if status in _BUSY:
             raise _BrokenError(f"the server answered {status} {response.reason_phrase}")
         if status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             raise DownloadError(
-                f"{self._url} answered {status} {response.reason_phrase}: the base URL is the address under which "
-                f"{self._file.name} lies"
+                f"{self._url} answered {status} {response.reason_phrase}: check the base URL, under which "
+                f"{self._file.name} is expected"
             )
 
     def _keep_tag(self, response: httpx.Response) -> None:
-        """Keep a strong validator: only such a one may stand in If-Range (RFC 9110, 13.1.5)."""
+        """Keep a strong validator: only these are allowed in If-Range (RFC 9110, 13.1.5)."""
         tag = response.headers.get("etag", "")
         if tag.startswith('"') and tag.isascii():
             self._tag.write_text(tag, encoding="ascii")
@@ -197,8 +197,8 @@ class _Download:
             if done > self._file.size_bytes:
                 self._start_anew()
                 raise DownloadError(
-                    f"{self._url} has more than the {self._file.size_bytes:,} bytes that are pinned: another file; "
-                    "nothing is kept of it"
+                    f"{self._url} has more than the {self._file.size_bytes:,} bytes that are pinned: it is "
+                    "another file, and was not kept"
                 )
             write(chunk)
             self._report(self._file.name, done, self._file.size_bytes)

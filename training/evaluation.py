@@ -11,12 +11,12 @@ from training.runs import FoldResult, Run
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfFold:
-    """Every out-of-fold prediction of a run's fitted folds, in the corpus's order.
+    """The out-of-fold predictions of a run's fitted folds, in the corpus's order.
 
     Attributes:
-        rows: row numbers in the corpus, shape [n]; the other arrays go with them.
+        rows: row numbers in the corpus, shape [n], in the order of the other arrays.
         labels_ev, predictions_ev: shape [n], eV.
-        residuals: label less output, in transformed units, shape [n].
+        residuals: label minus output, in transformed units, shape [n].
         distances: to the nearest fitted band, shape [n].
     """
 
@@ -29,7 +29,7 @@ class OutOfFold:
 
 
 def out_of_fold(run: Run, results: Sequence[FoldResult]) -> OutOfFold:
-    """Joins the results of some folds."""
+    """Join the results of some folds."""
     rows = np.concatenate([result.rows for result in results])
     order = np.argsort(rows)
     rows = rows[order]
@@ -46,7 +46,7 @@ def out_of_fold(run: Run, results: Sequence[FoldResult]) -> OutOfFold:
 
 
 def figures(run: Run, results: Sequence[FoldResult]) -> dict[str, object]:
-    """Metrics with bootstrap intervals over the rows of some folds, beside those of always saying the median."""
+    """Metrics with bootstrap intervals over the rows of some folds, and those of always predicting the median."""
     joined = out_of_fold(run, results)
     median = np.empty(len(run.corpus.records))
     folds = run.corpus.folds(run.config.folding)

@@ -15,29 +15,29 @@ from training.state import Best, Progress, load_best, load_state, save_best, sav
 
 
 class Task(Protocol):
-    """What is fitted: batches for an epoch, and how wrong the network is on one."""
+    """A task to fit: the batches of an epoch, and the loss of a network on a batch."""
 
     @property
     def steps(self) -> int:
         """Batches in an epoch."""
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """The batches of an epoch, in an order that the epoch's number and the seed decide alone."""
+        """The batches of an epoch, in an order that depends only on the epoch's number and the seed."""
 
     def loss(self, network: nn.Module, batch: Any, device: torch.device) -> torch.Tensor:
-        """Of one batch, a scalar."""
+        """The loss of one batch, a scalar."""
 
     def validation_loss(self, network: nn.Module, device: torch.device) -> float | None:
-        """Of rows that are not fitted, by a network in evaluation mode; None where there are none."""
+        """The loss on rows that are not fitted, with the network in evaluation mode; None without such rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EpochReport:
-    """What is told after each epoch, or within one; losses are mean absolute errors of transformed targets.
+    """Progress after an epoch, or within one; losses are mean absolute errors of transformed targets.
 
     Attributes:
-        epoch: how many are finished.
-        part: of the running epoch, 0 where none is running.
+        epoch: number of finished epochs.
+        part: finished share of the running epoch; 0 between epochs.
     """
 
     epoch: int
@@ -55,9 +55,9 @@ _REPORT_SECONDS = 60.0
 def fit(
     network: nn.Module, task: Task, *, config: FitConfig, folder: Path, device: torch.device, report: Report
 ) -> float:
-    """Fits a network in place, from where the folder's state stopped; returns the seconds of all its epochs.
+    """Fit a network in place, resuming from the state in the folder; returns the seconds of all epochs.
 
-    A resumed run ends with the same weights as an unbroken one, to the last bit on a CPU: the order of the rows
+    A resumed run ends with the same weights as an uninterrupted one, to the last bit on a CPU: the order of the rows
     and the random numbers of dropout depend on the seed and the epoch alone. Where the task validates, the weights
     of the best epoch are kept, and `patience` epochs without a better one end the run.
 
@@ -67,9 +67,9 @@ def fit(
         config: epochs, rates, seed.
         folder: where the state and the TensorBoard log are written.
         device: where to fit; on a GPU in bfloat16 where that is safe, and TF32.
-        report: is called after each epoch, and about once a minute within one.
+        report: called after each epoch, and about once a minute within one.
     """
-    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an extra that the image does without
+    from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - an optional dependency, absent from the image
 
     network.to(device).train()
     if device.type == "cuda":
@@ -86,7 +86,7 @@ def fit(
         network=network, task=task, config=config, optimiser=optimiser, schedule=schedule, device=device, report=report
     )
     with SummaryWriter(str(folder / "tensorboard")) as board:
-        while progress.epoch < config.epochs and not _tired(best, progress, config):
+        while progress.epoch < config.epochs and not _is_out_of_patience(best, progress, config):
             started = time.monotonic()
             loss = fitting.epoch(progress)
             validation = fitting.validate()
@@ -115,7 +115,7 @@ def fit(
 
 
 def _groups(network: nn.Module, config: FitConfig) -> list[dict[str, Any]]:
-    """The trunk's weights and all others, each group with its own rate; frozen ones are in none."""
+    """Parameter groups of the trunk and of all other weights, each with its own rate; frozen weights are left out."""
     trunk: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
@@ -130,13 +130,13 @@ def _groups(network: nn.Module, config: FitConfig) -> list[dict[str, Any]]:
     return [group for group in groups if group["params"]]
 
 
-def _tired(best: Best | None, progress: Progress, config: FitConfig) -> bool:
+def _is_out_of_patience(best: Best | None, progress: Progress, config: FitConfig) -> bool:
     return bool(config.patience and best is not None and progress.epoch - best.epoch >= config.patience)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Fitting:
-    """What an epoch works on."""
+    """The state of a fit within an epoch."""
 
     network: nn.Module
     task: Task
@@ -147,19 +147,19 @@ class _Fitting:
     report: Report
 
     def epoch(self, progress: Progress) -> float:
-        """Goes through all batches once and returns the mean loss."""
+        """Process all batches once and return the mean loss."""
         torch.manual_seed(self.config.seed * 100_003 + progress.epoch)
         self.network.train()
         for name, part in self.network.named_modules():
             if any(f"{name}.".startswith(prefix) for prefix in self.config.frozen):
-                part.eval()  # or batch normalisation would go on gathering means and variances
-        total, started, told = 0.0, time.monotonic(), time.monotonic()
+                part.eval()  # otherwise batch normalisation would keep updating means and variances
+        total, started, reported = 0.0, time.monotonic(), time.monotonic()
         for step, batch in enumerate(self.task.batches(progress.epoch), start=1):
             total += self._step(batch)
-            if time.monotonic() - told > _REPORT_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - reported > _REPORT_SECONDS:
+                reported = time.monotonic()
                 part = step / self.task.steps
-                left = (told - started) / part * (self.config.epochs - progress.epoch - part)
+                left = (reported - started) / part * (self.config.epochs - progress.epoch - part)
                 self.report(
                     EpochReport(
                         epoch=progress.epoch,

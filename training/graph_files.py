@@ -1,4 +1,4 @@
-"""Graphs on disk: many to a file, read back without copying the file into memory."""
+"""Graphs on disk: many per file, read without copying the file into memory."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,16 +12,16 @@ from app.models.graphs import AtomGraph
 
 
 def write_graphs(path: Path, graphs: Sequence[AtomGraph], extra: dict[str, torch.Tensor]) -> None:
-    """Writes graphs and whatever goes with them, whole or not at all.
+    """Write graphs and further tensors to a file, atomically.
 
     Args:
         path: of the file.
-        graphs: at least one, none of more than 32,767 nodes.
-        extra: further tensors, by name; read back with `GraphFile.beside`.
+        graphs: at least one, each of at most 32,767 nodes.
+        extra: further tensors, by name; read with `GraphFile.tensor`.
     """
     node_counts = torch.tensor([len(graph.atomic_numbers) for graph in graphs], dtype=torch.int32)
     if int(node_counts.max()) > torch.iinfo(torch.int16).max:
-        raise ValueError(f"a graph has {int(node_counts.max())} nodes, more than a graph file holds")
+        raise ValueError(f"a graph has {int(node_counts.max())} nodes, more than the 32,767 that a graph file can hold")
     incoming = [
         torch.bincount(graph.edge_target, minlength=len(graph.atomic_numbers)).to(torch.int16) for graph in graphs
     ]
@@ -44,11 +44,11 @@ def write_graphs(path: Path, graphs: Sequence[AtomGraph], extra: dict[str, torch
 
 
 class GraphFile:
-    """A file that write_graphs wrote; its tensors stay on disk until a graph asks for them."""
+    """A file of write_graphs; its tensors stay on disk until they are used."""
 
     def __init__(self, path: Path) -> None:
         with safe_open(path, framework="pt") as file:
-            self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            self._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
         self._first_node = _starts(self._tensors["node_counts"])
         self._first_edge = _starts(self._tensors["edge_counts"])
 
@@ -65,13 +65,13 @@ class GraphFile:
         """Nodes of each graph, shape [n]."""
         return np.asarray(self._tensors["node_counts"].numpy())
 
-    def beside(self, name: str) -> torch.Tensor:
-        """A tensor that was written beside the graphs."""
+    def tensor(self, name: str) -> torch.Tensor:
+        """A tensor that was written with the graphs."""
         tensor: torch.Tensor = self._tensors[f"extra.{name}"]
         return tensor
 
     def graph(self, number: int) -> AtomGraph:
-        """One of the graphs, as it was written."""
+        """A graph by its number."""
         nodes = slice(self._first_node[number], self._first_node[number + 1])
         edges = slice(self._first_edge[number], self._first_edge[number + 1])
         incoming = self._tensors["incoming"][nodes].long()

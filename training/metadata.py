@@ -1,4 +1,4 @@
-"""What every card says of the corpus and the machine."""
+"""Entries of every card on the corpus and the machine."""
 
 import platform
 from pathlib import Path
@@ -11,7 +11,7 @@ from training.corpus import Corpus
 
 
 def corpus_entry(corpus: Corpus) -> dict[str, Any]:
-    """The corpus by its name and digest, and how much of it is fitted."""
+    """The name and digest of the corpus, and the number of fitted rows."""
     return {
         "name": "literature-derived DFT-NEB migration barriers, training part",
         "sha256": corpus.sha256,
@@ -21,7 +21,7 @@ def corpus_entry(corpus: Corpus) -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name, where the system reports it."""
     path = Path("/proc/cpuinfo")
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
@@ -31,7 +31,7 @@ def processor() -> str:
 
 
 def fitted_on(config: dict[str, Any], device: torch.device, seconds: float, network: nn.Module) -> dict[str, Any]:
-    """A fit by its configuration, the machine, the wall time and the size of the network."""
+    """Configuration, machine, wall time and network size of a fit."""
     return {
         "config": config,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),

@@ -27,24 +27,24 @@ def root_mean_square_error(labels: np.ndarray, predictions: np.ndarray) -> float
 
 
 def coefficient_of_determination(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """R2: one less the squared error over the labels' variance; NaN where all labels are one."""
+    """R2: one minus the squared error over the labels' variance; NaN where all labels are equal."""
     variance = float(np.mean((labels - labels.mean()) ** 2))
     return 1.0 - float(np.mean((predictions - labels) ** 2)) / variance if variance > 0 else float("nan")
 
 
 def accuracy(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """The share of bands whose verdict at 0.65 eV is right."""
+    """The share of bands classified correctly at 0.65 eV."""
     return float(np.mean((labels < GOOD_CONDUCTOR_EV) == (predictions < GOOD_CONDUCTOR_EV)))
 
 
 def precision(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """The share of bands called good conductors that are; NaN where none is called so."""
+    """The share of predicted good conductors that are good conductors; NaN where none is predicted."""
     called = predictions < GOOD_CONDUCTOR_EV
     return float(np.mean(labels[called] < GOOD_CONDUCTOR_EV)) if called.any() else float("nan")
 
 
 def recall(labels: np.ndarray, predictions: np.ndarray) -> float:
-    """The share of good conductors that are called so; NaN where there is none."""
+    """The share of good conductors that are predicted as such; NaN where there are none."""
     good = labels < GOOD_CONDUCTOR_EV
     return float(np.mean(predictions[good] < GOOD_CONDUCTOR_EV)) if good.any() else float("nan")
 
@@ -69,7 +69,7 @@ METRICS: dict[str, Metric] = {
 def metrics_with_intervals(
     labels: np.ndarray, predictions: np.ndarray, metrics: Mapping[str, Metric] = METRICS, *, seed: int = 0
 ) -> dict[str, dict[str, float | None]]:
-    """Every metric with the central 95 % of its values over resampled rows; None where the rows do not define it."""
+    """Every metric with its 95 % bootstrap interval; None where the rows do not define it."""
 
     def on_rows(metric: Metric) -> Callable[[np.ndarray], float]:
         return lambda rows: metric(labels[rows], predictions[rows])
@@ -78,7 +78,7 @@ def metrics_with_intervals(
 
 
 def bootstrapped(metric: Callable[[np.ndarray], float], row_count: int, *, seed: int) -> dict[str, float | None]:
-    """A metric of row numbers on all rows, with the central 95 % of its values over resampled ones.
+    """A metric of row numbers on all rows, with its 95 % bootstrap interval.
 
     Returns:
         value, low, high; None where the rows do not define it.

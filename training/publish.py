@@ -22,13 +22,13 @@ METHOD_CITATION = (
 
 
 def publish(run: Run, store: Path, *, version: str, report: Report) -> Card:
-    """Fits what is not fitted yet, calibrates on the out-of-fold residuals, and writes the checkpoint.
+    """Finish all fits, calibrate on the out-of-fold residuals, and write the checkpoint.
 
     Args:
         run: its configuration names the checkpoint and the calibration's folds.
         store: the model store.
         version: of the checkpoint.
-        report: is called after each epoch.
+        report: called after each epoch.
     """
     folds = run.config.calibration_folds
     results = [run.fold(fold, report) for fold in folds]
@@ -76,7 +76,7 @@ def publish(run: Run, store: Path, *, version: str, report: Report) -> Card:
 
 
 def _left_out_coverage(run: Run, folds: tuple[int, ...], report: Report) -> float | None:
-    """Coverage of each fold by a calibration made without it: the honest one; None with a single fold."""
+    """Coverage of each fold by a calibration without its residuals; None with a single fold."""
     results = {fold: run.fold(fold, report) for fold in folds}
     if len(results) == 1:
         return None

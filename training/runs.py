@@ -1,4 +1,4 @@
-"""One run: a network for each fold, judged on the bands it has not seen, then one for all bands."""
+"""A run: a network for each fold, evaluated on the bands it has not seen, then one for all bands."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ Report = Callable[[str, EpochReport], None]
 
 @dataclass(frozen=True, kw_only=True)
 class FoldResult:
-    """A network fitted without one fold, asked about that fold.
+    """The predictions of a fold by a network that was fitted without it.
 
     Attributes:
         rows: the fold's rows in the corpus, shape [n].
-        outputs: the network's, in transformed units, shape [n].
+        outputs: of the network, in transformed units, shape [n].
         distances: of each band to the nearest fitted one (app.models.graph_domain.VectorDistance), shape [n].
-        seconds: what the fit took.
+        seconds: duration of the fit.
     """
 
     fold: int
@@ -48,10 +48,10 @@ class Run:
     Args:
         config: what to fit.
         corpus: the labelled bands; only sound ones are fitted.
-        folder: where states, logs and results are kept; a run goes on from what is there.
+        folder: where states, logs and results are kept; a run resumes from them.
         device: where to fit.
         store: the model store that a pre-trained trunk is read from.
-        threads: of a CPU fit; 0 leaves the choice to torch. Two runs of one thread on different folds use two
+        threads: of a CPU fit; 0 lets torch choose. Two runs of one thread on different folds use two
             cores better than one run of two.
     """
 
@@ -81,7 +81,7 @@ class Run:
         self.graphs: list[BandGraphs] = prepare_bands(corpus, folder / "graphs", spec, states)
 
     def fold(self, fold: int, report: Report) -> FoldResult:
-        """The result of a fold, fitted now unless it was fitted before."""
+        """The result of a fold, fitted unless it is on disk."""
         path = self._result(fold)
         held_out = self.corpus.folds(self.config.folding) == fold
         if not path.is_file():
@@ -97,11 +97,11 @@ class Run:
         )
 
     def has_fold(self, fold: int) -> bool:
-        """Whether a fold was fitted and judged before."""
+        """Whether the result of a fold is on disk."""
         return self._result(fold).is_file()
 
     def parameter_count(self) -> int:
-        """Of the network that is fitted."""
+        """The number of parameters of the network."""
         network = GRAPH_NETWORKS[self.config.network](**self.config.arguments)
         return sum(parameter.numel() for parameter in network.parameters())
 
@@ -109,7 +109,7 @@ class Run:
         return self.folder / f"fold-{fold}" / "result.safetensors"
 
     def fitted(self, rows: np.ndarray, folder: Path, label: str, report: Report) -> tuple[nn.Module, float]:
-        """A network fitted on some rows, and the seconds that its fit took, in however many pieces."""
+        """A network fitted on some rows, and the seconds of the fit, summed over interruptions."""
         torch.manual_seed(self.config.fit.seed)
         network = GRAPH_NETWORKS[self.config.network](**self.config.arguments)
         if self.trunk is not None:
@@ -132,7 +132,7 @@ class Run:
         return network, seconds
 
     def to_target(self, barriers_ev: np.ndarray) -> np.ndarray:
-        """Transformed barriers, as the network gives them."""
+        """Transform barriers in eV to the units of the network's outputs."""
         return self.config.target.to_output(barriers_ev)
 
     def to_barriers_ev(self, outputs: np.ndarray) -> np.ndarray:
@@ -144,7 +144,7 @@ class Run:
         asked = [self.graphs[number] for number in np.flatnonzero(held_out)]
         _, known = outputs_of(network, fitted, self.device)
         outputs, vectors = outputs_of(network, asked, self.device)
-        pending = path.with_suffix(".pending")  # a run killed here leaves no half-written result
+        pending = path.with_suffix(".pending")  # a run killed here leaves no partial result
         save_file(
             {
                 "rows": torch.from_numpy(np.flatnonzero(held_out)),

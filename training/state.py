@@ -18,7 +18,7 @@ _BEST = "best.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a fit has come: finished epochs, and the seconds they took, in however many pieces."""
+    """Progress of a fit: finished epochs, and their seconds, summed over interruptions."""
 
     epoch: int
     seconds: float
@@ -26,16 +26,16 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The best epoch so far: how many were finished with it, and its validation loss."""
+    """The best epoch so far: its number, counted from 1, and its validation loss."""
 
     epoch: int
     loss: float
 
 
 def save_best(folder: Path, best: Best, network: nn.Module) -> None:
-    """Keeps a network's weights as the best."""
+    """Save a network's weights as the best so far."""
     folder.mkdir(parents=True, exist_ok=True)
-    # One file with both, so that a run killed here has the best of before or this one, whole.
+    # One file with both, so that a run killed here keeps either the previous best or this one.
     pending = folder / f"{_BEST}.pending"
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
     save_file(tensors, pending, metadata={"epoch": str(best.epoch), "loss": repr(best.loss)})
@@ -43,21 +43,21 @@ def save_best(folder: Path, best: Best, network: nn.Module) -> None:
 
 
 def load_best(folder: Path, network: nn.Module | None = None) -> Best | None:
-    """Reads which epoch was best, and gives a network its weights; None where no epoch was validated."""
+    """Read the best epoch and, if a network is given, load its weights; None where no epoch was validated."""
     path = folder / _BEST
     if not path.is_file():
         return None
     with safe_open(path, framework="pt") as file:
-        told = file.metadata()
+        metadata = file.metadata()
     if network is not None:
         network.load_state_dict(load_file(path))
-    return Best(epoch=int(told["epoch"]), loss=float(told["loss"]))
+    return Best(epoch=int(metadata["epoch"]), loss=float(metadata["loss"]))
 
 
 def save_state(
     folder: Path, progress: Progress, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler
 ) -> None:
-    """Writes everything that the next epoch depends on; a run killed while writing keeps its last whole state."""
+    """Write everything that the next epoch depends on; a run killed while writing keeps its previous state."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {f"network.{name}": value.contiguous() for name, value in network.state_dict().items()}
     state = optimiser.state_dict()
@@ -83,7 +83,7 @@ def save_state(
 
 
 def load_state(folder: Path, network: nn.Module, optimiser: Optimizer, schedule: LRScheduler) -> Progress:
-    """Restores what save_state wrote and returns how far it had come; nothing is restored where nothing was written."""
+    """Restore what save_state wrote and return the progress; without a saved state, change nothing and return zero."""
     path = folder / _SCALARS
     if not path.is_file():
         return Progress(epoch=0, seconds=0.0)
@@ -104,5 +104,5 @@ def load_state(folder: Path, network: nn.Module, optimiser: Optimizer, schedule:
 
 
 def _plain(state: dict[str, Any]) -> dict[str, Any]:
-    """Without the functions that a schedule keeps beside its numbers; they are made anew."""
+    """Drop the functions in the state of a schedule, which are created with it."""
     return {key: value for key, value in state.items() if not callable(value)}

@@ -1,4 +1,4 @@
-"""A pre-trained trunk, and what of it a network for barriers takes over."""
+"""A pre-trained trunk, and how a network for barriers is initialised from it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +10,19 @@ from app.models.cards import CARD_FILE
 from app.models.property_checkpoints import read_property_checkpoint
 from training.config import RunConfig
 
-# What bulk crystals have none of, and a band's network learns by itself.
+# Weights that bulk crystals have no use for, learned on bands alone.
 _OWN = "ion_mark."
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trunk:
-    """The weights of a trunk by name, and the digest of the checkpoint that they are from."""
+    """The weights of a trunk by name, and the digest of their checkpoint."""
 
     weights: dict[str, torch.Tensor]
     weights_sha256: str
 
     def copy_to(self, network: nn.Module) -> None:
-        """Overwrites a network's trunk; its mark of the ion starts at nothing, so that the trunk starts as it was.
+        """Overwrite a network's trunk; the embedding that marks the ion starts at zero and changes nothing at first.
 
         Raises:
             ValueError: the trunk has other layers than the network's; the message names the first.
@@ -38,15 +38,15 @@ class Trunk:
 
 
 def read_trunk(folder: Path, config: RunConfig) -> Trunk:
-    """Reads the trunk of a pre-trained checkpoint.
+    """Read the trunk of a pre-trained checkpoint.
 
     Raises:
-        FileNotFoundError: there is none; the message says which command makes it.
+        FileNotFoundError: the checkpoint is missing; the message has the command that makes it.
         CheckpointError: it is damaged.
-        ValueError: it was fitted on graphs of other shells than the configuration's.
+        ValueError: it was fitted on graphs of other shells than the configuration has.
     """
     if not (folder / CARD_FILE).is_file():
-        raise FileNotFoundError(f"no pre-trained trunk at {folder}; `ionpath train {folder.name}` makes it")
+        raise FileNotFoundError(f"there is no pre-trained trunk at {folder}; `ionpath train {folder.name}` makes it")
     card, network = read_property_checkpoint(folder)
     for name in ("neighbour_count", "reach_angstrom", "shell_width_angstrom"):
         if card.graph[name] != config.graph[name]:

@@ -58,7 +58,7 @@ class JudgedBaseline:
 
 
 def judge_baseline(name: str, descriptors: np.ndarray, corpus: Corpus, folding: str) -> JudgedBaseline:
-    """Fits a learner on the sound rows of the other folds, for each fold, and asks it about the fold.
+    """For each fold, fit a learner on the sound rows of the other folds and predict the fold.
 
     Args:
         name: one of BASELINES.

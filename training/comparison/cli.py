@@ -17,14 +17,14 @@ _TWINS = (("scratch-model-3", "model-3"), ("scratch-model-1", "model-1-concat"))
 def compare(
     *,
     size: Annotated[
-        Literal["compact", "full"], typer.Option(help="Of the forms of the paper: compact or full.")
+        Literal["compact", "full"], typer.Option(help="Size of the paper's models: compact or full.")
     ] = "compact",
     data: Annotated[Path, typer.Option(envvar="IONPATH_DATA_DIR", help="Folder with barriers/bands.jsonl.gz.")] = Path(
         "../shared/data"
     ),
-    runs: Annotated[Path, typer.Option(help="Where `ionpath train` and `ionpath evaluate` left their results.")] = Path(
-        "runs"
-    ),
+    runs: Annotated[
+        Path, typer.Option(help="Where `ionpath train` and `ionpath evaluate` wrote their results.")
+    ] = Path("runs"),
     store: Annotated[Path, typer.Option(help="The model store, for the models' sizes and speeds.")] = Path(
         "model_store"
     ),
@@ -34,8 +34,8 @@ def compare(
 ) -> None:
     """Put every model in one table, out of fold on the random folds: errors with intervals, size, time.
 
-    Fits the classical learners and the kernel machines now (minutes); of the paper's forms it reads what
-    `ionpath evaluate` has fitted, and says which did not run.
+    The classical learners and the kernel machines are fitted now (minutes); for the paper's models the results of
+    `ionpath evaluate` are read, and those without results are listed as not run.
     """
     from training.comparison.drawing import draw  # noqa: PLC0415 - see above
     from training.comparison.entries import Sources, entries  # noqa: PLC0415 - see above

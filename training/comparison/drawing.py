@@ -20,7 +20,7 @@ _COLOURS = 10  # that matplotlib tells apart; further models are grey
 
 
 def draw(entries: Sequence[Entry], corpus: Corpus, path: Path) -> None:
-    """Draws the sound rows of every model that ran, as a PNG."""
+    """Draw the sound rows of every model that ran, as a PNG."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - takes a second to import
 
     shown = [entry for entry in entries if len(entry.rows)]

@@ -1,4 +1,4 @@
-"""The rows of the comparison: out-of-fold predictions of each model, or the word that it did not run."""
+"""The rows of the comparison: out-of-fold predictions of each model, or the note that it did not run."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from training.kernels.run import KernelRun
 from training.runs import Run
 
 FOLDING = "fold_random"
-#: The paper's comparison, with the twins that start from random weights.
+#: The paper's comparison, with the counterparts that start from random weights.
 FORMS = (
     "model-1-sum",
     "model-1-difference",
@@ -41,13 +41,13 @@ class Entry:
 
     Attributes:
         name: of the model.
-        folds: that were fitted; none where the model did not run.
+        folds: that were fitted; empty where the model did not run.
         rows: of the corpus that were predicted, shape [n].
         predictions_ev: shape [n], eV.
-        parameters: that were fitted; None where the kind has no such number.
+        parameters: number of fitted parameters; None for a learner without such a number.
         training_seconds: of one fit, on all sound bands or a fold's training side, without making features.
-        milliseconds: for one band alone, from a parsed band to its barrier, on this machine; None where no checkpoint
-            is there to ask.
+        milliseconds: for one band alone, from a parsed band to its barrier, on this machine; None where there is no
+            checkpoint to time.
     """
 
     name: str
@@ -61,15 +61,15 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """What a comparison is made from.
+    """The inputs of a comparison.
 
     Attributes:
         corpus: the bands.
         runs: where the runs' results are.
         store: the model store.
-        size: of the forms' configurations.
-        processes: for features that take long.
-        report: is told how far it is.
+        size: of the configurations of the paper's models.
+        processes: used for features that take long.
+        report: called with messages on progress.
     """
 
     corpus: Corpus
@@ -81,7 +81,7 @@ class Sources:
 
 
 def entries(sources: Sources) -> list[Entry]:
-    """All rows of the comparison; the forms' runs are read, not made, and everything else is fitted now."""
+    """All rows of the comparison; runs of the paper's models are read, not made, and everything else is fitted now."""
     made = [_form(sources, name) for name in FORMS]
     runs = {name: _kernel_run(sources, name) for name in KERNELS if (sources.store / name / CARD_FILE).is_file()}
     if runs:
@@ -153,7 +153,7 @@ def _kernel(sources: Sources, name: str, run: KernelRun) -> Entry:
         predictions_ev=run.barriers_ev(out.judged.outputs),
         parameters=None,
         training_seconds=out.seconds / len(_all_folds(sources.corpus)),
-        # Relaxing takes seconds a band: its card says how long.
+        # Relaxing takes seconds per band: its card has the time.
         milliseconds=_card_milliseconds(predictor) if run.config.relaxes else _milliseconds(predictor, sources.corpus),
     )
 

@@ -1,4 +1,4 @@
-"""The comparison as a table: errors with bootstrap intervals, and twins against each other."""
+"""The comparison as a table: errors with bootstrap intervals, and paired differences between two models."""
 
 import csv
 from collections.abc import Sequence
@@ -22,12 +22,12 @@ _PLAIN = ("model", "folds", "rows", "parameters", "training_seconds", "milliseco
 
 
 def table(entries: Sequence[Entry], corpus: Corpus, *, sound: bool = True) -> list[dict[str, Any]]:
-    """One mapping an entry: plain figures, and each metric as value, low and high, or None where it did not run.
+    """One mapping per entry: plain figures, and each metric as value, low and high, or None where it did not run.
 
     Args:
         entries: the models.
         corpus: the labels.
-        sound: on the sound rows alone, or on all.
+        sound: True for the sound rows only, False for all rows.
     """
     return [_row(entry, corpus, sound=sound) for entry in entries]
 
@@ -50,7 +50,7 @@ def _row(entry: Entry, corpus: Corpus, *, sound: bool) -> dict[str, Any]:
 
 
 def span(folds: Sequence[int]) -> str:
-    """Folds in words, such as "0" or "0-6"; "none" where none was run."""
+    """A compact list of folds, such as "0" or "0-6"; "none" for an empty one."""
     if not folds:
         return "none"
     low, high = min(folds), max(folds)
@@ -60,7 +60,7 @@ def span(folds: Sequence[int]) -> str:
 
 
 def twin_difference(worse: Entry, better: Entry, corpus: Corpus) -> dict[str, float | None] | None:
-    """How much smaller the error of one model is than another's on the sound rows that both predicted, eV.
+    """The reduction in error from one model to another on the sound rows that both predicted, eV.
 
     Returns:
         value, low, high of the paired bootstrap; None where they share no rows.
@@ -80,7 +80,7 @@ def _errors(entry: Entry, rows: np.ndarray, corpus: Corpus) -> np.ndarray:
 
 
 def write_csv(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Writes a table with a column each for the value and the two bounds of a metric."""
+    """Write a table with a column each for the value and the two bounds of a metric."""
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = [*_PLAIN, *[f"{name}{bound}" for name in COMPARED for bound in ("", "_low", "_high")]]
     with path.open("w", newline="", encoding="utf-8") as file:

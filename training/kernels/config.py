@@ -1,4 +1,4 @@
-"""What a run of kernel machines is told: a small TOML file, in full in the card that the run writes."""
+"""The configuration of a run of kernel machines: a small TOML file, copied in full into the card."""
 
 import tomllib
 from dataclasses import asdict, dataclass
@@ -11,17 +11,17 @@ from training.config import CONFIGS
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Perceptrons beside the machines: see DescriptorNetworks.
+    """Perceptrons that are averaged with the machines: see DescriptorNetworks.
 
     Attributes:
         groups: the feature groups that they read.
         hidden, members, input_dropout, dropout: see DescriptorNetworks.
         epochs: passes over the fitted rows.
-        batch_rows: rows of a step.
-        learning_rate: the highest, which falls to nothing by the end.
-        weight_decay: of the weights, not of the biases.
-        quadratic_below: errors smaller than this, in transformed units, count by their square.
-        seed: of first weights, the order of rows and what is dropped.
+        batch_rows: rows per step.
+        learning_rate: the peak of the cycle, which ends at zero.
+        weight_decay: of the weights; biases have none.
+        quadratic_below: errors smaller than this, in transformed units, enter the loss squared.
+        seed: of the initial weights, the order of rows and dropout.
     """
 
     groups: tuple[str, ...]
@@ -39,18 +39,18 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelConfig:
-    """A run, as its file says it.
+    """A run, as its configuration file describes it.
 
     Attributes:
         name, description: of the checkpoint.
-        relaxes: whether any of them reads what a relaxation leaves.
-        target: of the labels; constants, so that no fold's labels tell on another's.
+        relaxes: whether any machine reads the features of a relaxation.
+        target: the transform of the labels; constants, so that no information leaks from one fold into another.
         clip: see KernelMachine.
         tolerance: of the support-vector regression, in transformed units: smaller errors cost nothing.
-        penalties, widths: what is tried for each machine inside the training folds.
-        machines: of each machine, the share of every feature group in its metric.
-        networks: perceptrons that count as a machine each.
-        inner_folds: in how many parts the training folds are divided to choose.
+        penalties, widths: the grid searched for each machine inside the training folds.
+        machines: for each machine, the share of every feature group in its metric.
+        networks: perceptrons, each averaged as one machine.
+        inner_folds: number of parts into which the training folds are divided for that search.
     """
 
     name: str
@@ -66,7 +66,7 @@ class KernelConfig:
     networks: tuple[NetworkConfig, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """The configuration as plain values."""
         return asdict(self)
 
 
@@ -81,7 +81,7 @@ def kernel_config_path(name_or_path: str) -> Path | None:
 
 
 def read_kernel_config(path: Path) -> KernelConfig:
-    """Reads a configuration.
+    """Read a configuration.
 
     Raises:
         TypeError: a setting is missing or unknown; the message names it.

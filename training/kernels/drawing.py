@@ -23,7 +23,7 @@ _BINS = 8  # of the distance, equally filled
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What a run says of rows that it had not seen.
+    """Predictions of a run on rows that it had not seen.
 
     Attributes:
         labels_ev, predictions_ev: shape [n_rows].
@@ -47,7 +47,7 @@ Kinds = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def parity(judgements: Judgements) -> Figure:
-    """Predicted against reported barriers, a panel a folding, on logarithmic axes."""
+    """Predicted against reported barriers, one panel per folding, on logarithmic axes."""
     figure = _figure((8.6, 4.5))
     axes = figure.subplots(1, len(judgements), squeeze=False, sharex=True, sharey=True)[0]
     for axis, (folding, one) in zip(axes, judgements.items(), strict=True):
@@ -71,7 +71,7 @@ def parity(judgements: Judgements) -> Figure:
 
 
 def calibration(judgements: Judgements) -> Figure:
-    """How often intervals of each claimed coverage hold, and how often what is called likely good is."""
+    """Actual against nominal coverage of intervals, and actual against predicted frequency of good conductors."""
     figure = _figure((8.6, 4.4))
     covers, verdicts = figure.subplots(1, 2)
     for axis in (covers, verdicts):
@@ -85,17 +85,17 @@ def calibration(judgements: Judgements) -> Figure:
         good = (one.labels_ev < GOOD_CONDUCTOR_EV).astype(float)
         verdicts.plot(*reliability(probability_good(one.quantiles_ev), good), **style)
     _quiet(covers, "central intervals")
-    covers.set_xlabel("claimed coverage")
+    covers.set_xlabel("nominal coverage")
     covers.set_ylabel("share of barriers inside")
     _quiet(verdicts, f"probability of a barrier under {GOOD_CONDUCTOR_EV:g} eV")
-    verdicts.set_xlabel("claimed probability, mean of each tenth of the rows")
+    verdicts.set_xlabel("predicted probability, mean of each tenth of the rows")
     verdicts.set_ylabel("share that is under")
     covers.legend(frameon=False, fontsize=9)
     return figure
 
 
 def coverages(one: Judgement) -> tuple[np.ndarray, np.ndarray]:
-    """Of the central interval between each pair of opposite quantile levels, what it claims and what it holds."""
+    """Nominal and actual coverage of the central interval between each pair of opposite quantile levels."""
     count = len(QUANTILE_LEVELS)
     pairs = [(low, count - 1 - low) for low in range(count // 2)]
     claimed = [QUANTILE_LEVELS[high] - QUANTILE_LEVELS[low] for low, high in pairs]
@@ -107,10 +107,10 @@ def coverages(one: Judgement) -> tuple[np.ndarray, np.ndarray]:
 
 
 def errors_by_kind(kinds: Kinds, judgements: Judgements) -> Figure:
-    """Mean absolute errors of each kind of row with bootstrap intervals; the last way to sort them has its own column.
+    """Mean absolute errors of each kind of row with bootstrap intervals; the last grouping has its own column.
 
     Args:
-        kinds: by the way to sort them, the numbers of the rows of each kind, in the order to show.
+        kinds: for each grouping, the row numbers of each kind, in the order to show.
         judgements: by folding.
     """
     *short, tall = kinds
@@ -152,7 +152,7 @@ def _kind_panel(axis: Axes, labels: list[str], errors: Mapping[str, list[tuple[f
 
 
 def learning(curve: Sequence[LearningPoint]) -> Figure:
-    """The error against the number of fitted rows: every sample a dot, a line through the means."""
+    """The error against the number of fitted rows: one dot per sample, and a line through the means."""
     figure = _figure((5.6, 3.6))
     axis = figure.subplots()
     colour = _COLOURS["fold_random"]
@@ -202,7 +202,7 @@ def _mean_with_interval(errors: np.ndarray) -> tuple[float, float, float]:
 
 
 def _ev_ticks(axis: Axes, which: str, *, floor: float = _EV_TICKS[0]) -> None:
-    """Round figures in eV on logarithmic axes, no minor ones."""
+    """Set ticks at round figures in eV on logarithmic axes, without minor ones."""
     ticks = [tick for tick in (0.005, 0.01, *_EV_TICKS) if tick >= floor]
     for name in which:
         line = axis.xaxis if name == "x" else axis.yaxis

@@ -1,4 +1,4 @@
-"""The machines of a run together: fitted on some rows, with how far off they may be."""
+"""All machines of a run, fitted on some rows, with the scale of their errors."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +14,17 @@ from training.kernels.machines import FittedMachine, fit_machine
 from training.kernels.networks import FittedNetworks, fit_networks
 
 _NOISE = 0.1  # of the labels, in units of the process's own variance
-_SMALLEST_RESIDUAL = 0.03  # so that a lucky row does not rule the fit of the difficulty
+_SMALLEST_RESIDUAL = 0.03  # so that a row predicted well by chance does not dominate the fit of the difficulty
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What machines that had not seen some rows say of them, in the corpus's order.
+    """Predictions of machines on rows of the corpus, in its order.
 
     Attributes:
         outputs: the mean of machines and perceptrons, in transformed units, shape [n_rows].
         variance: that a Gaussian process with the last machine's kernel would have, shape [n_rows].
-        spread: of their outputs, shape [n_rows].
+        spread: standard deviation of the machines' outputs, shape [n_rows].
         distance: to the nearest fitted row in the last machine's metric, shape [n_rows].
     """
 
@@ -34,13 +34,13 @@ class Judged:
     distance: np.ndarray
 
     def terms(self) -> np.ndarray:
-        """What the difficulty is made of, shape [n_rows, 4]: see KernelMachines."""
+        """The terms of the difficulty, shape [n_rows, 4]: see KernelMachines."""
         return np.stack(
             [np.ones_like(self.outputs), np.log(self.variance + VARIANCE_FLOOR), self.spread, self.outputs], axis=1
         )
 
     def difficulty(self, coefficients: np.ndarray) -> np.ndarray:
-        """The scale of the residual that is expected of every row."""
+        """The expected scale of the residual of every row."""
         return np.asarray(np.exp(self.terms() @ coefficients))
 
 
@@ -53,7 +53,7 @@ class Ensemble:
     inverse: np.ndarray
 
     def judged(self) -> Judged:
-        """What they say of every row of the corpus, those that they were fitted on among them."""
+        """Predictions for every row of the corpus, fitted rows included."""
         outputs = np.stack([one.outputs for one in self.machines] + [one.outputs for one in self.networks])
         last = self.machines[-1]
         explained = ((last.kernel @ self.inverse) * last.kernel).sum(axis=1)
@@ -72,7 +72,7 @@ class Ensemble:
         return np.asarray(np.sqrt(squared.min(axis=1)))
 
     def network(self, difficulty: np.ndarray) -> KernelMachines:
-        """As tensors."""
+        """The machines as a torch module."""
         rows = len(self.inverse)
         fitted_machines = [machine.network(rows) for machine in self.machines]
         joined = KernelMachines(**self.arguments())
@@ -101,7 +101,7 @@ class Ensemble:
 def fit_ensemble(
     groups: Groups, targets: np.ndarray, rows: np.ndarray, folds: np.ndarray, config: KernelConfig
 ) -> Ensemble:
-    """Fits all of a run on some rows; the machines' settings are chosen on parts of these, whole folds together."""
+    """Fit all of a run on some rows; the machines' settings are chosen on parts of these, whole folds together."""
     parts = folds % config.inner_folds
     machines = tuple(
         fit_machine(groups, shares, targets=targets, rows=rows, parts=parts, config=config)
@@ -113,7 +113,7 @@ def fit_ensemble(
 
 
 def fit_difficulty(judged: Judged, residuals: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Least squares of the logarithm of the residuals' size on the terms, over some rows; shape [4]."""
+    """Fit the logarithm of the residuals' magnitude to the terms by least squares, over some rows; shape [4]."""
     sizes = np.log(np.abs(residuals[rows]) + _SMALLEST_RESIDUAL)
     solution, *_ = np.linalg.lstsq(judged.terms()[rows], sizes, rcond=None)
     return np.asarray(solution)

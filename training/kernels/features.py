@@ -38,10 +38,10 @@ def feature_groups(
     Args:
         corpus: the labelled bands.
         potential: describes the ion, and relaxes.
-        folder: where features are kept; a call goes on from what is there.
+        folder: where features are kept; a call computes only what is missing.
         relaxes: whether the group "relaxed" is wanted: minutes of forces, where the others take seconds.
-        processes: that relax side by side, one thread each.
-        report: is told how far it is.
+        processes: number of parallel relaxations, one thread each.
+        report: called with messages on progress.
     """
     described = editions.short_digest(corpus.sha256, POTENTIAL, editions.FEATURES)
     groups = _described(corpus, potential, folder / f"described-{described}.safetensors")
@@ -70,7 +70,7 @@ def _described(corpus: Corpus, potential: Chgnet, path: Path) -> Groups:
 
 def _relaxed(corpus: Corpus, folder: Path, *, processes: int, report: Report) -> np.ndarray:
     missing = [number for number in range(len(corpus.records)) if not _row(folder, number).is_file()]
-    # The large ones first, so that the last process to finish is not left alone with one of them.
+    # Large bands first, so that no process is still busy with one when all others have finished.
     missing.sort(key=lambda number: -corpus.records[number].band.atom_count)
     started = time.monotonic()
     if missing:
@@ -89,7 +89,7 @@ _worker_potential: Chgnet | None = None
 
 
 def _start_worker() -> None:
-    global _worker_potential  # noqa: PLW0603 - one potential a process, loaded when it starts
+    global _worker_potential  # noqa: PLW0603 - one potential per process, loaded when it starts
     keep_freed_memory()
     torch.set_num_threads(1)
     _worker_potential = published_chgnet()

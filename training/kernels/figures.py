@@ -1,4 +1,4 @@
-"""What the card says of a run of kernel machines: errors, calibration and domain, out of fold."""
+"""Figures of a run of kernel machines for its card: errors, calibration and domain, out of fold."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ Values = dict[str, float | None]
 
 
 def figures(run: KernelRun, out: OutOfFold) -> dict[str, object]:
-    """Errors on the sound and on all rows, and what the intervals and probabilities are worth on the sound ones."""
+    """Errors on the sound and on all rows, and the quality of intervals and probabilities on the sound ones."""
     sound = run.corpus.sound
     predictions, labels = run.barriers_ev(out.judged.outputs), run.corpus.barriers_ev
     folds = run.corpus.folds(out.folding)
@@ -60,20 +60,20 @@ def calibration_figures(run: KernelRun, out: OutOfFold) -> dict[str, Values | di
 
 
 def expected_calibration_error(probability: np.ndarray, good: np.ndarray) -> float:
-    """Mean over ten equally filled bins of |mean probability - share that is good|."""
+    """Mean over ten equally filled bins of |mean probability - share of good conductors|."""
     claimed, found = reliability(probability, good)
     return float(np.abs(claimed - found).mean())
 
 
 def reliability(probability: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean probability and the share that is good, in each of ten equally filled bins of rising probability."""
+    """The mean probability and the share of good conductors in ten equally filled bins of rising probability."""
     bins = np.array_split(np.argsort(probability, kind="stable"), _BINS)
     claimed = np.array([probability[rows].mean() for rows in bins])
     return claimed, np.array([good[rows].mean() for rows in bins])
 
 
 def probability_good(quantiles_ev: np.ndarray) -> np.ndarray:
-    """Of every row, the probability of a good conductor; from quantiles of shape [n_levels, n_rows], eV."""
+    """The probability of a good conductor for every row, from quantiles of shape [n_levels, n_rows], eV."""
     return np.array([_probability_below(column) for column in quantiles_ev.T])
 
 

@@ -1,4 +1,4 @@
-"""How the error falls with the number of bands that a run is fitted on."""
+"""The learning curve: error against the number of bands that a run is fitted on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,15 +21,15 @@ class LearningPoint:
 
 
 def learning_curve(run: KernelRun, sizes: Sequence[int], *, repeats: int, seed: int = 0) -> list[LearningPoint]:
-    """Judges the sound rows of every random fold by machines fitted on seeded samples of the other folds' sound rows.
+    """Predict the sound rows of every random fold by machines fitted on seeded samples of the other folds' sound rows.
 
     The machines' settings are those chosen on all rows, in every fit, so that a fit takes seconds; where there are
     perceptrons, half a minute.
 
     Args:
-        run: whose machines.
-        sizes: of the samples; those as large as a training side are left out, and the whole side is added.
-        repeats: samples of each size.
+        run: the machines.
+        sizes: of the samples; sizes not below that of a training side are dropped, and the whole side is added.
+        repeats: number of samples of each size.
         seed: of the first sample.
     """
     folds, sound = run.corpus.folds(_FOLDING), run.corpus.sound

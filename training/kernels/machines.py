@@ -1,4 +1,4 @@
-"""Fits one kernel machine, its settings chosen inside the rows that it is given."""
+"""The fit of one kernel machine, its settings chosen by cross-validation inside the fitted rows."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -12,12 +12,12 @@ from app.models.networks.kernel_machines import KernelMachine
 from training.kernels.config import KernelConfig
 from training.kernels.features import Groups
 
-_LEAST_SPREAD = 1e-8  # a feature that varies less is the same in every row and tells nothing
+_LEAST_SPREAD = 1e-8  # a feature that varies less is constant and carries no information
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A machine's choice: the penalty of an error, and the width of its kernel."""
+    """The settings of a machine: the penalty of an error, and the width of its kernel."""
 
     penalty: float
     width: float
@@ -25,11 +25,11 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """Where rows lie before a width is chosen.
+    """Scaled features of rows, before a width is chosen.
 
     Attributes:
-        columns: by group, which of its features vary, shape [n_kept].
-        centre, spread, share: as in KernelMachine, but for the width, shape [n_features].
+        columns: by group, the indices of its features that vary, shape [n_kept].
+        centre, spread, share: as in KernelMachine, without the width, shape [n_features].
     """
 
     groups: tuple[str, ...]
@@ -40,7 +40,7 @@ class Metric:
 
     @classmethod
     def of(cls, groups: Groups, shares: dict[str, float], rows: np.ndarray, clip: float) -> "Metric":
-        """Medians and spreads of some rows; a group's share is divided among its features that vary."""
+        """Make a metric from the medians and spreads of some rows; a group's varying features divide its share."""
         joined = np.concatenate([groups[name] for name in shares], axis=1)[rows]
         spread = joined.std(axis=0)
         varies = spread > _LEAST_SPREAD
@@ -58,18 +58,18 @@ class Metric:
         )
 
     def place(self, groups: Groups) -> np.ndarray:
-        """All rows in the metric, shape [n_rows, n_features]."""
+        """Scaled features of all rows, shape [n_rows, n_features]."""
         joined = np.concatenate([groups[name] for name in self.groups], axis=1)
         return np.asarray(np.clip((joined - self.centre) / self.spread, -self.clip, self.clip) * self.share)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedMachine:
-    """A machine fitted on some rows, and what it says of all.
+    """A machine fitted on some rows, and its outputs on all.
 
     Attributes:
         outputs: of every row of the corpus, shape [n_rows].
-        kernel: of every row with the fitted ones, shape [n_rows, n_fitted].
+        kernel: between every row and the fitted ones, shape [n_rows, n_fitted].
     """
 
     settings: Settings
@@ -81,7 +81,7 @@ class FittedMachine:
     kernel: np.ndarray
 
     def network(self, rows: int) -> KernelMachine:
-        """As tensors, the width in the scale."""
+        """The machine as a torch module, its width included in the scale."""
         machine = KernelMachine(
             groups=self.metric.groups, features=len(self.metric.centre), rows=rows, clip=self.metric.clip
         )
@@ -107,15 +107,15 @@ def fit_machine(
     parts: np.ndarray,
     config: KernelConfig,
 ) -> FittedMachine:
-    """Chooses settings by the mean absolute error over the parts, then fits on all the rows.
+    """Choose settings by the mean absolute error over the parts, then fit on all the rows.
 
     Args:
         groups: features of every row of the corpus.
-        shares: of each group that the machine reads.
+        shares: of each feature group that the machine reads.
         targets: transformed labels, shape [n_rows].
-        rows: which to fit, shape [n_rows].
-        parts: of every row, the part in which it is judged, shape [n_rows].
-        config: what to try.
+        rows: mask of the rows to fit, shape [n_rows].
+        parts: for every row, the part in which it is held out, shape [n_rows].
+        config: the grid of settings.
     """
     metric = Metric.of(groups, shares, rows, config.clip)
     places = metric.place(groups)

@@ -1,4 +1,4 @@
-"""Fits the perceptrons that stand beside kernel machines."""
+"""The fit of the perceptrons that are averaged with kernel machines."""
 
 import math
 from collections.abc import Iterator
@@ -16,16 +16,16 @@ from training.kernels.features import Groups
 from training.kernels.machines import Metric
 
 _WARM_UP_SHARE = 0.1  # of all steps
-_FEWEST_STEPS = 20  # fewer have no rise and fall
+_FEWEST_STEPS = 20  # the one-cycle schedule needs as many
 
 
 @dataclass(frozen=True, kw_only=True)
 class FittedNetworks:
-    """Perceptrons fitted on some rows, and what they say of all.
+    """Perceptrons fitted on some rows, and their outputs on all.
 
     Attributes:
         arguments: of DescriptorNetworks, for the card.
-        network: as it is served.
+        network: the module that is served.
         outputs: of every row of the corpus, shape [n_rows].
     """
 
@@ -37,16 +37,16 @@ class FittedNetworks:
 def fit_networks(
     groups: Groups, config: NetworkConfig, *, clip: float, targets: np.ndarray, rows: np.ndarray
 ) -> FittedNetworks:
-    """Fits all members at once, in one thread; nothing is chosen by what they say of any row.
+    """Fit all members at once, in one thread; no setting is chosen by their predictions.
 
-    How many threads share a sum changes its last digits, and a hundred epochs make these figures.
+    The number of threads that share a sum changes its last digits, which grow over a hundred epochs.
 
     Args:
         groups: features of every row of the corpus.
         config: the perceptrons.
         clip: see DescriptorNetworks.
         targets: transformed labels, shape [n_rows].
-        rows: which to fit, shape [n_rows].
+        rows: mask of the rows to fit, shape [n_rows].
 
     Raises:
         ValueError: the epochs and rows make too few steps.
@@ -66,7 +66,7 @@ def fit_networks(
     network.scale.copy_(torch.from_numpy(np.where(metric.share > 0.0, 1.0 / metric.spread, 0.0)))
     tensors = {name: torch.from_numpy(groups[name]) for name in config.groups}
     fitted = torch.from_numpy(np.flatnonzero(rows))
-    with _one_thread(), torch.random.fork_rng(devices=[]):  # dropout draws from the process's own generator
+    with _one_thread(), torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
         torch.default_generator.manual_seed(config.seed)
         network.reset(torch.default_generator)
         _descend(network, config, network.place(tensors)[fitted], torch.from_numpy(targets).float()[fitted])
@@ -85,10 +85,12 @@ def _one_thread() -> Iterator[None]:
 
 
 def _descend(network: DescriptorNetworks, config: NetworkConfig, places: torch.Tensor, targets: torch.Tensor) -> None:
-    """AdamW in one cycle: its rate rises shortly, then falls to nothing, and its first beta does the reverse."""
+    """Run AdamW in one cycle: the rate rises briefly, then falls to zero, and the first beta does the reverse."""
     steps = config.epochs * math.ceil(len(places) / config.batch_rows)
     if steps < _FEWEST_STEPS:
-        raise ValueError(f"{steps} steps are too few for perceptrons: {_FEWEST_STEPS} or more, by epochs or rows")
+        raise ValueError(
+            f"{steps} steps are too few for perceptrons: at least {_FEWEST_STEPS} are needed; use more epochs or rows"
+        )
     optimizer = torch.optim.AdamW(
         [
             {"params": list(network.weights), "weight_decay": config.weight_decay},
@@ -110,6 +112,6 @@ def _descend(network: DescriptorNetworks, config: NetworkConfig, places: torch.T
             )
             optimizer.zero_grad(set_to_none=True)
             # Summed over the members, so that the gradient of each is its own, however many there are.
-            error.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]  # torch leaves it so
+            error.mean(dim=1).sum().backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
             optimizer.step()
             schedule.step()

@@ -27,7 +27,7 @@ _OUTSIDE_LEVEL = 0.99  # of the fitted bands' own distances to their nearest nei
 
 
 def publish_kernels(run: KernelRun, store: Path, *, version: str) -> Card:
-    """Judges both foldings, calibrates on the random one's residuals, fits all sound rows and writes the checkpoint.
+    """Evaluate both foldings, calibrate on the random one's residuals, fit all sound rows and write the checkpoint.
 
     Args:
         run: its configuration names the checkpoint.
@@ -88,7 +88,7 @@ def publish_kernels(run: KernelRun, store: Path, *, version: str) -> Card:
 
 
 def _seconds_per_band(run: KernelRun, predictor: KernelPredictor) -> float:
-    """The median over a seeded sample of bands, each prepared and predicted alone after one that is not counted."""
+    """The median over a seeded sample of bands, each prepared and predicted alone, after one warm-up."""
     chosen = np.random.default_rng(0).choice(np.flatnonzero(run.corpus.sound), _TIMED + 1, replace=False)
     seconds = []
     for number in chosen:
@@ -99,7 +99,7 @@ def _seconds_per_band(run: KernelRun, predictor: KernelPredictor) -> float:
 
 
 def _outside_factor(run: KernelRun, out: OutOfFold) -> float:
-    """How much larger than the difficulty says the residuals of the farthest tenth of the rows are, at least 1."""
+    """The ratio of residuals to difficulty for the farthest tenth of the rows, at least 1."""
     coefficients, _ = calibrate(out, run.corpus.sound)
     scaled = np.abs(out.residuals / out.judged.difficulty(coefficients))[run.corpus.sound]
     order = np.argsort(out.judged.distance[run.corpus.sound], kind="stable")
@@ -108,7 +108,7 @@ def _outside_factor(run: KernelRun, out: OutOfFold) -> float:
 
 
 def _domain(run: KernelRun, nearest_other: np.ndarray) -> Domain:
-    """What the sound bands cover; nearest_other are their distances to another one, shape [n_sound]."""
+    """The domain covered by the sound bands; nearest_other are distances to their neighbours, shape [n_sound]."""
     numbers = np.flatnonzero(run.corpus.sound)
     bands = [run.corpus.records[number].band for number in numbers]
     lengths = [band.hop_distance_angstrom for band in bands]

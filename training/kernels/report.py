@@ -1,4 +1,4 @@
-"""A run's errors as pictures, and a table of the worst of them."""
+"""Figures of a run's errors, and a table of the largest."""
 
 import csv
 from collections import Counter
@@ -17,14 +17,14 @@ from training.kernels.run import KernelRun, OutOfFold, cross_calibrated
 
 _WORST = 10
 _LEARNING_SIZES = (100, 200, 300, 400)
-_LEARNING_REPEATS = 3  # each a minute or two at the larger sizes
-_FEWEST = 8  # rows that a kind needs to have a line of its own
+_LEARNING_REPEATS = 3  # each takes a minute or two at the larger sizes
+_FEWEST = 8  # rows that a kind needs to be listed by itself
 _HOST_SIZES = (30, 60, 90, 120, 180)  # bounds between the bins, atoms
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorstCase:
-    """A sound row that the model is far from; lengths in angstrom, energies in eV.
+    """A sound row with a large error; lengths in angstrom, energies in eV.
 
     Attributes:
         random_ev, chemistry_ev: predicted out of fold, in each folding.
@@ -47,15 +47,14 @@ class WorstCase:
 
 
 def write_report(run: KernelRun, outs: Mapping[str, OutOfFold], folder: Path) -> list[Path]:
-    """Draws accuracy-*.png and writes accuracy-worst.csv.
+    """Draw accuracy-*.png and write accuracy-worst.csv.
 
     Args:
-        run: whose rows these are; only sound ones are shown.
-        outs: by folding, every row judged by machines that had not seen its fold.
-        folder: made where it is missing.
+        run: the run; only its sound rows are shown.
+        outs: by folding, the out-of-fold predictions of every row.
+        folder: created if it is missing.
 
-    Returns:
-        What was written.
+    Returns: The files written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     judgements = {folding: judgement(run, out) for folding, out in outs.items()}
@@ -77,7 +76,7 @@ def write_report(run: KernelRun, outs: Mapping[str, OutOfFold], folder: Path) ->
 
 
 def judgement(run: KernelRun, out: OutOfFold) -> Judgement:
-    """What is said of the sound rows, calibrated without their own fold."""
+    """Predictions of the sound rows, calibrated without their own fold."""
     sound = run.corpus.sound
     return Judgement(
         labels_ev=run.corpus.barriers_ev[sound],
@@ -88,9 +87,9 @@ def judgement(run: KernelRun, out: OutOfFold) -> Judgement:
 
 
 def kinds(corpus: Corpus) -> Kinds:
-    """The numbers of the sound rows of each ion, functional, size of the host and family, the commonest first.
+    """Row numbers of the sound rows by ion, functional, size of the host and family, the most frequent first.
 
-    Sizes stand in their own order, and families of few rows together at the end.
+    Sizes are in ascending order, and families of few rows are grouped at the end.
     """
     records = [record for record in corpus.records if record.sound]
     sizes = np.array([len(record.band.host_species) for record in records])
@@ -149,7 +148,7 @@ def worst_cases(corpus: Corpus, judgements: Mapping[str, Judgement]) -> list[Wor
 
 
 def write_worst(cases: list[WorstCase], path: Path) -> None:
-    """One line a case, under its field names."""
+    """Write one line per case, with the field names as header."""
     rows = [asdict(case) for case in cases]
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")

@@ -1,4 +1,4 @@
-"""One run of kernel machines and perceptrons: out of fold in both foldings, then on all sound bands."""
+"""A run of kernel machines and perceptrons: out of fold in both foldings, then on all sound bands."""
 
 import time
 from collections.abc import Callable
@@ -17,13 +17,13 @@ from training.potentials import published_chgnet
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfFold:
-    """Every row, judged by machines that had not seen its fold.
+    """Predictions of every row by machines that had not seen its fold.
 
     Attributes:
         folding: which folds.
         judged: in transformed units.
-        residuals: label less output, shape [n_rows].
-        seconds: what the fits took.
+        residuals: label minus output, shape [n_rows].
+        seconds: duration of the fits.
     """
 
     folding: str
@@ -39,8 +39,8 @@ class KernelRun:
         config: what to fit.
         corpus: the labelled bands; only sound ones are fitted.
         folder: where features are kept.
-        processes: for the features that take long.
-        report: is told how far it is.
+        processes: used for features that take long.
+        report: called with messages on progress.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class KernelRun:
         self.targets = config.target.to_output(corpus.barriers_ev)
 
     def out_of_fold(self, folding: str) -> OutOfFold:
-        """Judges every fold by machines fitted on the sound rows of the others, all choices made inside these."""
+        """Predict every fold by machines fitted on the sound rows of the others, with all choices made inside these."""
         started = time.monotonic()
         folds = self.corpus.folds(folding)
         collected = {field.name: np.empty(len(folds)) for field in fields(Judged)}
@@ -103,9 +103,9 @@ class Calibrated:
 
 
 def calibrate(out: OutOfFold, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of the difficulty, and quantiles of the residuals in its units, from some rows.
+    """Coefficients of the difficulty, and quantiles of the residuals divided by it, from some rows.
 
-    The k-th smallest of n stands at the level k / (n + 1), as in conformal prediction.
+    The k-th smallest of n is the quantile at level k / (n + 1), as in conformal prediction.
     """
     coefficients = fit_difficulty(out.judged, out.residuals, rows)
     scaled = (out.residuals / out.judged.difficulty(coefficients))[rows]
@@ -113,7 +113,7 @@ def calibrate(out: OutOfFold, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def cross_calibrated(run: KernelRun, out: OutOfFold) -> Calibrated:
-    """Calibrates every fold on the sound rows of the others."""
+    """Calibrate every fold on the sound rows of the others."""
     folds = run.corpus.folds(out.folding)
     quantiles = np.empty((len(QUANTILE_LEVELS), len(folds)))
     for fold in np.unique(folds):

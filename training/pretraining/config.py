@@ -1,4 +1,4 @@
-"""What a pre-training is told: a small TOML file, in full in the card that it writes."""
+"""The configuration of a pre-training: a small TOML file, copied in full into the card that it writes."""
 
 import tomllib
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from training.pretraining.properties import PROPERTIES
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig:
-    """A pre-training, as its file says it.
+    """A pre-training, as its configuration file describes it.
 
     Attributes:
         name: of the checkpoint.
@@ -20,8 +20,7 @@ class PretrainingConfig:
         graph: keyword arguments of GraphSpec.
         most_atoms: larger crystals are not fitted; 0 fits all. Validation and test rows are never left out.
         batch_line_edges: edges of line graphs in a batch, which bounds its memory and time.
-        balance: 0 counts every value alike, 1 every property alike; between them rare properties count for more
-            than their rows, and for less than the common ones.
+        balance: 0 weights every value equally, 1 every property equally; values between interpolate.
     """
 
     name: str
@@ -37,10 +36,11 @@ class PretrainingConfig:
 
     def __post_init__(self) -> None:
         if unknown := set(self.properties) - set(PROPERTIES):
-            raise ValueError(f"no property {', '.join(sorted(unknown))}; there are {', '.join(PROPERTIES)}")
+            known = ", ".join(PROPERTIES)
+            raise ValueError(f"unknown properties {', '.join(sorted(unknown))}; the known ones are {known}")
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values."""
+        """The configuration as plain values."""
         return asdict(self)
 
 
@@ -53,10 +53,10 @@ def pretraining_config_path(name_or_path: str, size: str) -> Path | None:
 
 
 def read_pretraining_config(path: Path) -> PretrainingConfig:
-    """Reads a configuration.
+    """Read a configuration.
 
     Raises:
-        TypeError, ValueError: a setting is missing, unknown or senseless; the message names it.
+        TypeError, ValueError: a setting is missing, unknown or invalid; the message names it.
     """
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     return PretrainingConfig(

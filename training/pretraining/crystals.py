@@ -56,7 +56,7 @@ class CrystalSet:
         return self.files[row // _ROWS_A_FILE].graph(row % _ROWS_A_FILE)
 
     def rows(self, split: str, *, most_atoms: int = 0) -> np.ndarray:
-        """Row numbers of a split, of crystals with at most so many atoms where a number is given."""
+        """Row numbers of a split; only crystals of at most `most_atoms` atoms, unless it is 0."""
         chosen = self.split == SPLITS.index(split)
         if most_atoms:
             chosen &= self.node_counts <= most_atoms
@@ -66,21 +66,21 @@ class CrystalSet:
 def prepare_crystals(
     data: Path, folder: Path, spec: GraphSpec, *, processes: int, report: Callable[[int, int], None]
 ) -> CrystalSet:
-    """Make what graphs are not there yet and opens them all.
+    """Make the graphs that are missing and open all of them.
 
-    A call that was stopped goes on where it stopped; one after a finished call makes nothing. Memory holds a few
-    thousand rows at a time, whatever the data's size.
+    A call after an interrupted one resumes it; a call after a finished one makes nothing. Memory holds a few thousand
+    rows at a time, whatever the data's size.
 
     Args:
         data: a folder with pretraining/crystals.jsonl.gz.
-        folder: of the graphs; another data set, spec or edition of the code gets a folder of its own in it.
+        folder: of the graphs; each data set, spec and edition (training.editions) has its own folder in it.
         spec: the shells of neighbours.
-        processes: that make graphs.
-        report: is called with the rows done and the rows in all.
+        processes: number of parallel processes.
+        report: called with the number of rows done and the number of all rows.
 
     Raises:
-        FileNotFoundError: the data folder has no crystals; the message says where they were looked for.
-        ValueError: a row cannot be understood; the message says which.
+        FileNotFoundError: the data folder has no crystals; the message has the path.
+        ValueError: a row is invalid; the message has its line number.
     """
     path = data / CRYSTALS_FILE
     if not path.is_file():
@@ -103,8 +103,8 @@ def _open(folder: Path, count: int, sha256: str) -> CrystalSet:
     return CrystalSet(
         folder=folder,
         files=files,
-        properties=np.concatenate([file.beside("properties").numpy() for file in files]),
-        split=np.concatenate([file.beside("split").numpy() for file in files]),
+        properties=np.concatenate([file.tensor("properties").numpy() for file in files]),
+        split=np.concatenate([file.tensor("split").numpy() for file in files]),
         node_counts=np.concatenate([file.node_counts for file in files]),
         line_counts=np.concatenate([file.line_counts for file in files]),
         sha256=sha256,
@@ -130,7 +130,7 @@ def _make(path: Path, folder: Path, spec: GraphSpec, *, processes: int, report: 
             file = _file(folder, number)
             future = None if file.is_file() else pool.submit(_make_file, file, number * _ROWS_A_FILE, rows, spec)
             waiting.append((future, len(rows)))
-            # Never more in memory than what the processes need next.
+            # Keeps in memory only what the processes need next.
             while len(waiting) > 2 * processes:
                 done += _finish(waiting)
                 report(done, total)
@@ -176,7 +176,7 @@ def _make_file(file: Path, first: int, lines: list[str], spec: GraphSpec) -> Non
                 )
             )
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"line {number} of the crystals cannot be understood: {error}") from error
+            raise ValueError(f"line {number} of the crystals is invalid: {error}") from error
     extra = {
         "properties": torch.tensor(properties, dtype=torch.float32),
         "split": torch.tensor(splits, dtype=torch.int8),

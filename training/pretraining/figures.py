@@ -1,4 +1,4 @@
-"""Errors of predicted bulk properties, beside those of always answering the training median."""
+"""Errors of predicted bulk properties, and those of always predicting the training median."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def property_figures(run: Pretraining, labels: np.ndarray, predictions: np.ndarr
         predictions: of the same shape.
 
     Returns:
-        By property: rows, unit, mae and median_predictor_mae, and how many times better the network is. Errors of a
+        By property: rows, unit, mae and median_predictor_mae, and their ratio. Errors of a
         logarithmic property are of log(1 + value).
     """
     train = run.values[run.crystals.rows("train")]

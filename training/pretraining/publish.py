@@ -37,13 +37,13 @@ _CITATIONS = (
 def publish_pretraining(
     run: Pretraining, store: Path, *, version: str, report: Callable[[EpochReport], None]
 ) -> PropertyCard:
-    """Fits what is not fitted yet, reads the test rows, and writes the checkpoint.
+    """Finish the fit, evaluate the test rows, and write the checkpoint.
 
     Args:
         run: its configuration names the checkpoint.
         store: the model store.
         version: of the checkpoint.
-        report: is called after each epoch, and about once a minute within one.
+        report: called after each epoch, and about once a minute within one.
     """
     network, seconds = run.fitted(report)
     labels, predictions = run.predictions(network, "test")

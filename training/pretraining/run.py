@@ -24,11 +24,11 @@ class Pretraining:
     Args:
         config: what to fit.
         data: the folder with pretraining/crystals.jsonl.gz.
-        runs: where graphs, states and logs are kept; a run goes on from what is there.
+        runs: where graphs, states and logs are kept; a run resumes from them.
         device: where to fit.
-        threads: of a CPU fit; 0 leaves the choice to torch.
-        processes: that make graphs, where there are none yet.
-        report: is called with the graphs made and all that are to make.
+        threads: of a CPU fit; 0 lets torch choose.
+        processes: number of parallel processes that make graphs.
+        report: called with the number of graphs made and the number of all graphs.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Pretraining:
         self.scalings: tuple[PropertyScale, ...] = scalings(config.properties, self.values[self.crystals.rows("train")])
 
     def fitted(self, report: Callable[[EpochReport], None]) -> tuple[MultiProperty, float]:
-        """The network with the weights of its best epoch, and the seconds of the fit, in however many pieces."""
+        """The network with the weights of its best epoch, and the seconds of the fit, summed over interruptions."""
         torch.manual_seed(self.config.fit.seed)
         network = MultiProperty(properties=self.config.properties, trunk=self.config.trunk, head=list(self.config.head))
         seconds = fit(
@@ -92,7 +92,7 @@ class Pretraining:
         )
 
     def _weights(self, targets: np.ndarray) -> np.ndarray:
-        """One over the spread of each property's targets, times what the balance gives to rare ones."""
+        """The inverse spread of each property's targets, times the factor by which `balance` raises rare properties."""
         spread = np.nanmean(np.abs(targets - np.nanmedian(targets, axis=0)), axis=0)
         count = np.isfinite(targets).sum(axis=0)
         return np.asarray((count.max() / count) ** self.config.balance / spread)

@@ -1,4 +1,4 @@
-"""Bulk properties as a task: batches of like cost, and an absolute error that skips what a row does not have."""
+"""Bulk properties as a task: batches of similar cost, and an absolute error over the values that a row has."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ class PropertyTask:
     """Some crystals and their scaled properties.
 
     A batch is a random mixture of small and large crystals: batches of one size each would be as fast, but batch
-    normalisation would then take the small cells' simple chemistry out of every batch of them.
+    normalisation would then remove what the simple chemistry of small cells has in common.
 
     Attributes:
         crystals: all of them.
         fitted, validated: row numbers.
         targets: scaled, NaN where a row has none, shape [n_rows, n_properties].
-        weights: how much an error of each property counts, shape [n_properties].
+        weights: of the errors of each property, shape [n_properties].
         batch_line_edges: edges of line graphs in a batch.
         seed: decides the order of the rows.
     """
@@ -47,7 +47,7 @@ class PropertyTask:
         order = np.random.default_rng([self.seed, epoch]).permutation(self.fitted)
         cost = self.crystals.line_counts[order].cumsum()
         cuts = np.searchsorted(cost, np.arange(1, self.steps) * cost[-1] / self.steps)
-        # One crystal may cost more than a batch's share: every batch has one of its own all the same.
+        # A single crystal may cost more than the budget of a batch: every batch has at least one all the same.
         cuts = np.maximum.accumulate(np.maximum(cuts - np.arange(len(cuts)), 1)) + np.arange(len(cuts))
         cuts = np.minimum(cuts, len(order) - np.arange(len(cuts), 0, -1))
         for rows in np.split(order, cuts):
@@ -83,7 +83,7 @@ def outputs_of(
 ) -> np.ndarray:
     """The network's outputs for some rows in their order, shape [n, n_properties]."""
     network.to(device).eval()
-    # Of like size together, so that the cuts are close to the budget.
+    # Crystals of similar size together, so that batches come close to the budget.
     order = rows[np.argsort(crystals.line_counts[rows], kind="stable")]
     piece = (crystals.line_counts[order].cumsum() // batch_line_edges).astype(np.int64)
     results = [
