@@ -1,4 +1,4 @@
-"""The C library's allocator, told to keep memory that the networks will ask for again."""
+"""The C library's allocator, configured to keep memory that the networks will need again."""
 
 import ctypes
 import ctypes.util
@@ -9,11 +9,11 @@ _KEPT_BYTES = 1 << 30
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc reuse freed blocks of many MiB instead of giving each back to the kernel.
+    """Let glibc reuse freed blocks of many MiB instead of returning each to the kernel.
 
     A forward pass allocates hundreds of tensors of a few MiB; by default each is mapped, faulted in page by page
     and unmapped again, which made element-wise operations up to ten times slower (measured with 40 MB tensors).
-    Elsewhere than on glibc this does nothing.
+    Without glibc this does nothing.
     """
     if sys.platform != "linux":
         return

@@ -21,12 +21,11 @@ State = Literal["band", "initial", "final"]
 
 
 def band_graph(band: Band, spec: GraphSpec, state: State = "band") -> AtomGraph:
-    """Builds the graph of a band: the host and some of the ion's images in it.
+    """Build the graph of a band: the host and some of the ion's images in it.
 
-    Nodes are the images and every host atom, periodic copies counted one by one, within the outer distance
-    of the straight path. Copies of the ion in neighbouring supercells are left out: they are an artefact of the
-    supercell, not part of the hop. With a spec of the whole cell, nodes are the cell's atoms instead, periodic as
-    they are.
+    Nodes are the images and every host atom within the outer distance of the straight path, each periodic copy a node
+    of its own. Copies of the ion in neighbouring supercells are left out: they are an artefact of the supercell, not
+    part of the hop. If the spec's scope is "cell", nodes are the cell's atoms instead, with periodic edges.
     """
     band = model_band(band)
     if spec.scope == "cell":
@@ -70,7 +69,7 @@ def _cell_graph(band: Band, spec: GraphSpec, state: State) -> AtomGraph:
 
 @dataclass(frozen=True, kw_only=True)
 class _Shells:
-    """Distances from every node to every atom near the path, and how far each node's first shell goes.
+    """Distances from every node to every atom near the path, and the radius of each node's first shell.
 
     Nodes are the host atoms within the outer distance (in_graph), then the images.
     """
@@ -89,7 +88,8 @@ class _Shells:
         vector = everything[None, :, :] - nodes[:, None, :]
         distance = np.sqrt(np.einsum("nmi,nmi->nm", vector, vector))
         distance[np.arange(len(nodes)), np.concatenate([np.flatnonzero(in_graph), np.arange(-len(images), 0)])] = np.inf
-        # The ion counts in no shell, so that a host's neighbourhood does not depend on how many images there are.
+        # The ion is left out of all shells, so that a host atom's neighbourhood does not depend on the number of
+        # images.
         to_host = distance[:, : len(near.positions)]
         rank = spec.neighbour_count - 1
         if to_host.shape[1] <= rank:

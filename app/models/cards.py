@@ -1,4 +1,4 @@
-"""The card of a checkpoint: everything that is known of it but the numbers in its weights."""
+"""The card of a checkpoint: all its metadata."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from app.models.prediction import QUANTILE_LEVELS
 
 CARD_FILE = "card.json"
-WEIGHTS_FILE = "weights.safetensors"  # a fixed name: a card can point nowhere else
+WEIGHTS_FILE = "weights.safetensors"  # a fixed name: a card cannot name another path
 FORMAT_VERSION = 1
 
 
@@ -21,7 +21,7 @@ AnyCardT = TypeVar("AnyCardT", bound="AnyCard")
 
 
 class CheckpointError(Exception):
-    """A folder of the model store that cannot be served; says which and why."""
+    """A folder of the model store cannot be served; the message says which and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class OtherModel:
     """A checkpoint that could have answered.
 
     Attributes:
-        name: as `model` asks for it.
+        name: the value of `model` that selects it.
         mae_ev: its mean absolute error out of fold, random folds, sound rows, eV; None where its card has none.
-        seconds_per_band: on the machine that made its card, one band alone; None where its card has none.
+        seconds_per_band: for a single band on the machine where its card was written; None where its card has none.
     """
 
     name: str
@@ -41,7 +41,7 @@ class OtherModel:
 
 @dataclass(frozen=True, kw_only=True)
 class TargetTransform:
-    """What the network's output means: barrier = exp(output * scale + mean) - offset, eV."""
+    """The transform of the network's output: barrier = exp(output * scale + mean) - offset, eV."""
 
     offset_ev: float
     mean: float
@@ -51,23 +51,23 @@ class TargetTransform:
         _check(all(map(_finite, (self.offset_ev, self.mean, self.scale))) and self.scale > 0, "target")
 
     def to_output(self, barriers_ev: np.ndarray) -> np.ndarray:
-        """What a network should give for barriers, eV."""
+        """The target outputs for barriers in eV."""
         return np.asarray((np.log(barriers_ev + self.offset_ev) - self.mean) / self.scale)
 
     def to_barriers_ev(self, outputs: np.ndarray) -> np.ndarray:
-        """Barriers from outputs, eV; a hop always climbs, so what would fall below zero is too small to tell."""
+        """Barriers from outputs, eV; never negative, as barriers are not."""
         return np.asarray(np.maximum(np.exp(outputs * self.scale + self.mean) - self.offset_ev, 0.0))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How far off the network was on bands it had not seen.
+    """Errors of the network on bands it had not seen.
 
     Attributes:
         residual_quantiles: of (label - output) in the network's transformed units, at the levels of
             app.models.prediction.QUANTILE_LEVELS, not decreasing.
-        outside_factor: how much wider the distribution is made for a band outside the domain.
-        rows, folds: how many out-of-fold predictions of which folds it rests on.
+        outside_factor: the factor by which the distribution is widened for a band outside the domain.
+        rows, folds: the number of out-of-fold predictions that it is based on, and their folds.
     """
 
     residual_quantiles: tuple[float, ...]
@@ -84,14 +84,14 @@ class Calibration:
 
 @dataclass(frozen=True, kw_only=True)
 class Domain:
-    """What the fitted bands cover.
+    """The domain covered by the fitted bands.
 
     Attributes:
-        ions, elements: every migrating ion, and every element of a host.
+        ions, elements: all migrating ions, and all elements of hosts.
         hop_distance_angstrom, closest_approach_angstrom: the range, of the straight hop and of the ion's nearest
             host atom along it.
-        vector_distance: a band whose pooled vector is farther from all fitted ones is outside; the unit is the
-            spread of the fitted vectors.
+        vector_distance: a band whose pooled vector is farther than this from every fitted one is outside; the unit is
+            the spread of the fitted vectors.
     """
 
     ions: tuple[str, ...]
@@ -108,15 +108,15 @@ class Domain:
 
 @dataclass(frozen=True, kw_only=True)
 class AnyCard:
-    """What a card has, whatever its checkpoint answers.
+    """The fields that the cards of all kinds of checkpoint have.
 
     Attributes:
         network, arguments: the network's name and keyword arguments, enough to rebuild it.
         graph: keyword arguments of app.models.graphs.GraphSpec.
-        corpus: name, sha256, rows and how many of them were fitted.
-        metrics: on what was not fitted, with bootstrap intervals.
+        corpus: name, sha256, number of rows and of fitted rows.
+        metrics: on held-out rows, with bootstrap intervals.
         training: the run's configuration, hardware and wall time.
-        weights_sha256: the digest that the weights file must have.
+        weights_sha256: the digest of the weights file.
     """
 
     name: str
@@ -135,13 +135,13 @@ class AnyCard:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """The card as plain JSON values."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return plain
 
     @property
     def digest(self) -> str:
-        """Names this very model: weights, calibration and all, since each of them changes an answer."""
+        """The digest of the model: of weights, calibration and everything else that changes an answer."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
 
@@ -156,10 +156,10 @@ class Card(AnyCard):
 
 
 def read_card(folder: Path) -> Card:
-    """Reads and checks a card.
+    """Read and check a card.
 
     Raises:
-        CheckpointError: it is missing, of another format, or a field is missing or of the wrong kind.
+        CheckpointError: it is missing, of another format version, or a field is missing or invalid.
     """
     return checked_card(
         folder,
@@ -177,10 +177,10 @@ def read_card(folder: Path) -> Card:
 
 
 def card_content(folder: Path) -> dict[str, Any]:
-    """What stands in a folder's card.
+    """The content of a folder's card.
 
     Raises:
-        CheckpointError: it is missing, no JSON, or of another format.
+        CheckpointError: it is missing, not JSON, or of another format version.
     """
     path = folder / CARD_FILE
     try:
@@ -193,10 +193,10 @@ def card_content(folder: Path) -> dict[str, Any]:
 
 
 def checked_card(folder: Path, content: dict[str, Any], made: Callable[[dict[str, Any]], AnyCardT]) -> AnyCardT:
-    """A card made of its content.
+    """A card from its content.
 
     Raises:
-        CheckpointError: a field is missing or of the wrong kind, or the name is not the folder's.
+        CheckpointError: a field is missing or invalid, or the name is not the folder's.
     """
     path = folder / CARD_FILE
     try:
@@ -204,7 +204,7 @@ def checked_card(folder: Path, content: dict[str, Any], made: Callable[[dict[str
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path} is not a whole card: {error}") from error
     if card.name != folder.name:
-        raise CheckpointError(f"{path} calls itself {card.name!r}, which is not its folder's name")
+        raise CheckpointError(f"{path} has the name {card.name!r}, which is not its folder's name")
     return card
 
 
@@ -214,7 +214,7 @@ def _finite(value: object) -> bool:
 
 def _check(holds: bool, field: str) -> None:
     if not holds:
-        raise ValueError(f"{field} makes no sense")
+        raise ValueError(f"{field} is invalid")
 
 
 def _tuples(kind: type[Any], content: dict[str, Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Checkpoint folders: weights.safetensors beside card.json, written by training, read by the service."""
+"""Checkpoint folders: weights.safetensors and card.json, written by training, read by the service."""
 
 import hashlib
 import json
@@ -41,13 +41,13 @@ DOMAIN_VECTORS = "domain_vectors"
 
 
 def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Tensor | None, card: AnyCardT) -> AnyCardT:
-    """Writes weights and card; the card is given the weights' digest and returned.
+    """Write weights and card; returns the card with the weights' digest.
 
     Args:
-        folder: made where it is missing; its name must be the card's.
+        folder: created if it is missing; its name must be the card's.
         network: on any device.
-        domain_vectors: pooled vectors of the fitted bands, shape [n, features]; None for a network that keeps what it
-            was fitted on itself.
+        domain_vectors: pooled vectors of the fitted bands, shape [n, features]; None for a network that contains its
+            fitted bands.
         card: weights_sha256 is filled in here.
     """
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -56,7 +56,7 @@ def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Ten
     content = save(tensors)
     card = replace(card, weights_sha256=hashlib.sha256(content).hexdigest())
     folder.mkdir(parents=True, exist_ok=True)
-    # Written aside first: a write that is cut short leaves what was there, and a mixed pair fails its digest.
+    # Written to temporary files first: an interrupted write leaves the old files, and a mixed pair fails its digest.
     weights, written = folder / f"{WEIGHTS_FILE}.pending", folder / f"{CARD_FILE}.pending"
     weights.write_bytes(content)
     written.write_text(json.dumps(card.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
@@ -66,7 +66,7 @@ def write_checkpoint(folder: Path, network: nn.Module, domain_vectors: torch.Ten
 
 
 def read_checkpoint(folder: Path) -> tuple[Card, nn.Module, torch.Tensor | None]:
-    """Reads a checkpoint: its card, its network in evaluation mode on the CPU, and its domain vectors if it has any.
+    """Read a checkpoint: its card, its network in evaluation mode on the CPU, and its domain vectors if it has any.
 
     Raises:
         CheckpointError: a file is missing or damaged, the weights do not have the digest that the card names, or
@@ -85,7 +85,7 @@ def read_checkpoint(folder: Path) -> tuple[Card, nn.Module, torch.Tensor | None]
 
 
 def checked_tensors(folder: Path, weights_sha256: str) -> dict[str, torch.Tensor]:
-    """Reads the tensors of a checkpoint.
+    """Read the tensors of a checkpoint.
 
     Raises:
         CheckpointError: the file is missing or damaged, or does not have the digest that its card names.
@@ -121,21 +121,22 @@ def restored(network: Network, tensors: dict[str, torch.Tensor]) -> Network:
 def read_predictor(
     folder: Path, *, device: torch.device, lanes: Lanes | None = None, tables: SharedTables | None = None
 ) -> Predictor:
-    """Reads a checkpoint and makes it ready to answer.
+    """Read a checkpoint and return a predictor.
 
     Args:
         folder: of the checkpoint.
         device: see Predictor.
         lanes: see Predictor.
-        tables: what potentials are looked up in, on a CPU.
+        tables: lookup tables of potentials, on a CPU.
 
     Raises:
-        CheckpointError: as read_checkpoint; or the network's kind needs vectors of the fitted bands and has none.
+        CheckpointError: as read_checkpoint; or the network needs vectors of the fitted bands and the checkpoint has
+        none.
     """
     card, network, vectors = read_checkpoint(folder)
     if isinstance(network, HopKernel):
         kept = None if tables is None else tables.of(network.potential)
         return KernelPredictor(card, network, device=device, lanes=lanes, tables=kept)
     if vectors is None or not isinstance(network, GraphNetwork):
-        raise CheckpointError(f"{folder} has no {DOMAIN_VECTORS} beside its weights")
+        raise CheckpointError(f"{folder} has no {DOMAIN_VECTORS} among its tensors")
     return GraphPredictor(card, network, vectors, device=device, lanes=lanes)

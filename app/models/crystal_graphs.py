@@ -16,13 +16,13 @@ _PERIODIC = np.ones(3, dtype=np.int64)
 def crystal_graph(
     lattice_angstrom: FloatArray, atomic_numbers: IntArray, frac_coords: FloatArray, spec: GraphSpec
 ) -> AtomGraph:
-    """Builds the graph of a crystal: nodes are the cell's atoms, and a neighbour's copies are edges of their own.
+    """Build the graph of a crystal: nodes are the cell's atoms, with one edge for each periodic copy of a neighbour.
 
     Args:
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
         atomic_numbers: shape [n_atoms].
         frac_coords: shape [n_atoms, 3].
-        spec: the shells; the distances from a path do not matter here.
+        spec: the shells; its distances from a path are not used.
     """
     lattice, steps = reduced_lattice(lattice_angstrom)
     positions = (frac_coords @ np.linalg.inv(steps)) % 1.0 @ lattice
@@ -67,7 +67,7 @@ def _neighbours(
 
 
 def _shell_radius(target: IntArray, distance: FloatArray, count: int, neighbours: int) -> FloatArray:
-    """Of each atom, the distance of its last neighbour in the first shell; infinite where it has fewer, shape [n]."""
+    """The distance of the last neighbour in the first shell of each atom; infinite where it has fewer, shape [n]."""
     order = np.lexsort((distance, target))
     first = np.searchsorted(target, np.arange(count + 1))
     last = first[:-1] + neighbours - 1

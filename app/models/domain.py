@@ -1,16 +1,16 @@
-"""Whether a band resembles what a model was fitted on, and in words why not."""
+"""Whether a band lies in the domain of a model, and the reasons if not."""
 
 from app.crystals.band import Band, model_band
 from app.models.cards import Domain
 
 
 def reasons_outside(band: Band, closest_approach: float, domain: Domain) -> tuple[str, ...]:
-    """What of a band the model has never seen, a sentence each, from its chemistry and geometry.
+    """Reasons why a band is outside the domain, from its chemistry and geometry, one sentence each.
 
     Args:
         band: as it was uploaded.
         closest_approach: of the ion to a host atom at any image, angstrom.
-        domain: what the fitted bands cover.
+        domain: of the fitted bands.
     """
     reasons = []
     if band.ion not in domain.ions:

@@ -1,4 +1,4 @@
-"""How near graphs and the vectors made of them are to those that a network was fitted on."""
+"""Distances of graphs and of their pooled vectors to those that a network was fitted on."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from app.models.graphs import AtomGraph
 
 
 def closest_approach_angstrom(graph: AtomGraph) -> float:
-    """The shortest distance from any image of the ion to a host atom, angstrom; infinite where none is a neighbour."""
+    """The shortest distance from the ion to a host atom at any image, angstrom; infinite without neighbours."""
     of_ion = (graph.image_position[graph.edge_target] >= 0) & (graph.image_position[graph.edge_source] < 0)
     lengths = graph.edge_vector_angstrom[of_ion].norm(dim=1)
     return float(lengths.min()) if len(lengths) else float("inf")

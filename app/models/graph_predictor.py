@@ -1,4 +1,4 @@
-"""Checkpoints whose network reads the band as one graph."""
+"""The predictor of checkpoints whose network reads the band as graphs."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from app.models.preparation import PreparedBand, no_host_near_path
 
 
 class GraphPredictor(Predictor):
-    """Answers with a graph network.
+    """A predictor with a graph network.
 
     Args:
         card, network, domain_vectors: as app.models.checkpoints.read_checkpoint returns them.
@@ -39,7 +39,7 @@ class GraphPredictor(Predictor):
         self._distance = VectorDistance(domain_vectors)
 
     def graph(self, band: Band) -> PreparedBand:
-        """Prepares a band: see Predictor.graph."""
+        """Prepare a band: see Predictor.graph."""
         graphs = tuple(band_graph(band, self._spec, state) for state in self._network.states)
         if not bool((graphs[0].image_position < 0).any()):
             raise no_host_near_path(self._spec.outer_angstrom)

@@ -1,4 +1,4 @@
-"""Graphs of atoms as a network reads them: soft shells of neighbours, and batches with their line graph."""
+"""Graphs of atoms: smooth shells of neighbours, and batches with their line graph."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -7,27 +7,27 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-#: First guess of how far the last neighbour of the shell is; the full reach is searched only where it is farther.
+#: First guess of the radius of the shell; the full reach is searched only where the shell is larger.
 NEAR_REACH_ANGSTROM = 4.5
-#: An edge of less weight is too little to be seen in an answer.
+#: Edges of less weight are dropped: they do not change an answer.
 LEAST_WEIGHT = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
 class GraphSpec:
-    """How a structure becomes a graph; kept in the card, since weights are good for one spec only.
+    """How a structure becomes a graph; kept in the card, since weights are valid for one spec only.
 
     Attributes:
-        neighbour_count: atoms in the first shell of every node; the migrating ion counts in none but a whole cell's.
+        neighbour_count: atoms in the first shell of every node; the migrating ion counts only with the scope "cell".
         reach_angstrom: no neighbour is farther than this.
-        shell_width_angstrom: a neighbour beyond the last of the shell fades out over this distance. A hard
-            count of twelve would cut through shells of equal distance, which high-symmetry crystals are full of,
-            and rounding would then choose the neighbours; so would any other sharp cut for some crystal.
+        shell_width_angstrom: a neighbour beyond the last of the shell fades out over this distance. Exactly twelve
+            neighbours would cut through shells of equal distance, which are common in crystals of high symmetry, and
+            rounding would choose between them; so would any other sharp cutoff for some crystal.
         inner_angstrom, outer_angstrom: an atom's weight falls from one to zero between these distances from the
-            path, and beyond the outer one there are no nodes. The graph of a hop is thereby the same whatever the
-            size of the supercell that it was cut from.
-        scope: "path" for that; "cell" for the paper's form, in which every atom of the band's cell is a node and
-            counts alike, so that an answer depends on the supercell.
+            path, and beyond the outer one there are no nodes. The graph of a hop is thus independent of the size of its
+            supercell.
+        scope: "path" for that; "cell" for the paper's form, in which every atom of the band's cell is a node of equal
+            weight, so that an answer depends on the supercell.
     """
 
     neighbour_count: int = 12
@@ -39,11 +39,13 @@ class GraphSpec:
 
     def __post_init__(self) -> None:
         if not (self.neighbour_count >= 1 and self.shell_width_angstrom > 0 and self.reach_angstrom > 0):
-            raise ValueError("a graph needs neighbours, a shell and a reach")
+            raise ValueError("neighbour_count, shell_width_angstrom and reach_angstrom must be positive")
         if not 0 < self.inner_angstrom < self.outer_angstrom:
-            raise ValueError("the weight must fall from one to zero over a distance: 0 < inner < outer")
+            raise ValueError(
+                "the weight must fall from one to zero over a distance: 0 < inner_angstrom < outer_angstrom"
+            )
         if self.scope not in {"path", "cell"}:
-            raise ValueError(f"no scope {self.scope!r}: path or cell")
+            raise ValueError(f"unknown scope {self.scope!r}: expected path or cell")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +54,13 @@ class AtomGraph:
 
     Attributes:
         atomic_numbers: shape [n_nodes].
-        image_position: how far from the middle of the path an ion's node is, 0 (middle) to 1 (an end point), and -1
+        image_position: distance of an ion's node from the middle of the path, 0 (middle) to 1 (an end point), and -1
             for host atoms, shape [n_nodes].
         node_weight: 1 near the path, falling to 0 at the outer distance, shape [n_nodes].
         edge_source, edge_target: node numbers, shape [n_edges].
         edge_vector_angstrom: from the target to the source, shape [n_edges, 3], angstrom.
         edge_weight: 0 to 1, shape [n_edges].
-        line_edge_count: edges of the line graph, which is what a forward pass costs.
+        line_edge_count: edges of the line graph, the measure of the cost of a forward pass.
     """
 
     atomic_numbers: torch.Tensor
@@ -73,7 +75,7 @@ class AtomGraph:
 
 @dataclass(frozen=True, kw_only=True)
 class GraphBatch:
-    """Several graphs side by side, with the line graph, on the device of the network.
+    """Several graphs joined, with their line graph, on the device of the network.
 
     Attributes:
         graph_of_node: shape [n_nodes]; the other fields of nodes and edges are those of AtomGraph, joined.
@@ -104,7 +106,7 @@ class GraphBatch:
 
 
 def collate(graphs: Sequence[AtomGraph]) -> GraphBatch:
-    """Joins graphs into a batch and builds its line graph."""
+    """Join graphs into a batch and build its line graph."""
     sizes = [len(graph.atomic_numbers) for graph in graphs]
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     source = torch.cat([graph.edge_source + int(o) for graph, o in zip(graphs, offsets, strict=True)])

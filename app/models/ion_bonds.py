@@ -1,4 +1,4 @@
-"""From a band to what two layers of a potential need to describe its ion: the ion's bonds and their neighbourhoods."""
+"""The input of two layers of a potential at the migrating ion: the ion's bonds and their neighbourhoods."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from app.crystals.surroundings import PathSurroundings, path_surroundings
 from app.models.features.tables import atomic_number
 from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 
-#: An atom that the line runs through is kept at this distance, so that its Bessel functions stay finite.
+#: Distances are at least this, so that the Bessel functions of an atom on the line stay finite.
 SAME_PLACE_ANGSTROM = 0.3
 _ROUNDING_ANGSTROM = 1e-6
-#: Two layers see the neighbours of neighbours.
+#: Two layers reach the neighbours of neighbours.
 SEEN_ANGSTROM = 2 * ATOM_CUTOFF_ANGSTROM
 
 
@@ -21,7 +21,7 @@ SEEN_ANGSTROM = 2 * ATOM_CUTOFF_ANGSTROM
 class IonBonds:
     """The ion's images and the host atoms around them.
 
-    The host is infinite and holds one moving ion; for its copies see path_surroundings.
+    The host is infinite and contains one moving ion; for its copies see path_surroundings.
 
     Attributes:
         ion_numbers: atomic number of the ion, once for every image, shape [n_images].
@@ -56,12 +56,12 @@ class IonBonds:
 
     @property
     def ion_count(self) -> int:
-        """How many bonds and pairs of bonds the ion has at all images."""
+        """The number of bonds and pairs of bonds of the ion at all images."""
         return len(self.ion_image) + len(self.at_ion_one) + len(self.at_host_one)
 
     @property
     def element_pairs(self) -> int:
-        """Between how many pairs of elements the host's bonds are."""
+        """The number of distinct pairs of elements in the host's bonds."""
         elements = 1 + int(self.source_numbers.max(initial=0))
         pairs = self.host_numbers[self.host_target] * elements + self.source_numbers[self.host_source]
         return int(np.count_nonzero(np.bincount(pairs)))
@@ -78,7 +78,7 @@ def ion_bonds(band: Band) -> IonBonds:
 
 
 def bonds_in(around: PathSurroundings) -> IonBonds:
-    """The same, from what lies within twelve angstrom of the path."""
+    """The same from the surroundings within twelve angstrom of the path."""
     band, images, near = around.band, around.images, around.near
     numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)[near.host_index]
     host = np.flatnonzero(near.path_distance < ATOM_CUTOFF_ANGSTROM)
@@ -115,7 +115,7 @@ def bonds_in(around: PathSurroundings) -> IonBonds:
 
 def _bonds(centres: FloatArray, others: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
     """Pairs within the cutoff, centre by centre, and the vectors between them."""
-    # A path's surroundings are some hundred atoms by a thousand: every distance is sooner had than a search tree.
+    # A path's surroundings are some hundred atoms by a thousand: computing every distance is faster than a search tree.
     middle = centres.sum(axis=0) / max(1, len(centres))
     one, two = centres - middle, others - middle
     squared = np.einsum("ci,ci->c", one, one)[:, None] + np.einsum("oi,oi->o", two, two) - 2.0 * one @ two.T
@@ -124,7 +124,7 @@ def _bonds(centres: FloatArray, others: FloatArray) -> tuple[IntArray, IntArray,
     length = np.linalg.norm(vector, axis=1)
     near = length <= ATOM_CUTOFF_ANGSTROM
     centre, other, vector, length = centre[near], other[near], vector[near], length[near]
-    # Too close to have a direction: moved apart along the first axis, which only an impossible band needs.
+    # Too close to have a direction: moved apart along the first axis; only an unphysical band needs this.
     vector[length < SAME_PLACE_ANGSTROM] = (SAME_PLACE_ANGSTROM, 0.0, 0.0)
     return centre, other, vector
 

@@ -1,4 +1,4 @@
-"""The bonds of ions as tensors, those of several bands side by side: what two layers of a potential read."""
+"""The bonds of the ions of several bands as tensors: the input of two layers of a potential."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,7 +13,7 @@ from app.models.ion_bonds import IonBonds, ion_bonds
 
 @dataclass(frozen=True, kw_only=True)
 class IonGraph:
-    """The fields of IonBonds; places count through the bands."""
+    """The fields of IonBonds as tensors; indices run through all bands."""
 
     ion_numbers: torch.Tensor
     host_numbers: torch.Tensor
@@ -39,7 +39,7 @@ class IonGraph:
         return IonGraph(**moved)
 
 
-#: Which list each index field counts in, to put graphs side by side.
+#: The list that each index field refers to, needed to join graphs.
 _COUNTED_IN = {
     "host_target": "host_numbers",
     "host_source": "source_numbers",
@@ -60,7 +60,7 @@ def ion_graph(band: Band) -> IonGraph:
 
 
 def join_ion_graphs(bands: Sequence[IonBonds]) -> IonGraph:
-    """Puts the bonds of bands side by side."""
+    """Join the bonds of several bands."""
     joined: dict[str, torch.Tensor] = {}
     for field in fields(IonGraph):
         parts = [getattr(band, field.name) for band in bands]

@@ -1,4 +1,4 @@
-"""Checkpoints of kernel machines and perceptrons over a hop's descriptors and a potential's features."""
+"""The predictor of checkpoints with kernel machines and perceptrons on descriptors and a potential's features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,19 +23,19 @@ _COST_OF_RELAXED_ATOM = COST_OF_COMPUTED_BOND * 60 * 5 * 3 * (STEPS + 1)
 
 @dataclass(frozen=True, kw_only=True)
 class _RelaxingInputs:
-    """What machines read that read a relaxation too."""
+    """The inputs of machines that read a relaxation as well."""
 
     hop: HopInputs
     structure: Structure
 
 
 class KernelPredictor(Predictor):
-    """Answers with kernel machines.
+    """A predictor with kernel machines.
 
     Args:
         card, network: as app.models.checkpoints.read_checkpoint returns them.
         device, lanes: see Predictor.
-        tables: of the network's potential, on a CPU. A GPU computes what is looked up here in less time.
+        tables: of the network's potential, on a CPU; a GPU computes the same values in less time.
     """
 
     def __init__(
@@ -48,17 +48,17 @@ class KernelPredictor(Predictor):
         tables: MessageTables | None = None,
     ) -> None:
         super().__init__(card, device=device, lanes=lanes)
-        self._network = network.to(device).eval()  # perceptrons drop values until they are told
+        self._network = network.to(device).eval()  # without eval() the perceptrons would apply dropout
         self._tables = tables
         self._prepare = HopPreparation(domain=card.domain)
 
     @property
     def preparation(self) -> Preparation | None:
-        """See Predictor.preparation; beside a relaxation preparing costs nothing."""
+        """See Predictor.preparation; with a relaxation the cost of preparing is negligible."""
         return None if self._network.relaxes else self._prepare
 
     def graph(self, band: Band) -> PreparedBand:
-        """Prepares a band: see Predictor.graph."""
+        """Prepare a band: see Predictor.graph."""
         prepared = self._prepare(band)
         if not self._network.relaxes:
             return prepared
@@ -70,14 +70,14 @@ class KernelPredictor(Predictor):
         )
 
     def cost(self, prepared: PreparedBand) -> int:
-        """See Predictor.cost: without tables what host atoms tell each other is computed."""
+        """See Predictor.cost: without tables the messages between host atoms are computed."""
         if self._tables is not None:
             return prepared.cost
         hop = _hop(prepared)
         return prepared.cost - hop.cost + hop.computed_cost
 
     def warm_up(self) -> None:
-        """Runs bands of a few sizes; not where each takes seconds anyway, which a start would wait for."""
+        """Run bands of a few sizes; skipped where each takes seconds, which would delay the start."""
         if not self._network.relaxes:
             super().warm_up()
 

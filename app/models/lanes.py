@@ -1,4 +1,4 @@
-"""Pieces of a batch side by side on a CPU, one thread each."""
+"""Lanes: pieces of a batch run in parallel on a CPU, one thread each."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,13 +11,13 @@ Result = TypeVar("Result")
 
 
 class Lanes:
-    """Threads that each run forward passes alone.
+    """Threads that each run whole forward passes.
 
-    A small graph's operations are too short to share: a pass of two threads took longer than one of one thread (52
-    against 20 ms), and far longer beside other work. Two passes side by side take hardly longer than one.
+    The operations on a small graph are too short to split: a pass on two threads took longer than on one thread (52
+    against 20 ms), and far longer under load. Two passes in parallel take hardly longer than one.
 
     Args:
-        threads: how many passes at once.
+        threads: number of parallel passes.
     """
 
     def __init__(self, threads: int) -> None:
@@ -32,9 +32,9 @@ class Lanes:
         """Results of all pieces in their order; the first piece that fails raises.
 
         Args:
-            function: what a lane does with a piece.
+            function: applied to each piece.
             pieces: at least one.
-            ways: lanes that are used at once; None uses all.
+            ways: number of lanes to use; None uses all.
         """
         ways = min(ways or self.threads, len(pieces))
 

@@ -1,4 +1,4 @@
-"""From a structure to the graph that a universal potential reads: bonds, and pairs of short bonds that meet."""
+"""The graph that a universal potential reads: bonds, and pairs of short bonds that share an atom."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -13,18 +13,17 @@ from app.crystals.band import FloatArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class PotentialGraph:
-    """Structures side by side, as a potential reads them.
+    """The joined graphs of several structures, as a potential reads them.
 
     Attributes:
         atomic_numbers: shape [n_atoms].
         positions: shape [n_atoms, 3], angstrom.
         bond_first, bond_second: atoms of every undirected bond, shape [n_bonds].
-        bond_shift: added to the second atom's position to reach the periodic copy that is bound, shape [n_bonds, 3],
-            angstrom.
+        bond_shift: added to the second atom's position to get the bonded periodic copy, shape [n_bonds, 3], angstrom.
         short_bond: bonds within the inner cutoff, shape [n_short].
-        pair_atom, pair_one, pair_other: two short bonds (their places in short_bond) that meet at an atom, in both
+        pair_atom, pair_one, pair_other: two short bonds (as indices into short_bond) that share an atom, in both
             orders, shape [n_pairs].
-        pair_sign: -1 where exactly one of the two points towards the atom where they meet, else 1, shape [n_pairs].
+        pair_sign: -1 where exactly one of the two points towards the shared atom, else 1, shape [n_pairs].
     """
 
     atomic_numbers: torch.Tensor
@@ -56,7 +55,7 @@ def potential_graph(
     cutoff_angstrom: float,
     short_cutoff_angstrom: float,
 ) -> PotentialGraph:
-    """Builds the graph of one structure.
+    """Build the graph of one structure.
 
     Args:
         atomic_numbers: shape [n_atoms].
@@ -87,7 +86,7 @@ def potential_graph(
 
 
 def join(graphs: Sequence[PotentialGraph]) -> PotentialGraph:
-    """Puts graphs side by side."""
+    """Join graphs into one."""
     atoms = _offsets([len(graph.atomic_numbers) for graph in graphs])
     bonds = _offsets([len(graph.bond_first) for graph in graphs])
     shorts = _offsets([len(graph.short_bond) for graph in graphs])

@@ -1,4 +1,4 @@
-"""What a model says of one band, free of tensors."""
+"""The prediction of a model for one band, free of tensors."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,8 @@ class Prediction:
     Attributes:
         barrier_ev: the point prediction, eV.
         quantiles_ev: the barrier's predictive distribution at QUANTILE_LEVELS, not decreasing, eV.
-        in_domain: whether the band resembles what the model was fitted on.
-        domain_reasons: in words, why not; empty where in_domain.
+        in_domain: whether the band resembles those that the model was fitted on.
+        domain_reasons: why not, one sentence each; empty where in_domain.
     """
 
     barrier_ev: float
@@ -35,8 +35,8 @@ class Prediction:
     def probability_below(self, threshold_ev: float) -> float:
         """The probability that the barrier lies below a threshold in eV: that of a good conductor.
 
-        Linear between the known quantiles and flat beyond them, so it is never below 0.01 or above 0.99.
+        Linear between the known quantiles and flat beyond them, so it is always between 0.01 and 0.99.
         """
         quantiles = np.asarray(self.quantiles_ev)
-        increasing = quantiles + np.arange(len(quantiles)) * 1e-9  # interp needs distinct abscissae
+        increasing = quantiles + np.arange(len(quantiles)) * 1e-9  # np.interp needs strictly increasing abscissae
         return float(np.interp(threshold_ev, increasing, QUANTILE_LEVELS))

@@ -1,4 +1,4 @@
-"""A loaded checkpoint that answers for bands: prepared inputs in, predictions out."""
+"""The predictor of a loaded checkpoint: prepared bands in, predictions out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -14,29 +14,30 @@ from app.models.lanes import Lanes
 from app.models.prediction import Prediction
 from app.models.preparation import Preparation, PreparedBand
 
-# On a CPU, larger pieces are no faster and hold memory (40 MB a tensor); smaller ones ask for the interpreter more
-# often, behind the threads that read and answer: pieces a quarter as large gave the service four fifths of this
-# throughput (measured while nothing was looked up, and ten thousand edges were a third of a band of the default's).
+# On a CPU, larger pieces are no faster and hold memory (40 MB per tensor); smaller ones take the interpreter lock more
+# often, in competition with the threads that read and answer: pieces a quarter as large gave four fifths of this
+# throughput (measured before tables of messages, when ten thousand edges were a third of a band of the default model).
 _CPU_PIECE_COST = 160_000
-#: How much wider a distribution becomes at least where something beside the band is doubtful. No fitted band is of that
-#: kind, so no calibration can tell; for what the trained network had not seen its own came to this (`model-3`'s card).
+#: The least factor by which a distribution is widened for a hop that is doubtful for another reason than its band. No
+#: fitted band is of that kind, so it cannot be calibrated; this is the factor of `model-3` outside its domain (its
+#: card).
 _DOUBTED_FACTOR = 2.0
-#: Below it a barrier with its offset is no number to take the logarithm of, eV.
+#: The least barrier plus offset whose logarithm is taken, eV.
 _LEAST_EV = 1e-6
 
 
 class OutOfMemoryError(Exception):
-    """The device has no room for a batch; a smaller one may fit."""
+    """The device has too little memory for a batch; a smaller one may fit."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a model says of one band.
+    """The output of a model for one band.
 
     Attributes:
         value: the transformed barrier (app.models.cards.TargetTransform).
         distance: to the nearest fitted band, in the card's unit.
-        difficulty: the scale of the residuals to be expected, relative to the calibration's.
+        difficulty: the expected scale of the residual, relative to that of the calibration.
     """
 
     value: float
@@ -45,12 +46,12 @@ class Output:
 
 
 class Predictor(ABC):
-    """Answers with one checkpoint on one device.
+    """The base class of predictors: one checkpoint on one device.
 
     Args:
         card: of the checkpoint.
         device: where the model runs.
-        lanes: where the pieces of a batch run side by side, on a CPU; None runs a batch whole.
+        lanes: run the pieces of a batch in parallel, on a CPU; None runs a batch whole.
     """
 
     def __init__(self, card: Card, *, device: torch.device, lanes: Lanes | None = None) -> None:
@@ -69,12 +70,12 @@ class Predictor(ABC):
 
     @property
     def preparation(self) -> Preparation | None:
-        """What prepares a band as `graph` does and can be sent to another process; None where only `graph` does."""
+        """A picklable function that prepares a band as `graph` does, for other processes; None where there is none."""
         return None
 
     @abstractmethod
     def graph(self, band: Band) -> PreparedBand:
-        """Prepares a band of any number of images; safe to call from several threads.
+        """Prepare a band of any number of images; safe to call from several threads.
 
         Raises:
             InputError: no host atom is near the ion's path, so there is no crystal to predict from.
@@ -82,21 +83,21 @@ class Predictor(ABC):
 
     @abstractmethod
     def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
-        """Runs the model on some bands at once, at least one."""
+        """Run the model on some bands at once, at least one."""
 
     def cost(self, prepared: PreparedBand) -> int:
-        """What a forward pass of this band costs on this device, in edges of the line graph."""
+        """The cost of a forward pass of this band on this device, in edges of the line graph."""
         return prepared.cost
 
     def predict(self, prepared: Sequence[PreparedBand], *, ways: int | None = None) -> list[Prediction]:
-        """Predicts all bands; each gets the answer that it would get alone.
+        """Predict all bands; the answer for a band does not depend on the others.
 
         Args:
             prepared: the bands.
-            ways: most cores to use, on a CPU; None uses all that it was given.
+            ways: largest number of lanes to use, on a CPU; None uses all.
 
         Raises:
-            OutOfMemoryError: the device has no room for so many at once.
+            OutOfMemoryError: the device has too little memory for so many at once.
         """
         if self._lanes is None:
             return self._predict_piece(prepared)
@@ -105,7 +106,7 @@ class Predictor(ABC):
         return [prediction for piece in predicted for prediction in piece]
 
     def warm_up(self) -> None:
-        """Runs bands of a few sizes, so that the first caller does not wait for kernels to be chosen."""
+        """Run bands of a few sizes, so that the first request does not wait for the selection of kernels."""
         lattice = np.eye(3) * 8.4
         corners = np.stack(np.meshgrid(*[np.arange(4) / 4] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
         band = Band(
@@ -122,7 +123,7 @@ class Predictor(ABC):
     def _predict_piece(self, piece: Sequence[PreparedBand]) -> list[Prediction]:
         if not piece:
             return []
-        with torch.inference_mode(), memory_told():
+        with torch.inference_mode(), out_of_memory_raised():
             outputs = self._outputs(piece)
         return [self._prediction(output, item.reasons_outside) for output, item in zip(outputs, piece, strict=True)]
 
@@ -144,11 +145,11 @@ class Predictor(ABC):
         )
 
     def doubted(self, prediction: Prediction, reason: str) -> Prediction:
-        """The same barrier outside the domain for one more reason, its distribution wider unless it was outside before.
+        """The same barrier with one more reason to be outside the domain; its distribution is widened once.
 
         Args:
             prediction: one of this checkpoint's.
-            reason: what is known of the hop beside its band, in words.
+            reason: a sentence about the hop that its band does not show.
         """
         reasons = (*prediction.domain_reasons, reason)
         if not prediction.in_domain:
@@ -164,14 +165,14 @@ class Predictor(ABC):
         )
 
     def _output(self, barrier_ev: float) -> float:
-        """What the model said where it predicted a barrier."""
+        """The transformed output for a predicted barrier."""
         target = self.card.target
         return float((np.log(max(barrier_ev + target.offset_ev, _LEAST_EV)) - target.mean) / target.scale)
 
 
 @contextmanager
-def memory_told() -> Iterator[None]:
-    """Raises OutOfMemoryError where a device or the machine runs out of memory, whatever torch calls it."""
+def out_of_memory_raised() -> Iterator[None]:
+    """Convert errors of torch about memory, on a device or the machine, to OutOfMemoryError."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -186,7 +187,7 @@ def memory_told() -> Iterator[None]:
 
 
 def _split(prepared: Sequence[PreparedBand], ways: int) -> list[Sequence[PreparedBand]]:
-    """A batch in pieces of like cost, at least one for each way, none too large for memory."""
+    """Split a batch into pieces of similar cost, at least one per lane, each small enough for memory."""
     whole = sum(item.cost for item in prepared)
     largest = min(_CPU_PIECE_COST, whole / ways)
     pieces: list[Sequence[PreparedBand]] = []

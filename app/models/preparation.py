@@ -1,4 +1,4 @@
-"""From a band to what a model reads of it, as far as no tensors are needed: a small process can do it."""
+"""The preparation of a band for a model without tensors, so that a process without torch can do it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ MOST_LOOKED_UP_PAIRS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedBand:
-    """A band as a model reads it, and what of its chemistry and geometry the model has never seen.
+    """The inputs of a model for a band, and the reasons why its chemistry or geometry is outside the domain.
 
     Attributes:
-        inputs: the model's own; opaque elsewhere.
-        cost: what a forward pass of this band costs, in edges of a line graph.
-        reasons_outside: a sentence for each thing the model has never seen.
+        inputs: of the model; opaque elsewhere.
+        cost: of a forward pass of this band, in edges of a line graph.
+        reasons_outside: one sentence for each reason to be outside the domain.
     """
 
     inputs: Any
@@ -39,18 +39,18 @@ class PreparedBand:
     reasons_outside: tuple[str, ...]
 
 
-#: Prepares bands, here or, since it can be pickled, in another process.
+#: A function that prepares bands; it can be pickled and sent to another process.
 Preparation = Callable[[Band], PreparedBand]
 
 
 @dataclass(frozen=True, kw_only=True)
 class HopInputs:
-    """What the machines read of a band, before the potential has run.
+    """The inputs of the machines for a band, before the potential has run.
 
     Attributes:
         bonds: of the ion.
         path: descriptors, shape [n_path].
-        looked_up: whether what host atoms tell each other may be looked up, where there are tables.
+        looked_up: whether messages between host atoms may be looked up, where there are tables.
     """
 
     bonds: IonBonds
@@ -59,12 +59,12 @@ class HopInputs:
 
     @property
     def computed_cost(self) -> int:
-        """What a forward pass costs without tables, in edges of a line graph."""
+        """The cost of a forward pass without tables, in edges of a line graph."""
         return COST_OF_ION_BOND * self.bonds.ion_count + COST_OF_COMPUTED_BOND * len(self.bonds.host_target)
 
     @property
     def cost(self) -> int:
-        """The same with tables."""
+        """The cost with tables."""
         if not self.looked_up:
             return self.computed_cost
         return COST_OF_ION_BOND * self.bonds.ion_count + len(self.bonds.host_target) // LOOKED_UP_FOR_ONE
@@ -72,12 +72,12 @@ class HopInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class HopPreparation:
-    """Prepares bands for kernel machines that were fitted on a domain."""
+    """A preparation of bands for kernel machines with a domain."""
 
     domain: Domain
 
     def __call__(self, band: Band) -> PreparedBand:
-        """Prepares a band of any number of images.
+        """Prepare a band of any number of images.
 
         Raises:
             InputError: no host atom is near the ion's path, so there is no crystal to predict from.
@@ -99,7 +99,7 @@ class HopPreparation:
 
 
 def no_host_near_path(within_angstrom: float) -> InputError:
-    """The problem of an ion in the void."""
+    """The error for a band without host atoms near the path."""
     return InputError(
         f"no host atom lies within {within_angstrom:g} angstrom of the ion's path",
         kind="no-host-near-path",

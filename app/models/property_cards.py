@@ -1,4 +1,4 @@
-"""The card of a checkpoint that answers for bulk properties of a crystal."""
+"""The card of a checkpoint that predicts bulk properties of a crystal."""
 
 import math
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ import numpy as np
 
 from app.models.cards import CARD_FILE, AnyCard, CheckpointError, card_content, checked_card
 
-#: What `kind` says in the card; a card without the word is one of barriers.
+#: The value of `kind` in the card; a card without `kind` is one of barriers.
 PROPERTIES_KIND = "properties"
 
 
 @dataclass(frozen=True, kw_only=True)
 class PropertyScale:
-    """A property, and what a network's output means: -1 to 1 is its range in the fitted rows.
+    """A property and its scaling: outputs of -1 to 1 are its range in the fitted rows.
 
     Attributes:
-        name, unit: as answers give them; the unit is empty for a pure number.
+        name, unit: as in answers; the unit is empty for a dimensionless number.
         low, high: of the values, or of log(1 + value) where logarithmic.
     """
 
@@ -29,7 +29,7 @@ class PropertyScale:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise ValueError(f"the range of {self.name} makes no sense")
+            raise ValueError(f"the range of {self.name} is invalid: low must be less than high, and both finite")
 
     def to_target(self, values: np.ndarray) -> np.ndarray:
         """Targets of values in the property's unit; NaN stays NaN."""
@@ -41,7 +41,7 @@ class PropertyScale:
         return np.asarray(np.expm1(values) if self.logarithmic else values)
 
     def judged(self, values: np.ndarray) -> np.ndarray:
-        """What errors are measured on: the values, or their log(1 + value)."""
+        """The values that errors are measured on: the values themselves, or log(1 + value)."""
         return np.asarray(np.log1p(np.maximum(values, 0.0)) if self.logarithmic else values)
 
 
@@ -60,7 +60,7 @@ class PropertyCard(AnyCard):
 
 
 def answers_properties(folder: Path) -> bool:
-    """Whether a checkpoint's card says that it is one of bulk properties.
+    """Whether a checkpoint predicts bulk properties, by its card.
 
     Raises:
         CheckpointError: it is missing, no JSON, or of another format.
@@ -69,7 +69,7 @@ def answers_properties(folder: Path) -> bool:
 
 
 def read_property_card(folder: Path) -> PropertyCard:
-    """Reads and checks a card.
+    """Read and check a card.
 
     Raises:
         CheckpointError: it is missing, of another format or kind, or a field is missing or of the wrong kind.
@@ -80,12 +80,12 @@ def read_property_card(folder: Path) -> PropertyCard:
     return checked_card(
         folder,
         content,
-        lambda told: PropertyCard(
+        lambda content: PropertyCard(
             **{
-                **told,
-                "properties": tuple(PropertyScale(**scale) for scale in told["properties"]),
-                "elements": tuple(told["elements"]),
-                "citations": tuple(told["citations"]),
+                **content,
+                "properties": tuple(PropertyScale(**scale) for scale in content["properties"]),
+                "elements": tuple(content["elements"]),
+                "citations": tuple(content["citations"]),
             }
         ),
     )

@@ -12,7 +12,7 @@ NETWORKS: dict[str, type[MultiProperty]] = {"multi-property": MultiProperty}
 
 
 def read_property_checkpoint(folder: Path) -> tuple[PropertyCard, MultiProperty]:
-    """Reads a checkpoint: its card, and its network in evaluation mode on the CPU.
+    """Read a checkpoint: its card, and its network in evaluation mode on the CPU.
 
     Raises:
         CheckpointError: a file is missing or damaged, the weights do not have the digest that the card names, or

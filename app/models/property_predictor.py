@@ -1,4 +1,4 @@
-"""A loaded checkpoint of bulk properties that answers for crystals."""
+"""The predictor of a loaded checkpoint of bulk properties."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from app.models.crystal_graphs import crystal_graph
 from app.models.graphs import AtomGraph, GraphSpec, collate
 from app.models.lanes import Lanes
 from app.models.networks.multi_property import MultiProperty
-from app.models.predictor import memory_told
+from app.models.predictor import out_of_memory_raised
 from app.models.property_cards import PropertyCard
 from app.models.property_checkpoints import read_property_checkpoint
 
@@ -24,8 +24,9 @@ class PropertyAnswer:
 
     Attributes:
         values: by name, in the units of the card.
-        unknown_elements: of the crystal, that no fitted crystal held.
-        lone_atoms: how many atoms have no neighbour within the model's reach, so that it sees their element alone.
+        unknown_elements: elements of the crystal that no fitted crystal contained.
+        lone_atoms: number of atoms without a neighbour within the model's reach, which are predicted from their
+            element alone.
     """
 
     values: dict[str, float]
@@ -34,12 +35,12 @@ class PropertyAnswer:
 
 
 class PropertyPredictor:
-    """Answers with one checkpoint of bulk properties on one device.
+    """A predictor with one checkpoint of bulk properties on one device.
 
     Args:
         card, network: as read_property_checkpoint returns them.
         device: where the network runs.
-        lanes: where a pass runs on a CPU, beside those of other models; None runs it in the caller's thread.
+        lanes: run passes on a CPU, shared with other models; None runs them in the caller's thread.
     """
 
     def __init__(
@@ -67,15 +68,15 @@ class PropertyPredictor:
         return crystal_graph(crystal.lattice_angstrom, numbers, coords, self._spec)
 
     def warm_up(self) -> None:
-        """Runs a small crystal, so that the first caller does not wait for the network's libraries."""
+        """Run a small crystal, so that the first request does not wait for the network's libraries to load."""
         sites = (Site(species=(("Mg", 1.0),), frac_coords=(0.0, 0.0, 0.0)),)
         self.predict([self.graph(Crystal(lattice_angstrom=np.eye(3) * 3.0, sites=sites))])
 
     def predict(self, graphs: Sequence[AtomGraph]) -> list[PropertyAnswer]:
-        """The properties of some crystals, each as it would be alone.
+        """The properties of some crystals; the answer for a crystal does not depend on the others.
 
         Raises:
-            OutOfMemoryError: the device has no room for so many at once.
+            OutOfMemoryError: the device has too little memory for so many at once.
         """
         (outputs,) = [self._outputs(graphs)] if self._lanes is None else self._lanes.map(self._outputs, [graphs])
         values = [scale.from_output(column) for scale, column in zip(self.card.properties, outputs.T, strict=True)]
@@ -91,7 +92,7 @@ class PropertyPredictor:
         ]
 
     def _outputs(self, graphs: Sequence[AtomGraph]) -> np.ndarray:
-        with torch.inference_mode(), memory_told():
+        with torch.inference_mode(), out_of_memory_raised():
             return np.asarray(self._network(collate(graphs).to(self._device)).double().cpu().numpy())
 
     def _unknown(self, graph: AtomGraph) -> tuple[str, ...]:
@@ -100,7 +101,7 @@ class PropertyPredictor:
 
 
 def read_property_predictor(folder: Path, *, device: torch.device, lanes: Lanes | None = None) -> PropertyPredictor:
-    """Reads a checkpoint of bulk properties and makes it ready to answer.
+    """Read a checkpoint of bulk properties and return a predictor.
 
     Raises:
         CheckpointError: as read_property_checkpoint.

@@ -1,4 +1,4 @@
-"""How far CHGNet 0.3.0 sees; apart from its layers, since bonds are found where no tensors are."""
+"""Cutoffs of CHGNet 0.3.0; separate from its layers, since bonds are found without torch."""
 
 ATOM_CUTOFF_ANGSTROM = 6.0
 BOND_CUTOFF_ANGSTROM = 3.0

@@ -1,4 +1,4 @@
-"""The model store, opened: every checkpoint checked and loaded onto the device."""
+"""The registry of models: every checkpoint of the model store, checked and loaded onto the device."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -22,12 +22,12 @@ class Registry:
     """The checkpoints that can answer, by name.
 
     Args:
-        predictors: one a checkpoint of barriers.
-        properties: one a checkpoint of bulk properties.
-        default: the name that answers where none is asked for.
+        predictors: one per checkpoint of barriers.
+        properties: one per checkpoint of bulk properties.
+        default: name of the checkpoint used where a request names none.
 
     Raises:
-        CheckpointError: there is no checkpoint of the default name.
+        CheckpointError: the default checkpoint does not exist.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class Registry:
     def open(
         cls, store: Path, device: Literal["auto", "cpu", "cuda"] = "auto", *, default: str, threads: int = 0
     ) -> "Registry":
-        """Loads every checkpoint of a folder.
+        """Load all checkpoints of a folder.
 
         Args:
-            store: a folder with one folder a checkpoint.
+            store: a folder with one folder per checkpoint.
             device: "auto" takes a GPU where there is one.
-            default: name of the checkpoint that answers where none is asked for.
-            threads: on a CPU; 0 leaves the choice to torch.
+            default: name of the checkpoint used where a request names none.
+            threads: on a CPU; 0 lets torch choose.
 
         Raises:
             CheckpointError: the folder is missing, a checkpoint is damaged, or the device is not there.
@@ -91,11 +91,11 @@ class Registry:
         return tuple(self._properties)
 
     def property_predictor(self, name: str | None = None) -> PropertyPredictor:
-        """The predictor of bulk properties of a name, or the first.
+        """The predictor of bulk properties of a name, or the first one.
 
         Raises:
             InputError: a model of barriers was named ("model-of-other-call").
-            NotFoundError: there is none of that name, or none at all; the error lists those there are.
+            NotFoundError: there is none of that name, or none at all; the error lists the existing ones.
         """
         if name in self._predictors:
             raise _of_other_call(name, "barriers", "/predict/barrier", self._properties)
@@ -112,11 +112,11 @@ class Registry:
         return predictor
 
     def predictor(self, name: str | None = None) -> Predictor:
-        """The predictor of a name, or the default.
+        """The predictor of a name, or the default one.
 
         Raises:
             InputError: a model of bulk properties was named ("model-of-other-call").
-            NotFoundError: there is none of that name; the error lists those there are.
+            NotFoundError: there is none of that name; the error lists the existing ones.
         """
         if name in self._properties:
             raise _of_other_call(name, "bulk properties", "/predict/properties", self._predictors)
@@ -126,7 +126,7 @@ class Registry:
         return predictor
 
     def others(self, name: str) -> tuple[OtherModel, ...]:
-        """The checkpoints beside one: what each would cost and how far off it is."""
+        """All other checkpoints, with their cost and error."""
         cards = [predictor.card for other, predictor in self._predictors.items() if other != name]
         return tuple(
             OtherModel(
@@ -138,14 +138,14 @@ class Registry:
         )
 
     def seconds_per_band(self, name: str) -> float | None:
-        """What one band alone took on the machine that made the card; None where it does not say."""
+        """Seconds for a single band on the machine where the card was written; None where the card has no figure."""
         return _number(self.predictor(name).card.training, "seconds_per_band")
 
     def card(self, name: str) -> dict[str, Any]:
         """The card of a checkpoint as JSON values, with the digest that its answers carry.
 
         Raises:
-            NotFoundError: there is none of that name; the error lists those there are.
+            NotFoundError: there is none of that name; the error lists the existing ones.
         """
         if name not in self._properties and name not in self._predictors:
             raise _unknown(name, (*self._predictors, *self._properties))
@@ -165,18 +165,18 @@ def _unknown(name: str, here: Collection[str]) -> NotFoundError:
 
 def _of_other_call(name: str, what: str, call: str, here: Collection[str]) -> InputError:
     return InputError(
-        f"the model {name!r} answers for {what}, at POST {call}, and not here",
+        f"the model {name!r} predicts {what}, at POST {call}, not here",
         kind="model-of-other-call",
         where="model",
         expected=f"one of {', '.join(here)}, or none" if here else f"POST {call}",
     )
 
 
-def _number(told: object, *path: str) -> float | None:
-    """A figure of a card by the names that lead to it."""
+def _number(value: object, *path: str) -> float | None:
+    """A number in a card by its path of keys; None where it is missing."""
     for name in path:
-        told = told.get(name) if isinstance(told, dict) else None
-    return float(told) if isinstance(told, int | float) else None
+        value = value.get(name) if isinstance(value, dict) else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def choose_device(name: Literal["auto", "cpu", "cuda"]) -> torch.device:

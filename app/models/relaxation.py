@@ -1,7 +1,7 @@
-"""A few cheap steps of relaxation around the ion, and the energies along the band that they leave.
+"""A few cheap steps of relaxation around the ion, and the energies along the band after each.
 
-Where nudged elastic bands spend days, this spends a handful of a potential's forces: each image is relaxed by itself,
-the ion and the atoms near it move, the ion of an inner image only across the hop. It is no converged path; its
+Instead of a converged nudged elastic band, a few evaluations of a potential's forces: each image is relaxed by itself,
+the ion and the atoms near it move, the ion of an inner image only across the hop. The path is not converged; its
 energies are features of a regression.
 """
 
@@ -20,17 +20,17 @@ from app.models.potential_graphs import PotentialGraph, join, potential_graph
 from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 
 STEPS = 6
-#: An atom moves freely up to the first distance from the ion, and not at all beyond the second.
+#: An atom moves freely up to the first distance from the ion, and is fixed beyond the second.
 _FREE_ANGSTROM, _FIXED_ANGSTROM = 3.2, 4.8
 _LONGEST_STEP_ANGSTROM = 0.12
-#: A larger cell is replaced by what lies within this distance of the path, in the void.
+#: A larger cell is replaced by a cluster in vacuum: the atoms within this distance of the path.
 _LARGEST_CELL_ATOMS = 200
 _CLUSTER_ANGSTROM = 8.0
 _VOID_ANGSTROM = 80.0
-#: Stiffness of an atom in a crystal, eV/angstrom^2: assumed at first, and the bounds of what is measured later.
+#: Stiffness of an atom in a crystal, eV/angstrom^2: the initial value, and bounds of later estimates.
 _FIRST_STIFFNESS, _LEAST_STIFFNESS, _GREATEST_STIFFNESS = 20.0, 5.0, 60.0
 _LEAST_CURVATURE = 0.5
-#: Ends whose energies and features differ by less are one structure, and half of the band need not be relaxed.
+#: Ends whose energies and features differ by less are equivalent, and only half of the band is relaxed.
 _SAME_EV, _SAME_FEATURE = 2e-3, 2e-2
 _HALF = MODEL_IMAGE_COUNT // 2 + 1
 
@@ -54,11 +54,11 @@ class Structure:
 
 @dataclass(frozen=True, kw_only=True)
 class RelaxedBand:
-    """What relaxing left.
+    """The result of a relaxation.
 
     Attributes:
         energy_ev: of every image before each step and after the last, shape [7, 5], eV, up to a constant of the band.
-        ion_shift_angstrom, greatest_shift_angstrom: how far the ion and the atom that moved most went, shape [5].
+        ion_shift_angstrom, greatest_shift_angstrom: shifts of the ion and of the atom that moved most, shape [5].
         greatest_force: on any atom that is free to move, before each step and after the last, shape [7, 5],
             eV/angstrom.
     """
@@ -70,7 +70,7 @@ class RelaxedBand:
 
 
 def band_structure(band: Band) -> Structure:
-    """The atoms that are relaxed with a band: its cell, or the surroundings of the path where the cell is large."""
+    """The structure that is relaxed: the cell of a band, or the surroundings of the path where the cell is large."""
     band = model_band(band)
     lattice = band.lattice_angstrom
     path = band.image_frac_coords @ lattice
@@ -90,12 +90,13 @@ def band_structure(band: Band) -> Structure:
 
 
 def relax(structures: Sequence[Structure], potential: Chgnet, device: torch.device) -> list[RelaxedBand]:
-    """Relaxes all images of several bands step by step, the forces of a step together.
+    """Relax all images of several bands step by step, the forces of a step together.
 
     Args:
-        structures: as band_structure gives them.
+        structures: from band_structure.
         potential: on the device.
-        device: on a GPU the forces of all images are one pass; on a CPU one image at a time stays in its cache.
+        device: on a GPU the forces of all images are computed in one pass; on a CPU one image at a time, which fits
+            its cache.
     """
     bands = [_Relaxing(structure) for structure in structures]
     # Forces are gradients, which tensors made under inference mode cannot have.
@@ -109,7 +110,7 @@ def _relax_step(bands: Sequence["_Relaxing"], step: int, potential: Chgnet, devi
     asked = [(band, image) for band in bands for image in band.images]
     answers = _forces([band.graph(image) for band, image in asked], potential, device)
     for (band, image), answer in zip(asked, answers, strict=True):
-        band.told(image, answer)
+        band.record(image, answer)
     for band in bands:
         if step == 0:
             band.drop_copies()
@@ -152,7 +153,7 @@ def _forces_together(graphs: Sequence[PotentialGraph], potential: Chgnet, device
 
 @dataclass(kw_only=True)
 class _Image:
-    """One image on its way down: what moved, scaled by mobility, and what was learned of the curvature."""
+    """The state of one image during relaxation: shifts scaled by mobility, and the estimated curvature."""
 
     start: FloatArray
     mobility: FloatArray
@@ -171,7 +172,7 @@ class _Image:
 
 
 class _Relaxing:
-    """A band while it is relaxed."""
+    """The state of a band during relaxation."""
 
     def __init__(self, structure: Structure) -> None:
         self._structure = structure
@@ -191,11 +192,11 @@ class _Relaxing:
             short_cutoff_angstrom=BOND_CUTOFF_ANGSTROM,
         )
 
-    def told(self, number: int, forces: _Forces) -> None:
+    def record(self, number: int, forces: _Forces) -> None:
         image = self.images[number]
         gradient = forces.gradient * image.mobility
         if 0 < number < MODEL_IMAGE_COUNT - 1:
-            # An inner image's ion would slide back along the hop: it moves across it alone.
+            # An inner image's ion would slide back along the hop: it moves only across it.
             along = self._structure.hop_direction
             gradient[0] -= (gradient[0] @ along) * along
         image.gradient = gradient
@@ -205,7 +206,7 @@ class _Relaxing:
             image.ion_features = forces.ion_features
 
     def drop_copies(self) -> None:
-        """Leave the second half out where it mirrors the first."""
+        """Drop the second half of the images where it mirrors the first."""
         for number in range(_HALF - 1):
             one, other = self.images[number], self.images[MODEL_IMAGE_COUNT - 1 - number]
             if abs(one.energies_ev[0] - other.energies_ev[0]) > _SAME_EV:
@@ -237,9 +238,9 @@ class _Relaxing:
 
 
 def _mobility(positions: FloatArray, lattice_angstrom: FloatArray) -> FloatArray:
-    """The square root of how freely each atom moves, 1 near the ion falling to 0, shape [n_atoms, 1].
+    """The square root of the mobility of each atom, 1 near the ion falling to 0, shape [n_atoms, 1].
 
-    The lattice is a reduced one: in a skewed cell the nearest copy may lie further off than its neighbours.
+    The lattice must be reduced: in a skewed cell the nearest copy may not be in a neighbouring cell.
     """
     relative = (positions - positions[0]) @ np.linalg.inv(lattice_angstrom)
     relative -= np.round(relative)

@@ -1,1 +1,1 @@
-"""Hand-made numbers that describe a hop."""
+"""Descriptors of a hop: numbers computed from its geometry and chemistry."""

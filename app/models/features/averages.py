@@ -1,4 +1,4 @@
-"""What the ions around a path are made of: smoothly weighted averages, never totals of a cell."""
+"""The composition around a path: smoothly weighted averages, never totals of a cell."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ _PROPERTIES = (
 _KINDS = ("anions", "framework")
 _ANIONS = ("O", "F", "S", "Se", "Cl", "N", "P")
 _BLOCKS = ("alkali", "alkaline_earth", "transition_metal", "rare_earth", "post_transition")
-_NOTHING = 1e-3  # added to a sum of weights, so that an average is 0 where there are no such atoms
+_NOTHING = 1e-3  # added to a sum of weights, so that an average over no atoms is 0
 
 AVERAGE_NAMES = (
     *(f"{kind}_{of}_{what}" for kind in _KINDS for what in _PROPERTIES for of in ("mean", "spread")),
@@ -36,9 +36,9 @@ AVERAGE_NAMES = (
 
 
 def averages(around: Surroundings) -> dict[str, float]:
-    """The averages of AVERAGE_NAMES over atoms weighted by how near to the path they are.
+    """The averages of AVERAGE_NAMES over atoms weighted by their closeness to the path.
 
-    Framework cations are those of another element than the ion.
+    Framework cations are the cations of other elements than the ion.
     """
     table = element_table()
     anions = around.weight * around.anion

@@ -1,4 +1,4 @@
-"""How far the ion eases out of a tight place when it may leave the line: a few steps in a simple pair potential."""
+"""The relaxation of the ion off the straight line: a few steps in a simple pair potential."""
 
 import numpy as np
 
@@ -25,7 +25,7 @@ _LONGEST_STEP_ANGSTROM = 0.2
 # A step is the force over this share of the summed stiffness of all contacts: short enough to settle in any cage,
 # and to let rounding grow no more than some tenfold where the ion sits on a crest and falls to neither side.
 _STIFFNESS_SHARE = 0.6
-_LEAST_STIFFNESS_EV_ANGSTROM2 = 2.0  # times the charge, where nothing touches the ion
+_LEAST_STIFFNESS_EV_ANGSTROM2 = 2.0  # times the charge, where the ion has no contacts
 _PLACES = (FIRST, QUARTERS[0], MIDDLE, QUARTERS[1], LAST)
 # An oxide ion, held by two valences, feels some 20 eV/angstrom^2 against its neighbours at rest.
 _HOST_STIFFNESS_EV_ANGSTROM2 = 10.0  # for each valence
@@ -57,13 +57,13 @@ EASING_NAMES = (
 
 
 def easing(around: Surroundings) -> dict[str, float]:
-    """The numbers of EASING_NAMES: energies, moves and rooms before and after eight damped steps downhill.
+    """The descriptors of EASING_NAMES: energies, shifts and bonding before and after eight damped steps downhill.
 
     The ends move freely, the places between only across the hop. Charges are those of the electrostatic sums and
-    the overlap is Born and Mayer's, so that energies rank places and are no barriers. Each is shown as asinh of
-    its electronvolts, since places on top of an atom would drown all others. Yielding is what the host would
-    give by a linear answer to the change of the ion's force, each atom as stiff as its bonds are strong; yielded
-    energies have it taken off.
+    the overlap is Born and Mayer's, so that energies rank places and are not barriers. Energies in eV are compressed by
+    asinh, since a place on top of an atom would dominate all others. Yielding is the linear response of the host to the
+    change in the ion's force, with a stiffness of each atom in proportion to the strength of its bonds; yielded
+    energies are reduced by it.
     """
     potential = PairPotential(around)
     start = around.points[list(_PLACES)]
@@ -90,7 +90,7 @@ def easing(around: Surroundings) -> dict[str, float]:
 
 
 def _relative(energy: FloatArray) -> tuple[float, float, float, float]:
-    """Energies at the five places against the ends: the ends' difference, quarters, middle and the highest."""
+    """Energies at the five places relative to the ends: the ends' difference, quarters, middle and maximum."""
     ends = 0.5 * (energy[0] + energy[4])
     seen = (abs(energy[0] - energy[4]), 0.5 * (energy[1] + energy[3]) - ends, energy[2] - ends, energy.max() - ends)
     first, second, third, fourth = np.arcsinh(seen).tolist()
@@ -100,7 +100,7 @@ def _relative(energy: FloatArray) -> tuple[float, float, float, float]:
 def _yielding(
     pair_forces: FloatArray, held: FloatArray, energy: FloatArray
 ) -> tuple[float, float, float, float, float]:
-    """What the host gives at the quarters and the middle, energies without it, and the farthest move it takes."""
+    """The energy gained as the host yields at quarters and middle, energies without it, and its largest shift."""
     stiffness = _HOST_STIFFNESS_EV_ANGSTROM2 * (held + _LEAST_HELD)
     changed = pair_forces - 0.5 * (pair_forces[0] + pair_forces[4])
     squared = np.einsum("pai,pai->pa", changed, changed)
@@ -121,8 +121,8 @@ def _valence_share(around: Surroundings, apart: FloatArray) -> FloatArray:
 class PairPotential:
     """Coulomb and overlap energies of the ion with the host.
 
-    The Coulomb force of each pair is shifted to vanish at 8 angstrom, its energy with it, which is the cheapest
-    smooth end of a sum that is asked for eight times.
+    The Coulomb force of each pair is shifted to vanish at 8 angstrom, its energy with it, which is the cheapest smooth
+    cutoff for a sum that is evaluated eight times.
     """
 
     def __init__(self, around: Surroundings) -> None:
@@ -134,7 +134,7 @@ class PairPotential:
         self._overlap = at_touch * np.exp(touching / HARDNESS_ANGSTROM)
 
     def energy(self, points: FloatArray) -> FloatArray:
-        """At each point, shape [n_points], eV."""
+        """The energy at each point, shape [n_points], eV."""
         distance = np.minimum(distances(points, self._positions), OUTER_ANGSTROM)
         coulomb = (1.0 - distance / OUTER_ANGSTROM) ** 2 / distance
         return np.asarray(coulomb @ self._coulomb + np.exp(-distance / HARDNESS_ANGSTROM) @ self._overlap)

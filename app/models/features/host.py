@@ -1,4 +1,4 @@
-"""What each host atom is in its bonds: anion or cation, its valence, and the polyanion it belongs to."""
+"""The role of each host atom: anion or cation, its valence, and the polyanion it belongs to."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from app.crystals.periodic import pairs_of_copies
 from app.crystals.surroundings import fade
 from app.models.features.tables import VALENCE_DECAY_ANGSTROM, atomic_number, element_table
 
-#: Centres of polyanions that are told apart; "other" is every further non-metal that holds its anions as shortly.
+#: Centres of polyanions that are distinguished; "other" is any other non-metal with bonds as short.
 CENTRES = ("B", "C", "N", "Si", "P", "S", "other")
 
 _BOND_REACH_ANGSTROM = 3.8
@@ -22,19 +22,19 @@ _MOST_VALENCE = 7.0
 
 @dataclass(frozen=True, kw_only=True)
 class HostAtoms:
-    """The host's atoms, each by what it is among its neighbours.
+    """The roles of the host's atoms, from their neighbours.
 
-    An element that may be either (sulfur in a sulfide or in a sulfate) is an anion as far as no atom more
+    An element that may be either (sulfur in a sulfide or in a sulfate) is an anion to the extent that no atom more
     electronegative than itself is bonded to it. All figures change smoothly with the positions.
 
     Attributes:
         numbers: atomic numbers, shape [n_host].
         anion: 1 for an anion, 0 for a cation, shape [n_host].
         valence: a cation's bond valence sum, at most 7, shape [n_host].
-        held: the bond valences of all bonds that hold an atom, whichever of the two it is in them, shape [n_host].
+        held: the sum of the bond valences of an atom as cation and as anion, shape [n_host].
         charge: the valence of a cation, the charge of the element's usual ion for an anion, shape [n_host].
         radius_angstrom: ionic radius in that role, shape [n_host], angstrom.
-        bonded: how far an anion belongs to a polyanion, by CENTRES, 0 to 1, shape [n_host, 7].
+        bonded: the degree to which an anion belongs to a polyanion, by CENTRES, 0 to 1, shape [n_host, 7].
     """
 
     numbers: IntArray
@@ -47,7 +47,7 @@ class HostAtoms:
 
 
 def host_atoms(band: Band) -> HostAtoms:
-    """Reads the role of each host atom from its neighbours within 3.8 angstrom."""
+    """Read the role of each host atom from its neighbours within 3.8 angstrom."""
     table = element_table()
     numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)
     atom, other, distance = _bonds_to_anions(band, table.anion_charge[numbers] < 0)
@@ -97,7 +97,7 @@ def _anion_share(numbers: IntArray, atom: IntArray, other: IntArray, covalent: F
 
 
 def _polyanions(numbers: IntArray, atom: IntArray, other: IntArray, share: FloatArray) -> FloatArray:
-    """How far each anion (the other of a pair) is bonded covalently to each kind of centre (the atom)."""
+    """The degree to which each anion (`other`) is bonded covalently to each kind of centre (`atom`)."""
     bonded = np.zeros((len(numbers), len(CENTRES)))
     centre_of = np.full(len(element_table().mass_u), -1)
     centre_of[[atomic_number(symbol) for symbol in CENTRES[:-1]]] = np.arange(len(CENTRES) - 1)

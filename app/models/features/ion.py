@@ -1,4 +1,4 @@
-"""The ion's features along the band, arranged so that a hop counts the same both ways."""
+"""The ion's features along the band, arranged to be the same for both directions of a hop."""
 
 import torch
 
@@ -6,7 +6,7 @@ from app.crystals.band import MODEL_IMAGE_COUNT
 
 
 def direction_free(along: torch.Tensor) -> torch.Tensor:
-    """Ends, middle, quarters, middle less ends, and how far the ends differ.
+    """Features of ends, middle and quarters, middle minus ends, and the difference of the ends.
 
     Args:
         along: one value for each image of the model's band, shape [n_bands, 5, n_features].

@@ -1,4 +1,4 @@
-"""A hop as a row of numbers with names: what a regression of barriers reads beside the graph."""
+"""The path descriptors of a hop: named numbers that a regression of barriers reads."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ from app.models.features.surroundings import (
 from app.models.features.tables import element_table
 from app.models.features.window import WINDOW_NAMES, window
 
-_SHELLS = {"anion": 8, "cation": 6}  # how many sorted distances of each are kept
+_SHELLS = {"anion": 8, "cation": 6}  # number of sorted distances of each that are kept
 _PLACES = ("ends", "quarters", "middle")
 _ION_PROPERTIES = (
     "charge",
@@ -80,24 +80,24 @@ class PathDescriptors:
     values: FloatArray
 
     def as_dict(self) -> dict[str, float]:
-        """The same by name."""
+        """The descriptors by name."""
         return dict(zip(PATH_DESCRIPTOR_NAMES, self.values.tolist(), strict=True))
 
 
 def path_descriptors(band: Band) -> PathDescriptors:
-    """Describes a hop by its straight line through the unrelaxed host.
+    """Describe a hop by its straight line through the unrelaxed host.
 
     The numbers stay the same, to rounding, under rotation, translation, another atom order or lattice setting, the
     other direction of the hop, and for 3, 5 or 9 straight images. They see host atoms within 8 angstrom of the
-    line (and those bonded to them), each periodic copy for itself and none of the ion's own copies, so they do
-    not depend on the supercell that the hop was cut from. They are continuous in the positions: nothing is
-    counted that could flip with rounding.
+    line (and those bonded to them), each periodic copy separately and none of the ion's own copies, so they do
+    not depend on the supercell that the hop was cut from. They are continuous in the positions: no count can change
+    with rounding.
     """
     return descriptors_in(path_surroundings(band, OUTER_ANGSTROM))
 
 
 def descriptors_in(path: PathSurroundings) -> PathDescriptors:
-    """The same, from what lies within 8 angstrom of the line."""
+    """The same from the surroundings within 8 angstrom of the line."""
     around = surroundings(path)
     along = profiles(around)
     found = _bottleneck(around, along) | _shells(around) | window(around) | easing(around)
@@ -126,7 +126,7 @@ def _bottleneck(around: Surroundings, along: dict[str, FloatArray]) -> dict[str,
 
 
 def _shells(around: Surroundings) -> dict[str, float]:
-    """Sorted distances to anions and to cations, at most 6 angstrom, averaged over places that count alike."""
+    """Sorted distances to anions and to cations, at most 6 angstrom, averaged over equivalent places."""
     shares = {"anion": around.anion, "cation": around.cation}
     found: dict[str, float] = {}
     for kind, count in _SHELLS.items():

@@ -1,4 +1,4 @@
-"""Quantities that change as the ion moves along the line, and what is kept of each profile."""
+"""Profiles of quantities along the line, and their summaries."""
 
 import numpy as np
 from scipy.special import erfc
@@ -8,15 +8,15 @@ from app.crystals.surroundings import fade
 from app.models.features.surroundings import FIRST, LAST, MIDDLE, OUTER_ANGSTROM, QUARTERS, Surroundings
 from app.models.features.tables import VALENCE_DECAY_ANGSTROM, element_table
 
-#: A distance to what is not there, and the most that is told apart.
+#: The distance to a missing atom, and the largest distance that is distinguished.
 FARTHEST_ANGSTROM = 6.0
 COULOMB_EV_ANGSTROM = 14.399645
 _SCREENING_PER_ANGSTROM = 0.25
 HARDNESS_ANGSTROM = 0.3  # over which overlap repulsion changes e-fold
 _BONDED, _UNBONDED = 1.15, 1.5  # distances over sums of radii between which an anion leaves the first shell
 
-#: Profiles along the line, each with its unit. Where other ions of the same element stand is none of them: it made no
-#: band's error smaller, and the copies of a vacancy in a small cell made the same hop another in a larger one.
+#: Profiles along the line, each with its unit. Distances to other ions of the same element are left out: they reduced
+#: no error, and copies of a vacancy in a small cell made a hop differ from the same hop in a larger one.
 PROFILE_NAMES = (
     "anion_coordination",
     "cation_coordination",
@@ -35,7 +35,7 @@ PROFILE_NAMES = (
     "atoms_within_4_angstrom",
     "atoms_within_6_angstrom",
 )
-#: What is kept of each: the ends count alike, so a hop is the same both ways.
+#: Summaries of each profile, symmetric in the two ends, so that a hop is the same in both directions.
 SUMMARY_NAMES = (
     "ends_mean",
     "ends_difference",
@@ -50,7 +50,7 @@ SUMMARY_NAMES = (
 def profiles(around: Surroundings) -> dict[str, FloatArray]:
     """The quantities of PROFILE_NAMES at 13 places along the line, each of shape [13].
 
-    Coordination is soft: an anion counts 1 up to 1.15 times the sum of radii and nothing beyond 1.5 times. The
+    Coordination is smooth: an anion counts 1 up to 1.15 times the sum of radii and 0 beyond 1.5 times. The
     free radius is the distance to the nearest surface of an ion. Electrostatic sums are damped and end at 8
     angstrom (Wolf et al. 1999), with the ion's usual charge and bond valences for the charges of host cations.
     """
@@ -81,13 +81,13 @@ def profiles(around: Surroundings) -> dict[str, FloatArray]:
 
 
 def bonded_anions(around: Surroundings) -> FloatArray:
-    """How far each atom is an anion in the ion's first shell, 0 to 1, shape [13, n_near]."""
+    """The degree to which each atom is an anion in the ion's first shell, 0 to 1, shape [13, n_near]."""
     scaled = around.distance / (around.radius_angstrom + around.ion_radius_angstrom).clip(0.5)
     return around.anion * fade((scaled - _BONDED) / (_UNBONDED - _BONDED))
 
 
 def summaries(along: dict[str, FloatArray]) -> dict[str, float]:
-    """What is kept of profiles along the line, each of shape [13]: every profile with every one of SUMMARY_NAMES."""
+    """Summaries of profiles along the line, each of shape [13]: every one of SUMMARY_NAMES for every profile."""
     every = np.stack([along[name] for name in PROFILE_NAMES])
     first, last, middle = every[:, FIRST], every[:, LAST], every[:, MIDDLE]
     ends = 0.5 * (first + last)
@@ -107,7 +107,7 @@ def summaries(along: dict[str, FloatArray]) -> dict[str, float]:
 def sorted_distances(distance: FloatArray, share: FloatArray, count: int) -> FloatArray:
     """The nearest atoms of one kind, at most 6 angstrom, shape [n_points, count], angstrom.
 
-    An atom that is only partly of the kind stands farther off by what is missing, so that an order never jumps.
+    An atom that is only partly of the kind is moved farther away in proportion, so that the order never jumps.
     """
     shown = np.minimum(distance + FARTHEST_ANGSTROM * (1.0 - share), FARTHEST_ANGSTROM)
     shown = np.concatenate([shown, np.full((len(shown), count), FARTHEST_ANGSTROM)], axis=1)
@@ -115,7 +115,7 @@ def sorted_distances(distance: FloatArray, share: FloatArray, count: int) -> Flo
 
 
 def _nearest(distance: FloatArray, share: FloatArray) -> FloatArray:
-    """As the first of the sorted distances, shape [n_points], angstrom."""
+    """The first of the sorted distances, shape [n_points], angstrom."""
     return np.asarray((distance + FARTHEST_ANGSTROM * (1.0 - share)).min(axis=1, initial=FARTHEST_ANGSTROM))
 
 

@@ -1,4 +1,4 @@
-"""What a few steps of relaxation say of a barrier, as numbers that count a hop the same both ways."""
+"""Descriptors from a few steps of relaxation, the same for both directions of a hop."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ RELAXED_DESCRIPTOR_NAMES = (
 
 
 def relaxed_descriptors(relaxed: RelaxedBand) -> FloatArray:
-    """Describes a relaxed band by RELAXED_DESCRIPTOR_NAMES; energies above the ends' mean, in asinh(eV)."""
+    """Describe a relaxed band by RELAXED_DESCRIPTOR_NAMES; energies above the ends' mean, in asinh(eV)."""
     profiles = [_profile(relaxed.energy_ev[step]) for step in _STEPS_SHOWN]
     gains = relaxed.energy_ev[0] - relaxed.energy_ev[-1]
     along = (

@@ -1,4 +1,4 @@
-"""The host atoms that a hop's descriptors look at, and the ion's distances to them along the line."""
+"""The host atoms that a hop's descriptors depend on, and the ion's distances to them along the line."""
 
 from dataclasses import dataclass
 
@@ -9,11 +9,11 @@ from app.crystals.surroundings import PathSurroundings, fade
 from app.models.features.host import host_atoms
 from app.models.features.tables import atomic_number, element_table
 
-#: Nothing farther than this from the path is seen.
+#: Atoms farther than this from the path are ignored.
 OUTER_ANGSTROM = 8.0
-_INNER_ANGSTROM = 6.0  # and an atom's part in averages begins to fade here
+_INNER_ANGSTROM = 6.0  # and an atom's weight in averages begins to fall here
 POINT_COUNT = 13
-#: Places along the line, of POINT_COUNT.
+#: Indices of places along the line, of POINT_COUNT.
 FIRST, LAST, MIDDLE, QUARTERS = 0, 12, 6, (3, 9)
 SAME_PLACE_ANGSTROM = 0.3  # an atom that the line runs through is kept at this distance, so that sums stay finite
 
@@ -67,7 +67,7 @@ class Surroundings:
 
 
 def surroundings(around: PathSurroundings) -> Surroundings:
-    """Measures the straight line of a band against the unrelaxed host within 8 angstrom of it."""
+    """Measure the straight line of a band against the unrelaxed host within 8 angstrom of it."""
     band, images, near = around.band, around.images, around.near
     host = host_atoms(band)
     points = images[0] + np.linspace(0.0, 1.0, POINT_COUNT)[:, None] * (images[-1] - images[0])

@@ -10,7 +10,7 @@ import numpy as np
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.elements import SYMBOLS
 
-#: The softness of a bond's valence, angstrom (Brown and Altermatt 1985).
+#: The softness parameter of bond valences, angstrom (Brown and Altermatt 1985).
 VALENCE_DECAY_ANGSTROM = 0.37
 
 
@@ -23,9 +23,9 @@ class ElementTable:
     nearest to it, six-fold where listed. Anion radii are Shannon's too and otherwise the covalent radius (Cordero
     et al. 2008, from ASE) and 0.75 angstrom, which is within 0.06 of Shannon's for N, O, F, S, Se, Cl, Br and I.
     Polarisabilities are those of free atoms (Tkatchenko and Scheffler 2009, from ASE). Bond valence radii and
-    softness are those of O'Keeffe and Brese (1991), from pymatgen. What the sources leave out is filled: a
-    polarisability, a bond valence radius or a softness from its trend with the covalent radius or the
-    electronegativity, the rest with medians.
+    softness are those of O'Keeffe and Brese (1991), from pymatgen. Missing values are filled in: a polarisability, a
+    bond valence radius or a softness from its trend with the covalent radius or the electronegativity, the rest with
+    medians.
 
     Attributes:
         electronegativity: Pauling's scale.
@@ -35,7 +35,7 @@ class ElementTable:
         mass_u: atomic mass units.
         row, group: of the periodic table.
         polarizability_angstrom3: cubic angstrom.
-        bond_valence_radius_angstrom, bond_valence_softness: what the length of a bond of valence one is made of.
+        bond_valence_radius_angstrom, bond_valence_softness: the parameters of the length of a bond of valence one.
     """
 
     electronegativity: FloatArray
@@ -61,7 +61,7 @@ class ElementTable:
 
 @cache
 def element_table() -> ElementTable:
-    """The table, read once."""
+    """The table, built once."""
     stored = json.loads(files("app.models.features").joinpath("elements.json").read_text(encoding="utf-8"))
     rows = stored["elements"]
     numbers = np.array([rows[symbol] for symbol in SYMBOLS[: len(rows)]], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""The window that the ion passes half way: the triangle of the nearest anions, and the ring across the hop."""
+"""The window that the ion passes halfway: the triangle of the nearest anions, and the ring across the hop."""
 
 from itertools import combinations
 
@@ -8,10 +8,10 @@ from app.crystals.band import FloatArray
 from app.crystals.surroundings import fade
 from app.models.features.surroundings import FIRST, LAST, MIDDLE, Surroundings
 
-_ALIKE_ANGSTROM = 0.15  # an anion's part falls e-fold over this much more distance than the nearest one's
-_REACH_ANGSTROM = 1.5  # and to nothing here
-_MOST_ANIONS = 14  # of a window: more within 1.5 angstrom of the nearest do not change its averages
-_ACROSS_ANGSTROM = 1.5  # how far before or behind the middle an atom still counts in the ring
+_ALIKE_ANGSTROM = 0.15  # an anion's weight falls e-fold over this much distance beyond the nearest one
+_REACH_ANGSTROM = 1.5  # and to zero here
+_MOST_ANIONS = 14  # of a window: further ones do not change its averages
+_ACROSS_ANGSTROM = 1.5  # how far along the hop from the middle an atom still belongs to the ring
 _FAR_ANGSTROM = 6.0
 
 WINDOW_NAMES = (
@@ -28,11 +28,11 @@ WINDOW_NAMES = (
 
 
 def window(around: Surroundings) -> dict[str, float]:
-    """The numbers of WINDOW_NAMES, at the middle of the line.
+    """The descriptors of WINDOW_NAMES, at the middle of the line.
 
     Triangles of anions are averaged, each weighted by how near its corners are, so that it does not matter which
     three of several equally near ones are called nearest. Height is that of the middle above the triangle's
-    centre, radius from there to the corners. The ring holds what lies across the hop.
+    centre, radius from there to the corners. The ring consists of the atoms in the plane across the hop.
     """
     return _triangles(around) | _ring(around)
 
@@ -56,7 +56,7 @@ def _triangles(around: Surroundings) -> dict[str, float]:
 
 
 def _nearest_anions(around: Surroundings) -> tuple[FloatArray, FloatArray]:
-    """Anions as near as the nearest one to the middle, from there, shape [n, 3], angstrom, and their parts [n]."""
+    """Vectors from the middle to the nearest anions, shape [n, 3], angstrom, and their weights, shape [n]."""
     distance = around.distance[MIDDLE] + _FAR_ANGSTROM * (1.0 - around.anion)
     if not len(distance):
         return np.zeros((0, 3)), np.zeros(0)

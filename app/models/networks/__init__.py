@@ -1,1 +1,1 @@
-"""Networks: each is rebuilt from the keyword arguments that its checkpoint's card keeps."""
+"""Networks: each is rebuilt from the keyword arguments in its checkpoint's card."""

@@ -1,4 +1,4 @@
-"""The trunk: ALIGNN (Choudhary and DeCost, npj Comput. Mater. 7, 185, 2021) on PyTorch Geometric's terms.
+"""The trunk: ALIGNN (Choudhary and DeCost, npj Comput. Mater. 7, 185, 2021), written in plain PyTorch.
 
 Edge-gated convolutions alternate between the crystal graph, whose nodes are atoms, and its line graph, whose nodes
 are bonds and whose edges are angles. Every edge has a weight of 0 to 1 (see GraphSpec); with all weights one the
@@ -20,7 +20,7 @@ class Expansion(nn.Module):
 
     Args:
         low, high: the first and the last centre.
-        bins: how many centres; the width of each is their spacing.
+        bins: number of centres; the width of each is their spacing.
     """
 
     centres: torch.Tensor
@@ -31,7 +31,7 @@ class Expansion(nn.Module):
         self.inverse_width = (bins - 1) / (high - low)
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        """Expands shape [n] to [n, bins]."""
+        """Expand shape [n] to [n, bins]."""
         # In place where gradients allow it: this is the widest tensor of a forward pass.
         away = (values[:, None] - self.centres).mul_(self.inverse_width)
         return torch.mul(away, away).neg_().exp_()
@@ -53,7 +53,7 @@ class EdgeGatedConvolution(nn.Module):
 
     Args:
         features: width of nodes and edges.
-        updates_edges: False leaves the edges as they were (the last use of a line graph needs no new angles).
+        updates_edges: False leaves the edges unchanged (the last use of a line graph needs no new angles).
     """
 
     def __init__(self, features: int, *, updates_edges: bool = True) -> None:
@@ -74,7 +74,7 @@ class EdgeGatedConvolution(nn.Module):
         target: torch.Tensor,
         weight: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Updates nodes [n, features] and edges [m, features]; source, target and weight have shape [m]."""
+        """Update nodes [n, features] and edges [m, features]; source, target and weight have shape [m]."""
         message = self.edge_gate(edges)
         message = message + self.target_gate(nodes).index_select(0, target)
         message = message + self.source_gate(nodes).index_select(0, source)
@@ -108,7 +108,7 @@ class AlignnLayer(nn.Module):
         batch: GraphBatch,
         weight: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Updates atoms, bonds and angles; weight is that of the line graph's edges."""
+        """Update atoms, bonds and angles; weight is that of the line graph's edges."""
         atoms, bonds = self.crystal(atoms, bonds, batch.edge_source, batch.edge_target, batch.edge_weight)
         bonds, angles = self.line(bonds, angles, batch.line_source, batch.line_target, weight)
         return atoms, bonds, angles
@@ -119,12 +119,12 @@ class Alignn(nn.Module):
 
     Args:
         features: width of atoms, bonds and angles (the paper: 256).
-        alignn_layers, graph_layers: how many of each kind (the paper: 4 and 4).
+        alignn_layers, graph_layers: number of layers of each kind (the paper: 4 and 4).
         embedding: width between the radial basis functions and the features (64).
         bond_bins, angle_bins: radial basis functions of bond lengths (80, on 0..8 angstrom) and of the angles'
             cosines (40, on -1..1).
-        marks_ion: adds to the embedding of the migrating ion's images which they are, so that an image is not
-            taken for an atom of the host; the paper's networks have no such mark.
+        marks_ion: adds the position of an image along the band to the ion's embedding, which distinguishes images from
+            host atoms; the paper's networks do not.
     """
 
     element_table: torch.Tensor
@@ -149,7 +149,7 @@ class Alignn(nn.Module):
         self.angle_expansion = Expansion(low=-1.0, high=1.0, bins=angle_bins)
         self.angles = nn.Sequential(Perceptron(angle_bins, embedding), Perceptron(embedding, features))
         self.ion_mark = nn.Linear(2, features, bias=False) if marks_ion else None
-        # The angles that the last layer would make are read by nobody.
+        # The angles that the last layer would make are not used.
         self.alignn = nn.ModuleList(
             AlignnLayer(features, updates_angles=layer < alignn_layers - 1) for layer in range(alignn_layers)
         )

@@ -1,4 +1,4 @@
-"""CHGNet, a universal potential, as layers of our own over its published weights."""
+"""CHGNet, a universal potential, reimplemented over its published weights."""
 
 import math
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ ELEMENTS = 94
 _RADIAL = 31
 _ANGULAR = 15
 _CUTOFF_POWER = 8
-# As published: keeps the arc cosine's slope finite for bonds in a line.
+# As published: keeps the slope of the arc cosine finite for collinear bonds.
 _INSIDE = 1 - 1e-6
-# Squared angstrom: two atoms at one place have a finite distance, and forces that are numbers.
+# Squared angstrom: keeps distances and forces of coincident atoms finite.
 _SAME_PLACE = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class PotentialOutput:
-    """What the potential says of every atom.
+    """The output of the potential for every atom.
 
     Attributes:
-        site_energy_ev: each atom's share of the energy without the elements' references, shape [n_atoms], eV; None
-            where fewer than all layers were run.
+        site_energy_ev: each atom's share of the energy without the reference energies of the elements, shape [n_atoms],
+            eV; None where fewer than all layers were run.
         features: of every atom after each layer that was run, each of shape [n_atoms, 64].
     """
 
@@ -37,13 +37,13 @@ class PotentialOutput:
 
 
 class _GatedLayer(nn.Module):
-    """A gated perceptron whose first layer is split by what it reads, so that each part is computed once.
+    """A gated perceptron whose first layer is split by its inputs, so that each part is computed once.
 
     The published layer joins the features of a bond and its two atoms for every directed bond, then multiplies; a
     matrix product of joined vectors is the sum of the parts' products, and there are far fewer atoms than bonds.
 
     Args:
-        parts: how many blocks of features it reads.
+        parts: number of blocks of input features.
         hidden: whether there is a second layer.
     """
 
@@ -89,7 +89,7 @@ class _AtomLayer(nn.Module):
 
 
 class _PairInput(nn.Module):
-    """What the layers on pairs of short bonds read: both bonds, their angle, and the atom where they meet."""
+    """The input of the layers on pairs of short bonds: both bonds, their angle, and the atom they share."""
 
     def __init__(self, *, hidden: bool) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _PairInput(nn.Module):
 
 
 class _BondLayer(nn.Module):
-    """Messages to a short bond from every other that it meets, faded out at three angstrom."""
+    """Messages to a short bond from every other that shares an atom, faded out at three angstrom."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,8 +147,8 @@ class _Radial(nn.Module):
 class Chgnet(nn.Module):
     """CHGNet 0.3.0 (Deng et al., Nature Machine Intelligence 5, 1031, 2023).
 
-    The published function, regrouped to do less: see _GatedLayer. Charges and stress are left out. Its weights come
-    from the published package through `training.potentials`.
+    The published function, regrouped to need fewer operations: see _GatedLayer. Charges and stress are left out. Its
+    weights come from the published package through `training.potentials`.
     """
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class Chgnet(nn.Module):
         self.angle_embedding = nn.Linear(2 * _ANGULAR + 1, FEATURES, bias=False)
         self.atom_layers = nn.ModuleList(_AtomLayer() for _ in range(LAYERS))
         self.bond_layers = nn.ModuleList(_BondLayer() for _ in range(LAYERS - 1))
-        # The published network has one more, whose output nothing reads.
+        # The published network has one more, whose output is not used.
         self.angle_layers = nn.ModuleList(_PairInput(hidden=False) for _ in range(LAYERS - 2))
         self.readout_norm = nn.LayerNorm(FEATURES)
         self.readout = nn.Sequential(
@@ -175,12 +175,12 @@ class Chgnet(nn.Module):
     def forward(
         self, graph: PotentialGraph, positions: torch.Tensor | None = None, *, layers: int = LAYERS
     ) -> PotentialOutput:
-        """Runs the potential.
+        """Run the potential.
 
         Args:
-            graph: the structures, side by side.
-            positions: of the atoms, shape [n_atoms, 3], angstrom, where a gradient is wanted; else the graph's.
-            layers: how many layers to run, 1 to 4; energies need all four.
+            graph: of all structures.
+            positions: of the atoms, shape [n_atoms, 3], angstrom, to take gradients; None uses the graph's.
+            layers: number of layers to run, 1 to 4; energies need all four.
         """
         positions = graph.positions if positions is None else positions
         vector = positions[graph.bond_second] + graph.bond_shift - positions[graph.bond_first]
@@ -208,7 +208,7 @@ class Chgnet(nn.Module):
         return PotentialOutput(site_energy_ev=energy, features=tuple(features))
 
     def angles(self, cosine: torch.Tensor) -> torch.Tensor:
-        """Embeds the cosines of angles, shape [n] to [n, 64]."""
+        """Embed the cosines of angles, shape [n] to [n, 64]."""
         angle = torch.arccos(cosine * _INSIDE)
         phases = angle[:, None] * self.angle_frequencies
         constant = torch.full_like(angle, 1 / math.sqrt(2))[:, None]

@@ -1,4 +1,4 @@
-"""Small perceptrons over named groups of features, several side by side; what they say is their mean."""
+"""An ensemble of small perceptrons on named groups of features; its output is their mean."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,21 +9,21 @@ from torch.nn import functional
 
 
 class DescriptorNetworks(nn.Module):
-    """Perceptrons with two hidden layers, alike but for their first weights and for what was dropped while fitted.
+    """Perceptrons with two hidden layers that differ only in initial weights and dropout.
 
-    Features are centred, scaled and clipped; one that did not vary among the fitted bands is not read.
+    Features are centred, scaled and clipped; those that did not vary among the fitted bands are ignored.
 
     Args:
         groups: the feature groups that they read, in order.
-        features: how many features they have together.
+        features: total number of features.
         hidden: width of both hidden layers.
-        members: how many perceptrons.
-        clip: features farther from their centre are taken as this far, in units of their spread.
-        input_dropout, dropout: shares of the features and of the hidden values left out while fitting.
+        members: number of perceptrons.
+        clip: largest distance of a feature from its centre, in units of its spread; farther ones are clipped to it.
+        input_dropout, dropout: dropout rates of features and of hidden values while fitting.
 
     Attributes:
         centre: of every feature, shape [features].
-        scale: the inverse of its spread, 0 for one that is not read, shape [features].
+        scale: the inverse of its spread, 0 for an ignored one, shape [features].
     """
 
     centre: torch.Tensor
@@ -51,18 +51,18 @@ class DescriptorNetworks(nn.Module):
         self.biases = nn.ParameterList(torch.zeros(members, 1, size[1]) for size in sizes)
 
     def reset(self, generator: torch.Generator) -> None:
-        """Draw first weights; the last layer's are small, so that the members begin near to zero."""
+        """Draw initial weights; those of the last layer are small, so that outputs start near zero."""
         with torch.no_grad():
             for weight, gain in zip(self.weights, (1.0, 1.0, 0.3), strict=True):
                 weight.normal_(0.0, gain / math.sqrt(weight.shape[1]), generator=generator)
 
     def place(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Features as the perceptrons read them, shape [n, features]."""
+        """Scaled features, shape [n, features]."""
         joined = torch.cat([groups[name].double() for name in self.groups], dim=1)
         return ((joined - self.centre) * self.scale).clamp(-self.clip, self.clip).float()
 
     def member_outputs(self, places: torch.Tensor) -> torch.Tensor:
-        """What every perceptron says of placed features, shape [members, n]."""
+        """The outputs of every perceptron for scaled features, shape [members, n]."""
         values = places.expand(len(self.weights[0]), *places.shape)
         values = functional.dropout(values, self.input_dropout, self.training)
         *hidden, (last_weight, last_bias) = zip(self.weights, self.biases, strict=True)

@@ -52,7 +52,7 @@ def _features(element: Element) -> np.ndarray:
 
 def _valence_electrons(element: Element) -> int:
     """Electrons outside the noble-gas core, without filled d and f shells below the valence p shell."""
-    if element.Z == 2:  # noqa: PLR2004 - helium, which stands among the p block
+    if element.Z == 2:  # noqa: PLR2004 - helium, which is grouped with the p block
         return 2
     if element.block in "sp":
         return int(element.group if element.group <= 2 else element.group - 10)  # noqa: PLR2004 - s block

@@ -1,4 +1,4 @@
-"""What every network that reads a band as graphs has in common."""
+"""The base class of networks that read a band as graphs."""
 
 from typing import ClassVar
 
@@ -10,12 +10,12 @@ from app.models.band_graphs import State
 class GraphNetwork(nn.Module):
     """A network that reads a band as graphs, one for each of its states.
 
-    Called with a batch for each state it gives the transformed barrier, shape [n_graphs], and the vector that this
-    was read from, shape [n_graphs, width].
+    Called with a batch for each state, it returns the transformed barrier, shape [n_graphs], and the pooled vector that
+    it was computed from, shape [n_graphs, width].
 
     Attributes:
         states: which images of the ion each of its graphs holds.
-        directional: whether it tells a hop from its reverse.
+        directional: whether a hop and its reverse can have different barriers.
     """
 
     states: ClassVar[tuple[State, ...]]

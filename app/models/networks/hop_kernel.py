@@ -1,4 +1,4 @@
-"""Kernel machines on a hop's descriptors and on a potential's features of its ion."""
+"""Kernel machines on a hop's descriptors and a potential's features of its ion."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,16 +14,16 @@ from app.models.networks.message_tables import MessageTables
 
 
 class HopKernel(nn.Module):
-    """A potential that describes the ion, and machines that read this beside the hop's descriptors.
+    """A potential that describes the ion, and machines that read its features and the hop's descriptors.
 
     The machines are called with the groups of `ion_groups`, with "path": path descriptors, shape [n_bands, n_path],
-    and with "relaxed": relaxed descriptors, shape [n_bands, n_relaxed], where any reads them.
+    and with "relaxed": relaxed descriptors, shape [n_bands, n_relaxed], if any machine reads them.
 
     Args:
         machines: see KernelMachines; their groups are "path", "ion_1" and "ion_2" (the ion after one and two layers
-            of the potential), and "relaxed" where relaxes.
+            of the potential), and "relaxed" if `relaxes`.
         networks: see KernelMachines; they read the same groups.
-        relaxes: whether any reads what a relaxation leaves.
+        relaxes: whether any machine reads the features of a relaxation.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class HopKernel(nn.Module):
         """The ion's features by layer, each of shape [n_bands, 5 * 64].
 
         Args:
-            graph: of all bands, side by side.
-            tables: what the potential's first layer is looked up in; without them it is computed.
+            graph: of all bands.
+            tables: lookup tables of the potential's first layer; None computes it.
         """
         first, second = IonEnvironment(self.potential, tables)(graph)
         return {"ion_1": direction_free(by_band(first)), "ion_2": direction_free(by_band(second))}

@@ -1,4 +1,4 @@
-"""The migrating ion's features after one and two layers of a potential, computed from what can reach it alone."""
+"""The migrating ion's features after one and two layers of a potential, computed from its neighbourhood alone."""
 
 from typing import Any
 
@@ -9,22 +9,22 @@ from app.models.ion_graphs import IonGraph
 from app.models.networks.chgnet import FEATURES, Chgnet
 from app.models.networks.message_tables import MessageTables
 
-#: On a CPU the features of so many bonds stay in a core's cache through all operations on them.
+#: On a CPU the features of this many bonds stay in a core's cache through all operations.
 _BONDS_IN_CACHE = 1024
-#: On a GPU so many take some two gibibytes while they are computed.
+#: On a GPU this many take about two gibibytes during the computation.
 _BONDS_ON_GPU = 1 << 19
 
 
 class IonEnvironment(nn.Module):
     """Two layers of CHGNet, at the ion.
 
-    The same numbers as the whole potential gives for the ion in a cell large enough for its copies not to reach it.
-    Two layers see twelve angstrom. What the host's atoms tell each other in the first does not depend on where the
-    ion is, so it is computed once for all images.
+    The same features as those of the whole potential in a cell large enough that the ion's copies do not reach it. Two
+    layers reach twelve angstrom. The messages between host atoms in the first layer do not depend on the ion's
+    position, so they are computed once for all images.
 
     Args:
         potential: its weights are shared, not copied.
-        tables: of the same weights, to look up what the host's atoms tell each other; None computes it.
+        tables: of the same weights, to look up messages between host atoms; None computes them.
     """
 
     def __init__(self, potential: Chgnet, tables: MessageTables | None = None) -> None:
@@ -39,7 +39,7 @@ class IonEnvironment(nn.Module):
         radial = net.atom_radial(graph.ion_vector.norm(dim=1))
         bonds, weights = net.bond_embedding(radial), net.atom_weights(radial)
 
-        layer: Any = net.atom_layers[0]  # a list of modules forgets their types
+        layer: Any = net.atom_layers[0]  # the type of modules in a list is lost
         own, bond, other = layer.gated.first
         host_total = None if self.tables is None else self.tables.totals(graph)
         if host_total is None:
@@ -47,7 +47,7 @@ class IonEnvironment(nn.Module):
         image, neighbour = graph.ion_image, graph.ion_host
         to_host = layer.gated(own(host)[neighbour] + bond(bonds) + other(ion)[image]) * weights
         to_ion = layer.gated(own(ion)[image] + bond(bonds) + other(host)[neighbour]) * weights
-        # One copy of a host atom for every image that it is bound to.
+        # One copy of a host atom for every image that it is bonded to.
         host = host[neighbour] + layer.out(host_total[neighbour] + to_host)
         ion = first = ion + layer.out(torch.zeros_like(ion).index_add(0, image, to_ion))
 
@@ -61,8 +61,8 @@ class IonEnvironment(nn.Module):
     def _between_hosts(self, graph: IonGraph) -> torch.Tensor:
         """The sum of the messages from its bonds to every host atom, shape [n_host, 64].
 
-        Nine tenths of the work where it is not looked up. A message depends on two elements and a length: what the
-        first layer makes of the elements is looked up, what it makes of the length is one product.
+        Nine tenths of the cost if it is not looked up. A message depends on two elements and a length: the part of the
+        first layer that depends on the elements is tabulated, the part that depends on the length is one product.
         """
         net = self.potential
         layer: Any = net.atom_layers[0]

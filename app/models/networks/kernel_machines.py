@@ -1,4 +1,4 @@
-"""Kernel machines over named groups of features, as tensors, and the mean of them and of perceptrons beside them."""
+"""Kernel machines on named groups of features, as tensors, and their mean with that of perceptrons."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,17 +8,17 @@ from torch import nn
 
 from app.models.networks.descriptor_networks import DescriptorNetworks
 
-#: Added to the variance before its logarithm is taken, so that a band that was fitted has a finite one.
+#: Added to the variance, so that its logarithm is finite for a fitted band.
 VARIANCE_FLOOR = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class KernelAnswer:
-    """What the machines say of some bands.
+    """The predictions of the machines for some bands.
 
     Attributes:
         output: the transformed barrier, shape [n].
-        difficulty: how far off the output is expected to be, in the same units, shape [n].
+        difficulty: the expected error of the output, in the same units, shape [n].
         distance: to the nearest fitted band, in the last machine's metric, shape [n].
     """
 
@@ -34,9 +34,9 @@ class KernelMachine(nn.Module):
 
     Args:
         groups: the feature groups that it reads, in order.
-        features: how many features they have together.
-        rows: how many bands it was fitted on.
-        clip: features farther from their centre are taken as this far, in units of their spread.
+        features: total number of features.
+        rows: number of fitted bands.
+        clip: largest distance of a feature from its centre, in units of its spread; farther ones are clipped to it.
     """
 
     centre: torch.Tensor
@@ -61,12 +61,12 @@ class KernelMachine(nn.Module):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
     def place(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Where bands lie in the machine's metric, shape [n, features]."""
+        """Scaled features of bands, shape [n, features]."""
         joined = torch.cat([groups[name].double() for name in self.groups], dim=1)
         return ((joined - self.centre) / self.spread).clamp(-self.clip, self.clip) * self.share
 
     def squared_distances(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """From every band to every fitted one, shape [n, rows]."""
+        """Squared distances from every band to every fitted one, shape [n, rows]."""
         distances: torch.Tensor = torch.cdist(self.place(groups), self.support).square()
         return distances
 
@@ -76,7 +76,7 @@ class KernelMachine(nn.Module):
 
 
 class KernelMachines(nn.Module):
-    """The mean of several machines, perceptrons among them, and how far off it may be.
+    """The mean of several machines, perceptrons included, and its expected error.
 
     The difficulty is exp(a + b log v + c s + d m): v is the variance that a Gaussian process with the last machine's
     kernel would have, s the spread of the machines' outputs, m their mean.
@@ -104,7 +104,7 @@ class KernelMachines(nn.Module):
         self.register_buffer("difficulty", torch.zeros(4, dtype=torch.float64))
 
     def forward(self, groups: Mapping[str, torch.Tensor]) -> KernelAnswer:
-        """Answers for bands given as feature groups, each of shape [n, its features]."""
+        """Answer for bands given as feature groups, each of shape [n, its features]."""
         outputs = []
         squared = torch.empty(0)
         for machine in self.machines:

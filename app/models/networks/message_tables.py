@@ -1,4 +1,4 @@
-"""What host atoms tell each other in a potential's first layer, looked up in tables over their distance."""
+"""Messages between host atoms in a potential's first layer, tabulated over their distance."""
 
 import threading
 from typing import Any
@@ -11,21 +11,21 @@ from app.models.ion_graphs import IonGraph
 from app.models.networks.chgnet import ELEMENTS, FEATURES, Chgnet
 from app.models.reach import ATOM_CUTOFF_ANGSTROM
 
-#: Nodes of a table, equally spaced in the square root of the distance: messages of short bonds vary fastest. What is
-#: read of a table is then within 5e-5 of the message for bonds longer than 1.2 angstrom, within 1e-3 for any.
+#: Nodes of a table, equally spaced in the square root of the distance: messages of short bonds vary fastest. An
+#: interpolated message is within 5e-5 of the exact one for bonds longer than 1.2 angstrom, within 1e-3 for any.
 NODES = 1024
-#: A table is a quarter of a mebibyte; a crystal needs some ten of them. Past so many, all are forgotten.
+#: A table takes a quarter of a mebibyte; a crystal needs about ten. Beyond this number, all are discarded.
 MOST_PAIRS = 640
-#: A cubic runs through so many neighbouring nodes.
+#: Number of neighbouring nodes of a cubic interpolation.
 _POINTS = 4
 
 
 class MessageTables:
     """The messages of CHGNet's first layer between atoms that do not move.
 
-    Such a message depends on two elements and a length alone, so that for each pair of elements it is a curve, which is
-    computed once and interpolated from then on: 0.9 ms a band in place of 16.5. A pair that is new takes 2 ms. Safe to
-    use from several threads. Answers do not depend on what was asked before.
+    Such a message depends only on two elements and a length, so that for each pair of elements it is a curve, which is
+    computed once and then interpolated: 0.9 ms per band instead of 16.5. A new pair takes 2 ms. Safe to use from
+    several threads. Answers do not depend on earlier calls.
 
     Args:
         potential: on the CPU, its weights final.
@@ -41,7 +41,7 @@ class MessageTables:
     def totals(self, graph: IonGraph) -> torch.Tensor | None:
         """The sum of the messages from its bonds to every host atom, shape [n_host, 64].
 
-        None where the bonds are between more pairs of elements than are kept.
+        None where the bonds have more pairs of elements than tables are kept.
         """
         pairs = graph.host_numbers[graph.host_target] * (ELEMENTS + 1) + graph.source_numbers[graph.host_source]
         kept = self._holding(pairs)
@@ -55,13 +55,13 @@ class MessageTables:
         return functional.embedding_bag(
             rows.flatten(),
             kept.messages,
-            _POINTS * (count.cumsum(dim=0) - count),  # bonds come target by target
+            _POINTS * (count.cumsum(dim=0) - count),  # bonds are sorted by target
             mode="sum",
             per_sample_weights=_cubic(place - node).flatten(),
         )
 
     def _holding(self, pairs: torch.Tensor) -> "_Kept | None":
-        """The tables, those of all these pairs among them, if there can be as many."""
+        """Tables that include all these pairs; None if there are too many pairs."""
         kept = self._kept
         if bool((kept.row_of_pair[pairs] >= 0).all()):
             return kept
@@ -72,7 +72,7 @@ class MessageTables:
             kept = self._kept
             missing = wanted[kept.row_of_pair[wanted] < 0]
             if kept.count + len(missing) > MOST_PAIRS:
-                kept = self._kept = _Kept()  # threads that read the old ones keep them
+                kept = self._kept = _Kept()  # threads still reading the old ones keep them
                 missing = wanted
             for pair in missing.tolist():
                 kept.add(pair, self._curve(*divmod(pair, ELEMENTS + 1)))
@@ -81,7 +81,7 @@ class MessageTables:
     def _curve(self, number: int, other_number: int) -> torch.Tensor:
         """The messages to an atom from another at every node, shape [NODES, 64]."""
         net = self._potential
-        layer: Any = net.atom_layers[0]  # a list of modules forgets their types
+        layer: Any = net.atom_layers[0]  # the type of modules in a list is lost
         own, bond, other = layer.gated.first
         if self._of_length is None:  # the same for all elements
             radial = net.atom_radial((_FIRST_ROOT + _STEP * torch.arange(NODES)).square())
@@ -93,7 +93,7 @@ class MessageTables:
 
 
 class SharedTables:
-    """Tables for checkpoints, one for all whose potential has the same weights."""
+    """Tables shared by all checkpoints whose potential has the same weights."""
 
     def __init__(self) -> None:
         self._made: list[tuple[Chgnet, MessageTables]] = []
@@ -110,12 +110,12 @@ class SharedTables:
 
 
 class _Kept:
-    """Tables side by side; a row is written once, before it can be found, and never changed."""
+    """All tables in one tensor; a row is written once, before it can be found, and never changed."""
 
     def __init__(self) -> None:
         self.count = 0
         self.row_of_pair = torch.full(((ELEMENTS + 1) ** 2,), -1)
-        self.messages = torch.empty(MOST_PAIRS * NODES, FEATURES)  # memory that is not written is not taken
+        self.messages = torch.empty(MOST_PAIRS * NODES, FEATURES)  # pages that are not written take no memory
 
     def add(self, pair: int, messages: torch.Tensor) -> None:
         self.messages[self.count * NODES : (self.count + 1) * NODES] = messages
@@ -128,7 +128,7 @@ _STEP = (ATOM_CUTOFF_ANGSTROM**0.5 - _FIRST_ROOT) / (NODES - 1)
 
 
 def _cubic(place: torch.Tensor) -> torch.Tensor:
-    """The weights of four nodes, shape [n, 4], at places counted from the second (Lagrange)."""
+    """Lagrange weights of four nodes, shape [n, 4], at positions counted from the second node."""
     before, after, beyond = place + 1, 1 - place, 2 - place
     return torch.stack(
         [

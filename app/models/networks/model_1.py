@@ -17,7 +17,7 @@ class Model1(GraphNetwork):
     """ALIGNN on the initial and on the final structure, their vectors joined, and a head (MODEL-1 of the paper).
 
     Args:
-        joining: how the two vectors become one: initial + final, final - initial, or one after the other.
+        joining: how the two vectors are joined: initial + final, final - initial, or concatenated.
         trunk, head, dropout, readout: see Model3.
     """
 
@@ -34,7 +34,7 @@ class Model1(GraphNetwork):
     ) -> None:
         super().__init__()
         if joining not in {"sum", "difference", "concatenation"}:
-            raise ValueError(f"no joining {joining!r}: sum, difference or concatenation")
+            raise ValueError(f"unknown joining {joining!r}: expected sum, difference or concatenation")
         self.joining = joining
         self.directional = joining != "sum"
         self.readout = checked_readout(readout)

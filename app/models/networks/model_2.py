@@ -1,4 +1,4 @@
-"""MODEL-2: the initial structure through the trunk, and what the hop changes through a shallow one."""
+"""MODEL-2: the initial structure through the trunk, and the change over the hop through a shallow trunk."""
 
 from typing import ClassVar
 

@@ -15,7 +15,7 @@ from app.models.networks.readout import Readout, checked_readout, make_head, poo
 class Model4(GraphNetwork):
     """ALIGNN on the band, attention among its atoms, a mean, and a head (MODEL-4 of the paper).
 
-    The vector read is LayerNorm(mean of the atoms + mean of what they attended to).
+    The pooled vector is LayerNorm(mean of the atoms + mean of the attended vectors).
 
     Args:
         attention_heads, attention_dropout: of the self-attention (the paper: 4 and 0.2).
@@ -50,13 +50,13 @@ class Model4(GraphNetwork):
         return self.head(vectors).squeeze(1), vectors
 
     def _attended(self, atoms: torch.Tensor, band: GraphBatch) -> torch.Tensor:
-        """What each atom attends to among those of its own graph, shape [n_nodes, features]."""
+        """The attended vector of each atom among those of its own graph, shape [n_nodes, features]."""
         sizes = torch.bincount(band.graph_of_node, minlength=band.graph_count)
         longest = int(sizes.max())
         place = torch.arange(len(atoms), device=atoms.device) - (sizes.cumsum(0) - sizes)[band.graph_of_node]
         padded = atoms.new_zeros(band.graph_count, longest, atoms.shape[1])
         padded[band.graph_of_node, place] = atoms
-        # An atom is attended to by its weight, so that one that fades out at the graph's rim is missed by none.
+        # Attention is weighted by an atom's weight, so that atoms fade out smoothly at the edge of the graph.
         logarithm = atoms.new_full((band.graph_count, longest), float("-inf"))
         logarithm[band.graph_of_node, place] = band.node_weight.to(atoms.dtype).log()
         attended, _ = self.attention(padded, padded, padded, key_padding_mask=logarithm, need_weights=False)

@@ -1,4 +1,4 @@
-"""From vectors of atoms to one of the structure, and from that to a number."""
+"""Readouts: from vectors of atoms to one vector per structure, and to a number."""
 
 from itertools import pairwise
 from typing import Literal
@@ -14,13 +14,13 @@ Readout = Literal["path", "ion"]
 
 
 def checked_readout(readout: Readout) -> Readout:
-    """The readout, if there is one of that name.
+    """The readout, checked.
 
     Raises:
-        ValueError: there is none.
+        ValueError: it is unknown.
     """
     if readout not in {"path", "ion"}:
-        raise ValueError(f"no readout {readout!r}: path or ion")
+        raise ValueError(f"unknown readout {readout!r}: expected path or ion")
     return readout
 
 
@@ -40,7 +40,7 @@ def make_head(inputs: int, hidden: tuple[int, ...] | list[int], *, dropout: floa
     """Linear layers with SiLU and dropout between them, ending in one number.
 
     Args:
-        inputs: width of the vector read.
+        inputs: width of the input vector.
         hidden: widths of the layers between (the paper: 128 and 128).
         dropout: after each hidden layer, in training.
     """
