@@ -202,7 +202,7 @@ def test_a_file_that_the_server_does_not_have_is_told_at_once(shelf: Shelf, url:
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{free}", "http://[::1", "http://127.0.0.1:99999999", "nonsense"])
 def test_an_address_where_nobody_answers_is_told(tmp_path: Path, free_port: Callable[[], int], address: str) -> None:
-    with pytest.raises(DownloadError, match=r"did not give|cannot be downloaded|is no http") as caught:
+    with pytest.raises(DownloadError, match=r"did not give|cannot be downloaded|is not an http") as caught:
         fetched(address.format(free=free_port()), tmp_path)
     assert FILE.name in str(caught.value)
 
