@@ -1,1 +1,1 @@
-"""Crystals and bands: what is read from files, before any network sees it."""
+"""Crystals and bands: readers of files, and the geometry of hops, without networks."""

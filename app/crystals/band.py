@@ -22,9 +22,9 @@ class Band:
         host_frac_coords: fractional coordinates of the first image's host, shape [n_host, 3].
         ion: element symbol of the migrating ion.
         image_frac_coords: fractional coordinates of the ion, shape [n_images, 3], n_images >= 2, unwrapped:
-            each image is the continuation of the one before, so a component may lie outside 0..1.
+            each image continues from the one before, so components may lie outside 0..1.
         relaxed_host_frac_coords: the host of each image where they differ, shape [n_images, n_host, 3], in the
-            atom order of host_species; None where all images share the first one's.
+            atom order of host_species; None where all images share the host of the first.
     """
 
     lattice_angstrom: FloatArray
@@ -58,7 +58,7 @@ class Band:
 
 
 def model_band(band: Band) -> Band:
-    """The form every model is trained on and served: five equally spaced images on the straight line.
+    """The band that models are trained on and applied to: five equally spaced images on the straight line.
 
     The end points are the uploaded ones and the host is that of the first image, unrelaxed, so three, five or
     nine straight images of one hop give the same band.

@@ -1,4 +1,4 @@
-"""Percolation by bond-valence site energies: bvlain's force field and threshold search, on our ordered frames."""
+"""Percolation by bond-valence site energies: bvlain's force field and threshold search, on ordered hosts."""
 
 import warnings
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ from app.crystals.supercell import Supercell, choose_supercell, primitive_motif
 from app.crystals.symmetry import find_symmetry
 from app.errors import InputError
 
-#: Points of the energy grid at most; the grid is as fine as that allows, and no finer than FINEST_ANGSTROM.
+#: Maximum number of points of the energy grid; it is as fine as that allows, and no finer than FINEST_ANGSTROM.
 MOST_POINTS = 40_000
 FINEST_ANGSTROM = 0.2
-#: Atoms around a point that count, and from how far: the Coulomb part is screened.
+#: Number of atoms around a point that are summed, and their largest distance: the Coulomb part is screened.
 NEIGHBOURS = 100
 REACH_ANGSTROM = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class BondValenceOpinion:
-    """What bond-valence site energies say.
+    """Percolation barriers by bond-valence site energies.
 
     Attributes:
-        barriers: the lowest energies above the best place up to which the ion's space connects.
+        barriers: the lowest energies, above the minimum of the grid, up to which the accessible space percolates.
         grid_angstrom: spacing of the energy grid.
         states: the oxidation states that were used.
     """
@@ -40,16 +40,16 @@ class BondValenceOpinion:
 
 
 def bond_valence_percolation(crystal: Crystal, ion: str | None, *, max_atoms: int) -> BondValenceOpinion:
-    """Percolation barriers of an ion in a crystal's frame by bond-valence site energies.
+    """Percolation barriers of an ion in a crystal's host by bond-valence site energies.
 
-    All the crystal's own ions are removed; a disordered frame is ordered, once.
+    All ions of the migrating element are removed; a disordered host is ordered, once.
 
     Raises:
         InputError: there are no parameters for these elements and charges ("no-bond-valence"), or as `find_hops`.
     """
     lattices = split(crystal, ion)
     states = _states(lattices)
-    lattice, species, frac_coords = _ordered_frame(lattices, states, max_atoms=max_atoms)
+    lattice, species, frac_coords = _ordered_host(lattices, states, max_atoms=max_atoms)
     volume = abs(float(np.linalg.det(lattice)))
     spacing = max(FINEST_ANGSTROM, (volume / MOST_POINTS) ** (1 / 3))
     barriers = _bvlain(lattice, species, frac_coords, ion=lattices.ion, states=states, spacing_angstrom=spacing)
@@ -57,10 +57,10 @@ def bond_valence_percolation(crystal: Crystal, ion: str | None, *, max_atoms: in
 
 
 def _states(lattices: Sublattices) -> dict[str, float]:
-    """Oxidation states of the frame's elements, with its ions in.
+    """Oxidation states of the host's elements, with the ions present.
 
-    A crystal without its ions was charged by their leaving, and what balances that is left to the element that has
-    most states, as its mean.
+    A crystal uploaded without its ions is charged; the balance is assigned to the element with the most states, as its
+    mean.
     """
     guessed = guess_oxidation_states(lattices.amounts)
     if guessed is None:
@@ -68,10 +68,10 @@ def _states(lattices: Sublattices) -> dict[str, float]:
     return {lattices.ion: 0.0} | {symbol: float(state) for symbol, state in guessed.items()}
 
 
-def _ordered_frame(
+def _ordered_host(
     lattices: Sublattices, states: Mapping[str, float], *, max_atoms: int
 ) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
-    """Lattice, element symbols and fractional coordinates of the frame, ordered where it is mixed."""
+    """Lattice, element symbols and fractional coordinates of the host, ordered where it is mixed."""
     if not any(map(is_mixed, lattices.frame_contents)) and not any(site.shared_with for site in lattices.sites):
         crystal = primitive_motif(lattices, find_symmetry(lattices)).crystal
         species = tuple(contents[0][0] for contents in crystal.frame_contents)
@@ -105,11 +105,11 @@ def _bvlain(
         from pymatgen.core import Lattice, Species, Structure  # noqa: PLC0415
 
         charge = int(states[ion]) or usual_charge(ion)
-        frame = Structure(
+        structure = Structure(
             Lattice(lattice_angstrom), [Species(symbol, states[symbol]) for symbol in species], frac_coords
         )
         calculator = Lain(verbose=False)
-        calculator.read_structure(frame, oxi_check=False)
+        calculator.read_structure(structure, oxi_check=False)
         try:
             calculator.bvse_distribution(
                 mobile_ion=f"{ion}{abs(charge)}{'+' if charge > 0 else '-'}",
@@ -118,7 +118,7 @@ def _bvlain(
                 k=NEIGHBOURS,
             )
         except KeyError as error:
-            raise _no_parameters(ion, f"{ion} has none beside one of {', '.join(sorted(set(species)))}") from error
+            raise _no_parameters(ion, f"none for {ion} with one of {', '.join(sorted(set(species)))}") from error
         energies = calculator.percolation_barriers()
     one, two, three = (float(energies[f"E_{n}D"]) for n in (1, 2, 3))
     return PercolationBarriers(one_d=_known(one), two_d=_known(two), three_d=_known(three))

@@ -6,13 +6,13 @@ from app.crystals.band import FloatArray
 
 
 def pair_energies_ev(lattice_angstrom: FloatArray, frac_coords: FloatArray) -> FloatArray:
-    """Energies of unit charges by Ewald's sum, so that charges q have the energy q @ matrix @ q.
+    """Ewald energies of unit charges: a matrix such that charges q have the energy q @ matrix @ q.
 
-    A uniform background cancels what charge is left.
+    A uniform background compensates a net charge.
 
     Args:
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
-        frac_coords: of the charges, shape [n, 3]; no two in one place.
+        frac_coords: of the charges, shape [n, 3]; no two coincide.
 
     Returns:
         shape [n, n], eV.

@@ -1,4 +1,4 @@
-"""The elements' symbols, and what to say of a symbol that is none or that no network knows."""
+"""Symbols of the elements, and the errors for unknown symbols and for elements outside the networks' tables."""
 
 import re
 
@@ -18,21 +18,21 @@ _KNOWN = frozenset(SYMBOLS)
 #: The networks' tables of elements end at fermium.
 LAST_COVERED = 94
 _COVERED = frozenset(SYMBOLS[:LAST_COVERED])
-#: Isotopes with symbols of their own move like their element as far as a barrier goes.
+#: Isotopes with symbols of their own, read as their element: barriers are the same.
 _ISOTOPES = {"D": "H", "T": "H"}
 _CHARGED = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-]\d*\.?\d*)?\Z")
 
 
 def is_element(symbol: str) -> bool:
-    """Whether a string is exactly an element's symbol."""
+    """Whether a string is the symbol of an element."""
     return symbol in _KNOWN
 
 
 def check_elements(symbols: tuple[str, ...], where: str) -> None:
-    """Refuse symbols of which one is no element, or one that no network knows.
+    """Refuse a list of symbols with an unknown element, or one that no network covers.
 
     Args:
-        symbols: one a site.
+        symbols: one per site.
         where: the field; the error adds the position.
 
     Raises:
@@ -44,7 +44,7 @@ def check_elements(symbols: tuple[str, ...], where: str) -> None:
 
 
 def check_element(symbol: str, where: str) -> None:
-    """Refuse a symbol that is no element's, or that of one heavier than any network knows.
+    """Refuse a symbol that is not an element, or one heavier than the networks cover.
 
     Raises:
         InputError: kinds "unknown-element", "element-not-covered"; it names the symbol.
@@ -61,7 +61,7 @@ def check_element(symbol: str, where: str) -> None:
 
 
 def plain_symbol(text: str, where: str) -> str:
-    """The element of a symbol that may carry a charge or name an isotope ("Fe3+", "O2-", "D").
+    """The element of a symbol with an optional charge, or of an isotope ("Fe3+", "O2-", "D").
 
     Raises:
         InputError: kinds "unknown-element", "element-not-covered"; it names the symbol.
@@ -76,7 +76,7 @@ def plain_symbol(text: str, where: str) -> str:
 
 
 def unknown_element(symbol: str, where: str) -> InputError:
-    """The error that names a symbol that is no element, with the one that may have been meant."""
+    """The error for a symbol that is not an element, with a suggestion."""
     shown = symbol if len(symbol) <= 20 else f"{symbol[:20]}..."  # noqa: PLR2004 - no symbol is this long
     close = symbol[:2].capitalize()
     hint = f" Was {close} meant?" if close in _KNOWN and close != symbol else ""

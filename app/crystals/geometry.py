@@ -7,7 +7,7 @@ from app.crystals.periodic import shortest_vectors
 
 
 def nearest_vectors(lattice_angstrom: FloatArray, vectors_angstrom: FloatArray) -> FloatArray:
-    """Shorten vectors by lattice translations as far as they go.
+    """The shortest periodic forms of vectors.
 
     Args:
         lattice_angstrom: rows are the lattice vectors, shape [3, 3].
@@ -19,11 +19,11 @@ def nearest_vectors(lattice_angstrom: FloatArray, vectors_angstrom: FloatArray) 
 
 
 def clearances_angstrom(band: Band) -> tuple[FloatArray, FloatArray]:
-    """How near a straight path comes to each host atom.
+    """Distances of a straight path to each host atom.
 
     Returns:
         from the nearest image, and from the nearest point of the line between the end points, each shape
-        [n_host], angstrom. Of an atom's copies those nearest to some image are looked at.
+        [n_host], angstrom. For each image, only the nearest periodic copy of an atom is considered.
     """
     hop = band.hop_vector_angstrom
     images = (band.image_frac_coords - band.image_frac_coords[0]) @ band.lattice_angstrom

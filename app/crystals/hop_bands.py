@@ -1,4 +1,4 @@
-"""The band of one hop: its host in a supercell, and whether the straight path has room in it."""
+"""The band of a hop: its host in a supercell, and whether the straight path is free."""
 
 from dataclasses import replace
 from typing import Literal
@@ -15,12 +15,12 @@ from app.crystals.supercell import Supercell, smallest_supercell
 
 Mechanism = Literal["vacancy", "dilute"]
 
-#: An image nearer to a host atom is inside it: the limit of `sound` bands in the published data.
+#: Images nearer to a host atom overlap with it: the limit of `sound` bands in the published data.
 IMAGE_CLEARANCE_ANGSTROM = 0.7
-#: The straight line between images may pass nearer, but in no sound published band as near as this.
+#: The straight line between images may come nearer; in no sound published band does it come this near.
 LINE_CLEARANCE_ANGSTROM = 0.35
-#: No ion passes an atom as near as this: its path would be curved, and the straight one's barrier is another's.
-CLOSE_PASS_ANGSTROM = 1.2
+#: A straight path that passes an atom this near is not the path of the ion, which curves, and has another barrier.
+PASSABLE_CLEARANCE_ANGSTROM = 1.2
 
 
 def hop_band(
@@ -33,18 +33,18 @@ def hop_band(
     orderings: Orderings | None = None,
     which: int = 0,
 ) -> Band:
-    """The band of one hop: its host in the supercell, and straight images.
+    """The band of a hop: its host in the supercell, and straight images.
 
-    A hop to the copy of its own site that the supercell's translations make gets a larger supercell.
+    A hop to a periodic copy of its own site gets a larger supercell.
 
     Args:
         lattices: the crystal.
-        supercell: where its hops are computed.
+        supercell: in which its hops are predicted.
         edge: the hop.
-        mechanism: what becomes of the other mobile ions.
+        mechanism: whether the other mobile ions stay.
         max_atoms: most atoms of the larger supercell.
-        orderings: how the frame's mixed sites are filled; None where all are ordered.
-        which: the ordering's number.
+        orderings: of the host's mixed sites; None where all are ordered.
+        which: index of the ordering.
 
     Raises:
         TooLargeError: the larger supercell is too large ("too-many-atoms").
@@ -60,7 +60,7 @@ def hop_band(
         )
     ordering = _ordering(orderings or Orderings(ion=lattices.ion, states=None, most=1), supercell, which)
     ordering = ordering.freed({start_ion, end_ion})
-    species, frac_coords = _frame(supercell, ordering)
+    species, frac_coords = _host(supercell, ordering)
     home = np.floor(start + 1e-9)
     steps = np.linspace(0.0, 1.0, MODEL_IMAGE_COUNT)[:, None]
     empty = Band(
@@ -85,11 +85,11 @@ def hop_band(
 
 def _ordering(orderings: Orderings, supercell: Supercell, which: int) -> Ordering:
     found = orderings.of(supercell)
-    return found[which % len(found)]  # a larger supercell may have fewer that differ
+    return found[which % len(found)]  # a larger supercell may have fewer distinct ones
 
 
-def _frame(supercell: Supercell, ordering: Ordering) -> tuple[tuple[str, ...], FloatArray]:
-    """The frame's atoms in one ordering, those on mixed sites last."""
+def _host(supercell: Supercell, ordering: Ordering) -> tuple[tuple[str, ...], FloatArray]:
+    """The host's atoms in one ordering, those on mixed sites last."""
     mixed = set(ordering.places.frame_sites)
     fixed = [k for k in range(len(supercell.frame_contents)) if k not in mixed]
     placed, frac_coords = ordering.atoms
@@ -98,11 +98,11 @@ def _frame(supercell: Supercell, ordering: Ordering) -> tuple[tuple[str, ...], F
 
 
 def blocked_because(band: Band, *, include_close_hops: bool) -> str | None:
-    """In words, what is in the way of a straight path; None where it has room.
+    """The reason why a straight path is blocked; None where it is free.
 
     Args:
         band: of the hop.
-        include_close_hops: whether a path may pass an atom within CLOSE_PASS_ANGSTROM.
+        include_close_hops: whether a path may pass an atom within PASSABLE_CLEARANCE_ANGSTROM.
     """
     if not band.host_species:
         return f"nothing is left in the supercell but the {band.ion} that hops"
@@ -115,9 +115,9 @@ def blocked_because(band: Band, *, include_close_hops: bool) -> str | None:
                 f"{distances[atom]:.2f} angstrom"
             )
     atom = int(line.argmin())
-    if include_close_hops or line[atom] >= CLOSE_PASS_ANGSTROM:
+    if include_close_hops or line[atom] >= PASSABLE_CLEARANCE_ANGSTROM:
         return None
     return (
         f"the straight path passes {band.host_species[atom]} at {line[atom]:.2f} angstrom, nearer than "
-        f"{CLOSE_PASS_ANGSTROM:g}; include_close_hops=true predicts it"
+        f"{PASSABLE_CLEARANCE_ANGSTROM:g}; include_close_hops=true predicts it"
     )

@@ -1,4 +1,4 @@
-"""Every hop between an ion's sites, in orbits of those that symmetry makes equal."""
+"""All hops between an ion's sites, grouped into orbits of symmetry-equivalent hops."""
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -12,12 +12,12 @@ from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, canonical_hops, h
 
 
 def distinct_hops(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) -> list[list[HopEdge]]:
-    """Every undirected hop, in whole orbits, that with the shortest hop first.
+    """Every undirected hop, grouped by orbit, the orbit with the shortest hop first.
 
-    Symmetry is that of the motif: a cell that is kept as it was uploaded may have less than the crystal, and then
-    hops that only the crystal makes equal have other surroundings in it.
+    The symmetry is that of the motif: an uploaded cell that is kept may have less than the crystal, and hops that are
+    equivalent in the crystal may then have different surroundings in the cell.
     """
-    # copies of one hop differ in length by the tolerance of the symmetry: none is cut off from its orbit
+    # equivalent hops differ in length by the tolerance of the symmetry: the margin keeps orbits whole
     hops, lengths = _all_hops(lattices, max_hop_angstrom + 10 * SYMMETRY_TOLERANCE_ANGSTROM)
     if not len(hops):
         return []
@@ -38,7 +38,7 @@ def distinct_hops(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) 
 
 def _all_hops(lattices: Sublattices, radius_angstrom: float) -> tuple[IntArray, FloatArray]:
     """Every undirected hop up to a length: rows (from, to, offset x, y, z) and lengths, shortest first."""
-    # along a long, skewed cell's own vectors it would take very many copies
+    # along the vectors of a long, skewed cell it would take very many copies
     lattice, steps = reduced_lattice(lattices.lattice_angstrom)
     in_reduced = lattices.site_frac_coords @ np.linalg.inv(steps)
     home = np.floor(in_reduced)

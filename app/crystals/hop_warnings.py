@@ -1,4 +1,4 @@
-"""What a caller should know of the hops that were found, in words."""
+"""Warnings on the hops that were found."""
 
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
 from app.crystals.filling import CROWDED_ANGSTROM
@@ -6,14 +6,14 @@ from app.crystals.ordering import OrderingMethod
 from app.crystals.oxidation import usual_charge
 from app.crystals.sites import Sublattices, is_mixed
 
-#: An ion that fills less of its sites is the rare one, as in the hosts that are computed with it alone.
+#: Below this occupancy the ion counts as dilute, as in hosts that are computed with a single ion.
 FEW_SHARE = 0.5
 
 
 def count_warnings(
     ion: str, orbit_count: int, *, max_hop_angstrom: float, max_hops: int, between_all: bool
 ) -> tuple[str, ...]:
-    """Say that there are no hops or too many; `between_all` is whether interstitial sites were looked for."""
+    """Warn of no hops, or too many; `between_all` is whether interstitial sites were included."""
     if not orbit_count:
         or_else = "" if between_all else ", or for interstitials=true, which looks for sites between them"
         sentence = (
@@ -32,7 +32,7 @@ def count_warnings(
 
 
 def mechanism_warnings(lattices: Sublattices, *, asked: str, absent: bool) -> tuple[str, ...]:
-    """Say what was chosen where the other choice is a usual one too: ions of more than one charge, and few of them."""
+    """Name the mechanism where the other one is common too: for multivalent ions, and for dilute ones."""
     ion = lattices.ion
     if absent:
         sentence = f"There is no {ion} in the uploaded crystal: one {ion} alone hops between its interstitial sites."
@@ -48,7 +48,7 @@ def mechanism_warnings(lattices: Sublattices, *, asked: str, absent: bool) -> tu
 
 
 def occupancy_warnings(lattices: Sublattices) -> tuple[str, ...]:
-    """Say how the other ions were put on sites that are only partly occupied."""
+    """Explain how the other ions were placed on partly occupied sites."""
     own = lattices.occupancies[lattices.occupancies > 0]
     partly = int((own <= 1.0 - FULL_OCCUPANCY_TOLERANCE).sum())
     if not partly:
@@ -56,18 +56,18 @@ def occupancy_warnings(lattices: Sublattices) -> tuple[str, ...]:
     ion = lattices.ion
     sentence = (
         f"{partly} of {len(own)} {ion} sites are partly occupied: each hop sees as many other {ion} as the "
-        f"formula has, on the best occupied sites, none within {CROWDED_ANGSTROM:g} angstrom of another."
+        f"formula has, on the sites of highest occupancy, none within {CROWDED_ANGSTROM:g} angstrom of another."
     )
     return (sentence,)
 
 
 def disorder_warnings(lattices: Sublattices, method: OrderingMethod, count: int) -> tuple[str, ...]:
-    """Say which sites were ordered and how, and that an ion's shared sites count as open."""
+    """Explain which sites were ordered and how, and that an ion's shared sites count as available."""
     mixed = sum(is_mixed(contents) for contents in lattices.frame_contents)
     shared = sum(bool(site.shared_with) for site in lattices.sites)
     sites = " and ".join(
         f"{number} of the {what}"
-        for number, what in ((mixed, "frame's sites"), (shared, f"{lattices.ion} sites"))
+        for number, what in ((mixed, "host's sites"), (shared, f"{lattices.ion} sites"))
         if number
     )
     how = (
@@ -75,6 +75,8 @@ def disorder_warnings(lattices: Sublattices, method: OrderingMethod, count: int)
         if method == "lowest-energy"
         else f"{count} random ordering{'s were' if count > 1 else ' was'} predicted and averaged (`disorder` has each)"
     )
-    sentence = f"Shared between elements or partly empty are {sites}: {how}; equal hops are those of the mean crystal."
-    closed = "" if not shared else f" Every {lattices.ion} site counts as open, whatever else may sit on it."
+    sentence = (
+        f"Shared between elements or partly empty are {sites}: {how}; equivalent hops are those of the average crystal."
+    )
+    closed = "" if not shared else f" Every {lattices.ion} site counts as available, whatever else may occupy it."
     return (sentence + closed,)

@@ -1,4 +1,4 @@
-"""The hops of an ion through a crystal: which are distinct, and the band of each."""
+"""The search for hops of an ion through a crystal: the distinct ones, each with its band."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -37,10 +37,10 @@ class Hop:
         offset: whole cells between the two, so that the end lies at the site's coordinates plus the offset.
         distance_angstrom: the straight distance.
         multiplicity: undirected copies per uploaded cell.
-        bands: in its supercell, what a model predicts, one an ordering of the frame; None where there is no room for
-            the hop in that ordering.
-        excluded_because: in words, why the hop is not predicted in any.
-        left_out: it may be passable and was not looked at, since its supercell is too large.
+        bands: in its supercell, one per ordering of the host, for a model to predict; None where the path is blocked in
+            that ordering.
+        excluded_because: the reason why the hop is not predicted in any ordering.
+        left_out: whether the hop may be passable and was not examined, since its supercell is too large.
     """
 
     from_site: int
@@ -54,13 +54,13 @@ class Hop:
 
     @property
     def band(self) -> Band | None:
-        """The band in the first ordering that has room for it; None where the hop is excluded."""
+        """The band in the first ordering where the path is free; None where the hop is excluded."""
         return next((band for band in self.bands if band is not None), None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Disorder:
-    """How the frame's shared and partly empty sites were filled.
+    """How the host's shared and partly empty sites were filled.
 
     Attributes:
         method: the one arrangement of lowest electrostatic energy, or seeded samples.
@@ -77,18 +77,18 @@ class Disorder:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HopSearch:
-    """What was found in a crystal.
+    """The hops found in a crystal.
 
     Attributes:
         ion: element symbol of the migrating ion.
         sites: its sites in the uploaded cell.
-        hops: symmetry-distinct, shortest first, at most as many as were asked for.
-        all_hops: every undirected hop of the uploaded cell; `orbit` is the index in `hops`, or past its end
-            where that was cut short.
-        truncated: whether there are more distinct hops than `hops` holds.
+        hops: symmetry-distinct, shortest first, at most `max_hops`.
+        all_hops: every undirected hop of the uploaded cell; `orbit` is the index in `hops`, or beyond its end for a hop
+            that was cut off.
+        truncated: whether there are more distinct hops than `hops` contains.
         mechanism: whether the other mobile ions stay ("vacancy") or not ("dilute").
-        warnings: what the caller should know.
-        disorder: how the frame was ordered; None where it is ordered as uploaded.
+        warnings: for the caller.
+        disorder: how the host was ordered; None where it is ordered as uploaded.
     """
 
     ion: str
@@ -117,19 +117,19 @@ def find_hops(
 
     Args:
         crystal: as it was uploaded.
-        ion: element symbol of the migrating ion. One that the crystal does not hold hops between interstitial sites.
+        ion: element symbol of the migrating ion. One that the crystal does not contain hops between interstitial sites.
         max_hop_angstrom: the longest hop, angstrom.
-        mechanism: what becomes of the crystal's other mobile ions. "auto" is "vacancy", whatever cell the crystal is
+        mechanism: whether the crystal's other mobile ions stay. "auto" is "vacancy", whatever cell the crystal is
             written in: a crystal that was uploaded with its ions has them.
-        max_hops: most distinct hops that get a band, the shortest ones.
-        max_atoms: most atoms of the supercell.
+        max_hops: maximum number of distinct hops with a band; the shortest are taken.
+        max_atoms: maximum number of atoms of the supercell.
         include_close_hops: whether hops that pass an atom within 1.2 angstrom are predicted.
-        interstitials: whether interstitial sites are looked for beside those that the crystal's own ions are on.
-        max_orderings: most orderings of a frame with shared or partly empty sites.
+        interstitials: whether interstitial sites are added to the sites of the crystal's own ions.
+        max_orderings: maximum number of orderings of a host with shared or partly empty sites.
 
     Raises:
         InputError: as `app.crystals.sites.split`, `app.crystals.interstitials.with_interstitials` and
-            `app.crystals.ordering.Orderings.of`; or nothing is left once the ions are removed ("no-host").
+            `app.crystals.ordering.Orderings.of`; or no atoms are left once the ions are removed ("no-host").
         TooLargeError: the supercell is too large ("too-many-atoms").
     """
     lattices = split(crystal, ion)
@@ -257,9 +257,9 @@ def _vectors(lattices: Sublattices, edges: list[HopEdge]) -> FloatArray:
 
 
 def _roomiest(supercell: Supercell, vectors: FloatArray) -> int:
-    """The first of equal hops whose end is farthest from the supercell's copies of its start.
+    """Of equivalent hops, the first whose end is farthest from the supercell's copies of its start.
 
-    A supercell has less symmetry than the crystal, so equal hops differ in how far their periodic copies are.
+    A supercell has less symmetry than the crystal, so equivalent hops differ in the distance to their periodic copies.
     """
     if len(vectors) == 1:
         return 0
@@ -274,8 +274,7 @@ def _too_short(ion: str, distance_angstrom: float) -> str | None:
     if distance_angstrom >= SPLIT_ANGSTROM:
         return None
     return (
-        f"the two sites are {distance_angstrom:.2f} angstrom apart: one {ion} is shared out between them, "
-        "and that is no hop"
+        f"the two sites are {distance_angstrom:.2f} angstrom apart: one {ion} is split between them, which is not a hop"
     )
 
 

@@ -1,9 +1,9 @@
-"""When two bands are the same: their canonical forms, the buckets to look in, and the comparison.
+"""Identity of bands: canonical forms, cache buckets, and the comparison.
 
 Two bands are the same where their hosts and end points agree within 2e-3 angstrom after a rigid motion,
 whatever the cell's origin, the order of the atoms, the choice of lattice vectors, the wrapping and the
-direction of the hop. Mirror images are the same: a network sees distances and angles only. What a model never
-sees (images between the end points, relaxed hosts) does not count.
+direction of the hop. Mirror images are the same: a network reads only distances and angles. What no model reads (images
+between the end points, relaxed hosts) is not compared.
 """
 
 import hashlib
@@ -23,9 +23,9 @@ from app.crystals.reduction import reduced_lattice
 TOLERANCE_ANGSTROM = 2e-3
 #: How far an invariant length may move when atoms and lattice vectors each move by the tolerance.
 _REACH_ANGSTROM = 5 * TOLERANCE_ANGSTROM
-#: Wide beside the reach, so that most lookups need one bucket; narrow enough that few bands share one.
+#: Wide compared with the reach, so that most lookups need one bucket; narrow enough that few bands share one.
 _BIN_ANGSTROM = 0.2
-#: Invariants that name the bucket; the others only sort out candidates before the full comparison.
+#: Number of invariants in a bucket key; the others only reject candidates before the full comparison.
 _BUCKET_INVARIANTS = 5
 _PROBE_ATOMS = 8
 #: Keeps atoms of different elements apart in one k-d tree.
@@ -36,7 +36,7 @@ _DIGEST_SHIFT = 0.381966
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CanonicalBand:
-    """A band without what is arbitrary in it: what is compared, and what a cache keeps.
+    """The canonical form of a band: what is compared, and what a cache stores.
 
     Attributes:
         ion: element symbol of the migrating ion.
@@ -47,7 +47,7 @@ class CanonicalBand:
         hop_frac: from the first image to the last, not wrapped, shape [3].
         middle_distances_angstrom: shortest periodic distances from the middle of the hop to the host's atoms,
             in their order, shape [n_host], angstrom: sorted distances move no more than the atoms do.
-        invariants_angstrom: lengths that no change of setting alters, angstrom; see `fingerprint`.
+        invariants_angstrom: lengths that do not depend on the setting, angstrom; see `fingerprint`.
     """
 
     ion: str
@@ -76,7 +76,7 @@ class CanonicalBand:
 
     @cached_property
     def tree(self) -> cKDTree:
-        """The host's atoms by place and element, periodic."""
+        """A periodic tree of the host's atoms by position and element."""
         box = np.append(np.linalg.norm(self.lattice_angstrom, axis=1), 0.0)
         places = _tree_places(self.host_frac_coords, self.element_numbers, self.lattice_angstrom)
         places[:, :3] = np.where(places[:, :3] >= box[:3], 0.0, places[:, :3])  # 1 - 1e-17 was rounded up
@@ -85,7 +85,7 @@ class CanonicalBand:
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """What two bands must share before they are compared atom by atom.
+    """The fingerprint of a band, compared before two bands are compared atom by atom.
 
     Attributes:
         ion: element symbol of the migrating ion.
@@ -101,7 +101,7 @@ class Fingerprint:
 
 
 def canonical(band: Band | CanonicalBand) -> CanonicalBand:
-    """The canonical form of a band; of one that has it already, the same."""
+    """The canonical form of a band; a canonical form is returned unchanged."""
     if isinstance(band, CanonicalBand):
         return band
     lattice, matrix = reduced_lattice(band.lattice_angstrom)
@@ -139,7 +139,7 @@ def _host_distances(lattice: FloatArray, host: FloatArray, hop: FloatArray) -> F
 
 def _invariants(lattice: FloatArray, hop: FloatArray, distances: FloatArray) -> tuple[float, ...]:
     side = abs(np.linalg.det(lattice)) ** (1 / 3)
-    if distances.shape[1] == 0:  # a lone ion has no distances; zeros stand in, so that a lookup finds nothing odd
+    if distances.shape[1] == 0:  # a lone ion has no distances; zeros are used instead
         distances = np.zeros((3, 1))
     nearest, mean = distances.min(axis=1), distances.mean(axis=1)
     values = [side, np.linalg.norm(hop @ lattice)]
@@ -149,14 +149,14 @@ def _invariants(lattice: FloatArray, hop: FloatArray, distances: FloatArray) -> 
 
 
 def fingerprint(band: Band | CanonicalBand) -> Fingerprint:
-    """What a band shares with every band that is the same."""
+    """The fingerprint of a band; equal within the tolerance for equal bands."""
     return canonical(band).fingerprint
 
 
 def bucket_keys(mark: Fingerprint) -> list[str]:
-    """Where to look for a band: its own bucket first, then those that rounding could reach.
+    """Keys of the buckets where a band may be found: its own first, then those that rounding could reach.
 
-    A band is kept under the first key alone; looking under all of them finds it. Mostly there are one or two.
+    A band is stored under the first key only and looked up under all of them; mostly there are one or two.
     """
     lengths = np.array(mark.invariants_angstrom[:_BUCKET_INVARIANTS])
     own = np.floor(lengths / _BIN_ANGSTROM)
@@ -175,7 +175,7 @@ def same_band(one: Band | CanonicalBand, other: Band | CanonicalBand, *, directi
     Args:
         one: a band, or its canonical form where it is compared with many.
         other: another one.
-        directional: tell a hop from its reverse.
+        directional: distinguish a hop from its reverse.
     """
     left, right = canonical(one), canonical(other)
     if not _could_be_same(left, right):
@@ -190,7 +190,7 @@ def same_band(one: Band | CanonicalBand, other: Band | CanonicalBand, *, directi
 
 
 def _could_be_same(left: CanonicalBand, right: CanonicalBand) -> bool:
-    """What costs microseconds and tells most bands apart."""
+    """A test that takes microseconds and distinguishes most bands."""
     if left.ion != right.ion or left.elements != right.elements:
         return False
     pairs = zip(left.invariants_angstrom, right.invariants_angstrom, strict=True)
@@ -201,7 +201,7 @@ def _could_be_same(left: CanonicalBand, right: CanonicalBand) -> bool:
 
 
 def _host_matches(left: CanonicalBand, host: FloatArray, hop: FloatArray, changes: FloatArray) -> bool:
-    """Whether some change of basis takes a host and hop, both relative to the ion, onto the left one's."""
+    """Whether one of the changes of basis maps a host and hop, both relative to the ion, onto those of `left`."""
     hop_errors = (hop @ changes - left.hop_frac) @ left.lattice_angstrom
     close = np.linalg.norm(hop_errors, axis=1) <= 2 * TOLERANCE_ANGSTROM
     changes, hop_errors = changes[close], hop_errors[close]
@@ -214,7 +214,7 @@ def _host_matches(left: CanonicalBand, host: FloatArray, hop: FloatArray, change
 
 
 def _nearest(left: CanonicalBand, frac_coords: FloatArray, elements: IntArray) -> IntArray:
-    """The left host's atom at each place, shape [..., n]; n_host where there is none."""
+    """The index of the atom of the left host at each position, shape [..., n]; n_host where there is none."""
     places = _tree_places(frac_coords, elements, left.lattice_angstrom)
     # Measured along a reduced basis a short vector is at most twice as long; `_all_agree` is exact.
     return np.asarray(left.tree.query(places, distance_upper_bound=8 * TOLERANCE_ANGSTROM)[1], dtype=np.int64)
@@ -228,13 +228,13 @@ def _tree_places(frac_coords: FloatArray, elements: IntArray, lattice: FloatArra
 
 
 def _all_agree(left: CanonicalBand, host: FloatArray, hop_error: FloatArray) -> bool:
-    """Whether every atom has its own partner within the tolerance, after the mean shift."""
+    """Whether every atom has a partner of its own within the tolerance, after the mean shift."""
     partners = _nearest(left, host, left.element_numbers)
     if not np.array_equal(np.sort(partners), np.arange(len(host))):
         return False
     steps = host - left.host_frac_coords[partners]
     steps = (steps - np.rint(steps)) @ left.lattice_angstrom
-    # The first images were laid on each other: without this the ion's rounding would count for all atoms.
+    # The first images were superimposed: without this the ion's rounding error would be added to all atoms.
     moves = np.concatenate([steps, np.zeros((1, 3)), hop_error[None, :]])
     moves = moves - moves.mean(axis=0)
     return bool(np.linalg.norm(moves, axis=1).max() <= TOLERANCE_ANGSTROM)
@@ -243,11 +243,10 @@ def _all_agree(left: CanonicalBand, host: FloatArray, hop_error: FloatArray) -> 
 def canonical_digest(band: Band | CanonicalBand) -> str:
     """A SHA-256 of the band's distances, in hexadecimal: the same in any atom order, origin and setting.
 
-    For the log, where inputs are counted and found again. A file that rounds its coordinates gets another
-    digest; whether two bands are the same is for `same_band` to say.
+    For the log. A file that rounds its coordinates gets another digest; use `same_band` to compare bands.
     """
     form = canonical(band)
-    lattice = np.linalg.norm(form.lattice_angstrom, axis=1)  # the successive minima belong to the lattice alone
+    lattice = np.linalg.norm(form.lattice_angstrom, axis=1)  # the successive minima depend only on the lattice
     lengths = _digest_steps(np.array([*lattice, *form.invariants_angstrom]))
     start, middle, end = _digest_steps(_host_distances(form.lattice_angstrom, form.host_frac_coords, form.hop_frac))
     tables = [np.stack([form.element_numbers, middle, *ends]) for ends in ((start, end), (end, start))]
@@ -257,5 +256,5 @@ def canonical_digest(band: Band | CanonicalBand) -> str:
 
 
 def _digest_steps(lengths_angstrom: FloatArray) -> IntArray:
-    # The shift keeps round lengths, such as half of 4.0825, from the edges where the last bit would decide.
+    # The shift keeps round lengths, such as half of 4.0825, away from edges where the last bit would decide.
     return np.asarray(np.floor(lengths_angstrom / _DIGEST_STEP_ANGSTROM + _DIGEST_SHIFT), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Interstitial sites: the largest empty spheres of a crystal where an ion would be bonded as its valence wants."""
+"""Interstitial sites: the largest empty spheres of a crystal where an ion has a bond valence sum near its charge."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,40 +16,40 @@ from app.crystals.sites import IonSite, Sublattices
 from app.crystals.symmetry import Symmetry, find_symmetry
 from app.errors import InputError
 
-#: Nearer than this to an atom no ion sits: in oxides the nearest oxygen of Li is some 1.8 angstrom away.
+#: Least distance of an ion to an atom: in oxides the nearest oxygen of Li is about 1.8 angstrom away.
 LEAST_RADIUS_ANGSTROM = 1.6
-#: Nearer than this to a cation no other cation sits: sites that share a face with an occupied one are left out.
+#: Least distance between cations: sites that share a face with an occupied one are left out.
 LEAST_CATION_ANGSTROM = 2.2
-#: Two sites nearer than this are one, in the middle; a site of the crystal's own ions keeps others as far away.
+#: Sites nearer than this are merged in the middle; the crystal's own sites exclude others within it.
 APART_ANGSTROM = 1.2
-#: A sum of bond valences within these shares of the ion's charge is taken: hosts were not relaxed around the ion.
+#: Accepted bond valence sums as shares of the ion's charge: wide, since the host is not relaxed around the ion.
 LEAST_VALENCE, MOST_VALENCE = 0.3, 2.2
-#: Atoms farther away than this make no bond.
+#: Largest length of a bond.
 BOND_ANGSTROM = 5.0
-#: Softness of bond valences and scale of distances, of pymatgen's parameters.
+#: Softness of bond valences and scale of distances, for pymatgen's parameters.
 SOFTNESS_ANGSTROM, DISTANCE_SCALE = 0.31, 1.015
-#: Sites that symmetry does not make equal, at most.
+#: Maximum number of symmetry-distinct sites.
 MOST_DISTINCT = 12
 MOST_SITES = 400
-#: How far around the cell atoms matter for the largest empty sphere in it.
+#: Distance around the cell within which atoms limit the largest empty sphere in it.
 REACH_ANGSTROM = 10.0
 SAME_PLACE_ANGSTROM = 0.1
-#: A corner so near to one that was tried, or to a copy of it, is not tried again.
+#: Corners this near to one that was tried, or to a copy of it, are skipped.
 TRIED_ANGSTROM = 0.3
-#: Steps towards the symmetry elements near a corner; each takes in more of the copies around them.
+#: Number of steps towards the symmetry elements near a corner; each includes more of the copies around it.
 MOST_STEPS = 20
 ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Surroundings:
-    """The atoms around the voids of a cell, with all copies within REACH_ANGSTROM of it.
+    """The atoms of a cell, with all periodic copies within REACH_ANGSTROM of it.
 
     Attributes:
-        basis_angstrom: the reduced cell, rows are its vectors, shape [3, 3].
+        basis_angstrom: the reduced cell; rows are its vectors, shape [3, 3].
         steps: the same as whole numbers of the crystal's vectors, shape [3, 3].
         points_angstrom: all atoms, shape [n, 3].
-        charges: their oxidation states, positive where like the ion's; 0 where not known, shape [n].
+        charges: their oxidation states, positive for the sign of the ion's; 0 where unknown, shape [n].
         bond_angstrom: the length of a bond of valence one between the ion and each, shape [n].
         valence: the ion's charge.
     """
@@ -63,7 +63,7 @@ class _Surroundings:
 
     @cached_property
     def tree(self) -> Any:
-        """Finds the atoms near a place."""
+        """A tree of the atoms."""
         return cKDTree(self.points_angstrom)
 
     @property
@@ -72,7 +72,7 @@ class _Surroundings:
         return bool((self.charges < 0).any())
 
     def takes(self, place: FloatArray) -> bool:
-        """Whether an ion fits at a place (fractional, in the crystal's vectors) and is bonded well enough."""
+        """Whether an ion fits at a position (fractional, in the crystal's vectors), bond valence sum included."""
         frac = place @ np.linalg.inv(self.steps)
         here = (frac - np.floor(frac)) @ self.basis_angstrom
         near = self.tree.query_ball_point(here, BOND_ANGSTROM)
@@ -89,13 +89,12 @@ class _Surroundings:
 
 
 def with_interstitials(lattices: Sublattices) -> Sublattices:
-    """Add interstitial sites of the ion to those that it has, each with occupancy 0 and its symmetry's copies.
+    """Add interstitial sites of the ion to its sites, each with occupancy 0 and its symmetry-equivalent copies.
 
-    They are corners of the Voronoi polyhedra of all atoms, moved onto the symmetry element that they lie near, largest
-    sphere first.
+    They are corners of the Voronoi polyhedra of all atoms, moved onto a symmetry element nearby, largest sphere first.
 
     Raises:
-        InputError: the ion has no site in the crystal and none was found ("no-site").
+        InputError: the crystal has no site of the ion and none was found ("no-site").
     """
     around = _surroundings(lattices)
     symmetry = find_symmetry(lattices)
@@ -134,14 +133,16 @@ def _site(index: int, place: FloatArray) -> IonSite:
 
 
 def _surroundings(lattices: Sublattices) -> _Surroundings:
-    """Sort the atoms; an ion's own sites are atoms like others, and shared ones count as what is most of them."""
+    """Collect the atoms; sites of the ion count as atoms, and shared sites as their main element."""
     contents = [*lattices.frame_contents, *(((lattices.ion, site.occupancy),) for site in lattices.sites)]
     atoms = np.vstack([lattices.frame_frac_coords, lattices.site_frac_coords])
     states = guess_oxidation_states(lattices.amounts) or {}
     symbols = [max(one, key=lambda pair: pair[1])[0] for one in contents]
     valence = usual_charge(lattices.ion)
     charges = np.array([states.get(symbol, 0) for symbol in symbols], dtype=np.float64) * np.sign(valence)
-    charges[len(lattices.frame_contents) :] = 0.0  # an ion of its kind makes room: one of the two sites is left
+    charges[len(lattices.frame_contents) :] = (
+        0.0  # ions of the same element do not block: only one of two near sites is kept
+    )
     lengths = _bond_lengths(lattices.ion, symbols)
     basis, steps = reduced_lattice(lattices.lattice_angstrom)
     in_reduced = atoms @ np.linalg.inv(steps)
@@ -184,19 +185,19 @@ def _corners(around: _Surroundings) -> tuple[FloatArray, float]:
     """
     try:
         corners = Voronoi(around.points_angstrom).vertices
-    except QhullError:  # atoms in one plane or on one line have no corners
+    except QhullError:  # coplanar or collinear atoms have no corners
         return np.empty((0, 3)), 0.0
     frac = corners @ np.linalg.inv(around.basis_angstrom)
     inside = frac[((frac > -ROUNDING) & (frac < 1.0 - ROUNDING)).all(axis=1)]
     radii = np.round(around.tree.query(inside @ around.basis_angstrom)[0], 2)
     wide = radii >= LEAST_RADIUS_ANGSTROM
-    # rounded, so that equal corners come in one order whatever the last bits of their coordinates are
+    # rounded, so that the order of equal corners does not depend on the last bits of their coordinates
     order = np.lexsort([*np.round(inside[wide], 4).T[::-1], -radii[wide]])
     return np.asarray(inside[wide][order] @ around.steps), float(radii.max(initial=0.0))
 
 
 def _orbit(corner: FloatArray, symmetry: Symmetry, lattice_angstrom: FloatArray) -> FloatArray | None:
-    """A corner moved onto the symmetry elements near it, and its copies in the cell; None where they stay too near."""
+    """A corner moved onto the symmetry elements near it, and its copies in the cell; None where copies are too near."""
     place = corner
     for _ in range(MOST_STEPS):
         vectors = _images(place, symmetry) - place
@@ -216,8 +217,8 @@ def _orbit(corner: FloatArray, symmetry: Symmetry, lattice_angstrom: FloatArray)
 
 
 def _images(place: FloatArray, symmetry: Symmetry) -> FloatArray:
-    """Where all operations put a place, itself among them, shape [n, 3]."""
-    # A rotation stands once for every pure translation: once is enough, the translations follow.
+    """Images of a position under all operations, the position itself included, shape [n, 3]."""
+    # A rotation is listed once for every pure translation: one of them is enough, translations are added below.
     _, once = np.unique(symmetry.rotations.reshape(-1, 9), axis=0, return_index=True)
     turned = place @ symmetry.rotations[once].transpose(0, 2, 1) + symmetry.translations[once]
     return np.asarray((turned[:, None] + symmetry.pure_translations[None]).reshape(-1, 3))
@@ -225,7 +226,7 @@ def _images(place: FloatArray, symmetry: Symmetry) -> FloatArray:
 
 def _warnings(ion: str, around: _Surroundings, found: list[FloatArray], distinct: int) -> tuple[str, ...]:
     if not found:
-        return (f"No interstitial site of {ion} was found beside its own sites.",)
+        return (f"No interstitial site of {ion} was found in addition to its own sites.",)
     checked = (
         f", bond valences there from {LEAST_VALENCE:g} to {MOST_VALENCE:g} of its charge"
         if around.knows_charges
@@ -235,7 +236,7 @@ def _warnings(ion: str, around: _Surroundings, found: list[FloatArray], distinct
     what = f"{count} interstitial sites of {ion}, {distinct} of them distinct, were" if count > 1 else _ONE.format(ion)
     sentence = (
         f"{what} found by geometry (the largest empty spheres{checked}); whether the ion is stable there was not "
-        "computed, so hops that end there are out of the domain and their intervals wide."
+        "computed, so hops that end there are outside the domain and have wide intervals."
     )
     return (sentence,)
 
@@ -256,5 +257,5 @@ def _no_site(lattices: Sublattices, widest_angstrom: float) -> InputError:
         f"There is no {ion} in this crystal and no interstitial site for it: {reason}. Its elements are {present}.",
         kind="no-site",
         where="ion",
-        expected=f"an ion of the crystal, or a crystal more open for {ion}",
+        expected=f"an ion of the crystal, or a crystal with larger voids for {ion}",
     )

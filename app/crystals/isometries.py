@@ -1,4 +1,4 @@
-"""Lattices compared: every way in which one lattice falls onto another."""
+"""Comparison of lattices: all isometries that map one onto another."""
 
 from functools import cache
 from itertools import product
@@ -14,7 +14,7 @@ def _short_combinations() -> IntArray:
     """Coefficients of the short vectors of a reduced lattice, shape [124, 3].
 
     Vectors no longer than the third of a Minkowski-reduced basis that complete another such basis have
-    coefficients -1, 0 or 1; one more leaves room for a basis that is reduced but for rounding.
+    coefficients -1, 0 or 1; one more allows for a basis that is reduced only up to rounding.
     """
     return np.array([c for c in product(range(-2, 3), repeat=3) if any(c)], dtype=np.int64)
 
@@ -22,16 +22,16 @@ def _short_combinations() -> IntArray:
 def lattice_isometries(
     target_angstrom: FloatArray, lattice_angstrom: FloatArray, tolerance_angstrom: float
 ) -> IntArray:
-    """Every way in which one reduced lattice falls onto another after a rotation or reflection.
+    """All isometries, rotations and reflections, that map one reduced lattice onto another.
 
     Args:
         target_angstrom: a reduced basis, shape [3, 3], angstrom.
         lattice_angstrom: the reduced basis of the other lattice, shape [3, 3], angstrom.
-        tolerance_angstrom: how far each of the three vectors may end from its target, angstrom.
+        tolerance_angstrom: largest deviation of each of the three vectors from its target, angstrom.
 
     Returns:
         Integer matrices M of determinant 1 or -1, shape [n, 3, 3]: the rows of M @ lattice, rotated, are the
-        target's. n is the order of the point group (2 to 48) where the lattices are the same, and else 0.
+        target's. n is the order of the point group (2 to 48) if the lattices are the same, and 0 otherwise.
     """
     combinations = _short_combinations()
     vectors = combinations @ lattice_angstrom
@@ -52,7 +52,7 @@ def lattice_isometries(
 
 
 def _within(target: FloatArray, bases: FloatArray, tolerance_angstrom: float) -> NDArray[np.bool_]:
-    """Which bases, each rotated as well as it can be (Kabsch 1976), lie on the target."""
+    """Which bases coincide with the target after their best rotation (Kabsch 1976)."""
     left, _, right = np.linalg.svd(np.swapaxes(bases, 1, 2) @ target)
     distances = np.linalg.norm(bases @ (left @ right) - target, axis=2)
     return np.asarray(distances.max(axis=1, initial=0.0) <= tolerance_angstrom)

@@ -1,4 +1,4 @@
-"""Whole-number geometry of lattices: Hermite forms, cosets, short translations."""
+"""Integer geometry of lattices: Hermite forms, cosets, short translations."""
 
 from functools import lru_cache
 
@@ -32,7 +32,7 @@ def hermite_form(vectors: IntArray) -> IntArray:
 
 
 def _eliminate(rows: list[list[int]], column: int) -> list[int]:
-    """Clear a column in all rows but one by Euclid's algorithm, in place; give that row, made positive."""
+    """Clear a column in all rows but one by Euclid's algorithm, in place; returns that row, made positive."""
     while True:
         alive = [row for row in rows if row[column] != 0]
         pivot = min(alive, key=lambda row: abs(row[column]))
@@ -91,7 +91,7 @@ def short_translations(lattice_angstrom: FloatArray, below_angstrom: float) -> t
     Returns:
         whole-number vectors, shape [n, 3], and their lengths, shape [n], angstrom.
     """
-    basis, steps = reduced_lattice(lattice_angstrom)  # along skewed vectors it would take very many
+    basis, steps = reduced_lattice(lattice_angstrom)  # along skewed vectors it would need very many
     reach = np.floor(below_angstrom * np.linalg.norm(np.linalg.inv(basis), axis=0)).astype(int)
     axes = (np.arange(-r, r + 1) for r in reach)
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -103,7 +103,7 @@ def short_translations(lattice_angstrom: FloatArray, below_angstrom: float) -> t
 
 
 def shortest_translation_angstrom(lattice_angstrom: FloatArray) -> float:
-    """The length of a lattice's shortest translation, angstrom: not that of its shortest given vector."""
+    """The length of a lattice's shortest translation, angstrom, which may be shorter than all basis vectors."""
     return float(np.linalg.norm(reduced_lattice(lattice_angstrom)[0], axis=1).min())
 
 

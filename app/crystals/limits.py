@@ -1,4 +1,4 @@
-"""How large an upload may be, and the words that refuse a larger one."""
+"""Limits on the size of an upload, and the errors that refuse a larger one."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from app.errors import TooLargeError
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The most that a reader takes; each refusal names the setting that holds the limit.
+    """Limits of the readers; each error names the setting of the limit.
 
     Attributes:
         max_body_bytes: bytes of one uploaded file.
@@ -24,31 +24,31 @@ class Limits:
     max_unpacked_bytes: int = 100_000_000
 
     def check_bytes(self, count: int, where: str) -> None:
-        """Refuse a file of more bytes than are taken."""
+        """Refuse a file with too many bytes."""
         if count > self.max_body_bytes:
             raise _too_large(
                 "bytes", f"{where} has {count:,} bytes", self.max_body_bytes, "IONPATH_MAX_BODY_BYTES", where
             )
 
     def check_atoms(self, count: int, where: str) -> None:
-        """Refuse a cell of more atoms than are taken."""
+        """Refuse a cell with too many atoms."""
         if count > self.max_atoms:
             raise _too_large(
                 "atoms", f"{where} has {count:,} atoms in one cell", self.max_atoms, "IONPATH_MAX_ATOMS", where
             )
 
     def check_images(self, count: int, where: str) -> None:
-        """Refuse a band of more images than are taken."""
+        """Refuse a band with too many images."""
         if count > self.max_images:
             raise _too_large("images", f"{where} has {count:,} images", self.max_images, "IONPATH_MAX_IMAGES", where)
 
     def check_files(self, count: int, where: str) -> None:
-        """Refuse a zip of more files than are taken."""
+        """Refuse a zip with too many files."""
         if count > self.max_files:
             raise _too_large("files", f"{where} has {count:,} files", self.max_files, "IONPATH_MAX_FILES", where)
 
     def check_unpacked_bytes(self, count: int, where: str) -> None:
-        """Refuse a zip that unpacks to more bytes than are taken."""
+        """Refuse a zip that unpacks to too many bytes."""
         if count > self.max_unpacked_bytes:
             raise _too_large(
                 "unpacked-bytes",
@@ -61,7 +61,7 @@ class Limits:
 
 def _too_large(what: str, found: str, limit: int, setting: str, where: str) -> TooLargeError:
     return TooLargeError(
-        f"{found}; at most {limit:,} are taken here ({setting}).",
+        f"{found}; at most {limit:,} are accepted here ({setting}).",
         kind=f"too-many-{what}",
         where=where,
         expected=f"at most {limit:,} {what.replace('-', ' ')}",

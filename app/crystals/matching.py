@@ -1,4 +1,4 @@
-"""Which atom of one image is which of another: the same kind, at nearly the same place."""
+"""Matching of the atoms of two images: same element, nearly the same position."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +8,9 @@ from app.crystals.band import FloatArray
 from app.crystals.periodic import near_pairs, shortest_vectors
 from app.crystals.reduction import reduced_lattice
 
-#: In one step of a band an atom that keeps its place in the list moves less than this, but for the ion.
+#: If two images list atoms in the same order, every atom but the ion moves less than this in a step.
 SAME_ORDER_ANGSTROM = 1.0
-#: Atoms of one kind that are nearer than this, each the other's nearest, are the same atom.
+#: Atoms of one element that are mutual nearest neighbours within this distance are the same atom.
 COINCIDENT_ANGSTROM = 0.5
 
 
@@ -23,9 +23,8 @@ def match_atoms(
 ) -> NDArray[np.intp]:
     """Find for each atom of one image the same atom of another.
 
-    The order of the lists is kept where it makes sense: all atoms but one stay within 1 angstrom. Otherwise atoms
-    are matched by position, kind by kind: coincident ones first, the rest so that the sum of squared distances is
-    least.
+    The order of the lists is kept where all atoms but one stay within 1 angstrom. Otherwise atoms are matched by
+    position, element by element: coincident ones first, the rest with the least sum of squared distances.
 
     Args:
         species: element symbols, length n.
@@ -55,7 +54,7 @@ def _match_one_kind(frac: FloatArray, other: FloatArray, lattice_angstrom: Float
     left = np.flatnonzero(found < 0)
     if len(left):
         free = np.setdiff1d(np.arange(len(other)), found)
-        # rounding in a reduced basis is enough to rank candidates; the hop itself is joined exactly, later
+        # rounding in a reduced basis is enough to rank candidates; the hop itself is joined exactly later
         basis, steps = reduced_lattice(lattice_angstrom)
         vectors = (other[free][None, :, :] - frac[left][:, None, :]) @ np.linalg.inv(steps)
         vectors -= np.rint(vectors)
@@ -66,7 +65,7 @@ def _match_one_kind(frac: FloatArray, other: FloatArray, lattice_angstrom: Float
 
 
 def _coincident(frac: FloatArray, other: FloatArray, lattice_angstrom: FloatArray) -> NDArray[np.intp]:
-    """The other atom at the same place, -1 where there is none, shape [n]."""
+    """The index of the other atom at the same position, -1 where there is none, shape [n]."""
     pairs, lengths = near_pairs(frac, other, lattice_angstrom, COINCIDENT_ANGSTROM)
     found = np.full(len(frac), -1, dtype=np.intp)
     taken = np.zeros(len(other), dtype=bool)

@@ -1,31 +1,31 @@
-"""Oxidation states guessed from a composition, by a search whose size is bounded."""
+"""Oxidation states guessed from a composition by a bounded search."""
 
 import itertools
 import math
 from collections.abc import Mapping
 
-#: Combinations of oxidation states that are tried at most.
+#: Maximum number of combinations of oxidation states that are tried.
 MOST_COMBINATIONS = 50_000
-#: States of one element that are tried at most, the commonest first.
+#: Maximum number of states per element that are tried, the most frequent first.
 MOST_STATES = 5
-#: Charge per atom up to which a combination counts as balanced: occupancies are refined to some hundredths.
+#: Charge per atom up to which a combination counts as balanced: occupancies are accurate to a few hundredths.
 BALANCED_PER_ATOM = 0.03
 
-#: What is counted for a state that was never seen, as a share of its element's.
+#: Pseudo-count of a state that was never observed, as a share of its element's count.
 RARE = 1e-4
 
 
 def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | None:
-    """Choose one oxidation state an element so that their charges cancel as far as they can.
+    """Choose one oxidation state per element so that the charges cancel as far as possible.
 
-    The states are those that pymatgen counts in the ICSD, and of equally balanced combinations the commonest wins. An
-    element of mixed valence gets its commonest state, and some charge is left.
+    The states are those that pymatgen counts in the ICSD; of equally balanced combinations the most frequent is taken.
+    An element of mixed valence gets its most frequent state, and a net charge remains.
 
     Args:
-        amounts: atoms of each element, in any unit; need not be whole numbers.
+        amounts: of each element, in any unit; not necessarily integers.
 
     Returns:
-        the state of each element; None where an element has none that is known, or where all have the same sign.
+        the state of each element; None where an element has no known state, or where all have the same sign.
     """
     choices: list[list[tuple[str, int, float]]] = []
     for symbol in sorted(amounts):
@@ -49,12 +49,12 @@ def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | Non
 
 
 def usual_charge(symbol: str) -> int:
-    """The oxidation state that an element has most often in the ICSD; 1 where none is known."""
+    """The most frequent oxidation state of an element in the ICSD; 1 where none is known."""
     return next(iter(_counted_states(symbol)), 1)
 
 
 def _counted_states(symbol: str) -> dict[int, float]:
-    """How often pymatgen counts each oxidation state of an element in the ICSD, the commonest first."""
+    """Counts of the oxidation states of an element in the ICSD, by pymatgen, the most frequent first."""
     # pymatgen takes a second to import, and ordered crystals never need it
     from pymatgen.analysis.bond_valence import PRIOR_PROB  # noqa: PLC0415
     from pymatgen.core import Element, Species  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The barrier at which hops join into paths through the whole crystal, in one, two or three dimensions."""
+"""Percolation: the barrier up to which hops connect through the crystal in one, two or three dimensions."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 Offset = tuple[int, int, int]
 
 DIMENSIONS = (1, 2, 3)
-#: Directions are looked for among the whole numbers up to this.
+#: Largest component of a direction that is searched.
 _FARTHEST = 4
 
 
@@ -38,20 +38,20 @@ class PercolationBarriers:
     three_d: float | None
 
     def of(self, dimension: int) -> float | None:
-        """That of one dimension."""
+        """The barrier for a number of dimensions."""
         return (self.one_d, self.two_d, self.three_d)[dimension - 1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """How hops connect a site to its own copies in so many dimensions.
+    """How hops connect a site to its own periodic copies in a number of dimensions.
 
     Attributes:
         barrier_ev: the lowest barrier up to which they do.
-        bottleneck_orbits: the distinct hops of that barrier without which they would not; where several of equal
-            barrier can stand in for each other, all of these.
-        directions: in which a part that connects meets its own copies, whole numbers of the uploaded cell's vectors
-            without a common divisor, as many as are independent; of several such parts, those of each.
+        bottleneck_orbits: the distinct hops of that barrier that are needed to connect; where several of equal barrier
+            can replace each other, all of these.
+        directions: independent directions along which a connected part reaches its own copies, integers in the uploaded
+            cell's vectors without a common divisor; of several such parts, those of each.
     """
 
     barrier_ev: float
@@ -64,7 +64,7 @@ class _Network:
     """A connected part of the quotient graph.
 
     Attributes:
-        members: sites and how many cells each lies from the part's own origin.
+        members: sites, and the cell of each relative to the part's origin.
         periods: independent translations that lead from a site to its own copies, as many as its dimension.
     """
 
@@ -75,8 +75,8 @@ class _Network:
 def percolation(edges: Iterable[HopEdge], barriers_ev: Sequence[float | None]) -> PercolationBarriers:
     """Find the lowest barriers up to which hops connect a site to its own copies along 1, 2, 3 directions.
 
-    Exact: hops join sites of the infinite crystal, each a site of the cell and whole-number offsets, and the
-    translations along which a part meets itself form a lattice, whose rank is the part's dimension.
+    Exact: hops join sites of the infinite crystal, each a site of the cell and an integer offset, and the translations
+    along which a part meets itself form a lattice, whose rank is the part's dimension.
 
     Args:
         edges: every undirected hop of the cell.
@@ -101,7 +101,7 @@ def connections(edges: Sequence[HopEdge], barriers_ev: Sequence[float | None]) -
         barriers_ev: the barrier of each orbit, eV; hops of an orbit with None or past the end are left out.
 
     Returns:
-        by dimension; None where nothing connects in so many.
+        by dimension; None where the hops do not connect in that many.
     """
     passable = _passable(edges, barriers_ev)
     barriers = percolation(edges, barriers_ev)
@@ -136,7 +136,7 @@ def _connection(passable: list[tuple[float, HopEdge]], barrier_ev: float, dimens
 
 
 def _connecting(items: list[tuple[float, HopEdge]], dimension: int) -> list[_Network]:
-    """The parts that hops join to networks of so many dimensions or more."""
+    """The connected parts of at least a number of dimensions."""
     networks: dict[int, _Network] = {}
     for _, edge in items:
         _join(networks, edge)
@@ -145,7 +145,7 @@ def _connecting(items: list[tuple[float, HopEdge]], dimension: int) -> list[_Net
 
 
 def _directions(periods: Sequence[Offset]) -> list[Offset]:
-    """Independent directions along which periods lead, the shortest that span the same line, plane or space."""
+    """The shortest independent directions that span the same line, plane or space as the periods."""
     rank = len(periods)
     if rank == len(DIMENSIONS):
         return [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
@@ -161,22 +161,22 @@ def _directions(periods: Sequence[Offset]) -> list[Offset]:
 
 
 def _reduced(period: Offset) -> Offset:
-    """Without a common divisor, the first number that is not zero positive."""
+    """Divide by the common divisor and make the first nonzero number positive."""
     sign = 1 if next(value for value in period if value) > 0 else -1
     divisor = sign * math.gcd(*period)
     return period[0] // divisor, period[1] // divisor, period[2] // divisor
 
 
 def _by_length(direction: Offset) -> tuple[int, Offset]:
-    """Short ones first, and of equal ones along a before b before c."""
+    """A sort key: short directions first, and of equal ones along a before b before c."""
     return _dot(direction, direction), _minus((0, 0, 0), direction)
 
 
 def _join(networks: dict[int, _Network], edge: HopEdge) -> _Network:
-    """Add a hop: either two parts become one, or a part gains a way from a site to its own copy."""
+    """Add a hop: either two parts merge, or a part gains a path from a site to its own copy."""
     first = networks.setdefault(edge.from_site, _Network({edge.from_site: (0, 0, 0)}))
     second = networks.setdefault(edge.to_site, _Network({edge.to_site: (0, 0, 0)}))
-    # where the second part's origin lies, seen from the first's, when the hop is taken
+    # the second part's origin relative to the first's, along the hop
     shift = _minus(_plus(first.members[edge.from_site], edge.offset), second.members[edge.to_site])
     if first is second:
         _extend(first.periods, shift)
@@ -192,7 +192,7 @@ def _join(networks: dict[int, _Network], edge: HopEdge) -> _Network:
 
 
 def _extend(periods: list[Offset], period: Offset) -> None:
-    """Add a period where it is independent of those that are known: whole numbers, so no tolerance."""
+    """Add a period if it is independent of the known ones: integers, so no tolerance."""
     rank = len(periods)
     independent = (
         (rank == 0 and any(period))

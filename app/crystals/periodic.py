@@ -9,7 +9,7 @@ from scipy.spatial import cKDTree
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.reduction import reduced_lattice
 
-#: Two periodic vectors whose lengths differ by less than rounding: the one as written is kept.
+#: Periodic vectors whose lengths differ by less are equal to rounding: the one as written is kept.
 TIE_ANGSTROM = 1e-3
 _NEIGHBOUR_CELLS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(27, 3)
 
@@ -19,7 +19,7 @@ class ShortestVectors:
     """The shortest periodic forms of n vectors.
 
     Attributes:
-        offsets: what to add to each fractional vector, whole numbers, shape [n, 3].
+        offsets: integers to add to each fractional vector, shape [n, 3].
         lengths_angstrom: their lengths, shape [n].
         runner_up_angstrom: the lengths of the second shortest forms, shape [n].
     """
@@ -30,7 +30,7 @@ class ShortestVectors:
 
 
 def shortest_vectors(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> ShortestVectors:
-    """Find the shortest periodic form of each vector, exactly, in however skewed a cell.
+    """Find the shortest periodic form of each vector, exactly, also in a skewed cell.
 
     In a reduced basis the shortest form of a wrapped vector lies in one of the 27 cells around it. Where the
     vector as written is as short as any, to within rounding, its offset is zero.
@@ -61,13 +61,13 @@ def cell_heights_angstrom(lattice_angstrom: FloatArray) -> FloatArray:
 def near_pairs(
     frac: FloatArray, other: FloatArray | None, lattice_angstrom: FloatArray, within_angstrom: float
 ) -> tuple[IntArray, FloatArray]:
-    """Find the atoms that are near each other, exactly, in however skewed a cell.
+    """Find pairs of atoms that are near each other, exactly, also in a skewed cell.
 
     Args:
         frac: fractional coordinates, shape [n, 3].
-        other: those of other atoms, shape [m, 3]; None for pairs among the first, each once.
+        other: of other atoms, shape [m, 3]; None for pairs among the first, each once.
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
-        within_angstrom: how near, by the shortest periodic distance.
+        within_angstrom: largest distance, by the shortest periodic vector.
 
     Returns:
         indices of both atoms, shape [n_pairs, 2], and their distances, shape [n_pairs], angstrom.
@@ -77,7 +77,7 @@ def near_pairs(
     here = frac @ to_reduced
     there = here if other is None else other @ to_reduced
     heights = cell_heights_angstrom(basis)
-    # measured along the cell's heights no distance is longer than it is in space: no near pair is missed
+    # distances along the cell's heights are never longer than in space: no near pair is missed
     tree = cKDTree(_boxed(here, heights), boxsize=heights)
     if other is None:
         pairs = tree.query_pairs(within_angstrom, p=np.inf, output_type="ndarray").astype(np.int64)
@@ -96,17 +96,17 @@ def near_pairs(
 def pairs_of_copies(
     frac: FloatArray, lattice_angstrom: FloatArray, within_angstrom: float
 ) -> tuple[IntArray, IntArray, FloatArray]:
-    """Find every atom's neighbours, each periodic copy for itself; an atom's own copies are neighbours, it is not.
+    """Find every atom's neighbours, each periodic copy separately, its own copies included.
 
     Args:
         frac: fractional coordinates, shape [n, 3].
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
-        within_angstrom: how near.
+        within_angstrom: largest distance.
 
     Returns:
         the atom, its neighbour and their distance, angstrom; each of shape [n_pairs], every pair in both orders.
     """
-    basis, steps = reduced_lattice(lattice_angstrom)  # of all cells it needs the fewest copies
+    basis, steps = reduced_lattice(lattice_angstrom)  # the cell that needs the fewest copies
     home = (frac @ np.linalg.inv(steps)) % 1.0
     margin = within_angstrom / cell_heights_angstrom(basis)
     axes = [np.arange(-n, n + 1) for n in np.ceil(margin).astype(np.int64)]
@@ -124,5 +124,5 @@ def pairs_of_copies(
 def _boxed(frac: FloatArray, heights: FloatArray) -> FloatArray:
     """Positions along the cell's heights, wrapped into 0 <= x < height, as a periodic k-d tree needs them."""
     wrapped = frac - np.floor(frac)
-    wrapped[wrapped >= 1.0] = 0.0  # a tiny negative number rounds up to one
+    wrapped[wrapped >= 1.0] = 0.0  # a tiny negative number is wrapped to exactly one
     return wrapped * heights

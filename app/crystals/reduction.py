@@ -7,21 +7,21 @@ import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
 
-#: Reading, checking and preparing one band ask for its lattice's a dozen times.
+#: Reading, checking and preparing one band need it a dozen times.
 _KEPT = 256
 #: A step of the reduction shortens a squared length by more than this share, so that rounding never loops.
 _LEAST_GAIN = 1e-9
 
 
 def reduced_lattice(lattice_angstrom: FloatArray) -> tuple[FloatArray, IntArray]:
-    """A Minkowski-reduced basis of a lattice: its vectors are as short as vectors of a basis can be.
+    """A Minkowski-reduced basis of a lattice: its vectors are as short as possible.
 
     Args:
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
 
     Returns:
         The reduced basis, shortest vector first, and the integer matrix M with reduced = M @ lattice; both
-        of shape [3, 3] and not to be written to.
+        of shape [3, 3] and read-only.
     """
     return _reduced(np.ascontiguousarray(lattice_angstrom, dtype=np.float64).tobytes())
 
@@ -36,7 +36,7 @@ def _reduced(lattice_bytes: bytes) -> tuple[FloatArray, IntArray]:
         pass
     order = sorted(range(3), key=lambda row: _dot(basis[row], basis[row]))
     matrix = np.array([steps[row] for row in order], dtype=np.int64)
-    reduced = matrix @ lattice  # from the integers: no rounding of the steps is left
+    reduced = matrix @ lattice  # from the integers: rounding does not accumulate over steps
     reduced.flags.writeable = matrix.flags.writeable = False
     return reduced, matrix
 
@@ -46,7 +46,7 @@ def _dot(left: list[float], right: list[float]) -> float:
 
 
 def _shorten_once(basis: list[list[float]], steps: list[list[int]]) -> bool:
-    """Shorten one vector by the others, in place; False where Minkowski's conditions hold already."""
+    """Shorten one vector by the others, in place; False where Minkowski's conditions hold."""
     for one, two in product(range(3), repeat=2):
         if one != two:
             times = round(_dot(basis[one], basis[two]) / _dot(basis[two], basis[two]))

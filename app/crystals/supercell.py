@@ -24,7 +24,7 @@ from app.crystals.sites import IonSite, Sublattices
 from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
 from app.errors import TooLargeError
 
-#: An ion and its own periodic copy must not be closer.
+#: Least distance of an ion to its own periodic copies.
 SHORTEST_TRANSLATION_ANGSTROM = 8.0
 #: The densest lattice packing: no cell with shortest translation s is smaller than s^3 / sqrt(2).
 DENSEST = math.sqrt(2.0)
@@ -38,9 +38,9 @@ class Motif:
     Attributes:
         crystal: the atoms of one motif.
         site_ion: for each site of the uploaded cell, which site of the motif it is, shape [n_sites].
-        site_cell: and in which of the motif's cells, whole numbers, shape [n_sites, 3].
+        site_cell: the cell of the motif that it is in, integers, shape [n_sites, 3].
         uploaded_cell: the uploaded cell's vectors as whole numbers of the motif's, shape [3, 3].
-        known_symmetry: of the motif, where it was found with the uploaded cell's.
+        known_symmetry: of the motif, where it follows from the uploaded cell's.
     """
 
     crystal: Sublattices
@@ -51,7 +51,7 @@ class Motif:
 
     @cached_property
     def symmetry(self) -> Symmetry:
-        """The symmetry of the motif, found once."""
+        """The symmetry of the motif, computed once."""
         return find_symmetry(self.crystal) if self.known_symmetry is None else self.known_symmetry
 
     @property
@@ -61,7 +61,7 @@ class Motif:
 
     @property
     def atom_count(self) -> int:
-        """Its atoms and sites of the ion."""
+        """The number of its atoms and sites of the ion."""
         return len(self.crystal.frame_contents) + len(self.crystal.sites)
 
     def fold(self, hops: IntArray) -> IntArray:
@@ -73,7 +73,7 @@ class Motif:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Supercell:
-    """A motif and the lattice at which it repeats.
+    """A motif and the lattice on which it repeats.
 
     Attributes:
         motif: what is repeated.
@@ -88,17 +88,17 @@ class Supercell:
 
     @cached_property
     def copies(self) -> int:
-        """How often the motif is repeated."""
+        """The number of copies of the motif."""
         return int(np.prod(np.diag(self.form)))
 
     @cached_property
     def frame_frac_coords(self) -> FloatArray:
-        """The frame's atoms, those of each copy together, shape [copies * n_frame, 3], in 0..1."""
+        """The host's atoms, those of each copy together, shape [copies * n_frame, 3], in 0..1."""
         return self._repeated(self.motif.crystal.frame_frac_coords)
 
     @cached_property
     def frame_contents(self) -> tuple[Contents, ...]:
-        """What sits on each."""
+        """The contents of each."""
         return self.motif.crystal.frame_contents * self.copies
 
     @cached_property
@@ -108,18 +108,18 @@ class Supercell:
 
     @cached_property
     def occupancies(self) -> FloatArray:
-        """Their occupancies, shape [copies * n_ion]."""
+        """The occupancies of the ion's sites, shape [copies * n_ion]."""
         return np.tile(self.motif.crystal.occupancies, self.copies)
 
     @cached_property
     def shared_with(self) -> tuple[Contents, ...]:
-        """The elements of the frame that fill other parts of each."""
+        """The host's elements that share each of the ion's sites."""
         return tuple(site.shared_with for site in self.motif.crystal.sites) * self.copies
 
     def distances_from(self, ion: int) -> FloatArray:
         """Periodic distances from one of the ion's sites to all of them, shape [copies * n_ion], angstrom.
 
-        Each is computed once: filling sites asks for the same ones at every hop.
+        Each is computed once: filling sites needs the same ones for every hop.
         """
         if ion not in self._distances:
             vectors = self.ion_frac_coords - self.ion_frac_coords[ion]
@@ -127,7 +127,7 @@ class Supercell:
         return self._distances[ion]
 
     def locate(self, site: int, offset: IntArray) -> tuple[int, FloatArray]:
-        """Find a site of the uploaded cell, some of its cells away.
+        """Find a site of the uploaded crystal in the supercell.
 
         Args:
             site: its index in the uploaded cell.
@@ -154,11 +154,11 @@ class Supercell:
 def choose_supercell(crystal: Sublattices, *, max_atoms: int) -> Supercell:
     """Choose the supercell in which a crystal's hops are predicted.
 
-    It repeats the primitive cell, skewed as it may be, with the fewest atoms that keep every lattice
-    translation at SHORTEST_TRANSLATION_ANGSTROM or more. But an uploaded cell that is large enough already is
-    kept as it is. Whoever uploads a large cell chose how far vacancies lie apart, and so did those who published
-    the barriers that models are fitted on: in a fifth of their bands the cell has over twice the atoms of the
-    smallest one, and a network that averages over atoms answers differently in the two.
+    It repeats the primitive cell, possibly skewed, with the fewest atoms that keep every lattice translation at
+    SHORTEST_TRANSLATION_ANGSTROM or more. But an uploaded cell that is large enough already is kept: its size sets the
+    distance between vacancies, and is a deliberate choice, as in the published barriers that models are fitted on. In a
+    fifth of those bands the cell has over twice the atoms of the smallest one, and a network that averages over atoms
+    answers differently in the two.
 
     Raises:
         TooLargeError: it needs more than max_atoms atoms ("too-many-atoms").
@@ -175,12 +175,12 @@ def choose_supercell(crystal: Sublattices, *, max_atoms: int) -> Supercell:
 def smallest_supercell(motif: Motif, *, max_atoms: int, without: IntArray | None = None) -> Supercell:
     """The supercell with fewest atoms and, of those, the longest shortest translation.
 
-    Every sublattice of the motif's lattice is tried, index by index, until one holds no short translation.
+    Every sublattice of the motif's lattice is tried, index by index, until one has no short translation.
 
     Args:
         motif: what is repeated.
         max_atoms: most atoms.
-        without: one more translation that it must not have, whole numbers of the motif's vectors, shape [3].
+        without: a further translation that it must not have, integers in the motif's vectors, shape [3].
 
     Raises:
         TooLargeError: it needs more than max_atoms atoms ("too-many-atoms").
@@ -209,7 +209,7 @@ def _right_handed(lattice_angstrom: FloatArray) -> FloatArray:
 def _too_large(atom_count: int, max_atoms: int) -> TooLargeError:
     return TooLargeError(
         f"A supercell of this crystal in which the ion keeps {SHORTEST_TRANSLATION_ANGSTROM:g} angstrom "
-        f"from its own copies has {atom_count} atoms or more; at most {max_atoms} are taken (IONPATH_MAX_ATOMS).",
+        f"from its own copies has {atom_count} atoms or more; at most {max_atoms} are accepted (IONPATH_MAX_ATOMS).",
         kind="too-many-atoms",
         where="structure",
         expected=f"a crystal whose supercell has at most {max_atoms} atoms",
@@ -223,14 +223,14 @@ def _roomiest(motif: Motif, forms: IntArray) -> IntArray:
     vectors, lengths = short_translations(motif.lattice_angstrom, longest + 1.0)
     inside = contains(forms, vectors)
     first = np.where(inside.any(axis=1), lengths[inside.argmax(axis=1)], np.inf)
-    # how many translations are short decides between lattices whose shortest is equal
+    # the number of short translations decides between lattices with equal shortest ones
     crowd = np.round(np.where(inside, np.exp(-lengths / 2.0), 0.0).sum(axis=1), 6)
     order = np.lexsort([crowd, -np.round(first, 4)])
     return np.asarray(forms[order[0]])
 
 
 def uploaded_motif(crystal: Sublattices, symmetry: Symmetry | None = None) -> Motif:
-    """The uploaded cell itself, with its symmetry where that was found already."""
+    """The uploaded cell itself, with its symmetry if that is known."""
     count = len(crystal.sites)
     return Motif(
         crystal=crystal,
@@ -242,7 +242,7 @@ def uploaded_motif(crystal: Sublattices, symmetry: Symmetry | None = None) -> Mo
 
 
 def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
-    """The primitive cell, in the uploaded crystal's orientation; the uploaded one where that is primitive."""
+    """The primitive cell, in the uploaded crystal's orientation; the uploaded cell if it is primitive."""
     count = len(symmetry.pure_translations)
     atoms = symmetry.primitive_atoms
     _, first, which = np.unique(atoms, return_index=True, return_inverse=True)
@@ -279,7 +279,7 @@ def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
 def _in_primitive_cell(
     symmetry: Symmetry, cell_angstrom: FloatArray, primitive_angstrom: FloatArray, atom_count: int
 ) -> Symmetry | None:
-    """The symmetry of a cell written for its primitive cell; None where the cell's shape hides some of it."""
+    """The symmetry of a cell in terms of its primitive cell; None where the shape of the cell breaks some of it."""
     cell = reduced_lattice(cell_angstrom)[0]
     if len(lattice_isometries(cell, cell, SYMMETRY_TOLERANCE_ANGSTROM)) != len(
         lattice_isometries(primitive_angstrom, primitive_angstrom, SYMMETRY_TOLERANCE_ANGSTROM)

@@ -1,4 +1,4 @@
-"""The host atoms around a path, periodic copies counted one by one, whatever supercell they are given in."""
+"""The host atoms around a path, each periodic copy separately, independent of the supercell."""
 
 from dataclasses import dataclass, replace
 
@@ -9,13 +9,13 @@ from app.crystals.band import Band, FloatArray, IntArray, model_band
 from app.crystals.lattices import shortest_translation_angstrom
 from app.crystals.reduction import reduced_lattice
 
-_SKEWED = 4  # a cell that needs so many times the copies of its reduced form is replaced by that
+_SKEWED = 4  # a cell that needs this many times the copies of its reduced form is replaced by it
 _ROUNDING_ANGSTROM = 1e-6
-_POINTS_AT_ONCE = 4_000_000  # points tried against the path in one piece, which bounds the memory
+_POINTS_AT_ONCE = 4_000_000  # points compared with the path at once, which bounds memory
 
 
-#: In a cell with a shorter translation the ion's own copies are neighbours: a right-sized supercell has none. A little
-#: under the 8 angstrom of such a supercell, which a file may round.
+#: In a cell with a shorter translation the ion's own copies count as neighbours. A little under the 8 angstrom of a
+#: right-sized supercell, since files round.
 CLOSE_COPY_ANGSTROM = 7.99
 _SAME_PLACE_ANGSTROM = 0.5
 
@@ -26,7 +26,7 @@ class NearAtoms:
 
     Attributes:
         positions: shape [n_near, 3], angstrom.
-        host_index: which atom of the host each one is a copy of, shape [n_near].
+        host_index: index of the host atom that each one is a copy of, shape [n_near].
         path_distance: to the nearest point of the path, shape [n_near], angstrom.
     """
 
@@ -42,7 +42,7 @@ class PathSurroundings:
     Attributes:
         band: with copies of the ion in its host.
         images: of the ion, shape [5, 3], angstrom.
-        near: the host atoms; none is the ion itself.
+        near: the host atoms, without the ion itself.
     """
 
     band: Band
@@ -50,16 +50,16 @@ class PathSurroundings:
     near: NearAtoms
 
     def within(self, radius_angstrom: float) -> "PathSurroundings":
-        """Those of a smaller radius, angstrom."""
+        """The surroundings within a smaller radius, angstrom."""
         return replace(self, near=_chosen(self.near, self.near.path_distance < radius_angstrom))
 
 
 def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
-    """The host within a radius of a band's straight path, so that a hop is one hop whatever its cell.
+    """The host within a radius of a band's straight path, independent of the cell.
 
-    A cell repeats what is in it, the missing ion too. In a host that holds other ions of the element, both sites of the
-    hop are counted as filled in every copy of the cell: one hop in an otherwise whole crystal. In a host without any
-    they stay empty, unless a translation is so short that the copies of the ion stand next to it.
+    A cell repeats its content, including the vacancy. In a host with other ions of the element, both sites of the hop
+    are taken as filled in every copy of the cell: one hop in an otherwise complete crystal. In a host without any they
+    stay empty, unless a translation is so short that the copies of the ion are its neighbours.
     """
     band = _with_copies(model_band(band))
     images = band.image_frac_coords @ band.lattice_angstrom
@@ -114,7 +114,7 @@ def host_near_path(band: Band, images: FloatArray, radius: float) -> NearAtoms:
 
 
 def _copies(lattice_angstrom: FloatArray, reach_angstrom: float) -> IntArray:
-    """How many cells along each lattice vector hold all that is within reach of the middle one, shape [3]."""
+    """Number of cells along each lattice vector that contain everything within reach of the middle one, shape [3]."""
     plane_spacing = 1.0 / np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0)
     # An atom moved into the cell around the path's middle is at most half a cell away along each vector.
     return np.asarray(2 * np.ceil(reach_angstrom / plane_spacing + 0.5).astype(np.int64) + 1)
@@ -126,7 +126,7 @@ def _keep_near(
     """Copies of the host's atoms within a radius of the straight path."""
     axis = images[-1] - images[0]
     middle = 0.5 * (images[0] + images[-1])
-    # Most copies fall to a cheap test: outside the sphere around the path, and a little for rounding.
+    # Most copies are rejected by a cheap test: outside the sphere around the path, with a margin for rounding.
     centred = home - middle
     squared = 2.0 * shifts @ centred.T
     squared += np.einsum("ai,ai->a", centred, centred)
@@ -140,5 +140,5 @@ def _keep_near(
 
 
 def fade(excess: FloatArray) -> FloatArray:
-    """1 up to zero, then half a cosine down to 0 at one."""
+    """A smooth step: 1 up to zero, then half a cosine down to 0 at one."""
     return np.asarray(0.5 * (1.0 + np.cos(np.pi * np.minimum(np.maximum(excess, 0.0), 1.0))))

@@ -14,25 +14,25 @@ from app.crystals.crystal import Contents
 from app.crystals.elements import SYMBOLS
 from app.crystals.sites import Sublattices
 
-#: How far atoms may lie from where a symmetry operation puts them: files round to about a thousandth.
+#: Tolerance of positions under a symmetry operation: files round to about a thousandth.
 SYMMETRY_TOLERANCE_ANGSTROM = 0.01
-#: Occupancies that differ by less are one and the same.
+#: Occupancies that differ by less are equal.
 OCCUPANCY_STEP = 0.01
 FULL = round(1.0 / OCCUPANCY_STEP)
-#: Kinds of sites that are no element's alone begin here, past the elements.
+#: Numbers of kinds of mixed sites begin here, after the elements.
 ION_TYPE = 1000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Symmetry:
-    """Operations of the uploaded cell that generate its space group with the cell's own translations.
+    """Operations of the uploaded cell that, with its translations, generate the space group.
 
     Attributes:
         rotations: shape [n, 3, 3], acting on fractional coordinates as x -> rotation @ x + translation.
         translations: shape [n, 3].
         pure_translations: those of operations without rotation, shape [m, 3], zero among them.
-        primitive_atoms: for each atom of the frame, then each site of the ion, the atom of the primitive cell
-            that it is a copy of, shape [n_frame + n_sites].
+        primitive_atoms: for each atom of the host, then each site of the ion, the atom of the primitive cell that it is
+            a copy of, shape [n_frame + n_sites].
     """
 
     rotations: IntArray
@@ -42,9 +42,9 @@ class Symmetry:
 
 
 def find_symmetry(crystal: Sublattices) -> Symmetry:
-    """Find the symmetry of a crystal, the ion's sites told apart by their occupancy.
+    """Find the symmetry of a crystal, distinguishing the ion's sites by occupancy.
 
-    A crystal whose symmetry cannot be found (its sites almost on top of each other) has the identity alone.
+    A crystal whose symmetry cannot be found (sites that nearly coincide) has only the identity.
     """
     positions = np.vstack([crystal.frame_frac_coords, crystal.site_frac_coords])
     types = _types(crystal)
@@ -72,7 +72,7 @@ def find_symmetry(crystal: Sublattices) -> Symmetry:
 
 
 def _types(crystal: Sublattices) -> list[int]:
-    """One whole number a kind of site: an element alone, a mixture, or a site of the ion and what shares it."""
+    """One integer per kind of site: an element, a mixture, or a site of the ion with the elements that share it."""
     kinds: list[tuple[bool, tuple[tuple[str, int], ...]]] = [
         (False, _rounded(contents)) for contents in crystal.frame_contents
     ]
@@ -91,9 +91,9 @@ def _rounded(contents: Contents) -> tuple[tuple[str, int], ...]:
 
 
 def _dataset(cell: tuple[FloatArray, FloatArray, list[int]]) -> Any:
-    """Ask spglib; None where it finds no symmetry, which by its version it says or raises."""
+    """Call spglib; None where it finds no symmetry, which depending on its version it returns or raises."""
     with warnings.catch_warnings():
-        # up to 2.8 it warns on each call of a change to come, whichever way the caller is ready for it
+        # up to 2.8 it warns of a future change on each call
         warnings.filterwarnings("ignore", message="Set OLD_ERROR_HANDLING", category=DeprecationWarning)
         try:
             return spglib.get_symmetry_dataset(cell, symprec=SYMMETRY_TOLERANCE_ANGSTROM)
@@ -102,7 +102,7 @@ def _dataset(cell: tuple[FloatArray, FloatArray, list[int]]) -> Any:
 
 
 def hop_orbits(crystal: Sublattices, symmetry: Symmetry, hops: IntArray) -> IntArray:
-    """Sort hops into orbits: those that a symmetry operation, or going back, turns into each other.
+    """Group hops into orbits under symmetry operations and reversal.
 
     Args:
         crystal: the ion's sites.
@@ -124,7 +124,7 @@ def hop_orbits(crystal: Sublattices, symmetry: Symmetry, hops: IntArray) -> IntA
         moved = canonical_hops(np.column_stack([site[hops[:, 0]], site[hops[:, 1]], offsets]))
         moved_codes, _ = _encode(moved, scale)
         place = np.searchsorted(codes, moved_codes, sorter=order).clip(max=len(codes) - 1)
-        # a copy just past the search's radius is not among the hops
+        # a copy just outside the search radius is not among the hops
         known = np.flatnonzero(np.all(hops[order[place]] == moved, axis=1))
         links_from.append(known)
         links_to.append(order[place[known]])
@@ -134,7 +134,7 @@ def hop_orbits(crystal: Sublattices, symmetry: Symmetry, hops: IntArray) -> IntA
 
 
 def canonical_hops(hops: IntArray) -> IntArray:
-    """Write each undirected hop in one of its two directions, always the same one.
+    """Write each undirected hop in the canonical one of its two directions.
 
     From the lower site to the higher; between a site and its own copy, the first offset not zero is positive.
 
@@ -148,7 +148,7 @@ def canonical_hops(hops: IntArray) -> IntArray:
 
 
 def _encode(hops: IntArray, scale: tuple[int, int] | None = None) -> tuple[IntArray, tuple[int, int]]:
-    """One whole number a hop; beyond the first hops' scale numbers may be shared, so compare rows."""
+    """One integer per hop; hops beyond the scale may share a number, so compare rows."""
     sites, span = scale or (int(hops[:, :2].max()) + 1, 2 * int(np.abs(hops[:, 2:]).max()) + 3)
     code = hops[:, 0]
     for column, base in ((1, sites), (2, span), (3, span), (4, span)):
@@ -157,7 +157,7 @@ def _encode(hops: IntArray, scale: tuple[int, int] | None = None) -> tuple[IntAr
 
 
 def _moved_sites(crystal: Sublattices, rotation: IntArray, translation: FloatArray) -> tuple[IntArray, IntArray] | None:
-    """On which site, in which cell, an operation puts each of the ion's sites; None where not one to one."""
+    """The site and cell that an operation maps each of the ion's sites to; None where not one to one."""
     moved = crystal.site_frac_coords @ rotation.T + translation
     difference = moved[:, None] - crystal.site_frac_coords[None]
     cells = np.rint(difference)

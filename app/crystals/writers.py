@@ -1,4 +1,4 @@
-"""Bands in every format that is read: what the log stores, what examples and tests send."""
+"""Writers of bands in every format that is read, for the log, downloads, examples and tests."""
 
 import io
 import zipfile
@@ -11,7 +11,7 @@ from app.crystals.band import Band, FloatArray
 
 
 def band_to_json(band: Band) -> dict[str, Any]:
-    """The band under the data set's field names; `relaxed_host_frac_coords` is added where images have their own."""
+    """The band under the data set's field names, with `relaxed_host_frac_coords` where hosts differ between images."""
     record: dict[str, Any] = {
         "lattice_angstrom": band.lattice_angstrom.tolist(),
         "host_species": list(band.host_species),
@@ -25,7 +25,7 @@ def band_to_json(band: Band) -> dict[str, Any]:
 
 
 def band_to_extxyz(band: Band) -> str:
-    """The band as extended XYZ, one frame an image, the ion last, angstrom."""
+    """The band as extended XYZ, one frame per image, the ion last, angstrom."""
     lattice = " ".join(f"{value:.10f}" for value in band.lattice_angstrom.ravel())
     species = (*band.host_species, band.ion)
     lines: list[str] = []
@@ -44,12 +44,12 @@ def band_to_poscar_zip(band: Band) -> bytes:
 
 
 def band_to_poscars(band: Band) -> list[str]:
-    """The band as one POSCAR an image, positions wrapped into the cell, the ion last."""
+    """The band as one POSCAR per image, positions wrapped into the cell, the ion last."""
     return [_poscar(band, frac_coords) for frac_coords in band_images(band)]
 
 
 def pack_files(files: Mapping[str, str]) -> bytes:
-    """Texts by their names as a zip; equal texts give equal bytes, as every entry has one fixed date."""
+    """A zip of texts by their names; equal texts give equal bytes, since every entry has a fixed date."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
@@ -76,7 +76,7 @@ def band_to_cif_end_points(band: Band) -> tuple[str, str]:
 
 
 def band_images(band: Band) -> FloatArray:
-    """Every atom of every image, the ion last, shape [n_images, n_atoms, 3], fractional."""
+    """All atoms of all images, the ion last, shape [n_images, n_atoms, 3], fractional."""
     hosts = band.relaxed_host_frac_coords
     if hosts is None:
         hosts = np.broadcast_to(band.host_frac_coords, (len(band.image_frac_coords), *band.host_frac_coords.shape))

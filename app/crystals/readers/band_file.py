@@ -13,11 +13,11 @@ from app.errors import FormatError
 
 
 def read_band_file(file: File, limits: Limits) -> Reading:
-    """Read a band, its format told by its content.
+    """Read a band; the format is detected from the content.
 
     Raises:
         FormatError: not a band; kind "single-crystal" for a file of one structure.
-        InputError: what it says makes no sense.
+        InputError: its content is invalid.
         TooLargeError: bytes, atoms, images or files.
     """
     kind = format_of(file, limits)
@@ -27,7 +27,7 @@ def read_band_file(file: File, limits: Limits) -> Reading:
             raise _single_crystal(file.name)
         if not isinstance(record, dict):
             raise FormatError(
-                f"{file.name} is JSON, and no band.",
+                f"{file.name} is JSON, but not a band.",
                 kind="not-a-band",
                 where=file.name,
                 expected="one object with lattice_angstrom, host_species, host_frac_coords, ion, image_frac_coords",
@@ -51,7 +51,7 @@ def _read_zip(file: File, limits: Limits) -> Reading:
 
 def _single_crystal(name: str) -> FormatError:
     return FormatError(
-        f"{name} is a single crystal, and a band has two images or more.",
+        f"{name} is a single crystal; a band has two images or more.",
         kind="single-crystal",
         where=name,
         expected="a single crystal in the field `structure` with `ion`, two end points as `initial` and `final`",

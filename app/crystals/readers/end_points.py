@@ -20,13 +20,13 @@ def read_end_points(
         initial: the crystal with the ion where it starts: CIF, POSCAR, pymatgen JSON or one extended XYZ frame.
         final: with the ion where it ends.
         limits: how large they may be.
-        ion: the element that hops, where it is known; otherwise it is told by what moves.
+        ion: the element that hops; None takes the atom that moves.
         offset: whole cells to add to the ion's position in `final`, both positions wrapped into 0 <= x < 1; without
             it the shortest way is taken.
 
     Raises:
-        FormatError: one of them is no crystal.
-        InputError: together they make no sense; kind "mixed-sites" where one is not ordered.
+        FormatError: one of them is not a crystal.
+        InputError: they do not form a band; kind "mixed-sites" where one is not ordered.
         TooLargeError: bytes or atoms.
     """
     frames = [read_frame(file, limits) for file in (initial, final)]

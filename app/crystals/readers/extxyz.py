@@ -14,13 +14,13 @@ from app.errors import FormatError, InputError
 _PAIR = re.compile(r"""([A-Za-z_][\w-]*)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
 _FORMAT = 'extended XYZ: a count, a comment with Lattice="ax ay az bx by bz cx cy cz", then a line an atom'
 
-#: Beyond any length in angstrom, and far below what overflows.
+#: Larger than any length in angstrom, and far below overflow.
 _LARGEST = 1e9
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Columns:
-    """Which column of an atom's line holds what."""
+    """The columns of an atom's line."""
 
     symbol: int
     position: int
@@ -30,7 +30,7 @@ class _Columns:
 def read_extxyz(text: str, name: str, limits: Limits) -> tuple[Frame, ...]:
     """Read every frame: https://github.com/libAtoms/extxyz.
 
-    Columns and properties besides the species and positions are passed by.
+    Columns and properties other than species and positions are ignored.
 
     Raises:
         FormatError: kinds "unreadable-xyz", "no-lattice"; `where` names the line.
@@ -54,7 +54,7 @@ def read_extxyz(text: str, name: str, limits: Limits) -> tuple[Frame, ...]:
 
 def _count(line: str, where: str) -> int:
     if not line.strip().isdecimal() or len(line.strip()) > 9 or int(line) == 0:  # noqa: PLR2004 - a billion atoms
-        raise _unreadable(f"The number of atoms should stand here, not {line.strip()[:40]!r}", where)
+        raise _unreadable(f"Expected the number of atoms here, not {line.strip()[:40]!r}", where)
     return int(line)
 
 
@@ -74,15 +74,13 @@ def _frame(lines: list[str], at: int, count: int, name: str, index: int) -> Fram
         where = f"{name}, line {at + 3 + k}"
         fields = lines[at + 2 + k].split()
         if len(fields) < max(columns.symbol + 1, columns.position + 3):
-            raise _unreadable(
-                f"An element and three coordinates should stand here, not {' '.join(fields)[:60]!r}", where
-            )
+            raise _unreadable(f"Expected an element and three coordinates here, not {' '.join(fields)[:60]!r}", where)
         species.append(_symbol(fields[columns.symbol], where, is_number=columns.is_number))
         try:
             positions[k] = [float(field) for field in fields[columns.position : columns.position + 3]]
         except ValueError as error:
-            raise _unreadable(f"Three coordinates should stand here, not {' '.join(fields)[:60]!r}", where) from error
-    if not (np.abs(positions) < _LARGEST).all():  # so written that NaN is refused
+            raise _unreadable(f"Expected three coordinates here, not {' '.join(fields)[:60]!r}", where) from error
+    if not (np.abs(positions) < _LARGEST).all():  # written so that NaN is refused
         raise InputError(
             "A coordinate is not a finite number of angstrom.",
             kind="not-coordinates",
@@ -140,7 +138,7 @@ def _columns(properties: str, where: str) -> _Columns:
 def _periodicity_warnings(pbc: str) -> tuple[str, ...]:
     if all(flag.upper() in ("T", "TRUE", "1") for flag in re.split(r"[\s,\[\]]+", pbc) if flag):
         return ()
-    return ("The file says that the cell does not repeat in every direction; it is read as a crystal, which does.",)
+    return ("The file declares the cell as not periodic in every direction (pbc); it is read as a periodic crystal.",)
 
 
 def _unreadable(detail: str, where: str) -> FormatError:

@@ -1,4 +1,4 @@
-"""From a row of whole images to a band: which atom is which, which one hops, and on which way."""
+"""From a sequence of whole images to a band: atoms are matched, and the ion is identified and followed."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -24,25 +24,25 @@ from app.crystals.validation import (
 )
 from app.errors import InputError
 
-#: Hosts that agree to within what file formats round are one host.
+#: Hosts that agree within the rounding of file formats are the same.
 SAME_HOST_ANGSTROM = 2e-3
-#: Cells that differ by more are of different calculations; by less than the second, nothing is said.
+#: Cells that differ by more are refused as different; below the second there is no warning.
 DIFFERENT_CELL_ANGSTROM = 0.05
 ROUNDED_CELL_ANGSTROM = 1e-3
-#: Where more than half of the host moves further than this, the images do not belong together.
+#: If more than half of the host moves farther than this, the images are refused as unrelated.
 UNRELATED_ANGSTROM = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frame:
-    """One whole image, its ion not yet told from its host.
+    """A whole image, before the ion is identified.
 
     Attributes:
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
         species: element symbols, length n.
         frac_coords: shape [n, 3].
-        name: the file, or the frame in it, for messages.
-        warnings: what was noticed while it was read.
+        name: of the file, or of the frame in it, for messages.
+        warnings: of the reader.
     """
 
     lattice_angstrom: FloatArray
@@ -55,7 +55,7 @@ class Frame:
 def band_of_frames(
     frames: Sequence[Frame], limits: Limits, *, ion: str | None = None, offset: tuple[int, int, int] | None = None
 ) -> Reading:
-    """Tell the migrating ion by what moves and follow it through the images.
+    """Identify the migrating ion by its displacement and follow it through the images.
 
     Three images or more are unwrapped step by step, each step the shortest way. Two are joined through the shortest
     periodic vector, or through the offset: whole cells added to the ion's position in the last image, both positions
@@ -64,7 +64,7 @@ def band_of_frames(
     Args:
         frames: the images in their order; the atoms of each may be listed in any order.
         limits: how large they may be.
-        ion: the element that hops, where it is known.
+        ion: the element that hops; None takes the atom that moves most.
         offset: for two images only.
 
     Raises:
@@ -143,12 +143,12 @@ def _check_ion(ion: str, frame: Frame) -> None:
             f"There is no {ion} in {frame.name}; it has {', '.join(sorted(set(frame.species)))}.",
             kind="ion-not-in-crystal",
             where="ion",
-            expected="an element of the crystal, or none: the ion is told by what moves",
+            expected="an element of the crystal; without one, the atom that moves most is taken as the ion",
         )
 
 
 def _cell_difference_angstrom(lattice: FloatArray, other: FloatArray) -> float:
-    """The largest difference in length of the cells' edges and face diagonals: blind to how they are turned."""
+    """The largest difference in length of the cells' edges and face diagonals, independent of orientation."""
     pairs = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]])
     lengths = [np.linalg.norm(pairs @ vectors, axis=1) for vectors in (lattice, other)]
     return float(np.abs(lengths[1] - lengths[0]).max())
@@ -174,7 +174,7 @@ def _in_first_order(frames: Sequence[Frame]) -> list[Frame]:
 
 
 def _unwrapped(frames: Sequence[Frame]) -> tuple[FloatArray, ShortestVectors]:
-    """Every atom followed from image to image, shape [n_images, n_atoms, 3], and how the last step was joined."""
+    """Unwrapped positions of all atoms, shape [n_images, n_atoms, 3], and the shortest vectors of the last step."""
     lattice = frames[0].lattice_angstrom
     positions = np.stack([frame.frac_coords for frame in frames])
     for k in range(1, len(frames)):
@@ -193,7 +193,7 @@ def _only(found: ShortestVectors, atom: int) -> ShortestVectors:
 
 
 def _migrating_atom(frame: Frame, moved: FloatArray, ion: str | None, offset: tuple[int, int, int] | None) -> int:
-    """The atom that moves most, of the ion's element where that is given."""
+    """The atom that moves most, of the ion's element if that is given."""
     candidates: NDArray[np.intp] = np.arange(len(moved))
     if ion is not None:
         candidates = np.array([k for k, symbol in enumerate(frame.species) if symbol == ion])
@@ -202,7 +202,7 @@ def _migrating_atom(frame: Frame, moved: FloatArray, ion: str | None, offset: tu
     if moved[migrating] < LEAST_HOP_ANGSTROM and not to_a_copy:
         what = f"no {ion}" if ion is not None else "no atom"
         raise InputError(
-            f"Nothing hops: {what} moves by more than {moved[migrating]:.2f} angstrom from first to last image.",
+            f"Nothing hops: {what} moves by more than {moved[migrating]:.2f} angstrom between first and last image.",
             kind="nothing-moves",
             where=frame.name,
             expected="images in which one ion goes from one site to another",
@@ -211,7 +211,7 @@ def _migrating_atom(frame: Frame, moved: FloatArray, ion: str | None, offset: tu
 
 
 def _wrapped(frac: FloatArray) -> FloatArray:
-    """Wrap into the cell, with what rounding left just below a face taken as on it."""
+    """Wrap into the cell, taking positions just below a face, by rounding, as on it."""
     wrapped = frac - np.floor(frac)
     return np.where(wrapped > 1.0 - SAME_HOST_ANGSTROM / 10, wrapped - 1.0, wrapped)
 

@@ -1,13 +1,13 @@
-"""What to say where two end points, or two images in a row, could be joined in more than one way."""
+"""Warnings where two end points, or two consecutive images, could be joined in more than one way."""
 
 import numpy as np
 
 from app.crystals.band import FloatArray
 from app.crystals.periodic import ShortestVectors
 
-#: Periodic vectors whose lengths differ by less than this are told apart by no one.
+#: Periodic vectors whose lengths differ by less than this cannot be distinguished.
 NEARLY_EQUAL_ANGSTROM = 0.05
-#: Coordinates that were wrapped into a cell leave it by no more than rounding.
+#: Wrapped coordinates leave the cell by no more than rounding.
 WRAPPED_FRACTION = 1e-3
 
 
@@ -33,8 +33,8 @@ def step_warnings(
 ) -> tuple[str, ...]:
     """Warn where a step between two of three images or more could have been meant another way.
 
-    Steps are taken the shortest way, which undoes any wrapping into the cell. That is not what was written where the
-    coordinates are not wrapped, neither into 0..1 nor into -0.5..0.5, and a step is longer than its shortest form.
+    Steps are shortened, which undoes any wrapping into the cell. This differs from the coordinates as written where
+    these are not wrapped, neither into 0..1 nor into -0.5..0.5, and a step is longer than its shortest form.
 
     Args:
         ion: the migrating ion's element.

@@ -1,4 +1,4 @@
-"""The JSON band: one record with the data set's field names, read without any crystal library."""
+"""The JSON band: one record with the data set's field names, read without a crystal library."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -24,17 +24,17 @@ def read_json_band(payload: Mapping[str, object] | bytes, limits: Limits) -> Rea
     """Read a band from JSON; fields besides the data set's own are ignored.
 
     Two images are joined through the shortest periodic vector; three or more are unwrapped step by step,
-    each step the shortest way, so that it makes no difference whether the sender wrapped them into the cell; a step
-    that is written longer than half a cell in coordinates that are not wrapped is taken so too, with a warning.
-    `relaxed_host_frac_coords`, shape [n_images, n_host, 3], is taken where it is given.
+    each step the shortest way, whether or not they were wrapped into the cell; a step longer than half a cell in
+    unwrapped coordinates is shortened as well, with a warning.
+    `relaxed_host_frac_coords`, shape [n_images, n_host, 3], is read if present.
 
     Args:
-        payload: the JSON text, or what it holds.
+        payload: the JSON text, or its parsed content.
         limits: how large it may be.
 
     Raises:
-        FormatError: no JSON, or not an object.
-        InputError: a field is missing or makes no sense; `where` names it.
+        FormatError: not JSON, or not an object.
+        InputError: a field is missing or invalid; `where` names it.
         TooLargeError: bytes, atoms or images.
     """
     record = _load(payload, limits) if isinstance(payload, bytes) else payload
@@ -75,10 +75,10 @@ def _load(payload: bytes, limits: Limits) -> Mapping[str, object]:
         record = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise FormatError(
-            f"This is no JSON: {error}.",
+            f"This is not JSON: {error}.",
             kind="not-json",
             where=f"line {error.lineno}, column {error.colno}",
-            expected="one JSON object; NaN and Infinity are no JSON",
+            expected="one JSON object; NaN and Infinity are not JSON",
         ) from error
     if not isinstance(record, dict):
         raise FormatError(
@@ -138,14 +138,14 @@ def _matrix(value: object, where: str, rows: int | None) -> FloatArray:
     try:
         array = np.array(table, dtype=np.float64)
     except OverflowError as error:
-        raise _wrong(f"{where} holds a number beyond all bounds", where, wanted) from error
+        raise _wrong(f"{where} has a number that is too large", where, wanted) from error
     if not where.startswith("lattice"):
         check_coordinates(array, where)
     return array
 
 
 def _join(images: FloatArray, lattice: FloatArray, ion: str) -> tuple[FloatArray, tuple[str, ...]]:
-    """Unwrap the images of the ion, shape [n, 3], and say what else might have been meant."""
+    """Unwrap the images of the ion, shape [n, 3], with warnings where this is ambiguous."""
     found = shortest_vectors(np.diff(images, axis=0), lattice)
     joined = images.copy()
     joined[1:] += np.cumsum(found.offsets, axis=0)
@@ -167,7 +167,7 @@ def _relaxed(value: object, host: FloatArray, image_count: int, lattice: FloatAr
     if value is None:
         return None
     if not isinstance(value, list | tuple) or len(value) != image_count:
-        raise _wrong(f"{where} is not one host an image", where, f"{image_count} hosts of {len(host)} rows")
+        raise _wrong(f"{where} does not have one host per image", where, f"{image_count} hosts of {len(host)} rows")
     hosts = np.stack([_matrix(rows, f"{where}[{k}]", len(host)) for k, rows in enumerate(value)])
     for k in range(image_count):
         before = host if k == 0 else hosts[k - 1]

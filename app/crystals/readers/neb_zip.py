@@ -20,9 +20,10 @@ _EXPECTED = "folders 00, 01, .. NN with a POSCAR or CONTCAR each, or files numbe
 
 
 def unzip_images(file: File, limits: Limits) -> tuple[tuple[File, ...], tuple[str, ...]]:
-    """The images' files in their order, CONTCAR before POSCAR where a folder has both, and warnings.
+    """The files of the images in order, CONTCAR preferred to POSCAR, and warnings.
 
-    Names inside the zip only sort and choose: none is used as a path. A zip with one structure file gives that one.
+    Names inside the zip are used only for sorting and selection, never as paths. A zip with one structure file gives
+    that one.
 
     Raises:
         FormatError: kinds "broken-zip", "no-images", "several-bands".
@@ -35,10 +36,10 @@ def unzip_images(file: File, limits: Limits) -> tuple[tuple[File, ...], tuple[st
             limits.check_files(len(members), file.name)
             chosen, warnings = _choose(members, file.name)
             return _unpack(archive, chosen, file.name, limits), warnings
-    # What zipfile raises of damaged bytes, and (NotImplementedError) of a compression that it does not know.
+    # Errors of zipfile for damaged bytes and (NotImplementedError) for unknown compression.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, ValueError, OSError) as error:
         raise FormatError(
-            f"{file.name} is a broken zip, or packed in a way that is not read here: {error}.",
+            f"{file.name} is a broken zip, or its compression is not supported: {error}.",
             kind="broken-zip",
             where=file.name,
             expected="a zip as any zip program writes it",
@@ -57,11 +58,11 @@ def _choose(members: list[zipfile.ZipInfo], name: str) -> tuple[list[zipfile.Zip
     if len(images) < 2 and len(candidates) == 1:  # noqa: PLR2004 - one file may hold the whole band
         return candidates, ()
     if not images:
-        raise FormatError(f"{name} holds no images of a band.", kind="no-images", where=name, expected=_EXPECTED)
+        raise FormatError(f"{name} contains no images of a band.", kind="no-images", where=name, expected=_EXPECTED)
     numbers = sorted(images)
     missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)) if numbers[-1] < len(members) * 10 else []
     shown = ", ".join(f"{number:02d}" for number in missing[:10])
-    warnings = (f"{name} has no image {shown}: the band goes straight on over the gap.",) if missing else ()
+    warnings = (f"{name} has no image {shown}: the band continues straight over the gap.",) if missing else ()
     return [images[number] for number in numbers], warnings
 
 
@@ -82,7 +83,7 @@ def _by_folder(candidates: Iterable[zipfile.ZipInfo]) -> dict[int, zipfile.ZipIn
 
 
 def _refuse_several(candidates: Iterable[zipfile.ZipInfo], name: str) -> None:
-    """Refuse an image's number in more than one place: one of the bands would be taken silently, or two mixed."""
+    """Refuse an image number in more than one place, so that bands are neither dropped silently nor mixed."""
     places: dict[int, set[str]] = {}
     for member in candidates:
         path = PurePosixPath(member.filename)
@@ -92,7 +93,7 @@ def _refuse_several(candidates: Iterable[zipfile.ZipInfo], name: str) -> None:
     if bands:
         shown = ", ".join(band[:60] for band in bands[:_MOST_SHOWN])
         raise FormatError(
-            f"{name} holds {len(bands)} bands: {shown}{', ...' if len(bands) > _MOST_SHOWN else ''}.",
+            f"{name} contains {len(bands)} bands: {shown}{', ...' if len(bands) > _MOST_SHOWN else ''}.",
             kind="several-bands",
             where=name,
             expected="one band: the folder of one hop alone",
@@ -100,7 +101,7 @@ def _refuse_several(candidates: Iterable[zipfile.ZipInfo], name: str) -> None:
 
 
 def _preference(member: zipfile.ZipInfo) -> tuple[bool, int, str]:
-    """An empty CONTCAR is left behind by a run that was stopped; other files come after VASP's own names."""
+    """Prefer VASP's own names, and files that are not empty: an interrupted run leaves an empty CONTCAR."""
     name = PurePosixPath(member.filename).name.upper()
     rank = 0 if name.startswith("CONTCAR") else 1 if name.startswith("POSCAR") else 2
     return member.file_size == 0, rank, member.filename

@@ -12,7 +12,7 @@ from app.crystals.validation import check_cell
 from app.errors import FormatError
 
 _COUNTS_LINE = 6
-#: Beyond any length in angstrom, and far below what overflows when a volume is taken.
+#: Larger than any length in angstrom, and far below overflow in a volume.
 _LARGEST = 1e9
 _FORMAT = (
     "the POSCAR format of VASP 5 and later: title, scale, three vectors, element names, counts, Direct or Cartesian"
@@ -22,7 +22,7 @@ _FORMAT = (
 def read_poscar(text: str, name: str, limits: Limits) -> Frame:
     """Read one POSCAR: https://www.vasp.at/wiki/index.php/POSCAR.
 
-    Velocities and what else follows the positions are passed by; selective dynamics are too.
+    Selective dynamics, velocities and anything else after the positions are ignored.
 
     Raises:
         FormatError: kinds "no-element-names" (VASP 4), "unreadable-poscar"; `where` names the line.
@@ -64,7 +64,7 @@ def _lattice(lines: list[str], name: str) -> tuple[FloatArray, FloatArray]:
     if len(scales) == 1 and scales[0] < 0 and volume > 0:
         scales = np.array([(-scales[0] / volume) ** (1 / 3)])  # a negative scale is the volume
     if not np.isfinite(scales).all() or (scales <= 0).any():
-        raise _unreadable("The scale is no positive number", f"{name}, line 2")
+        raise _unreadable("The scale is not a positive number", f"{name}, line 2")
     scales = np.broadcast_to(scales, 3)
     return vectors * scales, scales
 
@@ -105,7 +105,7 @@ def _floats(lines: list[str], index: int, name: str, count: int) -> list[float]:
         numbers = []
     if len(numbers) != count or any(abs(number) > _LARGEST for number in numbers):
         raise _unreadable(
-            f"{count} number{'s' if count > 1 else ''} should stand here, not {' '.join(fields)[:60]!r}",
+            f"Expected {count} number{'s' if count > 1 else ''} here, not {' '.join(fields)[:60]!r}",
             f"{name}, line {index + 1}",
         )
     return numbers

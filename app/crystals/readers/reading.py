@@ -1,4 +1,4 @@
-"""What goes into a reader and what comes out."""
+"""Input and output of the readers."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from app.crystals.band import Band
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """An uploaded file; its name is shown and hints at the format, and is never used as a path."""
+    """An uploaded file; its name is for messages and hints at the format, and is never used as a path."""
 
     name: str
     content: bytes
@@ -15,7 +15,7 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """A band as it was uploaded, every image and relaxed host kept, and what was noticed while it was read."""
+    """A band as it was uploaded, with every image and relaxed host, and the warnings of the reader."""
 
     band: Band
     warnings: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""pymatgen's JSON of one structure, read as plain data: no class that it names is ever imported."""
+"""pymatgen's JSON of one structure, read as plain data: no class that it names is imported."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -24,15 +24,15 @@ def load_json(content: bytes, name: str) -> object:
         return orjson.loads(content.removeprefix(b"\xef\xbb\xbf"))
     except orjson.JSONDecodeError as error:
         raise FormatError(
-            f"{name} looks like JSON and is not: {error}.",
+            f"{name} looks like JSON but is not valid: {error}.",
             kind="not-json",
             where=f"{name}, line {error.lineno}, column {error.colno}",
-            expected="JSON; NaN and Infinity are none",
+            expected="JSON; NaN and Infinity are not JSON",
         ) from error
 
 
 def is_structure(record: object) -> bool:
-    """Whether a JSON value is shaped like a pymatgen structure."""
+    """Whether a JSON value has the form of a pymatgen structure."""
     return isinstance(record, dict) and "lattice" in record and "sites" in record
 
 
@@ -45,12 +45,12 @@ def structure_crystal(record: object, name: str, limits: Limits) -> Crystal:
         TooLargeError: sites.
     """
     if not is_structure(record):
-        raise _wrong("This JSON is no structure", name)
+        raise _wrong("This JSON is not a structure", name)
     structure = cast("dict[str, Any]", record)
     lattice, sites = structure["lattice"], structure["sites"]
     matrix = lattice.get("matrix") if isinstance(lattice, dict) else None
     if not isinstance(sites, list) or not sites:
-        raise _wrong("The structure's sites are no list", f"{name}, sites")
+        raise _wrong("The structure's sites are not a list", f"{name}, sites")
     limits.check_atoms(len(sites), name)
     return Crystal(
         lattice_angstrom=np.array([_three(row, f"{name}, lattice.matrix") for row in _rows(matrix, name)]),
@@ -66,11 +66,11 @@ def _rows(matrix: object, name: str) -> list[object]:
 
 def _three(value: object, where: str) -> tuple[float, float, float]:
     if not isinstance(value, list) or len(value) != 3 or any(type(x) not in (int, float) for x in value):  # noqa: PLR2004
-        raise _wrong("Three numbers should stand here", where)
+        raise _wrong("Expected three numbers here", where)
     try:
         x, y, z = (float(number) for number in value)
     except OverflowError as error:
-        raise _wrong("A number is beyond all bounds", where) from error
+        raise _wrong("A number is too large", where) from error
     return x, y, z
 
 

@@ -1,4 +1,4 @@
-"""From bytes to text, and which format the text is in."""
+"""Decoding of files, and detection of their format."""
 
 import re
 from typing import Literal
@@ -9,7 +9,7 @@ from app.errors import FormatError, UnsupportedError
 
 Format = Literal["zip", "json", "cif", "xyz", "poscar"]
 
-# Possessive (++): what was taken is never given back, or thousands of digits take time that grows with their cube.
+# Possessive quantifiers (++) do not backtrack; otherwise time grows with the cube of the number of digits.
 _NUMBER = r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][+-]?+\d++)?+"
 _POSCAR = re.compile(
     rf"\A[^\n]*+\n[ \t]*+{_NUMBER}(?:[ \t]++{_NUMBER}[ \t]++{_NUMBER})?[^\n]*+\n"
@@ -26,7 +26,7 @@ _READ = (
 
 
 def format_of(file: File, limits: Limits) -> Format:
-    """Tell a file's format by its content, never by its name alone.
+    """Detect a file's format from its content, never from its name alone.
 
     Raises:
         FormatError: kinds "empty-file", "not-a-crystal".
@@ -41,10 +41,10 @@ def format_of(file: File, limits: Limits) -> Format:
     for magic, name in _PACKED.items():
         if file.content.startswith(magic):
             raise UnsupportedError(
-                f"{file.name} is packed with {name}.",
+                f"{file.name} is compressed with {name}.",
                 kind="packed-file",
                 where=file.name,
-                expected="the file unpacked, or a zip",
+                expected="the uncompressed file, or a zip",
             )
     text = text_of(file)
     if text.lstrip()[:1] in ("{", "["):
@@ -62,7 +62,7 @@ def text_of(file: File) -> str:
     """Decode a file: UTF-8, UTF-16 with its mark, or Latin-1, in which old CIFs write authors' names.
 
     Raises:
-        FormatError: kind "not-a-crystal", where the bytes are no text.
+        FormatError: kind "not-a-crystal", where the bytes are not text.
     """
     content = file.content
     try:
@@ -78,7 +78,7 @@ def text_of(file: File) -> str:
 def not_a_crystal(file: File) -> FormatError:
     """The error for content in which no format is recognised."""
     return FormatError(
-        f"{file.name} is not a crystal in any format that is read here.",
+        f"{file.name} is not a crystal in any supported format.",
         kind="not-a-crystal",
         where=file.name,
         expected=_READ,
