@@ -155,7 +155,7 @@ def test_the_picture_turns_zooms_and_looks_along_an_axis(olivine: Page) -> None:
 
 def test_warnings_are_words(page: Page) -> None:
     take_example(page, "MgMn₂O₄")
-    notes = page.get_by_role("region", name="Read this with it")
+    notes = page.get_by_role("region", name="Notes")
     expect(notes).to_contain_text("its other Mg ions stay and one is missing")
     expect(notes.locator("code")).to_have_text("mechanism=dilute")
 

@@ -5,5 +5,5 @@ window.SwaggerUIBundle({
   dom_id: "#swagger-ui",
   deepLinking: true,
   displayRequestDuration: true,
-  validatorUrl: null, // it would ask another host
+  validatorUrl: null, // it would contact another host
 });

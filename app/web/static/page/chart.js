@@ -1,4 +1,4 @@
-// The barriers as a chart: a dot a hop, its interval as a bar, the threshold as a line, on one axis in eV.
+// The barriers as a chart: one dot per hop, its interval as a bar, the threshold as a line, on one axis in eV.
 
 import { drawing, figure } from "./dom.js";
 import { verdict } from "./judge.js";
@@ -10,7 +10,7 @@ const TOP = 22;
 const BOTTOM = 34;
 const ROW = 20;
 const ROOM = 1.06;
-const MARK_ROOM = 20; // two names that are nearer would run into each other
+const MARK_ROOM = 20; // nearer names would overlap
 
 /** Draws rows [{number, barrier, low, high}], with marks [{name, barrier}] above them. */
 export function chart({ rows, marks, threshold, picked, coverage, onPick }) {
@@ -73,7 +73,7 @@ function ticks(most) {
   return Array.from({ length: Math.floor(most / step) + 1 }, (_, index) => index * step);
 }
 
-/** Marks that would stand on each other share one name. */
+/** Joins the names of marks that would overlap. */
 function grouped(marks, place) {
   const groups = [];
   for (const mark of marks.filter(({ barrier }) => barrier !== null)) {

@@ -1,6 +1,6 @@
-// What a file holds, as far as the page must know: whether it is a crystal, and which ions may move in it.
+// The content of a file, as far as the page needs it: whether it is a crystal, and which ions may move in it.
 
-/** What usually hops: the migrating elements of the published barriers, the likeliest first. */
+/** Usual mobile ions: the migrating elements of the published barriers, the likeliest first. */
 const MOBILE = ["Li", "Na", "K", "Rb", "Mg", "Ca", "Zn", "Sr", "Al"];
 const CRYSTAL_NAME = /(\.cif|\.vasp|\.poscar)$|^(poscar|contcar)/i;
 const SYMBOL = /[A-Z][a-z]?/g;

@@ -1,11 +1,11 @@
-// In how many directions hops lead through the crystal: a card each, with the hops that set its barrier.
+// Percolation in one, two and three directions: one card each, with its bottleneck hops.
 
 import { element, figure, steps } from "./dom.js";
 import { percolation, verdict } from "./judge.js";
 
 const ALL = 3;
 
-/** Builds the three cards; `onPick` hears the number of the hop whose button was pressed. */
+/** Builds the three cards; `onPick` is called with the number of the hop whose button was pressed. */
 export function dimensions(answer, { threshold, picked, onPick }) {
   const hopButton = (number) =>
     element(
@@ -36,14 +36,14 @@ export function dimensions(answer, { threshold, picked, onPick }) {
   });
 }
 
-/** The lattice directions; three of them are all there are, and are not said. */
+/** The lattice directions; left out where there are three, since these are all. */
 function along(directions) {
   if (!directions?.length || directions.length === ALL) return null;
   const named = directions.map((one) => element("span", { class: "direction" }, `[${steps(one)}] `));
   return element("span", {}, "along ", named);
 }
 
-/** Which hops, counted from 0, have exactly that barrier: one of them is the last step up. */
+/** Indices of the hops with exactly that barrier: the bottlenecks. */
 function hopsAt(answer, barrier) {
   return answer.hops.flatMap((hop, index) => (barrier !== null && hop.barrier_ev === barrier ? [index] : []));
 }

@@ -1,4 +1,4 @@
-// Builds elements: text only ever becomes text, never markup.
+// Builds elements: text is always inserted as text, never as markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -24,10 +24,10 @@ function fill(node, attributes, children) {
 
 export const figure = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
-/** A sentence of the service; what stands in backticks there is shown as code. */
+/** A sentence of the service; text in backticks is shown as code. */
 export function sentence(text) {
   return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));
 }
 
-/** Lattice directions and offsets with minus signs that are as wide as digits. */
+/** Lattice directions and offsets with minus signs as wide as digits. */
 export const steps = (vector) => vector.map((step) => String(step).replace("-", "−")).join(" ");

@@ -1,9 +1,9 @@
-// What of an answer can be taken along: files, the picture, a link.
+// Downloads of an answer: files, the picture, a link.
 
 import { element } from "./dom.js";
 import { download, save } from "./service.js";
 
-/** Builds the panel; `pictureOf` gives the picture as a data URL or nothing, `onError` hears what a download met. */
+/** Builds the panel; `pictureOf` returns the picture as a data URL or nothing, `onError` is called if a download fails. */
 export function downloads(answer, { pictureOf, onError }) {
   const path = `/predictions/${encodeURIComponent(answer.prediction_id)}`;
   const give = (name, form) =>
@@ -11,7 +11,7 @@ export function downloads(answer, { pictureOf, onError }) {
   return element(
     "section",
     { class: "panel downloads", "aria-labelledby": "downloads-title" },
-    element("h2", { id: "downloads-title" }, "Take it with you"),
+    element("h2", { id: "downloads-title" }, "Downloads"),
     element(
       "div",
       { class: "buttons" },
@@ -40,7 +40,7 @@ function copyButton(answer) {
     await navigator.clipboard.writeText(new URL(linkTo(answer), location.href).href);
     copy.textContent = "Link copied";
   });
-  // without https there is no clipboard, but for the loopback
+  // without https there is no clipboard, except on the loopback address
   copy.hidden = !navigator.clipboard;
   return copy;
 }

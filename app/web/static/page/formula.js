@@ -1,4 +1,4 @@
-// Writes a formula as chemists do: the smallest whole numbers, the most electropositive element first.
+// Writes a formula as chemists do: the smallest integers, the most electropositive element first.
 
 import { element } from "./dom.js";
 
@@ -8,7 +8,7 @@ const ORDER = (
   "Ir Os Ru At Rh H Pt Pd Pb W Au Se C S I Br N Cl O F He Ne Ar Kr Xe Rn"
 ).split(" ");
 
-/** Gives [symbol, count] pairs of a formula such as "Fe4 Li4 O16 P4", which becomes Li Fe P O4. */
+/** Returns [symbol, count] pairs of a formula such as "Fe4 Li4 O16 P4", which becomes Li Fe P O4. */
 function parts(text) {
   const counts = text.split(" ").map((part) => {
     const [, symbol, count] = part.match(/^([A-Z][a-z]?)([0-9.]*)$/) ?? [null, part, "1"];

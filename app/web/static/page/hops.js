@@ -1,4 +1,4 @@
-// The table of hops: a button a row shows its path in the picture and in the chart.
+// The table of hops: a button in each row shows its path in the picture and in the chart.
 
 import { element, figure, steps } from "./dom.js";
 import { probabilityBelow, verdict } from "./judge.js";
@@ -10,8 +10,8 @@ const HEADINGS = [
   { name: "Verdict", key: null, numeric: false },
   { name: "Chance", key: null, numeric: true },
   { name: "Length, Å", key: (hop) => hop.distance_angstrom, numeric: true },
-  { name: "From, to, cells on", key: null, numeric: false },
-  { name: "In the cell", key: (hop) => hop.multiplicity, numeric: true },
+  { name: "From → to, offset", key: null, numeric: false },
+  { name: "Copies in the cell", key: (hop) => hop.multiplicity, numeric: true },
   { name: "Known chemistry", key: null, numeric: false },
 ];
 
@@ -107,7 +107,7 @@ export class HopTable {
       element("td", {}, button),
       kind
         ? predicted(hop, threshold, kind)
-        : element("td", { colspan: 4, class: "why" }, `left out: ${hop.excluded_because}`),
+        : element("td", { colspan: 4, class: "why" }, `excluded: ${hop.excluded_because}`),
       number(figure(hop.distance_angstrom)),
       element(
         "td",
@@ -131,7 +131,7 @@ function predicted(hop, threshold, kind) {
   ];
 }
 
-/** Whether the model learned from anything like it; the notes say why not. */
+/** Whether the hop is in the domain of the model; the notes give the reasons if not. */
 const known = ({ in_domain: domain }) => (domain ? (domain.verdict === false ? "no" : "yes") : "");
 
 const number = (text) => element("td", { class: "number" }, text);

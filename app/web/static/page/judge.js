@@ -21,7 +21,7 @@ export function verdict(barrier, threshold) {
 
 export const DIMENSIONS = ["1d", "2d", "3d"];
 
-/** The barrier of each dimension with whatever came with it: an interval, bottlenecks, directions. */
+/** The barrier of each dimension, with its interval, bottlenecks and directions. */
 export function percolation(answer) {
   return DIMENSIONS.map((name) => ({
     name,

@@ -29,7 +29,7 @@ const state = {
   shownId: null,
 };
 
-// ---- what is asked
+// ---- the request
 
 async function choose(files, ion = null) {
   if (!files.length) return;
@@ -46,8 +46,8 @@ function suggest(ions, chosen) {
   const note = find("ion-note");
   note.hidden = !state.isCrystal || ions.length === 1;
   note.textContent = ions.length
-    ? "Several could move: press the one you mean."
-    : "No usual ion in the file: name the element.";
+    ? "Several could move: choose one."
+    : "No common mobile ion in the file: enter an element.";
   const press = (symbol) => {
     find("ion").value = symbol;
     markIon();
@@ -84,12 +84,12 @@ function query() {
   return chosen;
 }
 
-// ---- asking
+// ---- sending it
 
 async function predict() {
   await run("Reading the file and looking for hops", async (signal) => {
     const sending = submit(body(), query());
-    // A file on its way when it is stopped is accepted all the same, and only then has an id to be forgotten by.
+    // A file that is being sent when the user stops is accepted all the same; only then is there an id to delete it by.
     signal.addEventListener("abort", () => sending.then((id) => forget(id).catch(showError), () => {}));
     const id = await Promise.race([sending, stopped(signal)]);
     return finished(id, showProgress, signal);
@@ -134,11 +134,11 @@ function busy(isBusy, words = "") {
 function showProgress(stored) {
   const percent = Math.round(100 * stored.progress);
   find("progress-words").textContent =
-    stored.status === "queued" ? "Waiting for its turn" : `Predicting hops, ${percent} %`;
+    stored.status === "queued" ? "Waiting in the queue" : `Predicting hops, ${percent} %`;
   if (stored.status === "running") find("bar").value = stored.progress;
 }
 
-// ---- showing
+// ---- showing the answer
 
 async function show(answer) {
   state.threshold = answer.good_conductor?.threshold_ev ?? state.threshold;
@@ -151,7 +151,7 @@ async function show(answer) {
   find("result").replaceChildren(state.shown.node);
   if (LINK.exec(location.hash)?.[1] !== answer.prediction_id)
     history.pushState(null, "", `/#prediction=${answer.prediction_id}`);
-  find("status").textContent = "The result is there.";
+  find("status").textContent = "The result is ready.";
   document.title = `${answer.ion} in ${plainFormula(answer.formula)}: ionpath`;
   find("result").focus({ preventScroll: true });
   if (matchMedia("(max-width: 60rem)").matches) find("result").scrollIntoView();
@@ -199,7 +199,7 @@ async function useKey(event) {
   if (await listModels()) openLink();
 }
 
-/** Fills the list of checkpoints; gives whether the service lets this page ask: where there are keys, it needs one. */
+/** Fills the list of checkpoints; returns whether the page may send requests, which can need an API key. */
 async function listModels() {
   try {
     const listed = await models();
@@ -265,4 +265,4 @@ function listen() {
 
 listen();
 listModels().then((isOpen) => isOpen && openLink());
-offerSecondOpinion().catch(() => {}); // an option that cannot be asked for is not shown
+offerSecondOpinion().catch(() => {}); // an option that is not available is not shown

@@ -1,19 +1,19 @@
-// What the reader should know of an answer, in plain words.
+// Notes on the limits of an answer, in plain words.
 
 import { element, figure, sentence } from "./dom.js";
 
-/** Gives a list of notes, or null where there is nothing to say. */
+/** Returns a list of notes, or null where there are none. */
 export function notes(answer) {
-  const told = [...ofDomain(answer), ...ofPercolation(answer), ...answer.warnings];
-  if (!told.length) return null;
+  const found = [...ofDomain(answer), ...ofPercolation(answer), ...answer.warnings];
+  if (!found.length) return null;
   return element(
     "section",
     { class: "panel notes", "aria-labelledby": "notes-title" },
-    element("h2", { id: "notes-title" }, "Read this with it"),
+    element("h2", { id: "notes-title" }, "Notes"),
     element(
       "ul",
       {},
-      told.map((note) => element("li", {}, sentence(note))),
+      found.map((note) => element("li", {}, sentence(note))),
     ),
   );
 }
@@ -26,24 +26,24 @@ function ofDomain(answer) {
   const which = answer.hops
     ? `${strange.length} of ${answer.hops.length} hops ${strange.length === 1 ? "is" : "are"}`
     : "This hop is";
-  return [`${which} unlike anything the model learned from, so trust the barrier less: ${reasons.join("; ")}.`];
+  return [`${which} outside the domain of the model, so the barrier is less reliable: ${reasons.join("; ")}.`];
 }
 
 function ofPercolation(answer) {
   if (!answer.hops) return [];
-  const told = [];
+  const found = [];
   if (answer.truncated) {
-    told.push(
+    found.push(
       "Only the shortest hops were predicted. Longer ones may connect at lower barriers: these are upper bounds.",
     );
   } else if (answer.percolation_upper_bound) {
-    told.push("Some hops could not be predicted. With them the crystal may connect at lower barriers.");
+    found.push("Some hops could not be predicted. With them the crystal may connect at lower barriers.");
   }
   if (answer.percolation_ev["1d"] === null) {
-    told.push("No row of hops leads through the crystal: with these hops the ion stays where it is.");
+    found.push("The hops do not connect through the crystal: with them the ion has no long-range path.");
   }
   if (answer.disorder?.orderings.length > 1) {
-    told.push(`The crystal is disordered: ${answer.disorder.orderings.length} orderings of its atoms were predicted.`);
+    found.push(`The crystal is disordered: ${answer.disorder.orderings.length} orderings of its atoms were predicted.`);
   }
-  return told;
+  return found;
 }

@@ -1,4 +1,4 @@
-// From where a crystal is looked at.
+// The orientation of a crystal on the screen.
 
 export const unit = (vector) => vector.map((value) => value / Math.hypot(...vector));
 
@@ -9,7 +9,7 @@ export function quaternion(towards, up) {
   const z = unit(towards);
   const y = unit(up.map((value, axis) => value - dot(up, z) * z[axis]));
   const x = cross(y, z);
-  const m = [x, y, z]; // rows: the matrix that takes the crystal to the screen
+  const m = [x, y, z]; // rows: the matrix from the crystal to the screen
   const w = Math.sqrt(Math.max(0, 1 + m[0][0] + m[1][1] + m[2][2])) / 2;
   if (w > 1e-3) return [(m[2][1] - m[1][2]) / (4 * w), (m[0][2] - m[2][0]) / (4 * w), (m[1][0] - m[0][1]) / (4 * w), w];
   const i = [0, 1, 2].reduce((best, axis) => (m[axis][axis] > m[best][best] ? axis : best), 0);

@@ -24,7 +24,7 @@ export class Result {
   #parts = {};
   threshold;
 
-  /** `onThreshold` hears each new threshold, `onError` what a download met. */
+  /** `onThreshold` is called with each new threshold, `onError` if a download fails. */
   constructor(answer, { threshold, onThreshold, onError }) {
     this.#answer = answer;
     this.#onError = onError;
@@ -43,7 +43,7 @@ export class Result {
     this.#update();
   }
 
-  /** Opens the picture; called once the node is on the page, as a picture needs a size. */
+  /** Opens the picture; called once the node is on the page, since a picture needs a size. */
   async open() {
     const host = this.#parts.view;
     if (!this.#answer.input) return this.#noPicture("The service keeps no inputs, so there is no crystal to draw.");
@@ -78,7 +78,7 @@ export class Result {
     this.#picture?.resize();
   }
 
-  /** Shows one hop in picture, chart and table; the same one again lets it go. */
+  /** Selects one hop in picture, chart and table; selecting it again deselects it. */
   pick(number) {
     this.#picked = this.#picked === number ? null : number;
     this.#update();
@@ -128,7 +128,7 @@ export class Result {
         element(
           "p",
           { class: "hint" },
-          answer.hops ? "lowest barrier that leads through the crystal" : "barrier of the hop",
+          answer.hops ? "lowest barrier of a path through the crystal" : "barrier of the hop",
         ),
       ),
       element(
@@ -183,7 +183,7 @@ export class Result {
     const side = element("div", { class: "side" });
     if (parts.percolation)
       side.append(
-        element("section", { class: "panel" }, element("h2", {}, "Leads through the crystal in"), parts.percolation),
+        element("section", { class: "panel" }, element("h2", {}, "Paths through the crystal in"), parts.percolation),
       );
     side.append(element("section", { class: "panel grows" }, element("h2", {}, "Barriers and intervals"), parts.chart));
     return element(
@@ -269,7 +269,7 @@ export class Result {
   }
 }
 
-/** Hops up to this barrier are all it takes to lead through the crystal in as many directions as there are. */
+/** Hops up to this barrier are enough to connect in the highest dimension that is reached. */
 const highestOf = (answer) =>
   answer.hops ? Math.max(...Object.values(answer.percolation_ev).filter((barrier) => barrier !== null)) : Infinity;
 

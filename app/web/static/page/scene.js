@@ -3,9 +3,9 @@
 const SHORTEST_SIDE = 6.5; // angstrom: smaller cells are repeated, so that a network can be seen
 const MOST_REPEATS = 3;
 const MOST_ATOMS = 500;
-const EDGE = 0.015; // of a cell: what lies so near a face is shown on both faces
+const EDGE = 0.015; // of a cell: atoms this near a face are shown on both faces
 const ANIONS = new Set(["O", "S", "Se", "Te", "F", "Cl", "Br", "I", "N", "H"]);
-const BOND_STRETCH = 1.2; // a bond is at most so much longer than the shortest of its cation
+const BOND_STRETCH = 1.2; // longest bond, relative to the shortest of its cation
 
 export const toCartesian = (lattice, frac) =>
   [0, 1, 2].map((axis) => frac[0] * lattice[0][axis] + frac[1] * lattice[1][axis] + frac[2] * lattice[2][axis]);
@@ -14,7 +14,7 @@ const length = (vector) => Math.hypot(...vector);
 const wrapped = (frac) => frac.map((value) => value - Math.floor(value + 1e-6));
 const added = (one, other) => one.map((value, axis) => value + other[axis]);
 
-/** Gives {lattice, repeats, atoms: [{element, at, isIon, occupancy, bonds}], paths: Map of hop number to segments}. */
+/** Returns {lattice, repeats, atoms: [{element, at, isIon, occupancy, bonds}], paths: Map of hop number to segments}. */
 export function sceneOf(answer) {
   const scene = answer.input.sites ? crystalScene(answer, answer.input) : bandScene(answer.input);
   addBonds(scene.atoms);
@@ -72,7 +72,7 @@ function bandScene(input) {
   return { lattice, repeats: [1, 1, 1], atoms: [...host, ...images], paths: new Map([[1, path]]) };
 }
 
-/** How often the cell is repeated along each of its vectors. */
+/** Number of repeats of the cell along each of its vectors. */
 function repeatsOf(lattice, siteCount) {
   const repeats = lattice.map((vector) =>
     Math.min(MOST_REPEATS, Math.max(1, Math.ceil(SHORTEST_SIDE / length(vector)))),
@@ -89,7 +89,7 @@ function mostOf(species, ion) {
   return others.length ? others.sort((one, other) => other[1] - one[1])[0][0] : null;
 }
 
-/** Every copy of a place in the repeated cell, those on its far faces too. */
+/** All copies of a position in the repeated cell, its far faces included. */
 function shown(frac, repeats) {
   const along = frac.map((value, axis) => {
     const copies = Array.from({ length: repeats[axis] }, (_, cell) => value + cell);
@@ -100,7 +100,7 @@ function shown(frac, repeats) {
   return along[0].flatMap((x) => along[1].flatMap((y) => along[2].map((z) => [x, y, z])));
 }
 
-/** The ends of every copy of a hop that lies within the repeated cell; the hop itself where none does. */
+/** The ends of all copies of a hop within the repeated cell; the hop itself if there are none. */
 function segments(hop, sites, repeats) {
   const own = [[hop.from_site, hop.to_site, ...hop.offset]];
   const coords = sites.map((site) => wrapped(site.frac_coords));

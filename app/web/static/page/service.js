@@ -1,13 +1,13 @@
-// Asks the service that served the page, and no other host.
+// Requests to the service that served the page, and to no other host.
 
 const KEY = "ionpath-key";
 const FIRST_WAIT_MS = 120;
 const LONGEST_WAIT_MS = 1000;
 
-/** What the service said is wrong (RFC 9457), or that it said nothing. */
+/** A problem reported by the service (RFC 9457), or a failed request. */
 export class Problem extends Error {
   constructor(body, status = 0) {
-    super(body.detail ?? body.title ?? "The service did not say why.");
+    super(body.detail ?? body.title ?? "The service gave no reason.");
     this.body = body;
     this.status = status;
   }
@@ -42,14 +42,14 @@ async function problemOf(response) {
   }
 }
 
-/** Sends files to be predicted later; gives the prediction's id. */
+/** Sends files to be predicted later; returns the prediction's id. */
 export async function submit(form, query) {
   const headers = { Prefer: "respond-async" };
   const response = await ask(`/predict/barrier?${query}`, { method: "POST", headers, body: form });
   return (await response.json()).prediction_id;
 }
 
-/** Waits until a prediction is done and gives all of it; `onProgress` hears its status on the way. */
+/** Waits until a prediction is done and returns it; `onProgress` is called with its status meanwhile. */
 export async function finished(id, onProgress, signal) {
   for (let wait = FIRST_WAIT_MS; ; wait = Math.min(1.5 * wait, LONGEST_WAIT_MS)) {
     const stored = await (await ask(`/predictions/${encodeURIComponent(id)}`, { signal })).json();
@@ -60,7 +60,7 @@ export async function finished(id, onProgress, signal) {
   }
 }
 
-/** Never done, and fails as soon as the signal says stop. */
+/** A promise that is rejected when the signal aborts. */
 export const stopped = (signal) =>
   new Promise((_, reject) => {
     signal.addEventListener("abort", () => reject(new DOMException("stopped", "AbortError")));
@@ -87,7 +87,7 @@ export async function hasSecondOpinion() {
   return parameters.some((parameter) => parameter.name === "second_opinion");
 }
 
-/** Fetches a file with the key, and hands it to the browser to keep. */
+/** Fetches a file with the key and saves it through the browser. */
 export async function download(path) {
   const response = await ask(path);
   const named = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "");

@@ -10,11 +10,11 @@ const STICK_RADIUS = 0.055;
 const PATH_RADIUS = 0.15;
 const SIDE_PATH_RADIUS = 0.055;
 const PICKED_RADIUS = 0.22;
-/** From where a crystal is first seen, in unit vectors along a, b and c: a comes forward, b goes right, c up. */
+/** The initial orientation, in unit vectors along a, b and c: a points forward, b right, c up. */
 const FIRST_VIEW = [1, 0.42, 0.3];
-/** How much of the picture the crystal fills. */
+/** The share of the picture that the crystal fills. */
 const FILLED = 0.8;
-/** Host atoms are toned down, so that the paths stand before them. */
+/** Host atoms are paler, so that the paths stand out. */
 const VIVID = 0.55;
 const GREY = 0x96;
 const TURN_DEGREES = 8;
@@ -43,7 +43,7 @@ export function hasWebgl() {
 
 let opened = null;
 
-/** Shows a scene in a place; throws where WebGL or the library fails. One viewer serves all: a browser has few. */
+/** Shows a scene in an element; throws if WebGL or the library fails. One viewer serves all: a browser has few. */
 export async function openPicture(place, scene) {
   if (opened === null) {
     if (!hasWebgl()) throw new Error("no WebGL");
@@ -108,7 +108,7 @@ class Picture {
     this.#viewer.render();
   }
 
-  /** Draws everything anew in the colours of the theme. */
+  /** Redraws everything in the colours of the theme. */
   recolour() {
     this.#viewer.setBackgroundColor(paper(), 1);
     this.#viewer.removeAllModels();
@@ -138,7 +138,7 @@ class Picture {
     this.#viewer.render();
   }
 
-  /** By how much the crystal may grow until it fills the picture. */
+  /** The factor by which the crystal can grow until it fills the picture. */
   #room() {
     const places = this.#viewer.modelToScreen(this.#scene.atoms.map((atom) => point(atom.at)));
     const extent = (axis) =>
@@ -155,11 +155,11 @@ class Picture {
     this.#viewer.resize();
   }
 
-  /** The elements on show and their colours, the ion first. */
+  /** The visible elements and their colours, the ion first. */
   legend() {
     const found = new Map();
     for (const atom of this.#scene.atoms) {
-      const name = atom.isIon ? `${atom.element} that moves` : atom.element;
+      const name = atom.isIon ? `${atom.element} (migrating)` : atom.element;
       if (!found.has(name)) found.set(name, { name, isIon: atom.isIon, colour: this.#colour(atom) });
     }
     return [...found.values()].sort((one, other) => Number(other.isIon) - Number(one.isIon));
@@ -263,7 +263,7 @@ class Picture {
     this.#viewer.render();
   }
 
-  /** Arrow keys turn, + and - zoom; the wheel zooms once the picture has the focus, and else scrolls the page. */
+  /** Arrow keys turn, + and - zoom; the wheel zooms if the picture has the focus, and scrolls the page otherwise. */
   #listen(host) {
     Object.assign(host, { tabIndex: 0, ariaLabel: "Crystal. Arrow keys turn it, plus and minus zoom." });
     host.setAttribute("role", "application");
