@@ -1,1 +1,1 @@
-"""The prediction log: tables, migrations, the repository that asks them, the background writer."""
+"""The prediction log: tables, migrations, the repository, the background writer and its spool."""

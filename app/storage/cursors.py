@@ -1,4 +1,4 @@
-"""Cursors of the list of predictions: opaque to callers, a place in the order of rows to the log."""
+"""Pagination cursors of the list of predictions: opaque to callers, a position in the order of rows."""
 
 import base64
 import binascii
@@ -15,14 +15,14 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """The last row of a page: the next page holds what comes after it."""
+    """The position of the last row of a page; the next page starts after it."""
 
     created_at: datetime
     id: UUID
 
 
 def write_cursor(place: Place) -> str:
-    """Write a place as URL-safe text, exact to the microsecond."""
+    """Encode a position as URL-safe text, exact to the microsecond."""
     since = place.created_at - _EPOCH
     microseconds = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     packed = microseconds.to_bytes(_MICROSECONDS_BYTES, "big", signed=True) + place.id.bytes
@@ -30,10 +30,10 @@ def write_cursor(place: Place) -> str:
 
 
 def read_cursor(text: str) -> Place:
-    """Read what write_cursor wrote.
+    """Decode a cursor of write_cursor.
 
     Raises:
-        InputError: kind "bad-cursor", where it is anything else.
+        InputError: kind "bad-cursor", for any other text.
     """
     try:
         packed = base64.b64decode(text.encode("ascii"), altchars=b"-_", validate=True)
@@ -49,7 +49,7 @@ def read_cursor(text: str) -> Place:
 
 def _bad_cursor() -> InputError:
     return InputError(
-        "the cursor is none that this service gave out",
+        "the cursor is not one of this service",
         kind="bad-cursor",
         where="cursor",
         expected="next_cursor of an earlier page, unchanged; or no cursor, for the first page",

@@ -1,4 +1,4 @@
-"""Database engines for the two kinds of database that hold the log."""
+"""Database engines for the log, on SQLite or PostgreSQL."""
 
 import sqlite3
 import time
@@ -34,13 +34,13 @@ def database_url(url: SecretStr | str) -> URL:
     if parsed.drivername not in {"sqlite+aiosqlite", "postgresql+psycopg"}:
         raise ValueError(f"IONPATH_DATABASE_URL starts with {parsed.drivername!r}: expected {forms}")
     if parsed.drivername == "sqlite+aiosqlite" and parsed.database in {None, "", ":memory:"}:
-        # Each connection would see an empty database of its own, and the log ends with the process.
+        # Each connection would have an empty database of its own, and the log would end with the process.
         raise ValueError("IONPATH_DATABASE_URL names an SQLite database in memory: name a file")
     return parsed
 
 
 def open_engine(url: SecretStr | str) -> AsyncEngine:
-    """Make the engine that serves the log; it connects when first used."""
+    """Create the engine of the log; it connects when first used."""
     parsed = database_url(url)
     engine = create_async_engine(parsed, pool_pre_ping=True, **_options(parsed))
     if engine.dialect.name == "sqlite":
@@ -49,7 +49,7 @@ def open_engine(url: SecretStr | str) -> AsyncEngine:
 
 
 def open_schema_engine(url: SecretStr | str, *, changes: bool) -> Engine:
-    """Make a synchronous engine that reads the schema or, with `changes`, changes it in transactions."""
+    """Create a synchronous engine that reads the schema or, with `changes`, changes it in transactions."""
     parsed = database_url(url)
     on_sqlite = parsed.drivername == "sqlite+aiosqlite"
     plain = parsed.set(drivername="sqlite") if on_sqlite else parsed
@@ -57,7 +57,7 @@ def open_schema_engine(url: SecretStr | str, *, changes: bool) -> Engine:
     if on_sqlite and changes:
         event.listen(engine, "connect", _keep_write_ahead_log)
         event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "connect", _leave_transactions_to_us)
+        event.listen(engine, "connect", _disable_implicit_transactions)
         # IMMEDIATE takes the write lock at once: replicas that start together migrate one after the other.
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
@@ -67,12 +67,12 @@ def _options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {
         "json_serializer": lambda document: write_json(document).decode(),
         "json_deserializer": orjson.loads,
-        "hide_parameters": True,  # what users sent stays out of error messages and logs
+        "hide_parameters": True,  # keeps users' input out of error messages and logs
     }
     if url.drivername == "postgresql+psycopg":
         options["connect_args"] = {
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "tcp_user_timeout": DEAD_PEER_MS,  # a host that vanished is noticed, not waited for
+            "tcp_user_timeout": DEAD_PEER_MS,  # an unreachable host is detected instead of waited for
             "application_name": "ionpath",
         }
     else:
@@ -88,9 +88,9 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:
 
 
 def _keep_write_ahead_log(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    """Let readers go on while the writer writes; the file keeps this, so it is done where the schema is made.
+    """Set write-ahead logging, so that reads do not block on writes; the file keeps it, so it is set with the schema.
 
-    SQLite waits for other connections at every step but this one, so the wait is ours.
+    SQLite waits for other connections at every step but this one, so waiting is done here.
     """
     gives_up = time.monotonic() + SQLITE_WAIT_S
     while True:
@@ -104,6 +104,6 @@ def _keep_write_ahead_log(connection: Any, _entry: ConnectionPoolEntry) -> None:
             return
 
 
-def _leave_transactions_to_us(connection: Any, _entry: ConnectionPoolEntry) -> None:
-    # Python's sqlite3 would otherwise commit before each change of the schema.
+def _disable_implicit_transactions(connection: Any, _entry: ConnectionPoolEntry) -> None:
+    # Otherwise Python's sqlite3 commits before each change of the schema.
     connection.isolation_level = None

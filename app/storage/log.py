@@ -1,4 +1,4 @@
-"""The repository of predictions: everything that is asked of the log's table is asked here."""
+"""The repository of predictions: all queries of the log's table."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -48,9 +48,9 @@ from app.storage.tables import predictions
 OPERATION_TIMEOUT_S = 30.0
 PING_TIMEOUT_S = 2.0
 
-#: A deleted prediction leaves its id behind this long, so that a job still running cannot write it again, nor the
-#: spool of a replica that was down for some weeks.
-GRAVE_AGE = timedelta(days=30)
+#: How long the tombstone of a deleted prediction is kept, so that neither a job still running nor the spool of a
+#: replica that was down for some weeks can write it again.
+TOMBSTONE_AGE = timedelta(days=30)
 
 _DELETED = "deleted"
 _ORDER = {"queued": 0, "running": 1, "failed": 2, "done": 3, _DELETED: 4}
@@ -58,8 +58,8 @@ _COLUMNS = tuple(field.name for field in fields(PredictionRow))
 _LISTED = tuple(predictions.c[name] for name in _COLUMNS if name != "input_blob")
 _PURGE_ROWS = 1_000
 
-# What a deleted row keeps: its id, its key and when it was made.
-_WIPED: dict[str, object] = {
+# The content of a tombstone: a deleted row keeps only its id, its key and its time of creation.
+_TOMBSTONE: dict[str, object] = {
     "status": _DELETED,
     "kind": "",
     "model_name": "",
@@ -69,33 +69,33 @@ _WIPED: dict[str, object] = {
 
 
 class UnwritableRowError(ValueError):
-    """A row among those given holds what the database cannot; the others may be fine."""
+    """A row of a batch cannot be stored by the database; the others may be valid."""
 
 
 def open_log(settings: Settings) -> "PredictionLog":
-    """Make the log of IONPATH_DATABASE_URL; nothing is connected before the first call, `aclose` ends it.
+    """Create the log of IONPATH_DATABASE_URL; it connects at the first call, and `aclose` closes it.
 
     Raises:
-        ValueError: the URL is of no known form.
+        ValueError: the URL is not supported.
     """
     return PredictionLog.open(settings.database_url)
 
 
 class PredictionLog:
-    """The log of predictions, one row a reply.
+    """The log of predictions, one row per reply.
 
-    Every method raises NotReadyError (kind "log-unavailable") where the database cannot be reached or has
-    no schema. A row belongs to one API key: asked with another, it is not there.
+    Every method raises NotReadyError (kind "log-unavailable") where the database cannot be reached or has no schema. A
+    row belongs to one API key and is invisible to others.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
         self._insert = _insert_statement(engine.dialect.name)
-        self._bury = _bury_statement(engine.dialect.name)
+        self._tombstone = _tombstone_statement(engine.dialect.name)
 
     @classmethod
     def open(cls, url: SecretStr | str) -> "PredictionLog":
-        """Make the log of a database URL; ValueError where it is of no known form."""
+        """Create the log of a database URL; ValueError if it is not supported."""
         return cls(open_engine(url))
 
     async def aclose(self) -> None:
@@ -103,18 +103,18 @@ class PredictionLog:
         await self._engine.dispose()
 
     async def ping(self) -> None:
-        """Ask the table itself, within PING_TIMEOUT_S seconds; NotReadyError where it does not answer."""
+        """Query the table within PING_TIMEOUT_S seconds; NotReadyError if that fails."""
         async with self._begin(PING_TIMEOUT_S) as connection:
             await connection.execute(select(predictions.c.id).limit(1))
 
     async def insert_many(self, rows: Sequence[PredictionRow]) -> None:
         """Write rows in one transaction: all or none.
 
-        A row whose id is there already takes the new one's content where its status is further on, and is
-        left alone otherwise: writing a batch twice, or late, changes nothing.
+        A row with an existing id replaces it if its status is further advanced, and is ignored otherwise: writing is
+        idempotent, and a late batch changes nothing.
 
         Raises:
-            UnwritableRowError: a row holds what the database cannot.
+            UnwritableRowError: a row cannot be stored by the database.
         """
         if not rows:
             return
@@ -125,7 +125,7 @@ class PredictionLog:
             raise UnwritableRowError(str(error)) from error
 
     async def get(self, prediction_id: UUID, key_id: str | None) -> PredictionRow | None:
-        """Give one prediction of a key, its input included; None where there is none."""
+        """Return one prediction of a key, input included; None where there is none."""
         query = select(*(predictions.c[name] for name in _COLUMNS)).where(_visible(prediction_id, key_id))
         async with self._begin() as connection:
             found = (await connection.execute(query)).one_or_none()
@@ -139,9 +139,9 @@ class PredictionLog:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        """Give a page of a key's predictions, newest first, without their inputs.
+        """Return a page of a key's predictions, newest first, without their inputs.
 
-        Pages neither repeat nor skip a row, whatever is written in between.
+        Pages neither repeat nor skip a row, even with writes in between.
 
         Raises:
             InputError: kind "bad-cursor" or "bad-limit".
@@ -167,45 +167,45 @@ class PredictionLog:
         return Page(rows=rows, next_cursor=None if last is None else write_cursor(last))
 
     async def delete(self, prediction_id: UUID, key_id: str | None) -> bool:
-        """Wipe a prediction: its input, answer and everything said of it; False where the key has none such.
+        """Delete the content of a prediction; False where the key has no such prediction.
 
-        Its bare id stays for GRAVE_AGE, see `bury`.
+        A tombstone stays for TOMBSTONE_AGE, see `bury`.
         """
-        statement = update(predictions).where(_visible(prediction_id, key_id)).values(_WIPED)
+        statement = update(predictions).where(_visible(prediction_id, key_id)).values(_TOMBSTONE)
         async with self._begin() as connection:
             result = cast("CursorResult[Any]", await connection.execute(statement))
         return result.rowcount > 0
 
     async def bury(self, prediction_ids: Iterable[UUID], key_id: str | None) -> None:
-        """Delete a key's predictions, those too that are still on their way to the log.
+        """Delete a key's predictions, including those that are not yet written.
 
-        For an id that the log does not hold, an empty row is left, and whatever comes for it later is not
-        written, from another replica neither.
+        An id that the log does not contain gets a tombstone as well, so that a row written later, even by another
+        replica, is ignored.
         """
         now = datetime.now(UTC)
-        graves = [{"id": number, "key_id": key_id, "created_at": now} for number in prediction_ids]
-        if graves:
+        tombstones = [{"id": number, "key_id": key_id, "created_at": now} for number in prediction_ids]
+        if tombstones:
             async with self._begin() as connection:
-                await connection.execute(self._bury, [{**grave, **_WIPED} for grave in graves])
+                await connection.execute(self._tombstone, [{**one, **_TOMBSTONE} for one in tombstones])
 
     async def fail(self, prediction_ids: Iterable[UUID], error: Mapping[str, object]) -> None:
-        """Give predictions that nobody works on any more their end; those that have one keep it."""
+        """Mark abandoned predictions as failed; finished ones are left unchanged."""
         unfinished = predictions.c.id.in_(tuple(prediction_ids)) & predictions.c.status.in_(UNFINISHED)
         statement = update(predictions).where(unfinished).values(status="failed", error=dict(error))
         async with self._begin() as connection:
             await connection.execute(statement)
 
     async def delete_older_than(self, moment: datetime) -> int:
-        """Delete every key's predictions made before a moment; gives their number."""
+        """Delete all keys' predictions older than a moment; returns their number."""
         return await self._purge(predictions.c.created_at < moment)
 
     async def delete_graves(self) -> int:
-        """Delete the bare ids of predictions deleted, once older than GRAVE_AGE; gives their number."""
-        before = datetime.now(UTC) - GRAVE_AGE
+        """Delete tombstones older than TOMBSTONE_AGE; returns their number."""
+        before = datetime.now(UTC) - TOMBSTONE_AGE
         return await self._purge(predictions.c.status == _DELETED, predictions.c.created_at < before)
 
     async def _purge(self, *conditions: ColumnElement[bool]) -> int:
-        """Delete in steps, each its own transaction, so that writers never wait long."""
+        """Delete in steps, each in its own transaction, so that writers are not blocked for long."""
         some = select(predictions.c.id).where(*conditions).limit(_PURGE_ROWS).scalar_subquery()
         statement = delete(predictions).where(predictions.c.id.in_(some))
         total = 0
@@ -225,7 +225,7 @@ class PredictionLog:
             if _is_about_a_row(error):
                 raise
             raise NotReadyError(
-                "the prediction log cannot be used now: its database is away or has not been migrated",
+                "the prediction log is not available: its database is not reachable or has not been migrated",
                 kind="log-unavailable",
             ) from error
 
@@ -234,10 +234,10 @@ _PLACE = (predictions.c.created_at, predictions.c.id)
 
 
 def _is_about_a_row(error: Exception) -> bool:
-    """Whether the values given are at fault, not the database."""
+    """Whether an error is due to the values of a row, not to the database."""
     if isinstance(error, DBAPIError):
         return isinstance(error, DataError | IntegrityError)
-    return isinstance(error, StatementError)  # a value that its column's type could not write
+    return isinstance(error, StatementError)  # a value that its column's type cannot convert
 
 
 def _owned(key_id: str | None) -> ColumnElement[bool]:
@@ -293,10 +293,10 @@ def _insert_statement(dialect: str) -> Insert:
     )
 
 
-def _bury_statement(dialect: str) -> Insert:
+def _tombstone_statement(dialect: str) -> Insert:
     statement = _upsert(dialect)
     return statement.on_conflict_do_update(
         index_elements=[predictions.c.id],
-        set_={name: statement.excluded[name] for name in _WIPED},
+        set_={name: statement.excluded[name] for name in _TOMBSTONE},
         where=predictions.c.key_id.is_not_distinct_from(statement.excluded.key_id),
     )

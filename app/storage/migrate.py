@@ -1,4 +1,4 @@
-"""Brings the log's schema up to date and says where it stands."""
+"""Migrations of the log's schema, and its current revision."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +16,17 @@ from app.storage.engine import open_schema_engine
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-# Any number that nobody else locks in the same database; the letters "ionpath" in ASCII.
+# An advisory lock number that nothing else uses in the database: the letters "ionpath" in ASCII.
 _ADVISORY_LOCK = int.from_bytes(b"ionpath", "big")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RevisionState:
-    """Where a database's schema stands.
+    """The revision of a database's schema.
 
     Attributes:
-        current: the newest revision applied.
-        head: the newest revision that this release knows.
+        current: the last applied revision.
+        head: the newest revision of this release.
     """
 
     current: str | None
@@ -34,17 +34,17 @@ class RevisionState:
 
 
 def migrate(url: SecretStr | str) -> RevisionState:
-    """Apply every revision that is missing; where several replicas start at once, one does the work.
+    """Apply all missing revisions; if several replicas start at once, one of them does.
 
-    It blocks: an event loop calls it in a thread. A failure leaves the schema as it was.
+    It blocks: call it in a thread from an event loop. A failure leaves the schema unchanged.
 
     Raises:
-        ValueError: the URL is of no known form.
+        ValueError: the URL is not supported.
         sqlalchemy.exc.SQLAlchemyError: the database cannot be reached or refuses the change.
     """
     with _connection(url) as connection:
         if connection.dialect.name == "postgresql":
-            # Until the end of the transaction, so a replica that dies half way lets the next one in.
+            # Held until the end of the transaction, so a replica that crashes releases it.
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
         config = _config()
         config.attributes["connection"] = connection

@@ -1,4 +1,4 @@
-"""What the prediction log holds and how it is asked: rows, filters, pages."""
+"""Rows, filters and pages of the prediction log."""
 
 import math
 import re
@@ -21,16 +21,16 @@ RowKind = Literal["band", "crystal"]
 MOST_ROWS_A_PAGE = 500
 UNFINISHED: tuple[Literal["queued"], Literal["running"]] = ("queued", "running")
 
-# Nine digits: no crystal has more atoms, and int() refuses numbers of thousands.
+# Nine digits: no crystal has more atoms, and int() refuses numbers with thousands of digits.
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,9}\s*)+")
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,9})")
 
 
 class JsonDocument(Mapping[str, object]):
-    """A JSON object that is written once, for the reply and the log, and parsed only where somebody looks into it.
+    """A JSON object that is serialised once, for the reply and the log, and parsed only on access.
 
     Args:
-        content: what is written.
+        content: to serialise.
     """
 
     def __init__(self, content: Mapping[str, object]) -> None:
@@ -52,10 +52,10 @@ class JsonDocument(Mapping[str, object]):
 
 
 def write_json(content: object) -> bytes:
-    """Write JSON, documents that are written already as they are.
+    """Serialise to JSON; a JsonDocument is inserted as it is.
 
     Raises:
-        TypeError: it holds what JSON does not.
+        TypeError: a value cannot be written as JSON.
     """
     return orjson.dumps(content, default=_written, option=orjson.OPT_SERIALIZE_NUMPY)
 
@@ -70,23 +70,23 @@ def _written(value: object) -> object:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionRow:
-    """One prediction as it is logged, whatever its status.
+    """One logged prediction, of any status.
 
     Attributes:
-        id: the prediction's, one a reply.
-        created_at: when it was asked for, with a time zone.
+        id: of the prediction, one per reply.
+        created_at: time of the request, with a time zone.
         key_id: the API key it belongs to; None where the service has no keys.
-        status: how far it is; only a job that answers later is ever "queued" or "running".
+        status: only an asynchronous job is ever "queued" or "running".
         kind: whether a band or a crystal was sent.
-        model_name: the checkpoint asked for.
+        model_name: the requested checkpoint.
         model_digest: that checkpoint's digest; None before it is known.
         ion: element symbol of the migrating ion; None before the input was read.
-        formula: of the atoms sent, as Band.formula writes it; None before the input was read.
+        formula: of the input's atoms, as Band.formula writes it; None before the input was read.
         input_digest: of the canonical input; None before it was read.
         input_blob: the canonical input by pack_input; None where inputs are not stored, and in lists.
-        answer: the answer as it went over the wire; None before there is one.
-        error: the problem as it went over the wire; None but where the status is "failed".
-        threshold_ev: below which a barrier makes a good conductor, eV.
+        answer: as sent to the client; None before there is one.
+        error: the problem as sent to the client; None unless the status is "failed".
+        threshold_ev: a good conductor has a barrier below this, eV.
         barrier_ev: the barrier answered, eV; None where there is none.
         cached: whether the whole answer came from the cache.
         request_id: of the HTTP request.
@@ -115,16 +115,16 @@ class PredictionRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionFilter:
-    """Which rows a list shows; what is None is not asked for.
+    """A filter of rows; conditions that are None are not applied.
 
     Attributes:
         ion: element symbol of the migrating ion.
         formula: in any order and spacing; counts are compared, not ratios ("LiFePO4" is not "Li4Fe4P4O16").
         model_name: the checkpoint's name.
-        status: how far the prediction is.
+        status: of the prediction.
         kind: whether a band or a crystal was sent.
-        created_after: not before this moment; UTC where it names no zone.
-        created_before: before this moment; UTC where it names no zone.
+        created_after: at or after this moment; UTC if it has no time zone.
+        created_before: before this moment; UTC if it has no time zone.
         barrier_below_ev: the barrier lies below this, eV.
     """
 
@@ -138,11 +138,11 @@ class PredictionFilter:
     barrier_below_ev: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that no database compares in the same way (InputError, kind "bad-filter")."""
+        """Refuse values that the databases compare differently (InputError, kind "bad-filter")."""
         for name in ("ion", "formula", "model_name"):
             value = getattr(self, name)
             if value is not None and not value.isprintable():
-                raise _bad_filter(name, "holds characters that cannot be printed", "plain text")
+                raise _bad_filter(name, "has characters that cannot be printed", "plain text")
         if self.barrier_below_ev is not None and not math.isfinite(self.barrier_below_ev):
             raise _bad_filter("barrier_below_ev", "is not a finite number", "a barrier in eV, such as 0.65")
         for name in ("created_after", "created_before"):
@@ -153,7 +153,7 @@ class PredictionFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A part of a list, newest first.
+    """A page of a list, newest first.
 
     Attributes:
         rows: without their input_blob.
@@ -172,13 +172,13 @@ def _in_utc(name: str, moment: datetime) -> datetime:
     try:
         return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except OverflowError as error:
-        raise _bad_filter(name, "lies outside the calendar", "a date between the years 1 and 9999") from error
+        raise _bad_filter(name, "is outside the calendar", "a date between the years 1 and 9999") from error
 
 
 def normal_formula(text: str) -> str:
-    """Write a formula as the log holds it, so that "Li4Fe4P4O16" finds "Fe4 Li4 O16 P4".
+    """Normalise a formula to the form in the log, so that "Li4Fe4P4O16" finds "Fe4 Li4 O16 P4".
 
-    What is no plain formula (occupancies, parentheses) is returned as it is, without outer spaces.
+    Anything but a plain formula (with occupancies, parentheses) is returned unchanged, without outer spaces.
     """
     text = text.strip()
     if not _FORMULA.fullmatch(text):
@@ -195,6 +195,6 @@ def pack_input(document: Mapping[str, object]) -> bytes:
 
 
 def unpack_input(blob: bytes) -> dict[str, object]:
-    """Give back what pack_input compressed."""
+    """Decompress what pack_input compressed."""
     document: dict[str, object] = orjson.loads(zlib.decompress(blob))
     return document

@@ -1,11 +1,12 @@
-"""Segments of the spool: files that only grow, and the records in them.
+"""Segments of the spool: append-only files of records.
 
-A segment holds records one after the other:
+A segment is a sequence of records:
 
     length of the body, length of its JSON, CRC-32 of both lengths and the body (three little-endian 32-bit numbers)
-    the body: JSON, then the row's compressed input as it is
+    the body: JSON, then the row's compressed input unchanged
 
-A segment belongs to the process that holds its lock (flock), which ends with the process however that ends.
+A segment belongs to the process that holds its lock (flock), which the system releases when the process ends in any
+way.
 """
 
 import fcntl
@@ -27,14 +28,14 @@ _HEADER = struct.Struct("<III")
 _LENGTHS = struct.Struct("<II")
 _NAMES = frozenset(field.name for field in fields(PredictionRow))
 
-_sync = getattr(os, "fdatasync", os.fsync)  # macOS has the latter alone
+_sync = getattr(os, "fdatasync", os.fsync)  # macOS has only the latter
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(kw_only=True, eq=False)
 class Segment:
-    """A file whose lock is ours: its records, and which ids' last records are among them."""
+    """A file locked by this process, and the ids whose last record is in it."""
 
     path: Path
     descriptor: int
@@ -44,7 +45,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One record found in a segment: a row's, or that a prediction was deleted."""
+    """One record of a segment: a row, or the deletion of a prediction."""
 
     id: UUID
     deleted: bool
@@ -54,17 +55,17 @@ class Entry:
 
 
 def row_record(row: PredictionRow) -> bytes:
-    """A row as a record.
+    """Encode a row as a record.
 
     Raises:
-        TypeError: it holds what JSON does not.
+        TypeError: a value cannot be written as JSON.
     """
     document = {name: getattr(row, name) for name in _NAMES if name != "input_blob"}
     return _record({"row": document, "has_input": row.input_blob is not None}, row.input_blob or b"")
 
 
 def deletion_record(prediction_id: UUID, key_id: str | None) -> bytes:
-    """That a prediction was deleted, as a record."""
+    """Encode the deletion of a prediction as a record."""
     return _record({"deleted": prediction_id, "key_id": key_id}, b"")
 
 
@@ -86,7 +87,7 @@ def read_row(segment: Segment, offset: int, length: int) -> PredictionRow:
 
 
 def read_entries(segment: Segment) -> tuple[tuple[Entry, ...], int]:
-    """Every whole record, and how many are left out: any that was damaged, and a last one that was cut short.
+    """All intact records, and the number of skipped ones: damaged records, and a truncated last one.
 
     Raises:
         OSError: the file cannot be read.
@@ -111,7 +112,7 @@ def read_entries(segment: Segment) -> tuple[tuple[Entry, ...], int]:
 
 
 def sync_and_close(descriptor: int) -> None:
-    """Wait until what was written is on the disk."""
+    """Flush a file to disk and close it."""
     try:
         _sync(descriptor)
     except OSError as error:
@@ -128,7 +129,7 @@ def _checksum(*parts: bytes) -> bytes:
 
 
 def _body_of(record: bytes) -> tuple[bytes, int]:
-    """A record's body and the length of its JSON; ValueError where it is damaged."""
+    """A record's body and the length of its JSON; ValueError if it is damaged."""
     _, text_bytes, _ = _HEADER.unpack_from(record)
     body = record[_HEADER.size :]
     if _checksum(record[: _LENGTHS.size], body) != record[_LENGTHS.size : _HEADER.size]:
@@ -153,7 +154,7 @@ def _row_of(document: dict[str, Any], blob: bytes) -> PredictionRow:
 
 
 def write(segment: Segment, record: bytes) -> None:
-    """Write behind the last whole record; what a full disk took of it is taken back."""
+    """Append a record after the last intact one; a partial write on a full disk is undone."""
     view, offset = memoryview(record), segment.size
     try:
         while view:
@@ -165,7 +166,7 @@ def write(segment: Segment, record: bytes) -> None:
 
 
 def lock_existing(path: Path) -> int | None:
-    """Open a segment whose process is gone, with its lock; None where another has it, or it ended meanwhile."""
+    """Open and lock a segment whose process has ended; None if another process has locked or removed it."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -174,7 +175,7 @@ def lock_existing(path: Path) -> int | None:
 
 
 def lock(descriptor: int) -> bool:
-    """Take a segment's lock; where another has it, or had it and ended the segment, the descriptor is closed."""
+    """Lock a segment; if another process has locked or removed it, close the descriptor and return False."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -190,7 +191,7 @@ def lock(descriptor: int) -> bool:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
+    """Flush the entries of a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

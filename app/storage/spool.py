@@ -1,8 +1,8 @@
-"""The spool: what goes to the log, on this machine's disk until the database has it.
+"""The spool: rows on local disk until they are in the database.
 
-A spool is a folder of segments (`app.storage.segments`), and finds rows in them by id. The last record of an id counts,
-and that a prediction was deleted counts above all. A segment that no process holds is taken over by whoever finds it
-first.
+A spool is a folder of segments (`app.storage.segments`) with an index of rows by id. The last record of an id is valid,
+and a deletion overrides all others. A segment that no process has locked is taken over by the first process that finds
+it.
 """
 
 import hashlib
@@ -32,9 +32,9 @@ from app.storage.segments import (
     write,
 )
 
-#: A segment ends only as a whole, so that smaller ones give room back sooner.
+#: A segment is only removed as a whole, so that smaller ones free space sooner.
 SEGMENT_BYTES = 8 * 2**20
-#: After it could not write a row, how long others are told that it is full.
+#: How long the spool reports that it is full after a failed write.
 REFUSES_S = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class _Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Orphan:
-    """A segment whose process is gone, now locked by this one."""
+    """A segment whose process has ended, now locked by this one."""
 
     segment: Segment
     entries: tuple[Entry, ...]
@@ -58,7 +58,7 @@ class Orphan:
 
 @dataclass(frozen=True, kw_only=True)
 class Adopted:
-    """What a segment that was taken over holds.
+    """The content of a segment that was taken over.
 
     Attributes:
         rows: ids of rows, oldest first.
@@ -70,14 +70,14 @@ class Adopted:
 
 
 def open_spool(settings: Settings) -> "Spool | None":
-    """Open the spool of IONPATH_SPOOL_DIR for the database that is set; None where it is turned off.
+    """Open the spool of IONPATH_SPOOL_DIR for the configured database; None if it is turned off.
 
     Raises:
-        OSError: the folder cannot be made or written.
+        OSError: the folder cannot be created or written.
     """
     if settings.spool_dir is None:
         return None
-    # Rows of one database must never be written to another that is set later.
+    # Rows of one database must not be written to another that is configured later.
     url = database_url(settings.database_url)
     if url.drivername.startswith("sqlite"):
         url = url.set(database=str(Path(url.database or "").resolve()))
@@ -87,15 +87,15 @@ def open_spool(settings: Settings) -> "Spool | None":
 
 
 class Spool:
-    """Rows on disk, found by id. It belongs to one thread, but for `find_orphans`.
+    """Rows on disk, indexed by id. Not thread-safe, except for `find_orphans`.
 
     Args:
-        folder: of the segments; made where it is missing, open to its owner alone.
-        most_bytes: most bytes of its segments; a row past it is refused.
+        folder: of the segments; created if it is missing, accessible only to its owner.
+        most_bytes: maximum size of its segments, bytes; further rows are refused.
 
     Attributes:
-        bytes: of the segments that this process holds.
-        unreadable: records that were found damaged since the start.
+        bytes: size of the segments of this process.
+        unreadable: number of damaged records found since the start.
     """
 
     def __init__(self, folder: Path, *, most_bytes: int) -> None:
@@ -110,7 +110,7 @@ class Spool:
         self._unsynced: set[Segment] = set()
         self.bytes = 0
         self.unreadable = 0
-        self._active = self._new_segment()  # so that a folder that cannot be written shows at the start
+        self._active = self._new_segment()  # so that a folder that cannot be written fails at the start
 
     def __len__(self) -> int:
         return len(self._places)
@@ -120,23 +120,23 @@ class Spool:
 
     @property
     def folder(self) -> Path:
-        """Where the segments are."""
+        """The folder of the segments."""
         return self._folder
 
     def put(self, row: PredictionRow) -> bool:
-        """Write a row where a killed process leaves it; False where there is no room or it cannot be written."""
+        """Write a row so that it survives a killed process; False if the spool is full or the row cannot be written."""
         try:
             record = row_record(row)
         except TypeError:
-            return False  # a row that no database takes either: the log's writer says so
+            return False  # a row that no database stores either: the log's writer reports it
         return self._append(row.id, record)
 
     def put_deleted(self, prediction_id: UUID, key_id: str | None) -> bool:
-        """Write that a prediction was deleted, in place of its row; a full spool takes that too."""
+        """Record the deletion of a prediction in place of its row; a full spool accepts it too."""
         return self._append(prediction_id, deletion_record(prediction_id, key_id), deleted=True)
 
     def get(self, prediction_id: UUID) -> PredictionRow | None:
-        """Read a row; None where it is not here, or cannot be read any more."""
+        """Read a row; None if it is not in the spool or cannot be read."""
         place = self._places.get(prediction_id)
         if place is None:
             return None
@@ -148,19 +148,19 @@ class Spool:
             return None
 
     def done(self, prediction_id: UUID) -> None:
-        """Forget a row that the database has; a segment without any other ends."""
+        """Remove a row that is in the database; a segment without other rows is deleted."""
         place = self._places.pop(prediction_id, None)
         if place is not None:
             self._leave(place.segment, prediction_id)
 
     def find_orphans(self) -> list[Orphan]:
-        """Lock and read the segments of processes that are gone; may run in another thread."""
+        """Lock and read the segments of processes that have ended; may run in another thread."""
         orphans = []
-        # By name they are in the order of their making: with the newest first, an id's last record is met first.
+        # Names sort by time of creation: newest first, so that an id's last record is found first.
         for path in sorted(self._folder.glob("*.spool"), reverse=True):
             try:
                 descriptor = lock_existing(path)
-            except OSError as error:  # one that cannot be opened keeps nobody from the others
+            except OSError as error:  # one that cannot be opened does not block the others
                 _log.error("spool_unreadable", file=path.name, why=str(error))
                 continue
             if descriptor is None:
@@ -169,7 +169,7 @@ class Spool:
                 segment = Segment(path=path, descriptor=descriptor, size=os.fstat(descriptor).st_size)
                 entries, unreadable = read_entries(segment)
             except OSError as error:
-                os.close(descriptor)  # and with it the lock: it is tried again
+                os.close(descriptor)  # which releases the lock: it is tried again later
                 _log.error("spool_unreadable", file=path.name, why=str(error))
                 continue
             self.unreadable += unreadable
@@ -177,9 +177,9 @@ class Spool:
         return orphans
 
     def adopt(self, orphan: Orphan) -> Adopted:
-        """Take over a segment: its rows are of this spool from now on.
+        """Take over a segment: its rows become rows of this spool.
 
-        What is here already is newer and stays, but for a row of which the segment says that it was deleted.
+        Existing rows are newer and stay, except for those whose deletion is recorded in the segment.
         """
         segment = orphan.segment
         self.bytes += segment.size
@@ -209,13 +209,13 @@ class Spool:
 
     @property
     def is_full(self) -> bool:
-        """Whether it has no room, or refused a row so lately that another would be refused as well."""
+        """Whether it is full, or refused a row so recently that another would be refused as well."""
         return self.bytes >= self._most_bytes or time.monotonic() < self._refuses_until_s
 
     def unsynced(self) -> list[int]:
-        """Give descriptors, the caller's own, of the segments that were written since this was last called.
+        """Duplicate descriptors of the segments written since the last call; the caller closes them.
 
-        One that cannot be had, since the process has too many files open, is given next time.
+        If the process has too many open files, a segment is returned by a later call.
         """
         descriptors = []
         for segment in list(self._unsynced):
@@ -228,7 +228,7 @@ class Spool:
         return descriptors
 
     def close(self) -> None:
-        """Let the segments go; what they hold stays for the next process."""
+        """Release the segments; their rows stay for the next process."""
         segments = {self._active, *(place.segment for place in self._places.values())}
         for segment in segments:
             if segment.live:
@@ -259,7 +259,7 @@ class Spool:
         return True
 
     def _room_for(self, length: int) -> Segment:
-        """The active segment, or the next one where it is full."""
+        """The active segment, or a new one if it is full."""
         if self._active.size and self._active.size + length > self._segment_bytes:
             self._active = self._new_segment()
         return self._active
@@ -268,7 +268,7 @@ class Spool:
         while True:
             path = self._folder / f"{time.time_ns():020d}-{os.getpid()}-{next(self._numbers)}.spool"
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if not lock(descriptor):  # another process found it first, and takes it for an orphan
+            if not lock(descriptor):  # another process has locked it first, as an orphan
                 continue
             try:
                 sync_folder(self._folder)
@@ -288,7 +288,7 @@ class Spool:
             segment.size = 0
             try:
                 os.ftruncate(segment.descriptor, 0)
-            except OSError as error:  # what stays there is read once more, which changes nothing
+            except OSError as error:  # the file stays and is read once more, which is idempotent
                 self._trouble(str(error))
 
     def _end(self, segment: Segment) -> None:
@@ -301,7 +301,7 @@ class Spool:
         os.close(segment.descriptor)
 
     def _trouble(self, why: str) -> None:
-        """Say once that it takes no rows, until it takes one again."""
+        """Log once that it refuses rows, until it accepts one again."""
         self._refuses_until_s = time.monotonic() + REFUSES_S
         if not self._troubled:
             self._troubled = True

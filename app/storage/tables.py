@@ -20,13 +20,13 @@ from sqlalchemy import (
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment with its time zone; SQLite, which knows none, holds it in UTC as text that sorts by time."""
+    """A moment with its time zone; SQLite, which has no time zones, stores it in UTC as text that sorts by time."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Write the moment in UTC, without the zone where the database has none."""
+        """Convert the moment to UTC, without a zone if the database has none."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -43,7 +43,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 metadata = MetaData()
 
-# JSON, not PostgreSQL's JSONB: JSONB sorts the keys, and what is read must be what was answered.
+# JSON, not PostgreSQL's JSONB: JSONB sorts the keys, and answers must be returned unchanged.
 _DOCUMENT = JSON(none_as_null=True)
 
 predictions = Table(

@@ -1,4 +1,4 @@
-"""Writes the prediction log off the request path: a queue in memory and on disk, a task that empties it in batches."""
+"""The background writer of the prediction log: a queue in memory and on disk, written in batches by a task."""
 
 import asyncio
 from collections import defaultdict
@@ -19,19 +19,19 @@ from app.storage.spool import Spool, open_spool
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
 HOUSEKEEPING_S = 3600.0
-#: How often the spools of replicas that are gone are looked for.
+#: Interval of the search for spools of replicas that have ended.
 ADOPT_S = 60.0
-#: Most bytes of rows read back from the spool at once: the event loop waits for that.
+#: Maximum bytes of rows read back from the spool at once, which blocks the event loop.
 REFILL_BYTES = 8 * 2**20
 
 _log = structlog.get_logger(__name__)
 
 
 def open_writer(settings: Settings, log: PredictionLog) -> "LogWriter":
-    """Make the writer that IONPATH_LOG_*, IONPATH_SPOOL_* and IONPATH_RETENTION_DAYS describe; `start` starts it.
+    """Create the writer configured by IONPATH_LOG_*, IONPATH_SPOOL_* and IONPATH_RETENTION_DAYS; `start` starts it.
 
     Raises:
-        OSError: the spool's folder cannot be made or written.
+        OSError: the spool's folder cannot be created or written.
     """
     return LogWriter(
         log,
@@ -46,30 +46,30 @@ def open_writer(settings: Settings, log: PredictionLog) -> "LogWriter":
 
 
 class LogWriter:
-    """The log as one replica sees it: rows in memory and in the spool first, then those of the database.
+    """The log as seen by one replica: rows in memory and in the spool first, then those in the database.
 
-    `put` never waits for the database. While that is away rows are kept and written when it is back: in memory up
-    to a limit, and in the spool, where there is one, whether they are in memory too or not. What neither has room
-    for is dropped, counted and logged. Rows that another process left in the spool are written as well, before
-    newer ones or after: writing a row twice, or late, changes nothing. It belongs to one event loop.
+    `put` never waits for the database. While that is unavailable, rows are kept and written later: in memory up to a
+    limit, and in the spool, if there is one, whether or not they are in memory. Rows that fit in neither are dropped,
+    counted and logged. Rows that another process left in the spool are written as well, in any order: writing is
+    idempotent, and late rows change nothing. It belongs to one event loop.
 
     Args:
         log: where the rows go.
-        spool: what outlives the process; None keeps rows in memory alone.
-        spool_sync_ms: how long a row in the spool may wait to be safe from a power cut, milliseconds.
-        batch_rows: most rows written at once.
+        spool: on disk, survives the process; None keeps rows only in memory.
+        spool_sync_ms: interval at which the spool is flushed to disk, milliseconds.
+        batch_rows: maximum number of rows in a batch.
         batch_wait_ms: how long a row waits for others before it is written, milliseconds.
-        queue_rows: most rows held in memory.
-        queue_bytes: most bytes of them; one row is always taken.
+        queue_rows: maximum number of rows in memory.
+        queue_bytes: maximum size of these, bytes; a single row is always accepted.
         retention_days: rows older than this are deleted once an hour; 0 keeps them.
 
     Attributes:
         written: rows written since the start.
-        dropped: rows lost since the start: no room, or unwritable.
-        failures: attempts to write that failed since the start.
-        unspooled: rows and deletions since the start that the spool did not take, so that a kill could have lost them.
-        adopted: rows since the start that other processes had left in the spool.
-        spool: what outlives the process; None where there is none.
+        dropped: rows lost since the start, because the queue was full or they were unwritable.
+        failures: failed attempts to write since the start.
+        unspooled: rows and deletions since the start that the spool refused, so that a crash could have lost them.
+        adopted: rows taken over since the start from spools of other processes.
+        spool: on disk, survives the process; None without one.
     """
 
     def __init__(
@@ -94,10 +94,10 @@ class LogWriter:
         self._retention = timedelta(days=retention_days)
         self._waiting = HeldRows()
         self._writing = HeldRows()
-        self._spilled: dict[UUID, None] = {}  # ids of rows that are in the spool alone, or whose newest status is
+        self._spilled: dict[UUID, None] = {}  # ids of rows of which the newest status is only in the spool
         self._deleted: dict[UUID, str | None] = {}
         self._work = asyncio.Event()
-        self._hurry = asyncio.Event()  # a batch is full, or the service stops
+        self._hurry = asyncio.Event()  # set if a batch is full or the service stops
         self._stopping = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -116,7 +116,7 @@ class LogWriter:
 
     def start(self) -> None:
         """Start writing; needs a running event loop."""
-        self._tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._keep_house())]
+        self._tasks = [asyncio.create_task(self._write_forever()), asyncio.create_task(self._purge_forever())]
         if self.spool is not None:
             self._tasks.append(asyncio.create_task(self._adopt_forever(self.spool)))
             self._tasks.append(asyncio.create_task(self._sync_forever(self.spool)))
@@ -124,31 +124,31 @@ class LogWriter:
             task.add_done_callback(_report_crash)
 
     def check(self) -> None:
-        """Say whether the writer works.
+        """Check that the writer works.
 
         Raises:
-            NotReadyError: it does not run, or has no room for another row.
+            NotReadyError: it does not run, or its queue is full.
         """
         if not self._tasks or any(task.done() for task in self._tasks):
-            raise NotReadyError("the log's writer does not run", kind="log-writer-stopped")
+            raise NotReadyError("the log's writer is not running", kind="log-writer-stopped")
         self.check_room()
 
     def check_room(self) -> None:
-        """Say whether there is room for another row.
+        """Check that there is space for another row.
 
         Raises:
-            NotReadyError: there is none, neither in memory nor in the spool.
+            NotReadyError: both memory and the spool are full.
         """
         if self._is_full() and (self.spool is None or self.spool.is_full):
             raise NotReadyError(
                 "the log's queue is full (IONPATH_LOG_QUEUE_ROWS, IONPATH_LOG_QUEUE_MIB"
                 f"{'' if self.spool is None else ', IONPATH_SPOOL_MIB'})",
                 kind="log-queue-full",
-                expected="the same once the log's database is back",
+                expected="the same request once the log's database is available",
             )
 
     def put(self, row: PredictionRow) -> bool:
-        """Queue a row, or the next status of one; False where there was no room and the row is lost."""
+        """Queue a row, or the next status of one; False if the queue is full and the row is lost."""
         if row.id in self._deleted:
             return True
         spooled = self.spool is not None and self.spool.put(row)
@@ -168,14 +168,14 @@ class LogWriter:
         return True
 
     def pending(self, prediction_id: UUID, key_id: str | None) -> PredictionRow | None:
-        """Give a key's row that is not in the database yet; None where there is none."""
+        """Return a key's row that is not in the database yet; None where there is none."""
         row = self._spilled_row(prediction_id) or self._waiting.get(prediction_id) or self._writing.get(prediction_id)
         if row is None or row.key_id != key_id or prediction_id in self._deleted:
             return None
         return row
 
     async def get(self, prediction_id: UUID, key_id: str | None) -> PredictionRow | None:
-        """Give a key's row from memory or the database; None where there is none.
+        """Return a key's row from memory or the database; None where there is none.
 
         Raises:
             NotReadyError: it is not in memory and the database cannot be asked.
@@ -186,13 +186,13 @@ class LogWriter:
         return await self._log.get(prediction_id, key_id)
 
     async def delete(self, prediction_id: UUID, key_id: str | None, *, known: bool = False) -> bool:
-        """Delete a key's prediction wherever it is; False where the key has none such.
+        """Delete a key's prediction from memory, spool and database; False where the key has no such prediction.
 
         Args:
-            prediction_id: the prediction's.
-            key_id: the API key's.
-            known: the caller knows that the key has it (another replica may still hold its row): it is then
-                kept from being written later.
+            prediction_id: of the prediction.
+            key_id: of the API key.
+            known: the caller knows that it belongs to the key (another replica may still hold its row): a tombstone
+                then keeps it from being written later.
 
         Raises:
             NotReadyError: it is not in memory and the database cannot be asked.
@@ -213,7 +213,7 @@ class LogWriter:
         self._deleted[prediction_id] = key_id
 
     async def drain(self, timeout_s: float) -> int:
-        """Write all that waits, without waiting for more; gives the rows left after `timeout_s` seconds."""
+        """Write all queued rows without waiting for full batches; returns the rows left after `timeout_s` seconds."""
         self._stopping.set()
         self._hurry.set()
         await _wait(self._idle, timeout_s)
@@ -221,7 +221,7 @@ class LogWriter:
         return self.backlog
 
     async def aclose(self, timeout_s: float = 0.0) -> None:
-        """Drain and stop; rows that are in the spool stay there, others are counted as dropped and logged."""
+        """Drain and stop; rows in the spool stay there, others are counted as dropped and logged."""
         if self._tasks:
             await self.drain(timeout_s)
         for task in self._tasks:
@@ -250,7 +250,7 @@ class LogWriter:
         retry_s = FIRST_RETRY_S
         while True:
             await self._work.wait()
-            # Rows in the spool fill the batch: there is nothing to wait for.
+            # Rows in the spool fill the batch: no need to wait for more.
             if not self._stopping.is_set() and not self._spilled and len(self._waiting) < self._batch_rows:
                 self._hurry.clear()
                 await _wait(self._hurry, self._batch_wait_s)
@@ -263,7 +263,7 @@ class LogWriter:
                 retry_s = min(2.0 * retry_s, LAST_RETRY_S)
 
     async def _write_once(self) -> bool:
-        """Write a batch, then what was deleted meanwhile; False where the database is away."""
+        """Write a batch, then deletions since; False if the database is unavailable."""
         self._refill()
         for row in self._waiting.rows()[: self._batch_rows]:
             self._waiting.pop(row.id)
@@ -271,7 +271,7 @@ class LogWriter:
         deleted = dict(self._deleted)
         try:
             await self._insert([row for row in self._writing.rows() if row.id not in deleted])
-            await self._bury(deleted)
+            await self._insert_tombstones(deleted)
         except NotReadyError as error:
             self.failures += 1
             _log.warning("log_unavailable", backlog=self.backlog, cause=repr(error.__cause__))
@@ -288,7 +288,7 @@ class LogWriter:
         return True
 
     async def _insert(self, rows: list[PredictionRow]) -> None:
-        """Write rows; a row that the database refuses is left out, found by halving the batch."""
+        """Write rows; a row that the database refuses is found by halving the batch and dropped."""
         try:
             await self._log.insert_many(rows)
         except UnwritableRowError as error:
@@ -301,18 +301,18 @@ class LogWriter:
             _log.error("log_row_unwritable", prediction_id=str(rows[0].id), cause=str(error))
         else:
             self.written += len(rows)
-        for row in rows:  # done with, even if a later part of the batch fails
+        for row in rows:  # finished, even if a later part of the batch fails
             self._writing.pop(row.id)
             self._done(row.id)
 
     def _done(self, prediction_id: UUID) -> None:
-        """Let the spool forget what the database has, unless something newer of it is still to be written."""
+        """Remove a written row from the spool, unless a newer status of it is still queued."""
         newer = prediction_id in self._waiting or prediction_id in self._spilled or prediction_id in self._deleted
         if self.spool is not None and not newer:
             self.spool.done(prediction_id)
 
     def _refill(self) -> None:
-        """Bring rows from the spool into memory, those that came first at the front, as many as a batch needs."""
+        """Read rows from the spool into memory, oldest first, as many as a batch needs."""
         read_bytes = 0
         while self._spilled and len(self._waiting) < self._batch_rows and read_bytes < REFILL_BYTES:
             if self._waiting and self._is_full():
@@ -320,7 +320,7 @@ class LogWriter:
             number = next(iter(self._spilled))
             row = self._spilled_row(number)
             del self._spilled[number]
-            if row is None:  # damaged on the disk: the spool says so
+            if row is None:  # damaged on disk: the spool logs it
                 self.dropped += 1
                 self._done(number)
                 continue
@@ -331,7 +331,7 @@ class LogWriter:
         return self.spool.get(prediction_id) if self.spool is not None and prediction_id in self._spilled else None
 
     async def _adopt_forever(self, spool: Spool) -> None:
-        """Take over what processes that are gone left in the spool: this one's last run, or another replica."""
+        """Take over spools of processes that have ended: an earlier run of this one, or another replica."""
         while True:
             try:
                 orphans = await asyncio.to_thread(spool.find_orphans)
@@ -342,20 +342,20 @@ class LogWriter:
                 found = spool.adopt(orphan)
                 self.adopted += len(found.rows)
                 self._spilled.update(dict.fromkeys(found.rows))
-                for number, key_id in found.deleted.items():  # perhaps of a row that is here
+                for number, key_id in found.deleted.items():  # possibly of a row that this process has
                     self._forget(number, key_id)
                 _log.info("spool_adopted", rows=len(found.rows), deleted=len(found.deleted))
                 self._wake()
             await asyncio.sleep(ADOPT_S)
 
     async def _sync_forever(self, spool: Spool) -> None:
-        """Bring the spool to the disk, so that a power cut takes little; rows written meanwhile cost nothing."""
+        """Flush the spool to disk at intervals, so that a power failure loses little, without delaying writes."""
         while True:
             await asyncio.sleep(self._sync_s)
             for descriptor in spool.unsynced():
                 await asyncio.to_thread(sync_and_close, descriptor)
 
-    async def _bury(self, deleted: dict[UUID, str | None]) -> None:
+    async def _insert_tombstones(self, deleted: dict[UUID, str | None]) -> None:
         by_key: defaultdict[str | None, list[UUID]] = defaultdict(list)
         for number, key_id in deleted.items():
             by_key[key_id].append(number)
@@ -363,13 +363,13 @@ class LogWriter:
             await self._log.bury(numbers, key_id)
 
     def _put_back(self) -> None:
-        """Queue a failed batch again, before the others; a newer status of a row stays."""
+        """Requeue a failed batch before the others; a newer status of a row is kept."""
         both = [*self._writing.rows(), *self._waiting.rows()]
         self._waiting = HeldRows(row for row in both if row.id not in self._deleted)
         self._writing = HeldRows()
 
     def _is_full(self) -> bool:
-        """Whether memory is; what is in the spool alone takes none of it."""
+        """Whether the queue in memory is full; rows that are only in the spool do not count."""
         held_rows = len(self._waiting) + len(self._writing)
         held_bytes = self._waiting.bytes + self._writing.bytes
         return held_rows >= self._queue_rows or held_bytes >= self._queue_bytes
@@ -381,8 +381,8 @@ class LogWriter:
             held_bytes = self._waiting.bytes + self._writing.bytes
             _log.error("log_queue_full", rows=self.backlog, bytes=held_bytes)
 
-    async def _keep_house(self) -> None:
-        """Delete what is past its time, once an hour; an hour that fails is made up by the next."""
+    async def _purge_forever(self) -> None:
+        """Delete expired rows and tombstones once an hour; a failed hour is made up for by the next."""
         while True:
             try:
                 removed = await self._log.delete_graves()

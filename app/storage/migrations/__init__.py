@@ -1,1 +1,1 @@
-"""Alembic's folder: the environment and one file a revision of the log's schema."""
+"""Alembic's folder: the environment and one file per revision of the log's schema."""

@@ -14,7 +14,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table of predictions."""
+    """Create the table of predictions."""
     op.create_table(
         "predictions",
         sa.Column("id", sa.Uuid(), primary_key=True),
