@@ -1,14 +1,14 @@
 """The errors that a caller may see: each carries its own HTTP status, kind and title.
 
 IonpathError
-├── InputError (422)         what was sent cannot be read or makes no sense
+├── InputError (422)         the input can be read but is invalid
 │   ├── FormatError (400)    the bytes are not what they claim to be
 │   ├── UnsupportedError (415)
-│   └── TooLargeError (413)  a limit of bytes, atoms, images, files or edges
-├── TooSlowError (408)        a body that does not arrive in time
+│   └── TooLargeError (413)  a limit on bytes, atoms, images, files or edges
+├── TooSlowError (408)        the body did not arrive in time
 ├── NotFoundError (404)
 ├── UnauthorizedError (401), ForbiddenError (403)
-├── NotDoneError (409)        there is no answer yet, or none will come
+├── NotDoneError (409)        the answer is not ready, or the prediction failed
 ├── BusyError (429)          carries retry_after_s
 │   └── RateExceededError     one caller asks more often than its rate allows
 └── NotReadyError (503)
@@ -18,13 +18,13 @@ from typing import ClassVar
 
 
 class IonpathError(Exception):
-    """A problem that is told to the caller (RFC 9457).
+    """The base class of problems that are reported to the caller (RFC 9457).
 
     Args:
-        detail: what was wrong, in a chemist's words.
-        kind: a slug that names this very problem, stable across releases ("mixed-sites").
+        detail: what is wrong, in the field's terms.
+        kind: an identifier of the kind of problem, stable across releases ("mixed-sites").
         where: the file, line or field ("image_frac_coords[3]", "POSCAR, line 7").
-        expected: what would be right.
+        expected: what would be valid instead.
     """
 
     status: ClassVar[int] = 500
@@ -41,12 +41,12 @@ class IonpathError(Exception):
         self.expected = None if expected is None else _printable(expected)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
-        """Keep every field when a worker process hands the error back."""
+        """Keep all fields when a worker process sends the error."""
         return _rebuild, (type(self), dict(self.__dict__))
 
 
 def _printable(text: str) -> str:
-    """Text with control characters and lone surrogates written out: it quotes what was sent, and ends in terminals."""
+    """Escape control characters and lone surrogates: messages quote input, and are shown in terminals."""
     if text.isprintable():
         return text
     return "".join(
@@ -62,10 +62,10 @@ def _rebuild(cls: type[IonpathError], state: dict[str, object]) -> IonpathError:
 
 
 class InputError(IonpathError):
-    """What was sent can be read but makes no sense."""
+    """The input can be read but is invalid."""
 
     status = 422
-    title = "The input makes no sense"
+    title = "Invalid input"
     default_kind = "invalid-input"
 
 
@@ -73,23 +73,23 @@ class FormatError(InputError):
     """The bytes are not what they claim to be."""
 
     status = 400
-    title = "The input cannot be read"
+    title = "Unreadable input"
     default_kind = "unreadable-input"
 
 
 class UnsupportedError(InputError):
-    """A kind of file or content that is not taken here."""
+    """A kind of file or content that is not supported."""
 
     status = 415
-    title = "This kind of input is not taken"
+    title = "Unsupported input"
     default_kind = "unsupported-input"
 
 
 class TooLargeError(InputError):
-    """A limit was passed; the detail names the limit and the setting that holds it."""
+    """A limit was exceeded; the detail names the limit and its setting."""
 
     status = 413
-    title = "The input is too large"
+    title = "Input too large"
     default_kind = "too-large"
 
 
@@ -97,12 +97,12 @@ class TooSlowError(IonpathError):
     """The request's body did not arrive in time."""
 
     status = 408
-    title = "The request took too long to arrive"
+    title = "Request timeout"
     default_kind = "body-too-slow"
 
 
 class NotFoundError(IonpathError):
-    """There is no such thing, or it is another key's."""
+    """The resource does not exist, or belongs to another key."""
 
     status = 404
     title = "Not found"
@@ -110,15 +110,15 @@ class NotFoundError(IonpathError):
 
 
 class UnauthorizedError(IonpathError):
-    """A key is needed and none that is known was given."""
+    """The request has no valid API key."""
 
     status = 401
-    title = "An API key is needed"
+    title = "API key required"
     default_kind = "unauthorized"
 
 
 class ForbiddenError(IonpathError):
-    """What was asked for is not allowed here, whatever the key."""
+    """The request is not allowed here, with any key."""
 
     status = 403
     title = "Not allowed"
@@ -126,19 +126,19 @@ class ForbiddenError(IonpathError):
 
 
 class NotDoneError(IonpathError):
-    """The prediction is there and its answer is not: it waits, it runs, or it failed."""
+    """The prediction exists but has no answer: it is queued, running or failed."""
 
     status = 409
-    title = "There is no answer"
+    title = "No answer available"
     default_kind = "not-done"
 
 
 class BusyError(IonpathError):
-    """Too much is waiting already.
+    """The service is at capacity.
 
     Args:
         detail: what is full.
-        retry_after_s: when room is expected, in seconds.
+        retry_after_s: expected time until there is capacity, seconds.
     """
 
     status = 429
@@ -158,7 +158,7 @@ class RateExceededError(BusyError):
 
 
 class NotReadyError(IonpathError):
-    """The service is starting, stopping, or a part that it needs is away."""
+    """The service is starting or stopping, or a component that it needs is unavailable."""
 
     status = 503
     title = "Not ready"

@@ -15,14 +15,14 @@ _FILE = {"type": "string", "format": "binary"}
 
 
 def _form_example(summary: str, fields: dict[str, str], call: str = "/predict/barrier") -> dict[str, Any]:
-    """One example of a form; a value `@NAME` is a file, as curl writes it."""
+    """An example of a form; a value `@NAME` is a file, in the notation of curl."""
     arguments = " ".join(f"-F {name}={value}" for name, value in fields.items())
     links = ", ".join(f"[{value[1:]}]({PATH}/{value[1:]})" for value in fields.values() if value.startswith("@"))
     return {"summary": summary, "description": f"`curl {arguments} ...{call}` with {links}", "value": fields}
 
 
 _FORM_EXAMPLES = {
-    "extended-xyz": _form_example("A band as extended XYZ, one frame an image", {"band": "@LiFePO4_band.extxyz"}),
+    "extended-xyz": _form_example("A band as extended XYZ, one frame per image", {"band": "@LiFePO4_band.extxyz"}),
     "neb-folder": _form_example("A zipped NEB folder: 00/POSCAR to 04/POSCAR", {"band": "@LiFePO4_neb.zip"}),
     "end-points": _form_example("Two end points", {"initial": "@LiFePO4_initial.cif", "final": "@LiFePO4_final.cif"}),
     "crystal": _form_example("A crystal and its ion: every distinct hop", {"structure": "@LiFePO4.cif", "ion": "Li"}),
@@ -42,7 +42,7 @@ _FORM_SCHEMA = {
             **_TEXT,
             "example": "",
             "description": "For two end points: whole lattice vectors from the first to the last, such as `1,0,0`; "
-            "the shortest way if left out.",
+            "the shortest vector if left out.",
         },
     },
 }
@@ -53,12 +53,12 @@ PREFER_HEADER = {
     "in": "header",
     "required": False,
     "schema": {"type": "string", "enum": ["respond-async"]},
-    "description": "`respond-async` answers 202 at once; the answer is then at `Location`.",
+    "description": "`respond-async` returns 202 at once; the answer is then at `Location`.",
 }
 
 
 def upload_body() -> dict[str, Any]:
-    """What both calls that predict take, as OpenAPI writes a request body."""
+    """The OpenAPI request body of both prediction calls."""
     band = orjson.loads((FOLDER / "LiFePO4_band.json").read_bytes())
     json_examples = {
         "json-band": {
@@ -77,7 +77,7 @@ def upload_body() -> dict[str, Any]:
 
 
 def bulk_body() -> dict[str, Any]:
-    """What the call for bulk properties takes."""
+    """The OpenAPI request body of the call for bulk properties."""
     schema = {
         "type": "object",
         "required": ["structure"],

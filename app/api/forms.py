@@ -1,4 +1,4 @@
-"""The forms that `GET /predictions/{id}` is given in, and which of them a request asks for."""
+"""The formats of `GET /predictions/{id}`, and content negotiation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from app.serving.history.exports import ExportForm
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """One form.
+    """A format of a prediction.
 
     Attributes:
-        name: as `?format=` takes it.
-        media_type: as the Accept header takes it.
-        export: what the service calls it; None for the JSON that is given where nothing is asked.
-        ending: of the file's name.
+        name: as a value of `?format=`.
+        media_type: as in the Accept header.
+        export: its name in app.serving.exports; None for JSON, the default.
+        ending: of the file name.
         description: for the OpenAPI page.
         schema: of its content, for the OpenAPI page.
     """
@@ -35,7 +35,7 @@ class Form:
         return self.media_type.partition(";")[0]
 
     def headers(self, prediction_id: UUID) -> dict[str, str]:
-        """What the reply says of its content."""
+        """The headers of a reply in this format."""
         headers = {"Content-Type": self.media_type, "Vary": "Accept"}
         if self.export is not None:
             headers["Content-Disposition"] = f'attachment; filename="ionpath-{prediction_id}.{self.ending}"'
@@ -50,7 +50,7 @@ FORMS = (
         media_type="text/csv; charset=utf-8",
         export="csv",
         ending="csv",
-        description="One row a hop of a crystal, or one row of a band.",
+        description="One row per hop of a crystal, or one row for a band.",
         schema={"type": "string"},
     ),
     Form(
@@ -58,7 +58,7 @@ FORMS = (
         media_type="application/zip",
         export="zip",
         ending="zip",
-        description="One folder a hop with `00/POSCAR` to `NN/POSCAR`, ready to start a DFT-NEB, and a README.",
+        description="One folder per hop with `00/POSCAR` to `NN/POSCAR`, ready to start a DFT-NEB, and a README.",
         schema={"type": "string", "format": "binary"},
     ),
     Form(
@@ -72,43 +72,43 @@ FORMS = (
 )
 
 OPENAPI: dict[str, Any] = {
-    "description": "The prediction in the form that was asked for. "
+    "description": "The prediction in the requested format. "
     + " ".join(f"`{form.name}`: {form.description}" for form in FORMS),
     "content": {form.bare_type: {"schema": form.schema} for form in FORMS if form is not JSON},
 }
 
 
 def asked_form(name: str | None, accept: Sequence[str]) -> Form:
-    """Which form a request asks for: `?format=` first, then the Accept header (RFC 9110), then JSON.
+    """The requested format: by `?format=`, otherwise by the Accept header (RFC 9110), otherwise JSON.
 
     Args:
-        name: of the query; None where there was none.
+        name: from the query; None without one.
         accept: the Accept headers.
 
     Raises:
-        NotAcceptableError: none that is given here.
+        NotAcceptableError: no such format is available.
     """
     if name is not None:
         found = next((form for form in FORMS if form.name == name), None)
         if found is None:
-            raise _not_given(f"There is no format {name[:80]!r}.", "query parameter format")
+            raise _not_available(f"There is no format {name[:80]!r}.", "query parameter format")
         return found
     ranges = list(_ranges(",".join(accept)))
     if not ranges:
         return JSON
     best, quality = max(((form, _quality(form, ranges)) for form in FORMS), key=lambda pair: pair[1])
     if quality <= 0:
-        raise _not_given(f"None of {', '.join(accept)[:200]!r} is given.", "Accept header")
+        raise _not_available(f"None of {', '.join(accept)[:200]!r} is available.", "Accept header")
     return best
 
 
-def _not_given(detail: str, where: str) -> NotAcceptableError:
+def _not_available(detail: str, where: str) -> NotAcceptableError:
     known = ", ".join(f"{form.name} ({form.bare_type})" for form in FORMS)
     return NotAcceptableError(detail, where=where, expected=f"One of {known}.")
 
 
 def _ranges(header: str) -> Iterator[tuple[str, float]]:
-    """Each media range and its quality; one that cannot be read counts as not wanted."""
+    """All media ranges with their quality; 0 for a quality that cannot be read."""
     for part in header.split(","):
         kind, *parameters = (word.strip().lower() for word in part.split(";"))
         if not kind:
@@ -121,7 +121,7 @@ def _ranges(header: str) -> Iterator[tuple[str, float]]:
 
 
 def _quality(form: Form, ranges: Sequence[tuple[str, float]]) -> float:
-    """How much a form is wanted: the most exact range that fits it says."""
+    """The quality of a format: that of the most specific range that matches it."""
     for wanted in (form.bare_type, f"{form.bare_type.partition('/')[0]}/*", "*/*"):
         qualities = [quality for kind, quality in ranges if kind == wanted]
         if qualities:

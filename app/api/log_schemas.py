@@ -1,4 +1,4 @@
-"""The wire's words on predictions as they were logged: their status, their lists, and what was sent."""
+"""Schemas of logged predictions: their status, lists, and stored inputs."""
 
 from datetime import datetime
 from typing import Literal
@@ -24,7 +24,7 @@ from app.api.schemas import (
 
 
 class StoredBand(BaseModel):
-    """A band as it is kept with its prediction: as it was sent, under the data set's field names."""
+    """The band stored with a prediction, as it was sent, under the data set's field names."""
 
     lattice_angstrom: list[Vector]
     host_species: list[str]
@@ -32,7 +32,7 @@ class StoredBand(BaseModel):
     ion: str
     image_frac_coords: list[Vector]
     relaxed_host_frac_coords: list[list[Vector]] | None = Field(
-        None, description="The host of each image, where its atoms move; left out where they stay."
+        None, description="The host of each image, if its atoms move between images."
     )
 
 
@@ -44,7 +44,7 @@ class StoredSite(BaseModel):
 
 
 class StoredCrystal(BaseModel):
-    """A crystal as it is kept with its prediction, and how its hops were looked for."""
+    """The crystal stored with a prediction, and the options of the hop search."""
 
     lattice_angstrom: list[Vector]
     sites: list[StoredSite]
@@ -58,7 +58,7 @@ class StoredCrystal(BaseModel):
 
 
 class PredictionStatus(BaseModel):
-    """How far a prediction is."""
+    """The status of a prediction."""
 
     prediction_id: UUID
     status: Status
@@ -68,13 +68,13 @@ class PredictionStatus(BaseModel):
 
 
 class AcceptedPrediction(PredictionStatus):
-    """A prediction that was accepted and is answered later."""
+    """A prediction that was accepted and is computed asynchronously."""
 
-    location: str = Field(description="`/predictions/{id}`, where its status and then its answer are.")
+    location: str = Field(description="`/predictions/{id}`, which has its status and then its answer.")
 
 
 class LoggedProblem(BaseModel):
-    """What went wrong, as it was logged."""
+    """A problem, as it was logged."""
 
     title: str
     status: int
@@ -85,11 +85,11 @@ class LoggedProblem(BaseModel):
 
 
 class ListedPrediction(PredictionStatus):
-    """A prediction as it was logged; once done it has the answer's fields as well."""
+    """A logged prediction; once done it has the fields of the answer as well."""
 
     model_config = ConfigDict(protected_namespaces=())
 
-    error: LoggedProblem | None = Field(None, description="The problem, where it failed.")
+    error: LoggedProblem | None = Field(None, description="The problem, if it failed.")
     ion: str | None = None
     formula: str | None = None
     threshold_ev: float | None = Field(None, description="eV; in `good_conductor` once it is done.")
@@ -116,7 +116,7 @@ class ListedPrediction(PredictionStatus):
 
 
 class StoredPrediction(ListedPrediction):
-    """The same with what was sent."""
+    """A logged prediction with its stored input."""
 
     input: StoredBand | StoredCrystal | None = Field(
         description="The canonical input as it was stored; null with IONPATH_STORE_INPUTS=0."
@@ -124,7 +124,7 @@ class StoredPrediction(ListedPrediction):
 
 
 class PredictionPage(BaseModel):
-    """One page of what was logged, newest first."""
+    """A page of logged predictions, newest first."""
 
     predictions: list[ListedPrediction]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")

@@ -1,4 +1,4 @@
-"""The web page, the OpenAPI page, and the static files of both; nothing of another host."""
+"""The web page, the OpenAPI page, and the static files of both; nothing is loaded from another host."""
 
 from pathlib import Path
 
@@ -25,32 +25,32 @@ router = APIRouter(include_in_schema=False)
 @router.head("/")
 @router.get("/")
 async def page() -> Response:
-    """Show the page."""
+    """Serve the web page."""
     return _html("index.html", _SELF_ALONE)
 
 
 @router.head("/docs")
 @router.get("/docs")
 async def docs() -> Response:
-    """Show the OpenAPI page."""
+    """Serve the OpenAPI page."""
     return _html("docs.html", _SWAGGER)
 
 
 @router.get("/favicon.ico")
 async def icon() -> Response:
-    """Show the icon that browsers ask for."""
+    """Serve the icon that browsers request."""
     return FileResponse(WEB / "static" / "icon.svg", headers={"Cache-Control": "no-cache"})
 
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
-    """Give the OpenAPI document."""
+    """Serve the OpenAPI document."""
     app: FastAPI = request.app
     return Response(orjson.dumps(describe(app)), media_type="application/json")
 
 
 def add_static_files(app: FastAPI) -> None:
-    """Hand out the pages' files and the examples."""
+    """Mount the pages' static files and the examples."""
     app.mount("/static/examples", _Files(directory=EXAMPLES))
     app.mount("/static", _Files(directory=WEB / "static"))
 
@@ -60,7 +60,7 @@ def _html(name: str, policy: str) -> Response:
 
 
 class _Files(StaticFiles):
-    """Files that a browser may keep, asking each time whether they changed."""
+    """Static files that browsers cache and revalidate on each use."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_header(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""What may stand behind the question mark of each call, as the OpenAPI page shows it."""
+"""The query parameters of each call, as the OpenAPI page shows them."""
 
 from typing import Literal
 
@@ -12,13 +12,13 @@ LONGEST_FILTER = 200
 
 
 class _Query(BaseModel):
-    """A query whose unknown names are refused, so that a typing error never goes unnoticed."""
+    """A query in which unknown parameters are refused, so that typing errors are noticed."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
 class PredictQuery(_Query):
-    """What may stand behind the question mark of both calls that predict."""
+    """The query parameters of both prediction calls."""
 
     model: str | None = Field(
         None, description="Name of a checkpoint, as `GET /models` lists them; the default one if left out."
@@ -33,13 +33,13 @@ class PredictQuery(_Query):
     mechanism: Literal["auto", "vacancy", "dilute"] = Field(
         "auto",
         description="For a crystal. `vacancy`: its other mobile ions stay and one is missing. `dilute`: all other "
-        "mobile ions are removed. `auto` chooses, and the answer says which.",
+        "mobile ions are removed. `auto` chooses one, which the answer names.",
     )
     max_hops: int | None = Field(
         None,
         ge=1,
-        description="For a crystal: most symmetry-distinct hops to predict, shortest first; IONPATH_MAX_HOPS is the "
-        "most that may be asked for, with `Prefer: respond-async` IONPATH_MAX_HOPS_LATER.",
+        description="For a crystal: maximum number of symmetry-distinct hops to predict, shortest first; limited by "
+        "IONPATH_MAX_HOPS, and with `Prefer: respond-async` by IONPATH_MAX_HOPS_LATER.",
     )
     max_hop_angstrom: float = Field(
         DEFAULT_MAX_HOP_ANGSTROM,
@@ -50,13 +50,13 @@ class PredictQuery(_Query):
     )
     include_close_hops: bool = Field(
         default=False,
-        description="For a crystal: predict hops whose straight line passes an atom within 1.2 angstrom, or runs over "
-        "a third site, as well; else they are listed with `excluded_because` and do not percolate.",
+        description="For a crystal: predict hops whose straight line passes an atom within 1.2 angstrom, or passes "
+        "over a third site, as well; otherwise they are listed with `excluded_because` and do not percolate.",
     )
     interstitials: bool = Field(
         default=False,
-        description="For a crystal that holds the ion: look for interstitial sites beside those of the file. An ion "
-        "that it does not hold always hops between interstitial sites.",
+        description="For a crystal that contains the ion: add interstitial sites to those of the file. An ion "
+        "that it does not contain always hops between interstitial sites.",
     )
     second_opinion: Literal["bvse"] | None = Field(
         None,
@@ -70,15 +70,15 @@ class ListQuery(_Query):
 
     ion: str | None = Field(None, max_length=LONGEST_FILTER, description="The migrating element, such as `Li`.")
     formula: str | None = Field(
-        None, max_length=LONGEST_FILTER, description="As an answer gives it, such as `Fe16 Li16 O64 P16`."
+        None, max_length=LONGEST_FILTER, description="In the form of the answers, such as `Fe16 Li16 O64 P16`."
     )
     model: str | None = Field(None, max_length=LONGEST_FILTER, description="Name of the checkpoint that answered.")
     status: Status | None = Field(None, description="`queued`, `running`, `done` or `failed`.")
     kind: Literal["band", "crystal"] | None = Field(None, description="What was sent.")
-    created_after: AwareDatetime | None = Field(None, description="Not before this time, with its time zone.")
+    created_after: AwareDatetime | None = Field(None, description="At or after this time, with its time zone.")
     created_before: AwareDatetime | None = Field(None, description="Before this time, with its time zone.")
     barrier_below_ev: float | None = Field(None, allow_inf_nan=False, description="Barrier below this, in eV.")
-    limit: int = Field(50, ge=1, le=500, description="Most predictions of one page.")
+    limit: int = Field(50, ge=1, le=500, description="Maximum number of predictions per page.")
     cursor: str | None = Field(None, max_length=LONGEST_FILTER, description="`next_cursor` of the page before.")
 
 
@@ -87,12 +87,12 @@ class NoQuery(_Query):
 
 
 class FormQuery(_Query):
-    """In which form a prediction is given."""
+    """The format of a prediction."""
 
     format: str | None = Field(
         None,
         max_length=LONGEST_FILTER,
-        description="`json`; `csv`, one row a hop; `zip`, NEB folders of POSCARs, one a hop; `neb-json`, every image "
-        "for ASE's viewer and others. It goes before the Accept header.",
+        description="`json`; `csv`, one row per hop; `zip`, NEB folders of POSCARs, one per hop; `neb-json`, every "
+        "image for ASE's viewer and others. It takes precedence over the Accept header.",
         json_schema_extra={"enum": ["json", "csv", "zip", "neb-json", None]},
     )

@@ -1,4 +1,4 @@
-"""The wire's words: what the OpenAPI page shows of bodies and answers."""
+"""Schemas of request bodies and answers, as the OpenAPI page shows them."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -30,7 +30,7 @@ class Interval(BaseModel):
 
     low: float = Field(description="eV")
     high: float = Field(description="eV")
-    coverage: float = Field(description="The share of barriers that such intervals hold, 0.9.")
+    coverage: float = Field(description="The share of barriers that such intervals contain, 0.9.")
 
 
 class GoodConductor(BaseModel):
@@ -42,10 +42,10 @@ class GoodConductor(BaseModel):
 
 
 class InDomain(BaseModel):
-    """Whether the input resembles what the model was fitted on."""
+    """Whether the input is in the domain of the model, the kind of bands that it was fitted on."""
 
     verdict: bool | None
-    reasons: list[str] = Field(description="In words, where it does not.")
+    reasons: list[str] = Field(description="Why not, one sentence each.")
 
 
 class ModelReference(BaseModel):
@@ -57,11 +57,11 @@ class ModelReference(BaseModel):
 
 
 class OtherModel(BaseModel):
-    """A checkpoint that could have answered, by `?model=`."""
+    """Another checkpoint, selected by `?model=`."""
 
     name: str
     mae_ev: float | None = Field(description="Mean absolute error out of fold, random folds, sound rows, eV.")
-    seconds_per_band: float | None = Field(description="One band alone, on the machine that made its card.")
+    seconds_per_band: float | None = Field(description="For a single band, on the machine where its card was written.")
 
 
 class Site(BaseModel):
@@ -69,7 +69,7 @@ class Site(BaseModel):
 
     index: int
     frac_coords: Vector
-    occupancy: float = Field(description="0 of an interstitial site.")
+    occupancy: float = Field(description="0 for an interstitial site.")
 
 
 class _Predicted(BaseModel):
@@ -93,19 +93,19 @@ class Hop(_Predicted):
     offset: Annotated[list[int], Field(min_length=3, max_length=3)]
     distance_angstrom: float
     multiplicity: int = Field(description="Undirected hops like this one in the uploaded cell.")
-    excluded_because: str | None = Field(description="Why it is not predicted; null where it is.")
+    excluded_because: str | None = Field(description="Why it is not predicted; null if it is.")
     ordering_barriers_ev: list[float | None] = Field(
         default=[],
         description="The barrier in each ordering of a disordered crystal, eV, of which `barrier_ev` is the mean; "
-        "empty where there is one alone.",
+        "empty if there is only one.",
     )
     copies: list[Annotated[list[int], Field(min_length=5, max_length=5)]] = Field(
-        description="Every hop that symmetry makes equal to it, itself included: from_site, to_site, offset."
+        description="All symmetry-equivalent hops, itself included: from_site, to_site, offset."
     )
 
 
 class PercolationBarriers(BaseModel):
-    """The lowest barriers that connect through the crystal; null where nothing does."""
+    """The lowest barriers up to which hops connect through the crystal; null where they do not."""
 
     one_d: float | None = Field(alias="1d", description="eV")
     two_d: float | None = Field(alias="2d", description="eV")
@@ -117,14 +117,14 @@ class PercolationPath(BaseModel):
 
     barrier_ev: float = Field(description="eV")
     interval_ev: Interval
-    bottleneck_hops: list[int] = Field(description="Indices in `hops` of those without which they would not connect.")
+    bottleneck_hops: list[int] = Field(description="Indices in `hops` of the hops without which they do not connect.")
     directions: list[Annotated[list[int], Field(min_length=3, max_length=3)]] = Field(
-        description="Lattice directions [u, v, w] of the uploaded cell along which the ion gets through."
+        description="Lattice directions [u, v, w] of the uploaded cell along which they connect."
     )
 
 
 class PercolationPaths(BaseModel):
-    """The same by dimension; null where nothing connects."""
+    """The paths by dimension; null where hops do not connect."""
 
     one_d: PercolationPath | None = Field(alias="1d")
     two_d: PercolationPath | None = Field(alias="2d")
@@ -132,19 +132,21 @@ class PercolationPaths(BaseModel):
 
 
 class Ordering(BaseModel):
-    """One ordering of a disordered crystal's frame."""
+    """One ordering of a disordered crystal's host."""
 
-    species: list[str] = Field(description="What was put on the shared and partly empty sites.")
-    frac_coords: list[Vector] = Field(description="Where, in the ordered supercell.")
-    electrostatic_energy_ev: float | None = Field(description="Below the worst ordering, eV; null of a random sample.")
+    species: list[str] = Field(description="The elements on the shared and partly empty sites.")
+    frac_coords: list[Vector] = Field(description="Their positions in the ordered supercell.")
+    electrostatic_energy_ev: float | None = Field(
+        description="Relative to the least stable one, eV; null for a random one."
+    )
     percolation_ev: PercolationBarriers
 
 
 class Disorder(BaseModel):
-    """How the shared and partly empty sites of a crystal's frame were filled, each ordering predicted."""
+    """How the shared and partly empty sites of a crystal's host were filled; each ordering is predicted."""
 
     method: Literal["lowest-energy", "samples"]
-    oxidation_states: dict[str, int] | None = Field(description="As guessed; null where they could not be.")
+    oxidation_states: dict[str, int] | None = Field(description="Guessed from the composition; null where that failed.")
     lattice_angstrom: list[Vector] = Field(description="Of the ordered supercell; rows are its vectors.")
     mean_percolation_ev: PercolationBarriers
     spread_percolation_ev: PercolationBarriers = Field(description="Standard deviation over the orderings.")
@@ -157,12 +159,12 @@ class SecondOpinion(BaseModel):
     method: Literal["bvse"]
     percolation_ev: PercolationBarriers
     answered: bool
-    detail: str = Field(description="What it was computed on, or why there is none.")
+    detail: str = Field(description="The basis of the computation, or why there is none.")
     seconds: float
 
 
 class PredictionAnswer(_Predicted):
-    """One object for every call that predicts; a crystal's has the fields from `sites` on as well."""
+    """The answer of all prediction calls; for a crystal, with the fields from `sites` on."""
 
     model_config = ConfigDict(protected_namespaces=())
 
@@ -171,7 +173,7 @@ class PredictionAnswer(_Predicted):
     ion: str
     formula: str
     model: ModelReference
-    other_models: list[OtherModel] = Field(default=[], description="What else could have answered, and its cost.")
+    other_models: list[OtherModel] = Field(default=[], description="Other checkpoints, with their cost and error.")
     sites: list[Site] | None = None
     hops: list[Hop] | None = None
     percolation_ev: PercolationBarriers | None = None
@@ -179,14 +181,14 @@ class PredictionAnswer(_Predicted):
     percolation_upper_bound: bool | None = Field(
         None, description="Hops that may be passable were not predicted, so the true barriers may be lower."
     )
-    truncated: bool | None = Field(None, description="More hops exist than were predicted.")
+    truncated: bool | None = Field(None, description="There are more hops than were predicted.")
     mechanism: Literal["vacancy", "dilute"] | None = None
     disorder: Disorder | None = None
     second_opinion: SecondOpinion | None = None
 
 
 class ClassificationAnswer(PredictionAnswer):
-    """The same answer with the verdict at the top."""
+    """The answer with the verdict at the top."""
 
     verdict: bool | None = Field(description="Whether the barrier lies below the threshold.")
     probability: float | None = Field(description="That the barrier lies below the threshold.")
@@ -194,43 +196,43 @@ class ClassificationAnswer(PredictionAnswer):
 
 
 class ModelList(BaseModel):
-    """The checkpoints that can answer."""
+    """The available checkpoints."""
 
     default: str
     models: list[dict[str, object]] = Field(description="Their cards.")
 
 
 class Live(BaseModel):
-    """The process is there."""
+    """The process is alive."""
 
     status: Literal["alive"]
 
 
 class Check(BaseModel):
-    """One part that the service needs."""
+    """A component of the service."""
 
     ok: bool
     detail: str
-    required: bool = Field(description="Whether it can answer without this part.")
+    required: bool = Field(description="Whether the service needs this component to answer.")
 
 
 class Ready(BaseModel):
-    """Whether it can answer, part by part."""
+    """Whether the service can answer, by component."""
 
     status: Literal["ready", "not ready"]
     checks: dict[str, Check]
 
 
 class Problem(BaseModel):
-    """What went wrong (RFC 9457)."""
+    """A problem (RFC 9457)."""
 
     type: str = Field(
-        description="`urn:ionpath:problem:` and the kind: names the kind of problem, stable across releases."
+        description="`urn:ionpath:problem:` and the kind: identifies the kind of problem, stable across releases."
     )
     title: str
     status: int
-    detail: str = Field(description="What was wrong.")
-    kind: str = Field(description="The end of `type`, alone.")
+    detail: str = Field(description="What is wrong.")
+    kind: str = Field(description="The last part of `type`.")
     where: str | None = Field(None, description="The file, line or field.")
-    expected: str | None = Field(None, description="What would be right.")
+    expected: str | None = Field(None, description="What would be valid instead.")
     request_id: str | None = None

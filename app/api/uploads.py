@@ -1,4 +1,4 @@
-"""Reads a request's body into what was uploaded: a JSON band, a band file, two end points, or a crystal."""
+"""The upload in a request's body: a JSON band, a band file, two end points, or a crystal."""
 
 import re
 from collections.abc import Mapping
@@ -36,12 +36,12 @@ _UTF8 = frozenset({"utf-8", "utf8"})
 
 
 async def read_upload(request: Request) -> Upload:
-    """Take the body for what its content type says.
+    """Read the body by its content type.
 
     Raises:
-        UnsupportedError: a content type that is none of the two, or text that is not UTF-8.
+        UnsupportedError: another content type, or text that is not UTF-8.
         TooLargeError: a form of too many parts.
-        InputError: a form whose fields are none of the ways of calling.
+        InputError: the fields of the form are not a valid combination.
     """
     content_type = _media_type(request.headers.get("content-type", ""))
     if content_type == "application/json":
@@ -56,10 +56,10 @@ async def read_upload(request: Request) -> Upload:
 
 
 async def read_bulk_upload(request: Request) -> BulkUpload:
-    """Take the body for a form with one crystal whose bulk properties are asked for.
+    """Read the body as a form with one crystal, for its bulk properties.
 
     Raises:
-        UnsupportedError: no form, or text that is not UTF-8.
+        UnsupportedError: not a form, or text that is not UTF-8.
         TooLargeError: a form of too many parts.
         InputError: a form without a crystal, or with more than one.
     """
@@ -74,7 +74,7 @@ async def read_bulk_upload(request: Request) -> BulkUpload:
     unknown = sorted({*files, *texts} - {"structure"})
     if unknown:
         raise InputError(
-            f"The form field {unknown[0]!r} is not taken here.",
+            f"The form field {unknown[0]!r} is not accepted here.",
             kind="unknown-field",
             where=f"form field {unknown[0]}",
             expected=BULK_WAY,
@@ -86,19 +86,19 @@ async def read_bulk_upload(request: Request) -> BulkUpload:
 
 def _unsupported(content_type: str, ways: str) -> UnsupportedError:
     return UnsupportedError(
-        f"A body of type {content_type!r} is not taken." if content_type else "The body has no Content-Type.",
+        f"A body of type {content_type!r} is not supported." if content_type else "The body has no Content-Type.",
         where="Content-Type header",
         expected=ways,
     )
 
 
 def _media_type(header: str) -> str:
-    """The type alone; read by what reads the form as well, so that both see the same parameters."""
+    """The media type; parsed by the same function as the form, so that both see the same parameters."""
     content_type, parameters = parse_options_header(header)
     charset = parameters.get(b"charset", b"utf-8").decode("latin-1")
-    if charset.lower() not in _UTF8:  # a form's charset would name any of Python's codecs, not all of text
+    if charset.lower() not in _UTF8:  # a form's charset could be any of Python's codecs, some of which are not for text
         raise UnsupportedError(
-            f"Text in {charset[:40]!r} is not taken.",
+            f"Text in {charset[:40]!r} is not supported.",
             kind="unsupported-charset",
             where="Content-Type header",
             expected="UTF-8: charset=utf-8, or no charset.",
@@ -109,7 +109,8 @@ def _media_type(header: str) -> str:
 async def _form(request: Request, ways: str = WAYS) -> FormData:
     settings: Settings = request.state.settings
     try:
-        # A text field may be a whole band (`curl -F band=TEXT`), so it may be as large as the body; BodyLimit counts.
+        # A text field may be a whole band (`curl -F band=TEXT`), so it may be as large as the body; BodyLimit limits
+        # it.
         return await request.form(max_files=_MOST_FILES, max_fields=_MOST_FIELDS, max_part_size=settings.max_body_bytes)
     except HTTPException as error:
         if str(error.detail).startswith("Too many"):
@@ -117,7 +118,7 @@ async def _form(request: Request, ways: str = WAYS) -> FormData:
                 f"The form has more than {_MOST_FILES} files or {_MOST_FIELDS} texts.",
                 kind="too-many-parts",
                 where="form",
-                expected=f"{ways} Many files of one band go in one zip.",
+                expected=f"{ways} Send the files of one band as one zip.",
             ) from error
         raise FormatError(
             f"The form cannot be read: {error.detail}", kind="broken-form", where="form", expected=ways
@@ -150,10 +151,10 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
                 f"The form field {name!r} was sent more than once.",
                 kind="repeated-field",
                 where=f"form field {name}",
-                expected="One file or value a field; several images of a band go in one file or one zip.",
+                expected="One file or value per field; send several images of a band as one file or one zip.",
             )
         if isinstance(value, UploadFile):
-            # The end of a name says what it is; the rest is only told back.
+            # The end of a name shows the format; the rest is only for messages.
             files[name] = File(name=(value.filename or name)[-_MOST_TEXT:], content=await value.read())
         elif name in _FILE_FIELDS and _names_a_file(value):
             raise InputError(
@@ -177,12 +178,12 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
 
 
 def _names_a_file(text: str) -> bool:
-    """Whether a text is the name of a file whose `@` was forgotten, and not what is in one: a word with an ending."""
+    """Whether a text looks like a file name, of which the `@` was forgotten, and not like the content of a file."""
     return len(text) <= _MOST_TEXT and re.fullmatch(r"\S+\.\w{1,8}", text.strip()) is not None
 
 
 def _is_left_empty(value: UploadFile | str) -> bool:
-    """Whether a browser's form sent a field that nobody filled in."""
+    """Whether a field of a browser's form was left empty."""
     return not value.strip() if isinstance(value, str) else not (value.filename or value.size)
 
 
@@ -200,7 +201,7 @@ def _wrong_files(files: Mapping[str, File]) -> InputError:
     names = ", ".join(repr(name) for name in sorted(files))
     unknown = sorted(files.keys() - _FILE_FIELDS)
     return InputError(
-        f"There is no file field {unknown[0]!r}." if unknown else f"The files {names} do not go together.",
+        f"There is no file field {unknown[0]!r}." if unknown else f"The files {names} cannot be combined.",
         kind="unknown-field" if unknown else "mixed-ways",
         where=f"form field {unknown[0]}" if unknown else "form",
         expected=WAYS,
@@ -212,7 +213,7 @@ def _refuse_unknown_texts(texts: Mapping[str, str], known: tuple[str, ...]) -> N
     if not unknown:
         return
     raise InputError(
-        f"The form field {unknown[0]!r} is not known beside these files.",
+        f"The form field {unknown[0]!r} is not accepted with these files.",
         kind="unknown-field",
         where=f"form field {unknown[0]}",
         expected=f"Besides the files: {', '.join(known) or 'nothing'}. "
@@ -232,7 +233,7 @@ def _offset(text: str) -> tuple[int, int, int]:
         ) from None
     if max(abs(first), abs(second), abs(third)) > _FARTHEST_OFFSET:
         raise InputError(
-            f"The offset {first},{second},{third} leads too far away.",
+            f"The offset {first},{second},{third} is too large.",
             kind="invalid-offset",
             where="form field offset",
             expected=f"Each of the three numbers is between -{_FARTHEST_OFFSET} and {_FARTHEST_OFFSET}.",
