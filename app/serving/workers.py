@@ -138,10 +138,15 @@ class Worker:
         """Send a message.
 
         Raises:
+            TaskFailedError: it cannot be pickled; the process knows nothing of it.
             WorkerCrashedError: the process ended.
         """
         try:
-            self._connection.send(message)
+            content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        except Exception as error:
+            raise TaskFailedError(f"the task cannot be sent: {type(error).__name__}: {error}") from error
+        try:
+            self._connection.send_bytes(content)
         except OSError as error:
             raise WorkerCrashedError(repr(error)) from error
 
@@ -158,6 +163,11 @@ class Worker:
             return pickle.loads(self._connection.recv_bytes())  # noqa: S301 # from a process of our own
         except (EOFError, OSError) as error:
             raise WorkerCrashedError(repr(error)) from error
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process.is_alive()
 
     def kill(self) -> None:
         """End the process at once; whoever waits for its message sees that it crashed."""
@@ -263,14 +273,15 @@ class WorkerPool:
         for worker in workers:
             worker.end()
         self._slots.put(None)  # wakes a thread that waits for a slot, which wakes the next
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.shutdown(wait=False)  # what waits for a thread gets one, and fails as the others do
 
-    def run(self, task: object, timeout_s: float) -> Done:
+    def run(self, task: object, timeout_s: float, *, attempts: int = ATTEMPTS) -> Done:
         """Have a worker do a task; waits for a free one.
 
         Args:
             task: pickled.
             timeout_s: a task that takes longer ends its worker, seconds; waiting for one does not count.
+            attempts: workers that may crash before the task is given up.
 
         Raises:
             WorkerCrashedError: the workers that tried it ended.
@@ -279,20 +290,20 @@ class WorkerPool:
             WorkersStoppedError: the pool is stopped.
             Exception: what the handler raised: one of ours, or TaskFailedError.
         """
-        return self._run(task, timeout_s, _Control())
+        return self._run(task, timeout_s, _Control(), attempts)
 
     async def call(self, task: object, timeout_s: float) -> Done:
         """Do the same without blocking the event loop; cancelling it ends the worker that does the task."""
         control = _Control()
-        future = self._threads.submit(self._run, task, timeout_s, control)
+        future = self._threads.submit(self._run, task, timeout_s, control, ATTEMPTS)
         try:
             return await asyncio.wrap_future(future)
         except asyncio.CancelledError:
             control.cancel()
             raise
 
-    def _run(self, task: object, timeout_s: float, control: _Control) -> Done:
-        for attempt in range(1, ATTEMPTS + 1):
+    def _run(self, task: object, timeout_s: float, control: _Control, attempts: int) -> Done:
+        for attempt in range(1, attempts + 1):
             worker = self._take()
             keep: Worker | None = None
             try:
@@ -302,8 +313,11 @@ class WorkerPool:
                 worker.send(task)
                 answer = worker.receive(timeout_s)
                 keep = worker
+            except TaskFailedError:
+                keep = worker  # nothing was sent to it
+                raise
             except WorkerCrashedError:
-                if control.cancelled or attempt == ATTEMPTS or self._stopped:
+                if control.cancelled or attempt == attempts or self._stopped:
                     raise WorkersStoppedError(self._name) if self._stopped else WorkerCrashedError(self._name) from None
                 continue
             finally:
@@ -322,15 +336,25 @@ class WorkerPool:
             self._slots.put(None)
             raise WorkersStoppedError(f"the {self._name} workers are stopped")
         if worker is not None:
-            return worker
+            if worker.is_alive:
+                return worker
+            self._discard(worker, "it ended while it had no task")
         try:
-            if time.monotonic() < self._not_before_s:
-                raise WorkerStartError(self.trouble)  # noqa: TRY301 # reported as the failure that it repeats
-            worker = self._spawn()
-            self._await_ready(worker)
+            return self._replacement()
         except BaseException:
             self._slots.put(None)
             raise
+
+    def _replacement(self) -> Worker:
+        if time.monotonic() < self._not_before_s:
+            raise WorkerStartError(self.trouble)
+        worker = self._spawn()
+        try:
+            self._await_ready(worker)
+        except WorkerError:
+            raise
+        except Exception as error:  # what `open_handler` raised is no error of the task
+            raise WorkerStartError(self.trouble) from error
         return worker
 
     def _give_back(self, worker: Worker, keep: Worker | None) -> None:
@@ -365,6 +389,8 @@ class WorkerPool:
             answer = self._checked(worker.receive(START_TIMEOUT_S))
         except Exception as error:
             self._discard(worker, f"it did not start: {error}")
+            if self._stopped:
+                raise WorkersStoppedError(f"the {self._name} workers are stopped") from error
             failed = self._failed(error)
             if isinstance(error, WorkerError):
                 raise failed from error
