@@ -66,11 +66,16 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
     body = await request.body()  # before it is parsed: under overload what a refusal costs the others lose
     with service.admit(
         query.model,
-        kind=request.headers.get("content-type", "").partition(";")[0],
+        kind=_kind(request),
         size_bytes=len(body),
         second_opinion=query.second_opinion is not None,
     ) as work:
         return await _admitted(request, query, who, work, verdict_first=verdict_first)
+
+
+def _kind(request: Request) -> str:
+    """How an upload is sent; one of two, since a figure is kept for each."""
+    return "form" if request.headers.get("content-type", "").lower().startswith("multipart/") else "json"
 
 
 async def _admitted(

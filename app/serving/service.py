@@ -273,6 +273,7 @@ def _batcher(
             queue=WorkQueue(
                 batch_cost=min(settings.batch_cost, CPU_BATCH_COST) if on_cpu else settings.batch_cost,
                 batch_wait_s=_batch_wait_ms(settings, on_cpu=on_cpu) / 1000.0,
+                prepares=lane is Lane.MAIN,
             ),
             runner=workers[lane] if workers else ModelHere(),
         )

@@ -36,11 +36,22 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """A part of a batch that went through, or failed, as one forward pass."""
+    """A part of a batch that went through, or failed, as one forward pass.
+
+    Attributes:
+        items: those whose clients wait for them.
+        outcomes: one an item; none where it is tried again in halves.
+        cost: of its items.
+        seconds: how long the pass took.
+        failed: whether the model raised.
+        memory_ran_out: whether that was for want of memory.
+    """
 
     items: Sequence[WorkItem]
     outcomes: Sequence[Outcome]
     cost: int
+    seconds: float = 0.0
+    failed: bool = False
     memory_ran_out: bool = False
 
 
@@ -236,6 +247,8 @@ class Batcher:
         for item in batch:
             self.metrics.observe("queue", started - item.admitted_at)
         largest_passed: int | None = None
+        passed: list[WorkItem] = []
+        seconds = 0.0
         parts = [batch]
         memory_ran_out = False
         while parts:
@@ -243,8 +256,10 @@ class Batcher:
             memory_ran_out |= part.memory_ran_out
             if part.outcomes:
                 self._call(self._settle, part.items, part.outcomes)
-                if not part.memory_ran_out:
+                if not part.failed:
                     largest_passed = max(largest_passed or 0, part.cost)
+                    passed += part.items
+                    seconds += part.seconds
             elif part.items:
                 half = len(part.items) // 2
                 parts += [list(part.items[half:]), list(part.items[:half])]
@@ -253,7 +268,8 @@ class Batcher:
         cost = sum(item.cost for item in batch)
         track.queue.finished(
             batch,
-            seconds=time.monotonic() - started,
+            passed=passed,
+            seconds=seconds,
             largest_passed=(largest_passed or cost // 2) if memory_ran_out else None,
         )
         return True
@@ -265,7 +281,7 @@ class Batcher:
         if not items:
             return _Part(items=(), outcomes=(), cost=0)
         started = time.monotonic()
-        memory_ran_out = False
+        failed = memory_ran_out = False
         try:
             predicted = runner.predict(
                 items[0].predictor, [item.band if item.graph is None else item.graph for item in items]
@@ -275,7 +291,7 @@ class Batcher:
             _charge(items, predicted)
             outcomes: Sequence[Outcome] = predicted.predictions
         except Exception as error:  # noqa: BLE001 # a failure of the model belongs to the bands that caused it
-            memory_ran_out = isinstance(error, OutOfMemoryError)
+            failed, memory_ran_out = True, isinstance(error, OutOfMemoryError)
             # A batch is tried again in halves; what fails alone is reported as the service's fault: the log says why.
             is_fault = len(items) == 1 and not memory_ran_out
             if not isinstance(error, IonpathError):
@@ -289,9 +305,13 @@ class Batcher:
                     exc_info=error if is_fault else None,
                 )
             outcomes = () if len(items) > 1 else (_too_large(cost) if memory_ran_out else _shown(error),)
-        else:
-            self.metrics.batch(cost=cost, size=len(items), seconds=time.monotonic() - started)
-        return _Part(items=items, outcomes=outcomes, cost=cost, memory_ran_out=memory_ran_out)
+        seconds = time.monotonic() - started
+        if not failed:
+            cost = sum(item.cost for item in items)  # true ones by now
+            self.metrics.batch(cost=cost, size=len(items), seconds=seconds)
+        return _Part(
+            items=items, outcomes=outcomes, cost=cost, seconds=seconds, failed=failed, memory_ran_out=memory_ran_out
+        )
 
     def _begin(self) -> float:
         now = time.monotonic()

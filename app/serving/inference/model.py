@@ -18,6 +18,7 @@ from app.models.prediction import Prediction
 from app.models.registry import Registry
 from app.serving.inference.work_item import BatchPredictor
 from app.serving.workers import (
+    ATTEMPTS,
     BACKGROUND_NICE,
     USUAL_NICE,
     Handler,
@@ -138,12 +139,17 @@ class ModelWorker:
     def predict(self, predictor: BatchPredictor, inputs: Sequence[Any]) -> Predicted:
         """See Runner.predict.
 
+        A band alone that crashes the worker is tried again. Several are not: the batcher tries their halves, and so finds
+        the one at fault, and each new worker takes seconds to load.
+
         Raises:
             TaskFailedError: the pass failed, took too long or crashed the worker.
             NotReadyError: the worker cannot be started, or the service is stopping.
         """
         try:
-            done = self._pool.run((predictor.name, list(inputs)), self._timeout_s)
+            done = self._pool.run(
+                (predictor.name, list(inputs)), self._timeout_s, attempts=ATTEMPTS if len(inputs) == 1 else 1
+            )
         except (WorkerCrashedError, WorkerTimeoutError) as error:
             raise TaskFailedError(f"the model's process ended at {len(inputs)} bands: {error}") from error
         except WorkerStartError as error:

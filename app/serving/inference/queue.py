@@ -49,10 +49,12 @@ class WorkQueue:
     Args:
         batch_cost: most cost of a batch of two or more.
         batch_wait_s: how long a batch waits for more, only while more is being prepared.
+        prepares: whether threads prepare what is in it; else all goes to the model as it is.
     """
 
     batch_cost: int
     batch_wait_s: float
+    prepares: bool = True
     draining: bool = field(default=False, init=False)
     closed: bool = field(default=False, init=False)
 
@@ -106,7 +108,7 @@ class WorkQueue:
             ]
             # Where the model has nothing to do, handing a lone band over twice would take longer than it saves.
             alone = len(items) == 1 and not self._running and not len(self)
-            if alone or predictor.preparation is None:
+            if alone or not self.prepares or predictor.preparation is None:
                 for item in items:
                     item.stage = Stage.READY
                 self._ready.extend(items)
@@ -172,20 +174,25 @@ class WorkQueue:
                     self._can_run.wait()
             return None
 
-    def finished(self, batch: Sequence[WorkItem], *, seconds: float, largest_passed: int | None) -> None:
+    def finished(
+        self, batch: Sequence[WorkItem], *, passed: Sequence[WorkItem], seconds: float, largest_passed: int | None
+    ) -> None:
         """Learn from a batch that ran: costs, the model's speed, and how large a batch the device holds.
 
         Args:
-            batch: its items, with their true costs where they were prepared.
-            seconds: how long it took.
+            batch: its items.
+            passed: those that were predicted, with their true costs; a failure says nothing of the model's speed.
+            seconds: how long these took.
             largest_passed: where memory ran out, the cost of the largest part that passed; else None.
         """
         with self._lock:
             self._running -= len(batch)
             figures = self._figures_of(batch[0].predictor)
-            for item in batch:
-                self._learn_cost(item, item.cost)
-            figures.cost_per_s = _running(figures.cost_per_s, sum(item.cost for item in batch) / max(seconds, 1e-6))
+            if passed:
+                for item in passed:
+                    self._learn_cost(item, item.cost)
+                cost_per_s = sum(item.cost for item in passed) / max(seconds, 1e-6)
+                figures.cost_per_s = _running(figures.cost_per_s, cost_per_s)
             if largest_passed is not None:
                 figures.largest_batch_cost = max(1, largest_passed)
             elif figures.largest_batch_cost is not None:
