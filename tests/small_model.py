@@ -1,25 +1,35 @@
-"""A batcher with real threads and a small model that does as it is told."""
+"""A batcher with real threads and a small model whose faults a test switches on."""
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import waiting
-from app.serving.batcher import Batcher, Predict, Prepare
 
 from app.crystals.band import Band
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.models.predictor import OutOfMemoryError
+from app.serving.inference.admission import Lane
+from app.serving.inference.batcher import Batcher, Track
+from app.serving.inference.model import ModelHere
+from app.serving.inference.queue import WorkQueue
+from app.serving.inference.work_item import BatchPredictor
 from app.serving.metrics import Metrics
+from app.serving.reading.pool import raise_if_error
+from app.serving.workers import Done
 
 DEADLINE_S = 10.0
 #: A gate that a test forgets opens only after the test has failed.
 GATE_S = 30.0
-
-until = waiting.until
+#: Batches of a model that is so fast are bounded by their cost alone.
+FAST_COST_PER_S = 1e9
+#: Models whose name begins so have the lane of slow models.
+SLOW = "slow"
 
 
 def band(number: int, atoms: int = 5) -> Band:
@@ -37,11 +47,26 @@ def number_of(one: Band) -> int:
     return round(one.hop_distance_angstrom)
 
 
-class SmallModel:
-    """Predicts a band's number; each fault is switched on by a band's number."""
+@dataclass(frozen=True)
+class Graph:
+    """A prepared band."""
 
-    def __init__(self, name: str = "small", *, cost_per_atom: int = 1) -> None:
+    band: Band
+
+
+class SmallModel:
+    """Predicts a band's number; each fault is switched on by a band's number.
+
+    Attributes:
+        prepared: bands that were prepared apart from the model.
+        graphed: all that were prepared.
+        batches: the bands of each forward pass.
+    """
+
+    def __init__(self, name: str = "small", *, cost_per_atom: int = 1, prepares: bool = True) -> None:
         self.name = name
+        self.preparation: Any = self._prepared_apart if prepares else None
+        self.prepared: list[int] = []
         self.cost_per_atom = cost_per_atom
         self.may_run = threading.Event()
         self.may_run.set()
@@ -58,22 +83,26 @@ class SmallModel:
         self.gated = {number}
         self.may_prepare.clear()
 
-    def graph(self, one: Band) -> Band:
+    def _prepared_apart(self, one: Band) -> Graph:
+        self.prepared.append(number_of(one))
+        return self.graph(one)
+
+    def graph(self, one: Band) -> Graph:
         number = number_of(one)
         if number in self.gated:
             assert self.may_prepare.wait(GATE_S)
         self.graphed.append(number)
         if number in self.bad["graph"]:
             raise InputError("this band has no neighbours", kind="no-neighbours")
-        return one
+        return Graph(one)
 
-    def cost(self, graph: Band) -> int:
-        if number_of(graph) in self.bad["cost"]:
+    def cost(self, graph: Graph) -> int:
+        if number_of(graph.band) in self.bad["cost"]:
             raise ZeroDivisionError
-        return len(graph.host_species) * self.cost_per_atom
+        return len(graph.band.host_species) * self.cost_per_atom
 
-    def predict(self, graphs: Sequence[Band]) -> list[Prediction]:
-        numbers = [number_of(one) for one in graphs]
+    def predict(self, graphs: Sequence[Graph]) -> list[Prediction]:
+        numbers = [number_of(one.band) for one in graphs]
         self.batches.append(numbers)
         assert self.may_run.wait(GATE_S)
         if sum(self.cost(one) for one in graphs) > self.memory:
@@ -94,30 +123,35 @@ class SmallModel:
         return made[:-1] if self.too_few else made
 
 
+def prepare(predictor: BatchPredictor, one: Band) -> Done:
+    """Prepare a band in the thread that asks for it."""
+    started_s = time.thread_time()
+    return Done(value=predictor.preparation(one), seconds=time.thread_time() - started_s)
+
+
 @asynccontextmanager
 async def running(
     *,
-    queue_cost: int = 1_000_000,
-    queue_wait_s: float = 1e9,
-    least_bands: int = 0,
     batch_cost: int = 1_000,
     batch_wait_ms: float = 1.0,
     stall_s: float = 60.0,
     stop_s: float = DEADLINE_S,
-    prepare: Prepare | None = None,
-    predict: Predict | None = None,
 ) -> AsyncIterator[Batcher]:
+    tracks = {
+        lane: Track(
+            name=f"{lane}-model",
+            queue=WorkQueue(batch_cost=batch_cost, batch_wait_s=batch_wait_ms / 1e3, prepares=lane is Lane.MAIN),
+            runner=ModelHere(),
+        )
+        for lane in (Lane.MAIN, Lane.SLOW_MODEL)
+    }
     batcher = Batcher(
-        queue_cost=queue_cost,
-        queue_wait_s=queue_wait_s,
-        least_bands=least_bands,
-        batch_cost=batch_cost,
-        batch_wait_ms=batch_wait_ms,
+        tracks=tracks,
+        lane_of=lambda model: Lane.SLOW_MODEL if model.name.startswith(SLOW) else Lane.MAIN,
         prepare_threads=1,
+        prepare=prepare,
         stall_s=stall_s,
         metrics=Metrics(),
-        prepare=prepare,
-        predict=predict,
     )
     batcher.start()
     try:
@@ -126,21 +160,42 @@ async def running(
         await batcher.stop(stop_s)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        await asyncio.sleep(0.002)
+
+
+def set_speed(batcher: Batcher, model: SmallModel, cost_per_s: float = FAST_COST_PER_S) -> None:
+    """Let a model's speed be known, whatever this machine's is."""
+    queue = batcher.tracks[batcher.lane_of(model)].queue
+    queue._figures_of(model).cost_per_s = cost_per_s
+
+
+async def ask(batcher: Batcher, model: SmallModel, one: Band, **named: Any) -> Prediction:
+    """Submit one band, and raise where it fails."""
+    (outcome,) = await batcher.submit([one], model, **named)
+    return raise_if_error(outcome)
+
+
 async def occupy(batcher: Batcher, model: SmallModel) -> "asyncio.Task[Prediction]":
-    """Hold the model busy with band 99 until may_run is set."""
+    """Hold the model busy with band 99 until may_run is set; its speed is known then."""
     model.may_run.clear()
-    task = asyncio.create_task(batcher.submit(band(99), model))
+    task = asyncio.create_task(ask(batcher, model, band(99)))
     await until(lambda: bool(model.batches) and model.batches[-1] == [99])
+    set_speed(batcher, model)
     return task
 
 
 async def submit_in_order(
-    batcher: Batcher, model: SmallModel, bands: Sequence[Band]
+    batcher: Batcher, model: SmallModel, bands: Sequence[Band], **named: Any
 ) -> "list[asyncio.Task[Prediction]]":
-    """Submit bands behind a busy model and wait until all are prepared."""
+    """Submit bands behind a busy model and wait until all are ready for it."""
     tasks = []
     for one in bands:
-        tasks.append(asyncio.create_task(batcher.submit(one, model)))
+        tasks.append(asyncio.create_task(ask(batcher, model, one, **named)))
         await asyncio.sleep(0)
-    await until(lambda: set(model.graphed) >= {number_of(one) for one in bands})
+    if model.preparation is not None:
+        await until(lambda: set(model.graphed) >= {number_of(one) for one in bands})
     return tasks

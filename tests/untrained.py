@@ -23,11 +23,11 @@ TRUNK: dict[str, int | bool] = {
 GRAPH = {"inner_angstrom": 3.0, "outer_angstrom": 5.0}
 
 
-def write_untrained(store: Path, name: str = "default") -> None:
-    """Write an untrained checkpoint of the compact network, always the same, into a model store."""
+def write_untrained(store: Path, name: str = "default", *, seed: int = 3) -> None:
+    """Write an untrained checkpoint of the compact network, the same for one seed, into a model store."""
     arguments: dict[str, Any] = {"trunk": TRUNK}
     with torch.random.fork_rng():
-        torch.manual_seed(3)
+        torch.manual_seed(seed)
         network = Model3(**arguments)
     card = Card(
         name=name,

@@ -1,28 +1,32 @@
-"""The process that runs the model: it answers what the service itself would, and is replaced when it dies."""
+"""The worker that runs the model: it answers what the service itself would, and is replaced when it dies."""
 
 import multiprocessing
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from app.serving.modelling import IDLE_S, Loading, ModelFailedError, ModelProcess
 from bands import band_of, rock_salt
 from untrained import write_untrained
 
 from app.crystals.band import Band
 from app.errors import InputError, NotReadyError
 from app.models.cards import CheckpointError
+from app.models.prediction import Prediction
 from app.models.predictor import Predictor
-from app.models.preparation import PreparedBand
 from app.models.registry import Registry
+from app.serving.inference.model import Loading, ModelHere, ModelWorker, Predicted
+from app.serving.workers import IDLE_S, TaskFailedError, WorkersStoppedError
 
 DEADLINE_S = 60.0
+#: Batches of several bands round differently.
+ROUNDING_EV = 1e-5
 
 
 @dataclass
@@ -51,177 +55,181 @@ def predictor(store: Path) -> Predictor:
 
 
 @pytest.fixture(scope="module")
-def process(store: Path) -> Iterator[ModelProcess]:
-    process = ModelProcess(Loading(store=store, default="default", threads=1), DEADLINE_S)
-    process.start()
-    yield process
-    process.stop()
+def worker(store: Path) -> Iterator[ModelWorker]:
+    worker = ModelWorker(Loading(store=store, default="default", threads=1), DEADLINE_S, warm="default")
+    worker.start()
+    yield worker
+    worker.stop()
     assert not ours()
 
 
 @pytest.fixture(scope="module")
-def hop_store(tmp_path_factory: pytest.TempPathFactory, repository: Path) -> Path:
-    """The shipped default alone: a model that can begin before a band is described."""
-    store = tmp_path_factory.mktemp("hops")
-    shutil.copytree(repository / "model_store" / "default", store / "default")
-    return store
+def bands(data_rows: list[dict[str, Any]]) -> list[Band]:
+    return [band_of(row) for row in data_rows if row["sound"] and len(row["host_species"]) < 60][:6]
 
 
-@pytest.fixture(scope="module")
-def hop_predictor(hop_store: Path) -> Predictor:
-    return Registry.open(hop_store, "cpu", default="default", threads=1).predictor()
+def ours() -> set[int]:
+    return {child.pid for child in multiprocessing.active_children() if child.name == "model" and child.pid is not None}
 
 
-@pytest.fixture
-def hop_process(hop_store: Path) -> Iterator[ModelProcess]:
-    process = ModelProcess(Loading(store=hop_store, default="default", threads=1), DEADLINE_S)
-    process.start()
-    yield process
-    process.stop()
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    while pid in ours():
+        time.sleep(0.002)
 
 
-def ours() -> list[int | None]:
-    return [child.pid for child in multiprocessing.active_children() if child.name == "model"]
+def here(predictor: Predictor, bands: Sequence[Band]) -> Predicted:
+    return ModelHere().predict(predictor, bands)
 
 
-def prepared(predictor: Predictor, rows: Sequence[dict[str, Any]]) -> list[Any]:
-    bands: list[Band] = [band_of(row) for row in rows if row["sound"] and len(row["host_species"]) < 60][:6]
-    return [predictor.graph(band) for band in bands]
+def assert_same(one: Predicted, other: Predicted) -> None:
+    assert one.costs == other.costs
+    assert barriers(one.predictions) == pytest.approx(barriers(other.predictions), abs=ROUNDING_EV)
+    reasons = [[prediction.domain_reasons for prediction in each.predictions] for each in (one, other)]
+    assert reasons[0] == reasons[1]
+
+
+def barriers(predictions: Sequence[Prediction]) -> list[float]:
+    return [prediction.barrier_ev for prediction in predictions]
 
 
 def test_it_answers_what_the_service_itself_would(
-    process: ModelProcess, predictor: Predictor, data_rows: list[dict[str, Any]]
+    worker: ModelWorker, predictor: Predictor, bands: list[Band]
 ) -> None:
-    graphs = prepared(predictor, data_rows)
-    assert process.predict(predictor, graphs) == predictor.predict(graphs)
+    """Prepared bands and those that it prepares itself, also mixed, each with its cost and its time."""
+    graphs = [predictor.graph(band) for band in bands]
+    expected = here(predictor, bands)
+    assert expected.costs == [predictor.cost(graph) for graph in graphs]
+    assert barriers(expected.predictions) == pytest.approx(barriers(predictor.predict(graphs)), abs=ROUNDING_EV)
+    for inputs in (graphs, bands, [*graphs[:3], *bands[3:]]):
+        found = worker.predict(predictor, inputs)
+        assert_same(found, expected)
+        assert found.seconds > 0.0
+    assert worker.digests == {"default": predictor.digest}
+
+
+def test_a_shipped_model_answers_alike_whoever_prepares(
+    tmp_path: Path, repository: Path, bands: list[Band]
+) -> None:
+    """Its bands are prepared apart from it, or in its worker where one comes alone."""
+    shutil.copytree(repository / "model_store" / "default", tmp_path / "default")
+    predictor = Registry.open(tmp_path, "cpu", default="default", threads=1).predictor()
+    assert predictor.preparation is not None
+    worker = ModelWorker(Loading(store=tmp_path, default="default", threads=1), DEADLINE_S, warm="default")
+    worker.start()
+    try:
+        one, two = bands[:2]
+        assert_same(worker.predict(predictor, [one]), here(predictor, [one]))
+        assert_same(worker.predict(predictor, [predictor.preparation(one), two]), here(predictor, [one, two]))
+    finally:
+        worker.stop()
 
 
 def test_what_is_asked_at_once_and_after_others_were_warmed_is_answered_alike(
-    tmp_path: Path, data_rows: list[dict[str, Any]]
+    tmp_path: Path, bands: list[Band]
 ) -> None:
-    for name in ("default", "other", "third"):
+    names = ("default", "other")
+    for name in names:
         write_untrained(tmp_path, name)
     registry = Registry.open(tmp_path, "cpu", default="default", threads=1)
-    process = ModelProcess(Loading(store=tmp_path, default="default", threads=1), DEADLINE_S)
-    process.start()
+    worker = ModelWorker(Loading(store=tmp_path, default="default", threads=1), DEADLINE_S, warm="default")
+    worker.start()
     try:
-        for name in ("default", "other", "default", "third"):
+        for name in names:
             predictor = registry.predictor(name)
-            graphs = prepared(predictor, data_rows)
-            assert process.predict(predictor, graphs) == predictor.predict(graphs)
-            time.sleep(1.5 * IDLE_S)  # what is tested: it does other things when nobody asks for so long
+            assert_same(worker.predict(predictor, bands[:2]), here(predictor, bands[:2]))
+            time.sleep(1.2 * IDLE_S)  # what is tested: it does other things when nobody asks for so long
     finally:
-        process.stop()
+        worker.stop()
 
 
-def late_one(graph: PreparedBand, rest: Callable[[], Any]) -> PreparedBand:
-    """The same band with its descriptors still on their way."""
-    return replace(graph, inputs=replace(graph.inputs, path=None), late=rest)
-
-
-def test_descriptors_of_a_lone_band_may_come_later_or_not_at_all(
-    hop_process: ModelProcess, hop_predictor: Predictor, data_rows: list[dict[str, Any]]
-) -> None:
-    first, second, *_ = prepared(hop_predictor, data_rows)
-    late = late_one(first, lambda: first.inputs.path)
-    before = ours()
-
-    def refused() -> Any:
-        raise InputError("it took too long", kind="preparing-took-too-long")
-
-    def others_are_answered() -> bool:
-        return hop_process.predict(hop_predictor, [second]) == hop_predictor.predict([second])
-
-    assert hop_process.predict(hop_predictor, [late]) == hop_predictor.predict([first])
-    assert hop_process.predict(hop_predictor, [late, second]) == hop_predictor.predict([first, second])
-    with pytest.raises(InputError, match="it took too long"):
-        hop_process.predict(hop_predictor, [late_one(first, refused)])
-    assert others_are_answered()
-    # What a pass that fails does not read must not be taken for the next question.
-    with pytest.raises(ModelFailedError, match="AttributeError"):
-        hop_process.predict(hop_predictor, [replace(late, inputs=None)])
-    assert others_are_answered()
-    assert ours() == before
-
-
-def test_a_process_that_was_killed_is_replaced_and_a_lone_band_asked_for_again(
-    process: ModelProcess, predictor: Predictor, data_rows: list[dict[str, Any]]
+def test_a_worker_that_was_killed_is_replaced_unnoticed(
+    worker: ModelWorker, predictor: Predictor, bands: list[Band]
 ) -> None:
     (before,) = ours()
-    assert before is not None
-    os.kill(before, signal.SIGKILL)
-    graphs = prepared(predictor, data_rows)[:1]
-    assert process.predict(predictor, graphs) == predictor.predict(graphs)
-    assert ours() not in ([], [before])
+    kill(before)
+    assert_same(worker.predict(predictor, bands), here(predictor, bands))
+    assert len(ours()) == 1
 
 
-def test_of_several_bands_the_caller_tries_each_half(
-    process: ModelProcess, predictor: Predictor, data_rows: list[dict[str, Any]], tmp_path: Path
+def test_several_bands_that_crash_it_are_left_to_their_halves(
+    worker: ModelWorker, predictor: Predictor, bands: list[Band], tmp_path: Path
 ) -> None:
-    """The batcher does, and so finds the band that ends the process without ending it for the others."""
-    graphs = prepared(predictor, data_rows)
-    with pytest.raises(ModelFailedError, match="ended at 7 bands"):
-        process.predict(predictor, [*graphs, Killer(tmp_path, 1)])
-    assert process.predict(predictor, graphs) == predictor.predict(graphs)
+    """The batcher tries these, and so finds the band at fault; each new worker loads for seconds."""
+    with pytest.raises(TaskFailedError, match="ended at 7 bands"):
+        worker.predict(predictor, [*bands, Killer(tmp_path, 2)])
+    assert len(list(tmp_path.iterdir())) == 1
+    assert_same(worker.predict(predictor, bands), here(predictor, bands))
 
 
-def test_a_band_that_ends_it_twice_is_given_up(process: ModelProcess, predictor: Predictor, tmp_path: Path) -> None:
-    with pytest.raises(ModelFailedError, match="ended at 1 bands"):
-        process.predict(predictor, [Killer(tmp_path, 2)])
+def test_a_band_alone_that_crashes_it_is_tried_once_more(
+    worker: ModelWorker, predictor: Predictor, tmp_path: Path
+) -> None:
+    with pytest.raises(TaskFailedError, match="ended at 1 bands"):
+        worker.predict(predictor, [Killer(tmp_path, 2)])
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_pass_that_fails_says_why_and_ends_nothing(process: ModelProcess, predictor: Predictor) -> None:
-    process.predict(predictor, [predictor.graph(rock_salt())])
+def test_a_pass_that_fails_says_why_and_ends_nothing(worker: ModelWorker, predictor: Predictor) -> None:
+    worker.predict(predictor, [rock_salt()])
     before = ours()
-    with pytest.raises(ModelFailedError, match="AttributeError") as failed:
-        process.predict(predictor, [None])
+    with pytest.raises(TaskFailedError, match="AttributeError") as failed:
+        worker.predict(predictor, [None])
     assert "Traceback" in failed.value.__notes__[0]
     assert ours() == before
 
 
-def test_a_pass_that_does_not_end_is_ended(store: Path, predictor: Predictor) -> None:
-    process = ModelProcess(Loading(store=store, default="default", threads=1), 1e-6)
-    process.start()
-    with pytest.raises(ModelFailedError, match="took more than"):
-        process.predict(predictor, [predictor.graph(rock_salt())])
-    process.stop()
+def test_a_band_that_it_cannot_prepare_is_refused_as_here(worker: ModelWorker, predictor: Predictor) -> None:
+    void = replace(rock_salt(), lattice_angstrom=np.eye(3) * 400.0)
+    errors = []
+    for runner in (worker, ModelHere()):
+        with pytest.raises(InputError) as refused:
+            runner.predict(predictor, [void])
+        errors.append((refused.value.kind, refused.value.detail))
+    assert errors[0] == errors[1]
 
 
-def test_a_store_that_cannot_be_loaded_is_told_at_the_start(tmp_path: Path) -> None:
-    process = ModelProcess(Loading(store=tmp_path / "none", default="default", threads=1), DEADLINE_S)
-    with pytest.raises(CheckpointError, match="is not a folder"):
-        process.start()
-    process.stop()
-    with pytest.raises(ModelFailedError, match="stopping"):
-        process.start()
-
-
-def test_what_a_start_that_took_too_long_says_at_last_answers_nothing(
-    store: Path, predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_on_demand_starts_with_the_first_band_and_a_pass_that_takes_too_long_ends_it(
+    store: Path, predictor: Predictor
 ) -> None:
-    process = ModelProcess(Loading(store=store, default="default", threads=1), DEADLINE_S)
-    process.start()
-    process._end("a test")
-    graphs = [predictor.graph(rock_salt())]
-    monkeypatch.setattr("app.serving.modelling.START_TIMEOUT_S", 0.01)
-    with pytest.raises(NotReadyError):
-        process.predict(predictor, graphs)
-    assert process.trouble is not None
-    with pytest.raises(NotReadyError):
-        process.predict(predictor, graphs)  # at once: not every request tries a start
-    monkeypatch.undo()
-    monkeypatch.setattr(process, "_not_before_s", 0.0)
-    assert process.predict(predictor, graphs) == predictor.predict(graphs)
-    assert process.trouble is None
-    process.stop()
+    before = ours()
+    worker = ModelWorker(Loading(store=store, default="default", threads=1), 1e-6, on_demand=True)
+    worker.start()
+    assert ours() == before
+    with pytest.raises(TaskFailedError, match="took more than"):
+        worker.predict(predictor, [rock_salt()])
+    assert worker.digests == {"default": predictor.digest}, "it did not start"
+    assert ours() == before
+    worker.stop()
 
 
-def test_another_checkpoint_of_the_same_name_does_not_answer(store: Path) -> None:
-    process = ModelProcess(Loading(store=store, default="default", threads=1), DEADLINE_S)
-    process.start()
-    process._end("a test")
-    process.digests = {"default": "another digest"}  # as if the store had been replaced since
-    with pytest.raises(CheckpointError, match="other checkpoints"):
-        process.start()
-    process.stop()
+def test_a_store_that_cannot_be_loaded_fails_the_start(tmp_path: Path) -> None:
+    worker = ModelWorker(Loading(store=tmp_path / "none", default="default", threads=1), DEADLINE_S)
+    with pytest.raises(CheckpointError, match="is not a folder"):
+        worker.start()
+    worker.stop()
+    with pytest.raises(WorkersStoppedError):
+        worker.start()
+
+
+def test_another_checkpoint_of_the_same_name_does_not_answer_under_the_digest_of_the_first(tmp_path: Path) -> None:
+    """The service is not ready then, and says why."""
+    write_untrained(tmp_path)
+    predictor = Registry.open(tmp_path, "cpu", default="default", threads=1).predictor()
+    others = ours()
+    worker = ModelWorker(Loading(store=tmp_path, default="default", threads=1), DEADLINE_S)
+    worker.start()
+    try:
+        (pid,) = ours() - others
+        kill(pid)
+        shutil.rmtree(tmp_path / "default")
+        write_untrained(tmp_path, seed=5)
+        with pytest.raises(NotReadyError) as refused:
+            worker.predict(predictor, [rock_salt()])
+        assert refused.value.kind == "model-stopped"
+        assert "restart the service" in str(worker.trouble)
+    finally:
+        worker.stop()
+    with pytest.raises(NotReadyError) as refused:
+        worker.predict(predictor, [rock_salt()])
+    assert refused.value.kind == "stopping"
