@@ -26,7 +26,7 @@ NEEDED = {"data_dir": "barriers/bands.jsonl.gz", "cif_dir": "cifs"}
 #: Files that take half a minute or more, the longest first.
 SLOW_FILES = (
     "service/test_faults_under_load.py",
-    "service/test_modelling.py",
+    "service/inference/test_model.py",
     "service/test_cli.py",
     "unit/models/test_predictor.py",
     "unit/models/features/test_path.py",
@@ -39,7 +39,6 @@ SLOW_FILES = (
     "service/test_api_load.py",
     "service/test_api_stores.py",
     "service/test_crystals.py",
-    "service/test_admission.py",
 )
 
 THIRD_OPTION = "--third"

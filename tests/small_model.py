@@ -3,12 +3,13 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import waiting
 
 from app.crystals.band import Band
 from app.errors import InputError
@@ -24,6 +25,7 @@ from app.serving.reading.pool import raise_if_error
 from app.serving.workers import Done
 
 DEADLINE_S = 10.0
+until = waiting.until
 #: A gate that a test forgets opens only after the test has failed.
 GATE_S = 30.0
 #: Batches of a model that is so fast are bounded by their cost alone.
@@ -158,13 +160,6 @@ async def running(
         yield batcher
     finally:
         await batcher.stop(stop_s)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        await asyncio.sleep(0.002)
 
 
 def set_speed(batcher: Batcher, model: SmallModel, cost_per_s: float = FAST_COST_PER_S) -> None:

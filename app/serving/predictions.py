@@ -124,6 +124,7 @@ class PredictionService:
         try:
             async with asyncio.timeout(patience_s) as limit:
                 asked = await self.pipeline.read(request)
+                _extend(limit, patience_s)
                 answer = await self.pipeline.answer(asked, lambda: _extend(limit, patience_s))
         except TimeoutError:
             raise NotReadyError(

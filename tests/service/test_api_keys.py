@@ -110,8 +110,8 @@ def test_a_broken_keys_file_keeps_the_keys_and_is_told(guarded: Guarded) -> None
 
 
 def test_metrics_have_a_key_or_an_address_of_their_own(guarded: Guarded) -> None:
-    assert "ionpath_queue_cost" in guarded.service.client.get("/metrics", headers=guarded.alice).text
-    assert "ionpath_queue_cost" in httpx.get(guarded.metrics_url).text
+    assert "ionpath_queue_requests" in guarded.service.client.get("/metrics", headers=guarded.alice).text
+    assert "ionpath_queue_requests" in httpx.get(guarded.metrics_url).text
 
 
 def test_the_log_names_the_key_s_id_and_never_the_key(guarded: Guarded) -> None:

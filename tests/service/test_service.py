@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -12,16 +13,19 @@ from uuid import UUID, uuid4
 
 import orjson
 import pytest
-from app.serving.batcher import Batcher
 from waiting import until
 
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
 from app.crystals.writers import band_to_extxyz
 from app.errors import BusyError, InputError, NotFoundError, NotReadyError
+from app.serving import predictions
 from app.serving.answers.as_json import Json, answer_to_json
 from app.serving.answers.types import Answer
 from app.serving.history.jobs import JOBS_AT_ONCE, Job
+from app.serving.inference.admission import PRIOR_WEIGHT, Lane
+from app.serving.inference.batcher import Batcher
+from app.serving.inference.work_item import Turn
 from app.serving.reading.uploads import BandFileUpload, CrystalUpload, JsonBandUpload, Upload
 from app.serving.service import PredictionRequest, PredictionService, open_service
 from app.settings import Settings
@@ -252,7 +256,7 @@ async def test_without_a_stored_input_the_row_alone_is_deleted(
     service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
     forgetful = service.settings.model_copy(update={"store_inputs": False})
-    unstored = replace(service, answering=replace(service.answering, settings=forgetful))
+    unstored = replace(service, pipeline=replace(service.pipeline, settings=forgetful))
     asked = request(json_band(rows[0]), key_id=key)
     answer = await unstored.predict(asked)
     assert (await unstored.get(answer.prediction_id, key))["input"] is None
@@ -307,7 +311,7 @@ async def test_concurrent_answers_are_those_given_one_by_one(
     service: PredictionService, rows: list[dict[str, Any]]
 ) -> None:
     off = service.settings.model_copy(update={"cache": "off"})
-    uncached = replace(service, answering=replace(service.answering, settings=off))
+    uncached = replace(service, pipeline=replace(service.pipeline, settings=off))
     alone = [await uncached.predict(request(json_band(row))) for row in rows]
     together = await asyncio.gather(*(uncached.predict(request(json_band(row))) for row in rows * 8))
     assert not any(answer.cached for answer in together)
@@ -333,7 +337,7 @@ async def test_one_who_leaves_does_not_take_the_shared_computation_away(
     tasks = [asyncio.create_task(service.predict(asked)) for _ in range(3)]
 
     async def computing() -> bool:
-        return service.answering.batcher._queue.waiting_cost > 0 or any(task.done() for task in tasks)
+        return len(service.pipeline.batcher) > 0 or any(task.done() for task in tasks)
 
     await until(computing)
     tasks[0].cancel()
@@ -389,23 +393,22 @@ async def test_a_job_is_shown_until_it_is_done(service: PredictionService, key: 
 async def test_a_job_takes_its_turn_in_pieces(
     service: PredictionService, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each piece waits for the model by itself, and is tried again where the queue is full."""
-    pieces: list[int] = []
-    submit_many = Batcher.submit_many
+    """Between them others have theirs, and of each the job's progress is shown."""
+    pieces: list[tuple[int, Turn]] = []
+    submit = Batcher.submit
 
-    async def counted(batcher: Batcher, bands: Sequence[Any], *arguments: Any, **named: Any) -> Any:
-        pieces.append(len(bands))
-        if len(pieces) == 2:
-            raise BusyError("full", retry_after_s=0.001)
-        return await submit_many(batcher, bands, *arguments, **named)
+    async def counted(batcher: Batcher, bands: Sequence[Any], predictor: Any, **named: Any) -> Any:
+        pieces.append((len(bands), named["turn"]))
+        return await submit(batcher, bands, predictor, **named)
 
-    monkeypatch.setattr(Batcher, "submit_many", counted)
+    monkeypatch.setattr(Batcher, "submit", counted)
     now = await service.predict(request(crystal(), key_id=key))
-    (hops,), pieces[:] = pieces, []
-    monkeypatch.setattr("app.serving.answering.JOB_PIECE_BANDS", 1)
+    ((hops, turn),), pieces[:] = pieces, []
+    monkeypatch.setattr("app.serving.pipeline.JOB_PIECE_BANDS", 1)
     done = await finished(service, await service.submit(request(crystal(), key_id=f"{key}-2")), f"{key}-2")
     assert (done["status"], done["progress"], done["barrier_ev"]) == ("done", 1.0, barrier(now))
-    assert pieces == [1] * (hops + 1)
+    assert turn is Turn.HOP
+    assert pieces == [(1, Turn.JOB)] * hops
     assert hops > 1
 
 
@@ -507,10 +510,147 @@ async def logged(settings: Settings, number: UUID) -> PredictionRow:
     return row
 
 
-async def test_an_answer_that_takes_too_long_is_given_up(service: PredictionService) -> None:
+async def test_a_request_of_which_nothing_gets_done_is_given_up(service: PredictionService) -> None:
     hasty = replace(service, settings=service.settings.model_copy(update={"request_timeout_s": 0.0001}))
-    with pytest.raises(NotReadyError, match="IONPATH_REQUEST_TIMEOUT_S"):
+    with pytest.raises(NotReadyError, match=r"for 0.0001 s \(IONPATH_REQUEST_TIMEOUT_S\)") as given_up:
         await hasty.predict(request(crystal()))
+    assert given_up.value.kind == "took-too-long"
+    assert nothing_waits(service)
+
+
+async def test_the_time_limit_of_a_request_begins_anew_whenever_something_of_it_is_done(
+    service: PredictionService, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A crystal takes as long as its hops do together: once it is read, and at each hop, the whole limit is left."""
+    left_s: list[float] = []
+    extend = predictions._extend
+
+    def extended(limit: asyncio.Timeout, patience_s: float) -> None:
+        limit.reschedule(0.0 if limit.expired() else asyncio.get_running_loop().time() + 5.0)  # as if some had passed
+        extend(limit, patience_s)
+        left_s.append((limit.when() or 0.0) - asyncio.get_running_loop().time())
+
+    monkeypatch.setattr(predictions, "_extend", extended)
+    answer = await service.predict(request(crystal(), key_id=key))
+    assert answer.crystal is not None
+    hops = sum(hop.prediction is not None for hop in answer.crystal.hops)
+    assert hops > 1
+    assert left_s == pytest.approx([service.settings.request_timeout_s] * (1 + hops), abs=1.0)
+
+
+def nothing_waits(service: PredictionService) -> bool:
+    admission = service.admission
+    counted = (admission.requests, admission.size_bytes, len(service.pipeline.batcher))
+    return counted == (0, 0, 0) and max(map(admission.wait_s, Lane)) < 1e-9
+
+
+def small_crystal(number: int) -> CrystalUpload:
+    """One of many that are alike and not the same."""
+    poscar = LI2O.replace("4.62", f"{4.4 + number / 50:.3f}")
+    return CrystalUpload(file=File(name="POSCAR", content=poscar.encode()), ion="Li")
+
+
+async def test_forty_crystals_at_once_are_all_answered(service: PredictionService, key: str) -> None:
+    asked = [request(small_crystal(number), max_hop_angstrom=3.5, max_hops=2, key_id=key) for number in range(40)]
+    answers = await asyncio.gather(*map(service.predict, asked))
+    assert all(answer.crystal is not None and not answer.cached for answer in answers)
+    assert len({answer.prediction_id for answer in answers}) == 40
+    assert nothing_waits(service)
+
+
+async def test_past_the_bound_a_request_is_refused_and_below_it_answered(
+    service: PredictionService, rows: list[dict[str, Any]], key: str
+) -> None:
+    asked = request(json_band(rows[3]), key_id=key)
+    with service.admission.admit("made up", size_bytes=0) as other:
+        other.expect(Lane.MAIN, 1e6)
+        with pytest.raises(BusyError, match="IONPATH_QUEUE_MAX_WAIT_S") as busy:
+            await service.predict(asked)
+        assert busy.value.retry_after_s > 1e3
+        other.expect(Lane.MAIN, 0.0)
+        other.expect(Lane.SECOND_OPINION, 1e6)
+        assert barrier(await service.predict(asked)) > 0.0
+        with pytest.raises(BusyError):
+            await service.predict(request(crystal(), key_id=key, second_opinion="bvse"))
+    assert nothing_waits(service)
+
+
+async def test_what_was_admitted_is_answered_whatever_comes_after_it(
+    service: PredictionService, rows: list[dict[str, Any]], key: str
+) -> None:
+    with (
+        service.admit(None, kind="json", size_bytes=0) as work,
+        service.admission.admit("made up", size_bytes=2**40) as other,
+    ):
+        other.expect(Lane.MAIN, 1e6)
+        answer = await service.predict(request(json_band(rows[4]), key_id=key, work=work))
+    assert barrier(answer) > 0.0
+    assert work.closed
+    assert work.spent_s > 0.0
+    assert nothing_waits(service)
+
+
+async def test_work_of_requests_that_failed_or_whose_clients_left_is_given_back(
+    service: PredictionService, key: str
+) -> None:
+    for refused in (lonely_band(), JsonBandUpload(payload=b"{}")):
+        with pytest.raises(InputError):
+            await service.predict(request(refused, key_id=key))
+    assert nothing_waits(service)
+    tasks = [
+        asyncio.create_task(service.predict(request(small_crystal(100 + number), key_id=key))) for number in range(8)
+    ]
+
+    async def some_wait() -> bool:
+        return len(service.pipeline.batcher) > 0
+
+    await until(some_wait)
+    assert service.admission.requests == 8
+    assert service.admission.wait_s(Lane.MAIN) > 0.0
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+    async def none_waits() -> bool:
+        return nothing_waits(service)
+
+    await until(none_waits)
+
+
+async def test_what_requests_and_bands_take_is_learned(
+    service: PredictionService, rows: list[dict[str, Any]], key: str
+) -> None:
+    before = service.admission.band_s("default", None)
+    for row in rows:
+        await service.predict(request(json_band(row), key_id=f"{key}-learns"))
+    assert service.admission.band_s("default", None) != before
+    assert service.admission._requests["band default"].count >= PRIOR_WEIGHT + len(rows)
+
+
+async def test_a_job_counts_no_more_once_it_was_accepted(
+    service: PredictionService, rows: list[dict[str, Any]], key: str
+) -> None:
+    """Whoever submits thousands must not have the callers who wait turned away."""
+    async with AsyncExitStack() as stack:
+        await hold_turns(service, stack)
+        with service.admit(None, kind="json", size_bytes=7) as work:
+            number = await service.submit(request(json_band(rows[0]), key_id=key, work=work))
+        assert nothing_waits(service)
+    assert (await finished(service, number, key))["status"] == "done"
+
+
+async def test_an_answer_is_written_once_for_the_reply_and_the_log(
+    settings: Settings, rows: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    async with open_service(settings) as service:
+        replies = [await service.reply(request(upload)) for upload in (json_band(rows[0]), crystal())]
+        for reply in replies:
+            found = await service.get(UUID(str(reply["prediction_id"])), None)
+            assert found == {**found, **reply}, "before its row is written"
+        await service.records.writer.drain(DEADLINE_S)
+    with contextlib.closing(sqlite3.connect(tmp_path / "log.sqlite3")) as database:
+        logged = {text.encode() for (text,) in database.execute("SELECT answer FROM predictions")}
+    assert logged == {reply.text for reply in replies}
 
 
 async def test_an_unknown_model_is_told_before_anything_is_read(service: PredictionService) -> None:

@@ -6,13 +6,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
+from waiting import until, wait_until
 
 from app.errors import InputError
 from app.models.cards import CheckpointError
@@ -133,13 +134,6 @@ def run(pool: WorkerPool, order: str = "id", word: str = "", timeout_s: float = 
     return pool.run((order, word), timeout_s).value
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        await asyncio.sleep(0.002)
-
-
 def test_each_task_is_done_in_a_worker_and_timed() -> None:
     with running(2) as pool:
         first = ours()
@@ -165,8 +159,7 @@ def test_a_task_that_takes_too_long_ends_its_worker_and_the_next_has_another() -
 def test_waiting_for_a_worker_is_not_counted_as_the_task_s_time(tmp_path: Path) -> None:
     with running() as pool, ThreadPoolExecutor(2) as threads:
         first = threads.submit(run, pool, "wait for", str(tmp_path / "go"))
-        while not (tmp_path / "go.began").exists():
-            time.sleep(0.002)
+        wait_until((tmp_path / "go.began").exists)
         second = threads.submit(run, pool, "id", "", 0.5)
         time.sleep(0.7)  # what is tested: longer than the second may take once it has a worker
         assert not second.done()
@@ -206,8 +199,7 @@ def test_idle_workers_killed_from_outside_are_replaced_unnoticed(count: int, tmp
         before = ours()
         for pid in before:
             os.kill(pid, signal.SIGKILL)
-        while ours():
-            time.sleep(0.002)
+        wait_until(lambda: not ours())
         marks = tmp_path / "marks"
         with pytest.raises(WorkerCrashedError):
             run(pool, "crash", str(marks))

@@ -139,8 +139,8 @@ class ModelWorker:
     def predict(self, predictor: BatchPredictor, inputs: Sequence[Any]) -> Predicted:
         """See Runner.predict.
 
-        A band alone that crashes the worker is tried again. Several are not: the batcher tries their halves, and so finds
-        the one at fault, and each new worker takes seconds to load.
+        A band alone that crashes the worker is tried again. Several are not: the batcher tries their halves, and so
+        finds the one at fault, and each new worker takes seconds to load.
 
         Raises:
             TaskFailedError: the pass failed, took too long or crashed the worker.

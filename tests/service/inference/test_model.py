@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from bands import band_of, rock_salt
 from untrained import write_untrained
+from waiting import wait_until
 
 from app.crystals.band import Band
 from app.errors import InputError, NotReadyError
@@ -64,8 +65,8 @@ def worker(store: Path) -> Iterator[ModelWorker]:
 
 
 @pytest.fixture(scope="module")
-def bands(data_rows: list[dict[str, Any]]) -> list[Band]:
-    return [band_of(row) for row in data_rows if row["sound"] and len(row["host_species"]) < 60][:6]
+def bands(composed_rows: list[dict[str, Any]]) -> list[Band]:
+    return [band_of(row) for row in composed_rows if len(row["host_species"]) < 60][:6]
 
 
 def ours() -> set[int]:
@@ -74,8 +75,7 @@ def ours() -> set[int]:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    while pid in ours():
-        time.sleep(0.002)
+    wait_until(lambda: pid not in ours())
 
 
 def here(predictor: Predictor, bands: Sequence[Band]) -> Predicted:
@@ -93,9 +93,7 @@ def barriers(predictions: Sequence[Prediction]) -> list[float]:
     return [prediction.barrier_ev for prediction in predictions]
 
 
-def test_it_answers_what_the_service_itself_would(
-    worker: ModelWorker, predictor: Predictor, bands: list[Band]
-) -> None:
+def test_it_answers_what_the_service_itself_would(worker: ModelWorker, predictor: Predictor, bands: list[Band]) -> None:
     """Prepared bands and those that it prepares itself, also mixed, each with its cost and its time."""
     graphs = [predictor.graph(band) for band in bands]
     expected = here(predictor, bands)
@@ -108,9 +106,7 @@ def test_it_answers_what_the_service_itself_would(
     assert worker.digests == {"default": predictor.digest}
 
 
-def test_a_shipped_model_answers_alike_whoever_prepares(
-    tmp_path: Path, repository: Path, bands: list[Band]
-) -> None:
+def test_a_shipped_model_answers_alike_whoever_prepares(tmp_path: Path, repository: Path, bands: list[Band]) -> None:
     """Its bands are prepared apart from it, or in its worker where one comes alone."""
     shutil.copytree(repository / "model_store" / "default", tmp_path / "default")
     predictor = Registry.open(tmp_path, "cpu", default="default", threads=1).predictor()

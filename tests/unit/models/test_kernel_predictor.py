@@ -65,10 +65,3 @@ def test_what_is_looked_up_costs_less(looking_up: Predictor, computing: Predicto
     assert looking_up.cost(computed) == computing.cost(computed)
     atoms = np.array([len(usual.inputs.bonds.host_target), len(computed.inputs.bonds.host_target)])
     assert atoms[0] == atoms[1], "the same crystal but for its elements"
-
-
-def test_descriptors_that_come_late_are_waited_for(looking_up: Predictor) -> None:
-    whole = looking_up.graph(rock_salt())
-    late = replace(whole, inputs=replace(whole.inputs, path=None), late=lambda: whole.inputs.path)
-    assert looking_up.predict([late]) == looking_up.predict([whole])
-    assert looking_up.predict([whole, late])[1] == looking_up.predict([whole, whole])[1]

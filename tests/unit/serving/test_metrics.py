@@ -7,7 +7,8 @@ from app.serving.metrics import CACHE_RESULTS, STAGES, Metrics
 
 def test_every_instrument_is_shown_from_the_start() -> None:
     text = Metrics().render().decode()
-    for name in ("queue_items", "queue_cost", "batch_cost_count", "batch_size_count", "log_backlog_rows", "jobs"):
+    names = ("queue_requests", "queue_items", "queue_bytes", "batch_cost_count", "batch_size_count", "jobs")
+    for name in (*names, "log_backlog_rows"):
         assert f"ionpath_{name} 0.0" in text
     for stage in STAGES:
         assert f'ionpath_stage_seconds_count{{stage="{stage}"}} 0.0' in text

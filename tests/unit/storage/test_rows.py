@@ -1,15 +1,18 @@
 """Rows, filters and cursors: what goes in comes out, and nothing else goes in."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from uuid import UUID
 
+import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import InputError
 from app.storage.cursors import Place, read_cursor, write_cursor
-from app.storage.rows import PredictionFilter, normal_formula, pack_input, unpack_input
+from app.storage.rows import JsonDocument, PredictionFilter, normal_formula, pack_input, unpack_input, write_json
 
 
 @given(moment=st.datetimes(timezones=st.just(UTC)), number=st.uuids())
@@ -75,3 +78,28 @@ def test_inputs_are_packed_without_loss_and_smaller() -> None:
     blob = pack_input(document)
     assert unpack_input(blob) == document
     assert len(blob) < 300
+
+
+def test_a_document_is_written_once_and_put_into_others_as_it_is() -> None:
+    content: dict[str, object] = {"barrier_ev": np.float64(0.5), "coords": np.eye(2), "hops": [{"offset": [0, 1, 0]}]}
+    document = JsonDocument(content)
+    content["barrier_ev"] = 9.9  # what is changed later is not in it
+    expected = {"barrier_ev": 0.5, "coords": [[1.0, 0.0], [0.0, 1.0]], "hops": [{"offset": [0, 1, 0]}]}
+    assert dict(document) == expected == orjson.loads(document.text)
+    assert (len(document), list(document), document["barrier_ev"]) == (3, list(expected), 0.5)
+    assert write_json([document, "x"]) == b"[" + document.text + b',"x"]'
+    assert write_json(document) == document.text
+
+
+def test_a_document_that_nobody_looks_into_is_not_parsed() -> None:
+    document = JsonDocument({"barrier_ev": 0.5})
+    write_json({"answer": document})
+    assert "_parsed" not in vars(document)
+    assert document["barrier_ev"] == 0.5
+    assert "_parsed" in vars(document)
+
+
+def test_other_mappings_are_written_and_what_is_no_json_is_an_error() -> None:
+    assert write_json(MappingProxyType({"a": 1})) == b'{"a":1}'
+    with pytest.raises(TypeError):
+        write_json({"a": object()})

@@ -1,18 +1,10 @@
-"""Readings that are kept, and jobs that are held: both bounded by the memory that they take."""
+"""Readings that are kept, bounded by the memory that they take."""
 
-import asyncio
-from uuid import uuid4
-
-import pytest
 from bands import rock_salt
 
 from app.crystals.band import Band
-from app.errors import BusyError
-from app.serving.history.jobs import Job, Jobs
 from app.serving.reading.memo import KeptReadings
 from app.serving.reading.upload_reader import ReadInput
-
-pytestmark = pytest.mark.anyio
 
 
 def reading(packed: int = 0) -> ReadInput:
@@ -45,20 +37,3 @@ def test_a_reading_that_would_push_out_the_others_is_not_kept() -> None:
     kept.put((None, b"large"), reading(50_000))
     assert kept.get((None, b"small")) is not None
     assert kept.get((None, b"large")) is None
-
-
-async def test_jobs_are_bounded_by_the_bytes_of_their_inputs() -> None:
-    jobs = Jobs(most_bytes=1_000)
-    may_end = asyncio.Event()
-
-    async def run() -> None:
-        await may_end.wait()
-
-    jobs.check_room(5_000)  # one is always taken
-    jobs.start(Job(id=uuid4(), key_id=None, total=1, size_bytes=600), run)
-    jobs.check_room(400)
-    with pytest.raises(BusyError, match="IONPATH_JOBS_MIB"):
-        jobs.check_room(401)
-    may_end.set()
-    await jobs.stop(10.0)
-    jobs.check_room(401)
