@@ -1,10 +1,12 @@
 """A running service under load, without its clients, at its start, and on a GPU."""
 
+import itertools
 import os
 import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,33 @@ import httpx
 import orjson
 import pytest
 import torch
-from api_server import Service, running_service
+from api_server import Service, ionpath, running_service
 from waiting import wait_until
 
 from app.api.schemas import Problem
 
 START_CPU_S = 45.0
 DEVICES_EV = 1e-4
+PATIENCE_S = 120.0
 READ = 'ionpath_stage_seconds_count{stage="read"}'
+
+LICL = """LiCl
+1.0
+{a:.3f} 0 0
+0 {a:.3f} 0
+0 0 {a:.3f}
+Li Cl
+4 4
+Direct
+0 0 0
+0 .5 .5
+.5 0 .5
+.5 .5 0
+.5 .5 .5
+.5 0 0
+0 .5 0
+0 0 .5
+"""
 
 
 def cpu_seconds(process_id: int) -> float:
@@ -28,16 +49,52 @@ def cpu_seconds(process_id: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def metrics(service: Service, **headers: str) -> str:
+    return service.client.get("/metrics", headers=headers).text
+
+
 def gauge(service: Service, name: str) -> float:
-    text = service.client.get("/metrics").text
-    return float(next(line.split()[-1] for line in text.splitlines() if line.startswith(f"{name} ")))
+    return float(next(line.split()[-1] for line in metrics(service).splitlines() if line.startswith(f"{name} ")))
+
+
+def send_band(service: Service, row: dict[str, Any], **headers: str) -> httpx.Response:
+    return httpx.post(f"{service.url}/predict/barrier", json=row, headers=headers, timeout=PATIENCE_S)
+
+
+def send_crystal(service: Service, number: int, **query: str) -> httpx.Response:
+    """One of many small crystals that are not the same."""
+    files = {"structure": ("POSCAR", LICL.format(a=4.8 + 0.01 * number))}
+    url = f"{service.url}/predict/barrier"
+    return httpx.post(url, files=files, data={"ion": "Li"}, params=query, timeout=PATIENCE_S)
+
+
+def all_at_once(callers: int, send: Callable[[Any], httpx.Response], asked: Sequence[Any]) -> list[httpx.Response]:
+    """What so many callers are answered, who never ask twice."""
+    with ThreadPoolExecutor(callers) as threads:
+        return list(threads.map(send, asked))
+
+
+def check_nothing_waits(service: Service) -> None:
+    wait_until(lambda: gauge(service, "ionpath_queue_requests") == 0)
+    for name in ("ionpath_queue_items", "ionpath_queue_bytes"):
+        assert gauge(service, name) == 0.0
+    for lane in ("main", "slow-model", "second-opinion"):
+        assert gauge(service, f'ionpath_queue_wait_seconds{{lane="{lane}"}}') == pytest.approx(0.0, abs=1e-9)
+
+
+def check_busy(response: httpx.Response) -> int:
+    """Seconds until one may ask again."""
+    assert response.status_code == 429
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = Problem.model_validate_json(response.content, strict=True, extra="forbid")
+    assert problem.kind == "busy"
+    return int(response.headers["retry-after"])
 
 
 @pytest.fixture(scope="module")
-def narrow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that lets one band wait."""
-    folder = tmp_path_factory.mktemp("narrow")
-    with running_service(folder, queue_cost=1, cache="off", torch_threads=1) as service:
+def usual(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Service]:
+    """A service as it is set by default, without a cache."""
+    with running_service(tmp_path_factory.mktemp("usual"), model_store=store, cache="off") as service:
         yield service
 
 
@@ -45,73 +102,178 @@ def test_a_start_takes_few_seconds_of_cpu(service: Service) -> None:
     assert cpu_seconds(service.process.pid) < START_CPU_S
 
 
-def test_past_the_queue_callers_are_told_when_to_come_back(
-    narrow: Service, composed_rows: list[dict[str, Any]]
+def test_sixty_four_bands_by_thirty_two_callers_who_never_ask_twice_are_all_answered(
+    usual: Service, composed_rows: list[dict[str, Any]]
 ) -> None:
-    rows = composed_rows[:32]
+    rows = list(itertools.islice(itertools.cycle(composed_rows), 64))
+    responses = all_at_once(32, lambda row: send_band(usual, row), rows)
+    assert [response.status_code for response in responses] == [200] * 64
+    assert len({response.json()["prediction_id"] for response in responses}) == 64
+    check_nothing_waits(usual)
 
-    def send(row: dict[str, Any]) -> httpx.Response:
-        return httpx.post(f"{narrow.url}/predict/barrier", json=row, timeout=120.0)
 
-    with ThreadPoolExecutor(len(rows)) as threads:
-        responses = list(threads.map(send, rows))
-    busy = [response for response in responses if response.status_code == 429]
-    assert {response.status_code for response in responses} == {200, 429}
+def test_sixty_four_crystals_by_sixteen_callers_who_never_ask_twice_are_all_answered(usual: Service) -> None:
+    responses = all_at_once(16, lambda number: send_crystal(usual, number, max_hops="1"), range(64))
+    assert [response.status_code for response in responses] == [200] * 64
+    assert all(response.json()["hops"] for response in responses)
+    check_nothing_waits(usual)
+
+
+def test_bands_and_crystals_with_second_opinions_are_answered_beside_each_other(
+    usual: Service, composed_rows: list[dict[str, Any]]
+) -> None:
+    def send(number: int) -> httpx.Response:
+        if number % 4:
+            return send_band(usual, composed_rows[number])
+        return send_crystal(usual, number, max_hops="1", second_opinion="bvse")
+
+    responses = all_at_once(12, send, range(12))
+    assert [response.status_code for response in responses] == [200] * 12
+    for response in responses[::4]:
+        assert response.json()["second_opinion"]["answered"], response.text
+    check_nothing_waits(usual)
+
+
+def test_what_is_replied_is_what_is_found_and_a_classification_has_its_verdict_first(
+    usual: Service, composed_rows: list[dict[str, Any]]
+) -> None:
+    answer = send_band(usual, composed_rows[0]).json()
+    found = usual.client.get(f"/predictions/{answer['prediction_id']}").json()
+    assert found == {**found, **answer}
+    classified = usual.client.post("/classify/good-conductor", json=composed_rows[0]).json()
+    good = classified["good_conductor"]
+    assert list(classified)[:3] == ["verdict", "probability", "threshold_ev"]
+    assert {name: classified[name] for name in good} == good
+    assert list(classified)[3:] == list(answer)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Service]:
+    """A service where nothing may wait beside one request: any estimate of its work is past the bound."""
+    folder = tmp_path_factory.mktemp("full")
+    with running_service(folder, model_store=store, cache="off", queue_max_wait_s=1e-6) as service:
+        yield service
+
+
+def test_past_the_longest_wait_callers_are_refused_at_once_and_those_before_them_answered(
+    full: Service, composed_rows: list[dict[str, Any]]
+) -> None:
+    read = gauge(full, READ)
+    responses = all_at_once(32, lambda row: send_band(full, row), composed_rows[:32])
+    answered = [response for response in responses if response.status_code == 200]
+    busy = [response for response in responses if response.status_code != 200]
+    assert answered
+    assert busy
     for response in busy:
-        assert int(response.headers["retry-after"]) >= 1
-        assert response.headers["content-type"] == "application/problem+json"
-        assert Problem.model_validate_json(response.content, strict=True, extra="forbid").kind == "busy"
-    assert send(rows[0]).status_code == 200
+        assert check_busy(response) >= 1
+        assert "IONPATH_QUEUE_MAX_WAIT_S" in response.json()["detail"]
+    check_nothing_waits(full)
+    assert gauge(full, READ) - read == len(answered), "what was refused was read"
+    assert send_band(full, composed_rows[0]).status_code == 200
 
 
-def test_one_who_comes_back_with_the_same_when_told_is_let_in(
-    narrow: Service, composed_rows: list[dict[str, Any]]
+def test_past_the_most_bytes_callers_are_refused_and_one_upload_is_always_taken(
+    tmp_path: Path, store: Path, composed_rows: list[dict[str, Any]]
 ) -> None:
-    """JSON and forms, whose parts are divided by something new each time."""
-    rows = composed_rows[:40]
-    for row in rows[:2]:
-        narrow.client.post("/predict/barrier", json=row)  # its speed is known now
-    before = gauge(narrow, READ)
-
-    def send_until_answered(number: int) -> list[httpx.Response]:
-        row = rows[number]
-        responses: list[httpx.Response] = []
-        while not responses or responses[-1].status_code == 429:
-            if responses:
-                time.sleep(int(responses[-1].headers["retry-after"]))  # what is tested: it does as it was told
-            form = {"files": {"band": ("band.json", orjson.dumps(row))}}
-            body: dict[str, Any] = {"json": row} if number % 2 else form
-            responses.append(httpx.post(f"{narrow.url}/predict/barrier", timeout=120.0, **body))
-        return responses
-
-    with ThreadPoolExecutor(len(rows)) as threads:
-        all_responses = list(threads.map(send_until_answered, range(len(rows))))
-    assert {responses[-1].status_code for responses in all_responses} == {200}
-    told = [len(responses) - 1 for responses in all_responses if len(responses) > 1]
-    assert told, "nobody was refused"
-    read = gauge(narrow, READ) - before
-    assert read < sum(map(len, all_responses)), "most that were refused were not read"
+    with running_service(tmp_path, model_store=store, queue_max_mib=1, cache="off") as service:
+        padded = {**composed_rows[0], "comment": "x" * 2 * 2**20}
+        responses = all_at_once(12, lambda row: send_band(service, row), [padded] * 12)
+        busy = [response for response in responses if response.status_code != 200]
+        assert len(busy) < len(responses)
+        assert busy
+        for response in busy:
+            assert check_busy(response) >= 1
+            assert "IONPATH_QUEUE_MAX_MIB" in response.json()["detail"]
+        check_nothing_waits(service)
+        assert send_band(service, padded).status_code == 200
 
 
-def test_a_client_that_leaves_takes_its_work_along(tmp_path: Path, composed_rows: list[dict[str, Any]]) -> None:
-    rows = composed_rows[:24]
-    with running_service(tmp_path, cache="off") as service:
-        url = httpx.URL(service.url)
-        connections = []
+def test_a_client_that_leaves_takes_its_work_along(usual: Service, composed_rows: list[dict[str, Any]]) -> None:
+    rows = composed_rows[:48]
+    url = httpx.URL(usual.url)
+    with ExitStack() as connections:
         for row in rows:
             body = orjson.dumps(row)
-            connection = socket.create_connection((url.host, url.port or 0), timeout=30.0)
+            connection = connections.enter_context(
+                socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S)
+            )
             head = f"POST /predict/barrier HTTP/1.1\r\nHost: {url.netloc.decode()}\r\nContent-Length: {len(body)}"
             connection.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
-            connections.append(connection)
-        wait_until(lambda: gauge(service, "ionpath_queue_items") >= 4)
-        for connection in connections:
-            connection.close()
-        wait_until(lambda: gauge(service, "ionpath_queue_items") == gauge(service, "ionpath_queue_cost") == 0)
-        wait_until(lambda: 'ionpath_errors_total{kind="client-left"}' in service.client.get("/metrics").text)
-        answer = service.client.post("/predict/barrier", json=rows[0])
-        assert answer.status_code == 200, answer.text
-        assert service.client.get("/health/ready").status_code == 200
+        wait_until(lambda: gauge(usual, "ionpath_queue_requests") >= 4)
+    check_nothing_waits(usual)
+    wait_until(lambda: 'ionpath_errors_total{kind="client-left"}' in metrics(usual))
+    answer = send_band(usual, rows[0])
+    assert answer.status_code == 200, answer.text
+    assert usual.client.get("/health/ready").status_code == 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    """A service with keys, where nothing may wait beside one request."""
+
+    service: Service
+    keys: dict[str, dict[str, str]]
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Guarded]:
+    folder = tmp_path_factory.mktemp("guarded")
+    lines, keys = [], {}
+    for name in ("alice", "bob"):
+        made = ionpath(folder, "keys", "new", name)
+        lines.append(made.stdout.strip())
+        key = next(word for word in made.stderr.split() if word.startswith("ionpath_"))
+        keys[name] = {"Authorization": f"Bearer {key}"}
+    (folder / "keys").write_text("\n".join(lines) + "\n")
+    settings: dict[str, object] = {"api_keys_file": folder / "keys", "queue_max_wait_s": 1e-6, "body_timeout_s": 5}
+    with running_service(folder, model_store=store, **settings) as service:
+        yield Guarded(service=service, keys=keys)
+
+
+def test_under_load_a_stranger_hears_401_and_nothing_of_the_queue(
+    guarded: Guarded, composed_rows: list[dict[str, Any]]
+) -> None:
+    stranger = {"Authorization": "Bearer ionpath_" + "x" * 43}
+    callers = [guarded.keys["alice"]] * 32 + [{}, stranger] * 4
+
+    def send(number: int) -> httpx.Response:
+        return send_band(guarded.service, composed_rows[number], **callers[number])
+
+    responses = all_at_once(len(callers), send, range(len(callers)))
+    assert {response.status_code for response in responses[32:]} == {401}
+    assert {response.status_code for response in responses[:32]} == {200, 429}
+
+
+def test_bodies_that_do_not_come_take_no_room(guarded: Guarded, composed_rows: list[dict[str, Any]]) -> None:
+    url = httpx.URL(guarded.service.url)
+    (name, value) = next(iter(guarded.keys["bob"].items()))
+    head = f"POST /predict/barrier HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999\r\n{name}: {value}\r\n"
+    with ExitStack() as stack:
+        for _ in range(60):
+            connection = stack.enter_context(socket.create_connection((url.host, url.port or 0), timeout=PATIENCE_S))
+            connection.sendall(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
+        for row in composed_rows[:5]:
+            assert send_band(guarded.service, row, **guarded.keys["alice"]).status_code == 200
+        assert "ionpath_queue_requests 0.0" in metrics(guarded.service, **guarded.keys["alice"])
+        reply = connection.recv(65_536)
+        assert reply.startswith(b"HTTP/1.1 408"), reply
+
+
+def test_a_body_in_chunks_is_counted_and_read_like_any_other(
+    guarded: Guarded, composed_rows: list[dict[str, Any]]
+) -> None:
+    text = orjson.dumps(composed_rows[6])
+    for pieces, status, kind in (
+        ([text[:100], text[100:]], 200, None),
+        ([b'{"ion": ', b'"Li"}'], 422, "missing-field"),
+    ):
+        answer = httpx.post(
+            f"{guarded.service.url}/predict/barrier",
+            content=iter(pieces),
+            headers={**guarded.keys["bob"], "Content-Type": "application/json"},
+            timeout=PATIENCE_S,
+        )
+        assert (answer.status_code, answer.json().get("kind")) == (status, kind)
 
 
 @pytest.mark.gpu

@@ -153,7 +153,7 @@ async def test_a_batch_takes_no_longer_than_two_seconds_at_the_measured_speed() 
             batch.append(len(items))
             set_speed(batcher, model, 8.0)  # a band costs five: three of them in two seconds
 
-        queue.finished = finished  # type: ignore[method-assign] # the speed of this machine is not tested
+        queue.finished = finished  # type: ignore[assignment,method-assign] # the speed of this machine is not tested
         model.may_run.set()
         await asyncio.gather(first, *tasks)
     assert model.batches == [[99], [1, 2, 3], [4, 5, 6], [7, 8]]

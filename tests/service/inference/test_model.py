@@ -70,7 +70,11 @@ def bands(composed_rows: list[dict[str, Any]]) -> list[Band]:
 
 
 def ours() -> set[int]:
-    return {child.pid for child in multiprocessing.active_children() if child.name == "model" and child.pid is not None}
+    return {
+        child.pid
+        for child in multiprocessing.active_children()
+        if child.name in {"model", "slow-model"} and child.pid is not None
+    }
 
 
 def kill(pid: int) -> None:
@@ -189,7 +193,7 @@ def test_a_worker_on_demand_starts_with_the_first_band_and_a_pass_that_takes_too
     store: Path, predictor: Predictor
 ) -> None:
     before = ours()
-    worker = ModelWorker(Loading(store=store, default="default", threads=1), 1e-6, on_demand=True)
+    worker = ModelWorker(Loading(store=store, default="default", threads=1), 1e-6, warm=None)
     worker.start()
     assert ours() == before
     with pytest.raises(TaskFailedError, match="took more than"):
@@ -200,7 +204,7 @@ def test_a_worker_on_demand_starts_with_the_first_band_and_a_pass_that_takes_too
 
 
 def test_a_store_that_cannot_be_loaded_fails_the_start(tmp_path: Path) -> None:
-    worker = ModelWorker(Loading(store=tmp_path / "none", default="default", threads=1), DEADLINE_S)
+    worker = ModelWorker(Loading(store=tmp_path / "none", default="default", threads=1), DEADLINE_S, warm="default")
     with pytest.raises(CheckpointError, match="is not a folder"):
         worker.start()
     worker.stop()
@@ -213,7 +217,7 @@ def test_another_checkpoint_of_the_same_name_does_not_answer_under_the_digest_of
     write_untrained(tmp_path)
     predictor = Registry.open(tmp_path, "cpu", default="default", threads=1).predictor()
     others = ours()
-    worker = ModelWorker(Loading(store=tmp_path, default="default", threads=1), DEADLINE_S)
+    worker = ModelWorker(Loading(store=tmp_path, default="default", threads=1), DEADLINE_S, warm="default")
     worker.start()
     try:
         (pid,) = ours() - others
