@@ -23,7 +23,9 @@ TRUNK: dict[str, int | bool] = {
 GRAPH = {"inner_angstrom": 3.0, "outer_angstrom": 5.0}
 
 
-def write_untrained(store: Path, name: str = "default", *, seed: int = 3) -> None:
+def write_untrained(
+    store: Path, name: str = "default", *, seed: int = 3, seconds_per_band: float | None = None
+) -> None:
     """Write an untrained checkpoint of the compact network, the same for one seed, into a model store."""
     arguments: dict[str, Any] = {"trunk": TRUNK}
     with torch.random.fork_rng():
@@ -53,7 +55,7 @@ def write_untrained(store: Path, name: str = "default", *, seed: int = 3) -> Non
         directional=False,
         corpus={},
         metrics={},
-        training={},
+        training={} if seconds_per_band is None else {"seconds_per_band": seconds_per_band},
         licence="MIT",
         citations=(),
         date="2026-01-01",

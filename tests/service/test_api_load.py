@@ -49,8 +49,8 @@ def cpu_seconds(process_id: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def metrics(service: Service, **headers: str) -> str:
-    return service.client.get("/metrics", headers=headers).text
+def metrics(service: Service) -> str:
+    return service.client.get("/metrics").text
 
 
 def gauge(service: Service, name: str) -> float:
@@ -147,31 +147,6 @@ def test_what_is_replied_is_what_is_found_and_a_classification_has_its_verdict_f
     assert list(classified)[3:] == list(answer)
 
 
-@pytest.fixture(scope="module")
-def full(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Service]:
-    """A service where nothing may wait beside one request: any estimate of its work is past the bound."""
-    folder = tmp_path_factory.mktemp("full")
-    with running_service(folder, model_store=store, cache="off", queue_max_wait_s=1e-6) as service:
-        yield service
-
-
-def test_past_the_longest_wait_callers_are_refused_at_once_and_those_before_them_answered(
-    full: Service, composed_rows: list[dict[str, Any]]
-) -> None:
-    read = gauge(full, READ)
-    responses = all_at_once(32, lambda row: send_band(full, row), composed_rows[:32])
-    answered = [response for response in responses if response.status_code == 200]
-    busy = [response for response in responses if response.status_code != 200]
-    assert answered
-    assert busy
-    for response in busy:
-        assert check_busy(response) >= 1
-        assert "IONPATH_QUEUE_MAX_WAIT_S" in response.json()["detail"]
-    check_nothing_waits(full)
-    assert gauge(full, READ) - read == len(answered), "what was refused was read"
-    assert send_band(full, composed_rows[0]).status_code == 200
-
-
 def test_past_the_most_bytes_callers_are_refused_and_one_upload_is_always_taken(
     tmp_path: Path, store: Path, composed_rows: list[dict[str, Any]]
 ) -> None:
@@ -209,7 +184,7 @@ def test_a_client_that_leaves_takes_its_work_along(usual: Service, composed_rows
 
 @dataclass(frozen=True, kw_only=True)
 class Guarded:
-    """A service with keys, where nothing may wait beside one request."""
+    """A service with keys, where any work that waits is past the bound; its client has alice's key."""
 
     service: Service
     keys: dict[str, dict[str, str]]
@@ -226,8 +201,27 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[G
         keys[name] = {"Authorization": f"Bearer {key}"}
     (folder / "keys").write_text("\n".join(lines) + "\n")
     settings: dict[str, object] = {"api_keys_file": folder / "keys", "queue_max_wait_s": 1e-6, "body_timeout_s": 5}
-    with running_service(folder, model_store=store, **settings) as service:
+    with running_service(folder, model_store=store, cache="off", **settings) as service:
+        service.client.headers.update(keys["alice"])
         yield Guarded(service=service, keys=keys)
+
+
+def test_past_the_longest_wait_callers_are_refused_at_once_and_those_before_them_answered(
+    guarded: Guarded, composed_rows: list[dict[str, Any]]
+) -> None:
+    service, alice = guarded.service, guarded.keys["alice"]
+    read = gauge(service, READ)
+    responses = all_at_once(32, lambda row: send_band(service, row, **alice), composed_rows[:32])
+    answered = [response for response in responses if response.status_code == 200]
+    busy = [response for response in responses if response.status_code != 200]
+    assert answered
+    assert busy
+    for response in busy:
+        assert check_busy(response) >= 1
+        assert "IONPATH_QUEUE_MAX_WAIT_S" in response.json()["detail"]
+    check_nothing_waits(service)
+    assert gauge(service, READ) - read == len(answered), "what was refused was read"
+    assert send_band(service, composed_rows[0], **alice).status_code == 200
 
 
 def test_under_load_a_stranger_hears_401_and_nothing_of_the_queue(
@@ -254,7 +248,7 @@ def test_bodies_that_do_not_come_take_no_room(guarded: Guarded, composed_rows: l
             connection.sendall(f"{head}Content-Type: application/json\r\n\r\n{{".encode())
         for row in composed_rows[:5]:
             assert send_band(guarded.service, row, **guarded.keys["alice"]).status_code == 200
-        assert "ionpath_queue_requests 0.0" in metrics(guarded.service, **guarded.keys["alice"])
+        assert "ionpath_queue_requests 0.0" in metrics(guarded.service)
         reply = connection.recv(65_536)
         assert reply.startswith(b"HTTP/1.1 408"), reply
 

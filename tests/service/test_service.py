@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 import orjson
 import pytest
+from untrained import write_untrained
 from waiting import until
 
 from app.crystals.limits import Limits
@@ -573,6 +574,21 @@ async def test_past_the_bound_a_request_is_refused_and_below_it_answered(
         with pytest.raises(BusyError):
             await service.predict(request(crystal(), key_id=key, second_opinion="bvse"))
     assert nothing_waits(service)
+
+
+async def test_a_slow_model_is_bounded_apart_from_the_others(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    """By what its card says that a band takes; it answers with threads of its own."""
+    write_untrained(tmp_path / "store")
+    write_untrained(tmp_path / "store", "patient", seconds_per_band=3.0)
+    async with open_service(settings_of(tmp_path / "store", tmp_path)) as service:
+        patient, usual = (request(json_band(rows[0]), model=model) for model in ("patient", None))
+        for full, refused, answered in ((Lane.SLOW_MODEL, patient, usual), (Lane.MAIN, usual, patient)):
+            with service.admission.admit("made up", size_bytes=0) as other:
+                other.expect(full, 1e6)
+                with pytest.raises(BusyError):
+                    await service.predict(refused)
+                assert barrier(await service.predict(answered)) > 0.0
+        assert nothing_waits(service)
 
 
 async def test_what_was_admitted_is_answered_whatever_comes_after_it(
