@@ -16,7 +16,7 @@ class Form:
     Attributes:
         name: as a value of `?format=`.
         media_type: as in the Accept header.
-        export: its name in app.serving.exports; None for JSON, the default.
+        export: its name in app.serving.history.exports; None for JSON, the default.
         ending: of the file name.
         description: for the OpenAPI page.
         schema: of its content, for the OpenAPI page.

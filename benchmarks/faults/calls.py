@@ -16,6 +16,7 @@ from app.crystals.writers import band_to_extxyz
 from benchmarks.load import body_of
 
 PATH = "/predict/barrier"
+BAND = "bands"
 #: Two bands are the same within 0.002 angstrom; cells are some ten angstrom wide.
 STRAIN = 5e-4
 #: Back and forth: more strain and atoms come too close.
@@ -29,10 +30,15 @@ UPLOAD_EVERY = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """The body of a POST to `PATH`, and what it is."""
+    """The body of a POST to `PATH`.
+
+    Attributes:
+        name: what is sent, the same for all of its strains: the file of a crystal, or BAND.
+    """
 
     content_type: str
     body: bytes
+    name: str = BAND
 
     def request(self, key: str | None = None) -> bytes:
         """The whole request of HTTP/1.1, over a connection that is kept."""
@@ -71,6 +77,12 @@ def crystal_calls(files: Sequence[Path], ion: str) -> Iterator[Call]:
         which = number % len(files)
         factor = 1.0 + CRYSTAL_STRAIN * _step(number // len(files), MOST_CRYSTAL_STRAINS)
         yield _crystal_upload(files[which].name, strained_cif(texts[which], factor), ion)
+
+
+def mixed(calls: Iterator[Call], others: Iterator[Call], *, every: int) -> Iterator[Call]:
+    """Calls of which one in so many is one of the others."""
+    for number in count(1):
+        yield next(others if number % every == 0 else calls)
 
 
 def strained_cif(text: str, factor: float) -> str:
@@ -113,4 +125,4 @@ def _crystal_upload(name: str, cif: str, ion: str) -> Call:
     request = httpx.Request(
         "POST", f"http://127.0.0.1{PATH}", files={"structure": (name, cif.encode())}, data={"ion": ion}
     )
-    return Call(content_type=request.headers["content-type"], body=request.read())
+    return Call(content_type=request.headers["content-type"], body=request.read(), name=name)

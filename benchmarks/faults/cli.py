@@ -6,6 +6,7 @@ word in its name. The exit status is 1 where something was lost, or went otherwi
 
 import argparse
 import os
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import uvloop
 from rich.console import Console
 
 from benchmarks.faults.calls import Call, distinct_calls
-from benchmarks.faults.overload import overload
+from benchmarks.faults.overload import Plan, overload, slow_calls
 from benchmarks.faults.scenarios import SCENARIOS, Outcome, Scenario, play
 from benchmarks.faults.soak import SETTINGS as SOAK_SETTINGS
 from benchmarks.faults.soak import soak
@@ -29,7 +30,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="play what has this in its name")
     parser.add_argument("--answers", type=int, default=300, help="answers at each step of a fault")
     parser.add_argument("--callers", type=int, default=16, help="at once, during faults")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each stretch of the overload")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each stretch of the overload")
+    parser.add_argument("--max-wait-s", type=float, default=30.0, help="the overload's IONPATH_QUEUE_MAX_WAIT_S")
+    parser.add_argument("--slow-every", type=int, default=20, help="one call of the overload in so many is slow")
     parser.add_argument("--soak-minutes", type=float, default=3.0)
     arguments = parser.parse_args()
     console = Console(width=150, soft_wrap=True)
@@ -40,12 +43,20 @@ def main() -> None:
         if only in scenario.name:
             well &= tell(console, played(scenario, calls, arguments.answers, arguments.callers))
     if only in "overload":
-        with running_world() as world:
-            well &= uvloop.run(overload(world, calls, console, seconds=arguments.seconds))
+        plan = Plan(seconds=arguments.seconds, max_wait_s=arguments.max_wait_s, slow_every=arguments.slow_every)
+        _raise_open_files()
+        with running_world(queue_max_wait_s=plan.max_wait_s) as world:
+            well &= uvloop.run(overload(world, calls, slow_calls(arguments.data), console, plan))
     if only in "soak":
         with running_world(**SOAK_SETTINGS) as world:
             well &= uvloop.run(soak(world, calls, console, minutes=arguments.soak_minutes))
     sys.exit(not well)
+
+
+def _raise_open_files() -> None:
+    """As many as the system allows, here and in the service: callers who wait keep a connection each."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def played(scenario: Scenario, calls: Iterator[Call], answers: int, callers: int) -> Outcome:

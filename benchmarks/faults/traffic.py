@@ -17,8 +17,6 @@ from benchmarks.load import Answer, read_answer
 PAUSE_S = 0.02
 #: A connection that lay idle for longer is not used again: the server ends it after five seconds.
 IDLE_S = 4.0
-#: One in so many who are refused obeys.
-OBEYS_EVERY = 32
 #: No scenario waits longer for anything.
 DEADLINE_S = 60.0
 
@@ -30,12 +28,13 @@ class Tally:
     Attributes:
         sent: requests written to a connection that was there.
         answered: ids of the predictions that were answered.
-        refused: by kind of problem, those that were told to come back, or what a fault excuses.
+        refused: by kind of problem, those that were refused for load, or that a fault excuses.
         unanswered: connections that ended before a reply.
         wrong: replies that nothing excuses, with their text.
-        latencies_s: of those answered, from when the call was due.
+        latencies_s: of those answered, from when the call was due, or was sent again.
+        names: of the calls that were answered.
         answered_at_s: when each was, on the monotonic clock.
-        obeyed: those answered, by how often they were told to come back before, and did.
+        refusals_s: of those refused, from when the call was sent.
     """
 
     sent: int = 0
@@ -44,8 +43,9 @@ class Tally:
     unanswered: int = 0
     wrong: list[str] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     answered_at_s: list[float] = field(default_factory=list)
-    obeyed: Counter[int] = field(default_factory=Counter)
+    refusals_s: list[float] = field(default_factory=list)
 
     @property
     def refused_count(self) -> int:
@@ -58,9 +58,10 @@ class Traffic:
 
     Args:
         port: where the service listens now; asked at each new connection.
-        calls: what they ask, one after the other.
-        a_second: calls that are due a second, all callers together, of whom some wait where they are told to and send
-            the same again, and most go on; None lets each send as soon as it may, and all do what they are told.
+        calls: what they ask, one after the other; where there are no more, callers end.
+        a_second: calls that are due a second, all callers together, and who is refused goes on with another (an open
+            loop, as long as there are enough callers). None lets each send as soon as the one before is answered, and
+            again after Retry-After where it is refused.
         excused: kinds of problems that count as refused.
 
     Attributes:
@@ -115,8 +116,8 @@ class Traffic:
 
     async def _call_on(self) -> None:
         connection = _Connection(self._port)
-        while (due_s := await self._turn()) is not None:
-            await self._see_through(connection, next(self._calls).request(), due_s)
+        while (due_s := await self._turn()) is not None and (call := next(self._calls, None)) is not None:
+            await self._see_through(connection, call, due_s)
         await connection.close()
 
     async def _turn(self) -> float | None:
@@ -129,40 +130,40 @@ class Traffic:
                 await asyncio.wait_for(self._end.wait(), max(0.0, due_s - time.monotonic()))
         return None if self._end.is_set() else due_s
 
-    async def _see_through(self, connection: "_Connection", request: bytes, due_s: float) -> None:
-        """Send a call, and again as often as it was told to come back, if its caller is one who obeys."""
-        times_told = 0
+    async def _see_through(self, connection: "_Connection", call: Call, due_s: float) -> None:
+        """Send a call, and in a closed loop again where it is refused."""
+        request = call.request()
         while True:
+            sent_s = time.monotonic()
             answer = await connection.ask(request)
             self.tally.sent += 1
-            wait_s = self._count(answer, due_s, times_told)
-            if wait_s is None:
+            retry_after_s = self._count(call, answer, due_s, sent_s)
+            if retry_after_s is None or self._a_second is not None or self._end.is_set():
                 return
-            obeys = times_told or self._a_second is None or self.tally.refused_count % OBEYS_EVERY == 0
-            if not obeys or self._end.is_set():
-                return
-            times_told += 1
-            await asyncio.sleep(wait_s)
+            await asyncio.sleep(retry_after_s)
             due_s = time.monotonic()
 
-    def _count(self, answer: Answer | None, due_s: float, times_told: int) -> float | None:
-        """Count a reply; where it says to come back, in how many seconds."""
-        tally = self.tally
+    def _count(self, call: Call, answer: Answer | None, due_s: float, sent_s: float) -> float | None:
+        """Count a reply; of one that was refused, seconds of its Retry-After."""
+        tally, now_s = self.tally, time.monotonic()
         if answer is None:
             tally.unanswered += 1
             return None
         body = orjson.loads(answer.body)
         if answer.status == httpx.codes.OK:
             tally.answered.append(body["prediction_id"])
-            tally.answered_at_s.append(time.monotonic())
-            tally.latencies_s.append(tally.answered_at_s[-1] - due_s)
-            tally.obeyed[times_told] += 1
+            tally.names.append(call.name)
+            tally.answered_at_s.append(now_s)
+            tally.latencies_s.append(now_s - due_s)
             for wanted, reached in self._waiting:
                 if len(tally.answered) >= wanted:
                     reached.set()
             return None
-        if body.get("kind") in self._excused:
+        # Above capacity any refusal for load is right, whatever is full.
+        is_full = answer.status == httpx.codes.TOO_MANY_REQUESTS and self._a_second is not None
+        if is_full or body.get("kind") in self._excused:
             tally.refused[body["kind"]] += 1
+            tally.refusals_s.append(now_s - sent_s)
             return float(answer.headers.get("retry-after", "0"))
         tally.wrong.append(f"{answer.status}: {answer.body.decode(errors='replace')}")
         return None
