@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bands import rock_salt
 
 from app.models.band_graphs import band_graph
 from app.models.crystal_graphs import crystal_graph
@@ -13,7 +14,6 @@ from app.models.features.path import path_descriptors
 from app.models.graphs import GraphSpec
 from app.models.ion_bonds import ion_bonds
 from app.models.networks.model_3 import Model3
-from tests.bands import rock_salt
 from training import editions
 from training.barrier_task import BarrierTask
 from training.config import FitConfig, RunConfig, read_config
