@@ -13,7 +13,7 @@ import subprocess
 import threading
 import zipfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -166,6 +166,36 @@ def test_an_interrupted_run_says_how_many_files_were_done(tmp_path: Path, store:
     assert err.splitlines()[-1] == "ionpath: Interrupted. 1 of 2 files were done."
     assert "Traceback" not in err
     assert rest == ""
+
+
+def test_a_terminal_shows_the_progress_and_standard_output_has_the_answers_alone(
+    tmp_path: Path, store: Path, examples: Path
+) -> None:
+    terminal, its_end = os.openpty()
+    shown: list[bytes] = []
+    with subprocess.Popen(
+        [IONPATH, "predict", examples / "LiCoO2.cif", examples / "LiFePO4.cif", "--ion", "Li", "--json"],
+        env=environment(tmp_path, model_store=store) | {"TERM": "xterm", "COLUMNS": "80"},
+        stdout=subprocess.PIPE,
+        stderr=its_end,
+        text=True,
+    ) as process:
+        os.close(its_end)
+        reading = threading.Thread(target=read_terminal, args=(terminal, shown))  # one that nobody reads fills up
+        reading.start()
+        out, _ = process.communicate()
+        reading.join()
+    os.close(terminal)
+    assert [json.loads(line)["file"] for line in out.splitlines()] == ["LiCoO2.cif", "LiFePO4.cif"]
+    assert b"0/2" in b"".join(shown)
+    assert b"2/2" in b"".join(shown)
+
+
+def read_terminal(terminal: int, shown: list[bytes]) -> None:
+    """All that is written to it, until its other end is closed."""
+    with suppress(OSError):  # how Linux says that it is
+        while chunk := os.read(terminal, 4096):
+            shown.append(chunk)
 
 
 @contextmanager
