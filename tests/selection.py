@@ -41,6 +41,11 @@ SLOW_FILES = (
     "service/test_crystals.py",
 )
 
+MARKERS = (
+    "needs_data: needs the data set; tests that ask for data_dir or cif_dir have it by themselves",
+    "nightly: takes too long for every change; runs with --nightly",
+    "one_third: one in three of these cases runs; with --nightly all do",
+)
 THIRD_OPTION = "--third"
 NIGHTLY_OPTION = "--nightly"
 _LEFT_OUT = "ionpath_left_out"
@@ -66,6 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
     for name, derandomized in (("seeded", True), ("nightly", False)):
         hypothesis.settings.register_profile(name, derandomize=derandomized)
     hypothesis.settings.load_profile("nightly" if config.getoption(NIGHTLY_OPTION) else "seeded")
@@ -83,8 +90,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     }
     config.hook.pytest_deselected(items=[item for some in left_out.values() for item in some])
     _counts(config).update({reason: len(some) for reason, some in left_out.items()})
-    ranks = {name: rank for rank, name in enumerate(SLOW_FILES)}
-    items.sort(key=lambda item: ranks.get(item.path.relative_to(REPOSITORY / "tests").as_posix(), len(ranks)))
+    ranks = {REPOSITORY / "tests" / name: rank for rank, name in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def _take_out(items: list[pytest.Item], chosen: Callable[[pytest.Item], bool]) -> list[pytest.Item]:

@@ -1,0 +1,88 @@
+"""Which tests run: without the data set, by thirds, and at night."""
+
+from pathlib import Path
+
+import pytest
+from selection import REPOSITORY, SLOW_FILES
+
+pytest_plugins = "pytester"
+
+TESTS = """
+    import pytest
+
+    @pytest.fixture
+    def data_dir():
+        return None
+
+    @pytest.fixture
+    def cif_dir():
+        return None
+
+    def test_plain(): pass
+    def test_of_data(data_dir): pass
+    def test_of_crystals(cif_dir): pass
+
+    @pytest.mark.parametrize("source", ["made", pytest.param("set", marks=pytest.mark.needs_data)])
+    def test_of_either(source): pass
+
+    @pytest.mark.nightly
+    def test_long(): pass
+
+    @pytest.mark.one_third
+    @pytest.mark.parametrize("number", range(7))
+    def test_case(number): pass
+"""
+CASES = {f"test_case[{number}]" for number in range(7)}
+
+
+class Runs:
+    """Runs of those tests, where a folder is that of the data set."""
+
+    def __init__(self, pytester: pytest.Pytester, patch: pytest.MonkeyPatch, data: Path) -> None:
+        self._pytester = pytester
+        pytester.makepyfile(TESTS)
+        patch.setenv("IONPATH_DATA_DIR", str(data))
+
+    def run(self, *words: str) -> tuple[set[str], str]:
+        """Names of the tests that ran, and what was printed."""
+        result = self._pytester.runpytest_inprocess("-p", "selection", "-p", "no:cacheprovider", "-v", *words)
+        lines = result.outlines
+        return {line.split("::")[1].split(" ")[0] for line in lines if " PASSED" in line}, "\n".join(lines)
+
+
+@pytest.fixture
+def runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Runs:
+    return Runs(pytester, monkeypatch, tmp_path)
+
+
+def test_without_the_data_set_one_line_says_how_to_get_it(runs: Runs, tmp_path: Path) -> None:
+    ran, printed = runs.run()
+    assert ran - CASES == {"test_plain", "test_of_either[made]"}
+    (line,) = [line for line in printed.splitlines() if "need the data set" in line]
+    for words in (f"not in {tmp_path}: 3.", "ionpath data download", "IONPATH_DATA_DIR", "docs/training.md"):
+        assert words in line
+
+
+def test_where_the_data_set_is_what_needs_it_runs(runs: Runs, tmp_path: Path) -> None:
+    (tmp_path / "barriers").mkdir()
+    (tmp_path / "barriers" / "bands.jsonl.gz").touch()
+    ran, _ = runs.run()
+    assert ran - CASES == {"test_plain", "test_of_data", "test_of_either[made]", "test_of_either[set]"}
+    (tmp_path / "cifs").mkdir()
+    assert "test_of_crystals" in runs.run()[0]
+    assert runs.run("-m", "needs_data")[0] == {"test_of_data", "test_of_crystals", "test_of_either[set]"}
+
+
+def test_three_thirds_are_all_cases_and_a_night_has_them_at_once(runs: Runs) -> None:
+    thirds = [runs.run("--third", str(third)) for third in range(3)]
+    cases = [ran & CASES for ran, _ in thirds]
+    assert [len(some) for some in cases] == [3, 2, 2]
+    assert set.union(*cases) == CASES
+    assert "run in `make nightly`: 5 (here ran third 0 of 0 to 2)" in thirds[0][1]
+    ran, printed = runs.run("--nightly")
+    assert ran == CASES | {"test_plain", "test_of_either[made]", "test_long"}
+    assert "make nightly" not in printed
+
+
+def test_the_slow_files_are_there() -> None:
+    assert [name for name in SLOW_FILES if not (REPOSITORY / "tests" / name).is_file()] == []
