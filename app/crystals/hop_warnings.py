@@ -78,5 +78,5 @@ def disorder_warnings(lattices: Sublattices, method: OrderingMethod, count: int)
     sentence = (
         f"Shared between elements or partly empty are {sites}: {how}; equivalent hops are those of the average crystal."
     )
-    closed = "" if not shared else f" Every {lattices.ion} site counts as available, whatever else may occupy it."
+    closed = "" if not shared else f" Every {lattices.ion} site counts as open, whatever else may occupy it."
     return (sentence + closed,)

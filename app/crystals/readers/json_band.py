@@ -75,7 +75,7 @@ def _load(payload: bytes, limits: Limits) -> Mapping[str, object]:
         record = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise FormatError(
-            f"This is not JSON: {error}.",
+            f"This is no JSON: {error}.",
             kind="not-json",
             where=f"line {error.lineno}, column {error.colno}",
             expected="one JSON object; NaN and Infinity are not JSON",
