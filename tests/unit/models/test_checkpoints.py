@@ -76,7 +76,7 @@ def test_a_changed_byte_is_refused(folder: Path) -> None:
         ({"calibration": QUANTILES | {"residual_quantiles": [1.0] * 14 + [0.0]}}, "residual_quantiles is invalid"),
         ({"graph": {"x": 1}}, "does not fit its card"),
         ({"graph": {"inner_angstrom": 5.0, "outer_angstrom": 5.0}}, "does not fit its card"),
-        ({"arguments": {"trunk": {}, "readout": "nonsense"}}, "does not fit its card"),
+        ({"arguments": {"trunk": {}, "readout": "unknown"}}, "does not fit its card"),
         ({"surprise": 1}, "not a whole card"),
     ],
 )

@@ -33,7 +33,7 @@ def graphs(data_rows: list[dict[str, Any]]) -> list[IonGraph]:
     return [ion_graph(band_of(row)) for row in [row for row in data_rows if row["sound"]][::20]]
 
 
-def told(tables: MessageTables, graph: IonGraph) -> torch.Tensor:
+def messages_to(tables: MessageTables, graph: IonGraph) -> torch.Tensor:
     totals = tables.totals(graph)
     assert totals is not None
     return totals
@@ -65,16 +65,16 @@ def test_a_message_of_any_length_is_what_is_computed(
 ) -> None:
     graph = at([distance_angstrom])
     expected = IonEnvironment(potential)._between_hosts(graph)
-    assert told(MessageTables(potential), graph).numpy() == pytest.approx(expected.numpy(), abs=tolerance)
+    assert messages_to(MessageTables(potential), graph).numpy() == pytest.approx(expected.numpy(), abs=tolerance)
 
 
 @pytest.mark.parametrize("target", [0, 2])
-def test_who_has_no_bonds_is_told_nothing(potential: Chgnet, target: int) -> None:
+def test_who_has_no_bonds_gets_no_messages(potential: Chgnet, target: int) -> None:
     tables = MessageTables(potential)
-    bonded = told(tables, at([2.0, 3.0], target=target, hosts=3))
+    bonded = messages_to(tables, at([2.0, 3.0], target=target, hosts=3))
     assert bonded[target].any()
     assert not bonded[torch.arange(3) != target].any()
-    assert not told(tables, at([], hosts=3)).any()
+    assert not messages_to(tables, at([], hosts=3)).any()
 
 
 def test_bonds_come_target_by_target(data_rows: list[dict[str, Any]]) -> None:
@@ -92,25 +92,23 @@ def test_the_ion_s_features_are_those_without_tables(potential: Chgnet, graphs: 
 
 def test_an_answer_depends_on_nothing_that_was_asked_before(potential: Chgnet, graphs: list[IonGraph]) -> None:
     used = MessageTables(potential)
-    first = [told(used, graph) for graph in graphs]
+    first = [messages_to(used, graph) for graph in graphs]
     for graph, before in zip(graphs, first, strict=True):
-        assert torch.equal(told(used, graph), before)
-        assert torch.equal(told(MessageTables(potential), graph), before)
+        assert torch.equal(messages_to(used, graph), before)
+        assert torch.equal(messages_to(MessageTables(potential), graph), before)
 
 
-def test_bands_side_by_side_are_told_what_each_is_told_alone(
-    potential: Chgnet, data_rows: list[dict[str, Any]]
-) -> None:
+def test_bands_side_by_side_get_the_same_messages_as_alone(potential: Chgnet, data_rows: list[dict[str, Any]]) -> None:
     bonds = [ion_bonds(band_of(row)) for row in data_rows[:4]]
     tables = MessageTables(potential)
-    alone = torch.cat([told(tables, join_ion_graphs([one])) for one in bonds])
-    assert torch.equal(told(tables, join_ion_graphs(bonds)), alone)
+    alone = torch.cat([messages_to(tables, join_ion_graphs([one])) for one in bonds])
+    assert torch.equal(messages_to(tables, join_ion_graphs(bonds)), alone)
 
 
 def test_past_their_number_tables_are_forgotten_or_not_made(
     potential: Chgnet, graphs: list[IonGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = [told(MessageTables(potential), graph) for graph in graphs]
+    expected = [messages_to(MessageTables(potential), graph) for graph in graphs]
     monkeypatch.setattr(message_tables, "MOST_PAIRS", 12)  # what half of them have, and less than two have
     few = MessageTables(potential)
     looked_up = [few.totals(graph) for graph in graphs]
@@ -131,13 +129,13 @@ def test_checkpoints_share_tables_where_their_potential_is_the_same(potential: C
     assert shared.of(other) is not shared.of(potential)
 
 
-def test_threads_that_fill_tables_at_once_are_told_the_same(
+def test_threads_that_fill_tables_at_once_get_the_same_messages(
     potential: Chgnet, graphs: list[IonGraph], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = [told(MessageTables(potential), graph) for graph in graphs]
+    expected = [messages_to(MessageTables(potential), graph) for graph in graphs]
     monkeypatch.setattr(message_tables, "MOST_PAIRS", 40)  # so that they are forgotten while others read them
     shared = MessageTables(potential)
     with ThreadPoolExecutor(8) as threads:
         for _ in range(3):
-            for before, one in zip(expected, threads.map(partial(told, shared), graphs), strict=True):
+            for before, one in zip(expected, threads.map(partial(messages_to, shared), graphs), strict=True):
                 assert torch.equal(one, before)

@@ -48,5 +48,5 @@ def test_all_are_different_networks(repository: Path) -> None:
 def test_the_fine_tuned_forms_name_the_trunk_that_they_started_from(repository: Path) -> None:
     trunk = read_property_predictor(repository / "model_store" / "mpt", device=CPU).card.weights_sha256
     for name in FORMS:
-        told = read_predictor(repository / "model_store" / name, device=CPU).card.training["pretrained"]
-        assert told == (None if name.startswith("scratch") else {"name": "mpt", "weights_sha256": trunk})
+        pretrained = read_predictor(repository / "model_store" / name, device=CPU).card.training["pretrained"]
+        assert pretrained == (None if name.startswith("scratch") else {"name": "mpt", "weights_sha256": trunk})

@@ -57,7 +57,7 @@ def test_a_fold_s_labels_do_not_tell_on_its_own_predictions(run: KernelRun, corp
     assert changed.predictions_ev[folds != 1] != pytest.approx(judged.predictions_ev[folds != 1])
 
 
-def test_a_twin_that_is_worse_on_every_row_is_told_so_with_certainty(corpus: Corpus) -> None:
+def test_a_difference_on_every_row_is_significant(corpus: Corpus) -> None:
     rows = np.arange(len(corpus.records))
     worse, better = entry_of(corpus, 0.30, rows), entry_of(corpus, 0.10, rows[::-1])
     gain = twin_difference(worse, better, corpus)
@@ -94,7 +94,7 @@ def test_what_did_not_run_is_in_the_table_as_not_run(corpus: Corpus, tmp_path: P
 
 
 def test_forms_without_results_are_listed_and_nothing_is_fitted_for_them(corpus: Corpus, tmp_path: Path) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     made = entries(
         Sources(
             corpus=corpus,
@@ -102,12 +102,12 @@ def test_forms_without_results_are_listed_and_nothing_is_fitted_for_them(corpus:
             store=tmp_path / "store",
             size="compact",
             processes=1,
-            report=told.append,
+            report=messages.append,
         )
     )
     assert [entry.name for entry in made[: len(FORMS)]] == list(FORMS)
     assert all(not len(entry.rows) for entry in made)
-    assert any("ionpath train mpt" in text for text in told)
+    assert any("ionpath train mpt" in text for text in messages)
 
 
 def test_each_form_differs_from_its_base_by_a_few_lines() -> None:

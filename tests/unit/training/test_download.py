@@ -93,7 +93,7 @@ def url(shelf: Shelf) -> Iterator[str]:
 def fetched(url: str, folder: Path, file: DataFile = FILE) -> list[int]:
     """The bytes that were reported as here."""
     reports: list[tuple[str, int, int]] = []
-    fetch([file], url, folder, report=lambda *told: reports.append(told), pauses_s=AT_ONCE)
+    fetch([file], url, folder, report=lambda *progress: reports.append(progress), pauses_s=AT_ONCE)
     assert {(name, total) for name, _, total in reports} <= {(file.name, file.size_bytes)}
     return [done for _, done, _ in reports]
 
@@ -167,7 +167,7 @@ def test_what_is_longer_than_the_server_s_file_is_begun_anew(shelf: Shelf, url: 
     assert shelf.asked[:2] == [(f"bytes={len(CONTENT) - 1}-", None), (None, None)]
 
 
-def test_wrong_bytes_never_take_the_name_and_both_digests_are_told(shelf: Shelf, url: str, tmp_path: Path) -> None:
+def test_wrong_bytes_never_take_the_name_and_both_digests_are_named(shelf: Shelf, url: str, tmp_path: Path) -> None:
     shelf.content = CONTENT[:-1] + b"?"
     with pytest.raises(DownloadError) as caught:
         fetched(url, tmp_path)
@@ -194,14 +194,16 @@ def test_another_file_of_that_name_is_left_as_it_is(shelf: Shelf, url: str, tmp_
     assert shelf.asked == []
 
 
-def test_a_file_that_the_server_does_not_have_is_told_at_once(shelf: Shelf, url: str, tmp_path: Path) -> None:
+def test_a_file_that_the_server_does_not_have_is_reported_at_once(shelf: Shelf, url: str, tmp_path: Path) -> None:
     with pytest.raises(DownloadError, match=r"other\.gz answered 404 Not Found"):
         fetched(url, tmp_path, replace(FILE, name="other.gz"))
     assert len(shelf.asked) == 1
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{free}", "http://[::1", "http://127.0.0.1:99999999", "nonsense"])
-def test_an_address_where_nobody_answers_is_told(tmp_path: Path, free_port: Callable[[], int], address: str) -> None:
+def test_an_address_where_nobody_answers_is_reported(
+    tmp_path: Path, free_port: Callable[[], int], address: str
+) -> None:
     with pytest.raises(DownloadError, match=r"did not give|cannot be downloaded|is not an http") as caught:
         fetched(address.format(free=free_port()), tmp_path)
     assert FILE.name in str(caught.value)

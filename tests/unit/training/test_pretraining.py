@@ -102,7 +102,7 @@ def test_graphs_on_disk_are_those_of_the_rows_and_are_made_once(
     assert other.folder != crystals.folder
 
 
-def test_a_row_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+def test_an_invalid_row_is_named(tmp_path: Path) -> None:
     (tmp_path / CRYSTALS_FILE).parent.mkdir()
     with gzip.open(tmp_path / CRYSTALS_FILE, "wt", encoding="utf-8") as lines:
         lines.write('{"species": ["Li"], "split": "train", "properties": {}}\n')
@@ -190,7 +190,7 @@ def test_a_published_checkpoint_answers_as_the_fitted_network_and_hands_on_its_t
     registry = Registry.open(store, "cpu", default="default")
     assert registry.names() == ("default",)
     assert registry.property_names() == ("mpt",)
-    assert [told["name"] for told in registry.cards()] == ["default", "mpt"]
+    assert [card["name"] for card in registry.cards()] == ["default", "mpt"]
     predictor = registry.property_predictor()
     crystals = []
     for number in run.crystals.rows("test")[:4]:

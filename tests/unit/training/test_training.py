@@ -144,7 +144,7 @@ def command_line() -> typer.Typer:
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate"])
-def test_a_folder_without_data_is_refused_in_words(command: str, tmp_path: Path) -> None:
+def test_a_folder_without_data_is_refused_with_a_message(command: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(command_line(), [command, "model-3", "--data", str(tmp_path)])
     assert result.exit_code == 2
     assert "no barriers at" in result.output.replace("\n", " ")
@@ -153,7 +153,9 @@ def test_a_folder_without_data_is_refused_in_words(command: str, tmp_path: Path)
 @pytest.mark.parametrize(
     ("folds", "words"), [("12", "has the folds 0-9"), ("3-1", "smaller number first"), ("x", "fold")]
 )
-def test_folds_that_are_not_there_are_refused_in_words(folds: str, words: str, data_dir: Path, tmp_path: Path) -> None:
+def test_folds_that_are_not_there_are_refused_with_a_message(
+    folds: str, words: str, data_dir: Path, tmp_path: Path
+) -> None:
     asked = ["evaluate", "scratch-model-3", "--data", str(data_dir), "--runs", str(tmp_path), "--folds", folds]
     result = CliRunner().invoke(command_line(), asked)
     assert result.exit_code == 2

@@ -32,7 +32,7 @@ def assert_same(one: Band, two: Band) -> None:
     assert not apart.any(), [(PATH_DESCRIPTOR_NAMES[i], first[i], second[i]) for i in np.flatnonzero(apart)]
 
 
-def test_names_are_told_apart_and_match_the_values() -> None:
+def test_names_are_distinct_and_match_the_values() -> None:
     described = path_descriptors(rock_salt())
     assert len(set(PATH_DESCRIPTOR_NAMES)) == len(PATH_DESCRIPTOR_NAMES) == len(described.values)
     assert list(described.as_dict()) == list(PATH_DESCRIPTOR_NAMES)
