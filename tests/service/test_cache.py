@@ -226,7 +226,7 @@ async def test_a_bucket_is_bounded(cache: Cache, bands: list[Band]) -> None:
 
 
 async def test_a_thousand_atoms_leave_the_event_loop_free(cache: Cache, bands: list[Band]) -> None:
-    band = bands[0]
+    band = min((band for band in bands if 27 * len(band.host_species) > 1000), key=lambda band: len(band.host_species))
     cells = np.array([[x, y, z] for x in range(3) for y in range(3) for z in range(3)])
     host = ((band.host_frac_coords[None] + cells[:, None]) / 3).reshape(-1, 3)
     large = replace(
