@@ -2,7 +2,7 @@
 
     repository              the root of this repository
     data_dir, data_rows     the data set (IONPATH_DATA_DIR, by default ../shared/data), one dict a band
-    composed_rows           sixty such dicts, of bands in crystals that the tests compose: for tests of anything else
+    composed_rows           64 such dicts, of bands in crystals that the tests compose: for tests of anything else
     cif_dir                 its experimental crystals, which `ionpath data download` does not bring
     free_port               a callable that gives a free loopback port
     postgres_url            an empty database for the whole run, as IONPATH_DATABASE_URL takes it
@@ -90,10 +90,10 @@ def data_rows(data_dir: Path) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="session")
 def composed_rows() -> list[dict[str, Any]]:
-    """Sixty bands with the fields of the data set, all sound; not to be changed by a test."""
+    """64 bands with the fields of the data set, all sound; not to be changed by a test."""
     import composed  # noqa: PLC0415 - pymatgen, which most tests do not need
 
-    return list(islice(composed.composed_rows(), 60))
+    return list(islice(composed.composed_rows(), 64))
 
 
 @pytest.fixture(scope="session")
