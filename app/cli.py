@@ -122,8 +122,8 @@ def serve(
 ) -> None:
     """Serve predictions over HTTP; the page at / and the OpenAPI page at /docs are part of it.
 
-    Everything else is set by IONPATH_* variables. Without API keys it answers this machine alone. Where it cannot
-    start, the exit status is 2 and standard error says why.
+    Everything else is set by IONPATH_* variables. Without API keys only requests from this machine are accepted. If it
+    cannot start, the exit status is 2 and standard error says why.
     """
     given = {"host": host, "port": port, "log_format": log_format or _terminal_format()}
     settings = read_settings(**{name: value for name, value in given.items() if value is not None})
@@ -430,4 +430,4 @@ def new_api_key(
         return
     with file.open("a", encoding="utf-8") as lines:
         lines.write(f"{line}\n")
-    typer.echo(f"Its hash was added to {file}; a running service reads it again by itself.", err=True)
+    typer.echo(f"Its hash was added to {file}; a running service reloads it automatically.", err=True)

@@ -60,7 +60,7 @@ def main() -> None:
             with litserve_service(model, *setting) as server:
                 offer(server, PATH, bodies[:32], concurrency=8)
                 litserve[setting].append(offer(server, PATH, bodies, concurrency=32))
-        with ionpath(IONPATH_CACHE="off", IONPATH_DEFAULT_MODEL=model, IONPATH_QUEUE_WAIT_S="60") as server:
+        with ionpath(IONPATH_CACHE="off", IONPATH_DEFAULT_MODEL=model) as server:
             offer(server, PATH, bodies[:32], concurrency=8)
             for concurrency in CONCURRENCIES:
                 served[concurrency].append(offer(server, PATH, bodies, concurrency=concurrency))

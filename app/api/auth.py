@@ -1,4 +1,4 @@
-"""Who calls: the API key's id, or nobody where no key is needed."""
+"""Authentication: the API key's id, or None where no key is needed."""
 
 import ipaddress
 import re
@@ -25,11 +25,11 @@ class Caller:
 
 
 class Gate:
-    """Decides who may call.
+    """Authenticates callers.
 
     With keys, a request needs one. Without, it must come over the loopback, under a loopback name: otherwise a web
     page elsewhere could have its own name point here (DNS rebinding) and read what was predicted. With
-    `allow_anonymous` anybody may predict, and nobody may list.
+    `allow_anonymous` everybody may predict, and listing is off.
 
     Args:
         settings: which of the three it is, and how often each caller may ask.
@@ -44,7 +44,7 @@ class Gate:
         self.rates = open_rates(settings)
 
     async def caller(self, request: Request) -> Caller:
-        """Identify who calls.
+        """Identify the caller.
 
         Raises:
             UnauthorizedError: a key is needed and none that is known was given.
@@ -68,10 +68,10 @@ class Gate:
         await self.rates.take(address if caller.key_id is None else caller.key_id)
 
     def demand_listing(self) -> None:
-        """Refuse to list where callers cannot be told from each other."""
+        """Refuse to list where callers cannot be distinguished."""
         if self._keys is None and self._settings.allow_anonymous:
             raise ForbiddenError(
-                "Listing is off, since this service cannot tell its callers from each other.",
+                "Listing is off, since this service cannot distinguish its callers.",
                 kind="listing-off",
                 expected="GET /predictions/{id} with an id that you were given; or IONPATH_API_KEYS_FILE.",
             )
@@ -125,7 +125,7 @@ def _demand_loopback(request: Request) -> None:
     if near and is_loopback(_asked_host(request.headers)):
         return
     raise ForbiddenError(
-        "Without keys this service answers this machine alone.",
+        "No API keys are configured: only requests from this machine are accepted.",
         kind="not-loopback",
         where="Host header" if near else "client address",
         expected="http://127.0.0.1; or, for everybody, IONPATH_API_KEYS_FILE or IONPATH_ALLOW_ANONYMOUS=1.",
@@ -144,6 +144,6 @@ def _asked_host(headers: Headers) -> str:
 
 
 async def caller(request: Request) -> Caller:
-    """Depend on who calls."""
+    """Depend on the caller."""
     gate: Gate = request.state.gate
     return await gate.caller(request)

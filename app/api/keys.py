@@ -4,7 +4,7 @@
     alice:3c9e (64 digits in all) 51d7:Alice's laptop
 
 A key is 256 random bits, so a plain SHA-256 suffices: slow, salted hashes protect secrets that people choose,
-which can be guessed; nobody guesses one of 2**256, and each request would pay for the slowness. Two lines may
+which can be guessed; one of 2**256 cannot, and each request would pay for the slowness. Two lines may
 share a key_id: the old and the new key of one user while a key is replaced.
 """
 
@@ -50,7 +50,7 @@ class ApiKeys:
 
     @classmethod
     def load(cls, path: Path) -> "ApiKeys":
-        """Read a keys file; a file without keys lets nobody call.
+        """Read a keys file; a file without keys rejects every caller.
 
         Raises:
             KeysFileError: the file is missing, unreadable or malformed.
@@ -60,7 +60,7 @@ class ApiKeys:
     def identify(self, key: str) -> str | None:
         """Give the id of a key that was presented; None where it is unknown.
 
-        Every line is compared, each in constant time, so the time taken tells nothing of the keys.
+        Every line is compared, each in constant time, so the time taken reveals nothing about the keys.
         """
         self._reload()
         digest = _digest(key)

@@ -36,10 +36,10 @@ _NO_CONTENT = "default-src 'none'; frame-ancestors 'none'"
 
 
 class AccessLog:
-    """Gives each request an id, logs it once, sets the security headers, and answers what nobody caught.
+    """Gives each request an id, logs it once, sets the security headers, and turns uncaught errors into a reply.
 
     Every line that the request's tasks and threads log carries the id.
-    Outermost, so that its reply to an unexpected error has an id and headers as any other.
+    Outermost, so that its reply to an unexpected error also has an id and headers.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -141,7 +141,7 @@ class BodyLimit:
         headers = Headers(scope=scope)
         announced = headers.get("content-length", "")
         if announced.isdigit() and int(announced) > self._max_bytes:
-            if "expect" not in headers:  # one who asks first has sent nothing yet
+            if "expect" not in headers:  # a client that asks first has sent nothing yet
                 await self._drain(receive, 0)
             await self._refuse(scope, receive, send)
             return

@@ -120,7 +120,7 @@ def verdict_on_top(document: JsonDocument) -> bytes:
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Await work, and cancel it when the client leaves: nobody waits for its answer any more.
+    """Await work, and cancel it when the client disconnects.
 
     Raises:
         ClientDisconnect: the client left.

@@ -67,7 +67,7 @@ def _own_headers(error: IonpathError) -> dict[str, str]:
     if isinstance(error, UnauthorizedError):
         return {"WWW-Authenticate": 'Bearer realm="ionpath"'}
     if isinstance(error, TooSlowError):
-        return {"Connection": "close"}  # it is kept for ever otherwise by one who goes on a byte at a time
+        return {"Connection": "close"}  # or a client that sends a byte at a time keeps it open
     return {"Retry-After": "5"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
 
 
@@ -134,7 +134,7 @@ def _from_validation(errors: Sequence[Mapping[str, object]], known: str) -> Inpu
             expected=f"The known ones are: {known}.",
         )
     return InputError(
-        f"{field} = {_short(first.get('input'))} is not taken.",
+        f"{field} = {_short(first.get('input'))} is not valid.",
         kind="invalid-parameter",
         where=where,
         expected=str(first.get("msg", "")) or None,

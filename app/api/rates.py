@@ -107,8 +107,8 @@ class SharedCounts(RedisStorage):
 class Rates:
     """Refuses callers that ask too often.
 
-    While Redis is away each replica counts for itself, and Redis is asked again after a pause: nobody is refused for
-    its absence, and no request waits for it longer than the link's time limit.
+    While Redis is away each replica counts for itself, and Redis is asked again after a pause: no request is refused
+    for its absence, and no request waits for it longer than the link's time limit.
 
     Args:
         rate: of each caller; None for no rate.

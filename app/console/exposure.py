@@ -1,4 +1,4 @@
-"""Decides before anything is loaded whether an address may be served: nobody is let in by accident."""
+"""Checks before anything is loaded that the service is not exposed by accident."""
 
 from app.api.auth import is_loopback
 from app.api.keys import ApiKeys, KeysFileError
@@ -10,7 +10,7 @@ class CannotServeError(Exception):
 
 
 def check_exposure(settings: Settings) -> None:
-    """Refuse what would let anybody in, or nobody.
+    """Refuse settings that would admit everybody, or nobody.
 
     Raises:
         CannotServeError: no keys, an address that others reach, and IONPATH_ALLOW_ANONYMOUS is not set; or a
@@ -20,7 +20,7 @@ def check_exposure(settings: Settings) -> None:
         message = (
             f"{settings.host or 'An empty IONPATH_HOST, which is every address,'} can be reached by others and no API "
             "keys are set. Set IONPATH_API_KEYS_FILE "
-            "(`ionpath keys new NAME --file FILE` makes one), or IONPATH_ALLOW_ANONYMOUS=1 to let everybody predict."
+            "(`ionpath keys new NAME --file FILE` makes one), or IONPATH_ALLOW_ANONYMOUS=1 to admit everybody."
         )
         raise CannotServeError(message)
     if settings.api_keys_file:

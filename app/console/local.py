@@ -51,6 +51,7 @@ class Local:
             update={
                 "max_hops": max(settings.max_hops, settings.max_hops_later),
                 "request_timeout_s": max(settings.request_timeout_s, _LONGEST_S),
+                "queue_max_wait_s": _LONGEST_S,
                 "redis_url": None,
                 "store_inputs": True,
                 "metrics_port": None,
@@ -64,7 +65,7 @@ class Local:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Call]:
-        """Load the model, and let it go at the end."""
+        """Load the model, and release it at the end."""
         with tempfile.TemporaryDirectory(prefix="ionpath-") as folder:
             log = SecretStr(f"sqlite+aiosqlite:///{Path(folder) / 'log.sqlite3'}")
             async with open_service(

@@ -142,10 +142,10 @@ def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
             continue
         more = details.get(name) or {}
         interval = more.get("interval_ev")
-        told = f"{name}: {energy:.3f} eV"
-        told += f" ({interval['low']:.2f} to {interval['high']:.2f})" if interval else ""
+        line = f"{name}: {energy:.3f} eV"
+        line += f" ({interval['low']:.2f} to {interval['high']:.2f})" if interval else ""
         directions = " and ".join(f"[{' '.join(map(str, one))}]" for one in more.get("directions") or ())
-        yield f"{told} along {directions}" if directions else told
+        yield f"{line} along {directions}" if directions else line
 
 
 def write_neb(result: Result, folder: Path) -> Path | None:

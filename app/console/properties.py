@@ -45,9 +45,9 @@ def _off_by(one: dict[str, Any]) -> str:
     error = one["test_mae"]
     if error is None:
         return "not known"
-    told = f"{error['value']:.3g}"
-    told += f" ({error['low']:.3g} to {error['high']:.3g})" if error["low"] is not None else ""
-    return told if error["unit"] == one["unit"] else f"{told} of {error['unit']}"
+    text = f"{error['value']:.3g}"
+    text += f" ({error['low']:.3g} to {error['high']:.3g})" if error["low"] is not None else ""
+    return text if error["unit"] == one["unit"] else f"{text} of {error['unit']}"
 
 
 def _remarks(result: Result) -> Iterator[Text]:

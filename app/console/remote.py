@@ -113,7 +113,7 @@ class _PatientClient:
         """Send, again while the service is busy.
 
         Raises:
-            GoneError: it cannot be reached, or has served nobody for long.
+            GoneError: it cannot be reached, or has not answered any request for long.
             RemoteError: this request alone is never answered.
         """
         broken = 0

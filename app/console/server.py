@@ -20,7 +20,7 @@ _log = structlog.get_logger("ionpath.serve")
 
 
 class _Start:
-    """Takes what is known to keep the app from starting, for `run` to tell; what is not known stays a traceback.
+    """Collects known causes of a failed start, for `run` to print; unknown ones stay a traceback.
 
     Attributes:
         fault: why it did not start.
@@ -38,7 +38,7 @@ class _Start:
 
         async def hold_failure(message: Message) -> None:
             if message["type"] == "lifespan.startup.failed":
-                failed.append(message)  # holds the traceback, which is told only where the fault is not known
+                failed.append(message)  # holds the traceback, which is printed only if the cause is not a known one
             else:
                 await send(message)
 
@@ -57,7 +57,7 @@ class _Start:
 
 
 class _Server(uvicorn.Server):
-    """Prints where it answers once it does: with port 0 nobody knows before."""
+    """Prints the address once the server is ready: with port 0 it is not known before."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -76,7 +76,7 @@ _SWITCH_INTERVAL_S = 0.0005
 
 
 def run(settings: Settings) -> None:
-    """Serve until told to stop; the settings were let through by `check_exposure`.
+    """Serve until a signal stops it; `check_exposure` has accepted the settings.
 
     Raises:
         CannotServeError: a checkpoint, the prediction log or an address cannot be used.
@@ -100,7 +100,7 @@ def run(settings: Settings) -> None:
     server = _Server(config)
     bound = _bound(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn raises a signal again once it has stopped; being told to stop is a good end, with status 0.
+        # uvicorn raises a signal again once it has stopped; a stop by signal is a normal exit, with status 0.
         signal.signal(number, lambda _number, _frame: None)
     try:
         server.run(sockets=[bound])
@@ -133,8 +133,8 @@ def _bound(settings: Settings) -> socket.socket:
 
 
 def _words(fault: Exception) -> str:
-    """A fault in words; a database's without the statement and the links that SQLAlchemy adds."""
+    """A fault as one line; a database's without the statement and the links that SQLAlchemy adds."""
     if isinstance(fault, SQLAlchemyError):
-        told = str(getattr(fault, "orig", None) or fault).strip().splitlines()[0]
-        return f"The prediction log (IONPATH_DATABASE_URL) cannot be used: {told}"
+        message = str(getattr(fault, "orig", None) or fault).strip().splitlines()[0]
+        return f"The prediction log (IONPATH_DATABASE_URL) cannot be used: {message}"
     return str(fault) if isinstance(fault, CheckpointError) else f"The service cannot start: {fault}"

@@ -302,7 +302,7 @@ class Pipeline:
     async def _compute(
         self, asked: Asked, bands: Sequence[Band], turn: Turn, on_done: Callable[[], None]
     ) -> list[Outcome]:
-        """Predict bands: at once for a caller who waits; for a job in pieces, between which others have their turn."""
+        """Predict bands: at once for a caller who waits; for a job in pieces, between which other work has its turn."""
         predictor, work = asked.predictor, asked.request.work
         lane = lane_of(self.registry, predictor)
         if work is not None:

@@ -38,7 +38,7 @@ class Check:
 
     Attributes:
         ok: whether it works.
-        detail: in words.
+        detail: a sentence for a person.
         required: whether the service can answer without it.
     """
 
@@ -142,7 +142,7 @@ class PredictionService:
         Raises:
             InputError, NotFoundError: as `predict`.
             BusyError: too many jobs wait already, or their inputs take too much memory.
-            NotReadyError: the log has no room for it, so that nobody could find it again.
+            NotReadyError: the log has no room for it, so it could not be found again.
         """
         self._check_job()
         asked = await self.pipeline.read(request, later=True)
@@ -163,14 +163,14 @@ class PredictionService:
         self.admission.check_job(jobs=len(self.jobs), held_bytes=self.jobs.size_bytes, size_bytes=size_bytes)
 
     async def get(self, prediction_id: UUID, key_id: str | None) -> Json:
-        """Give a key's prediction as JSON, with its stored input; NotFoundError where there is none such."""
+        """Give a key's prediction as JSON, with its stored input; NotFoundError if it does not exist."""
         return await self.records.get(prediction_id, key_id)
 
     async def export(self, prediction_id: UUID, key_id: str | None, form: ExportForm) -> bytes:
         """Write a key's prediction in a form that other programs read.
 
         Raises:
-            NotFoundError: there is none such, it is another key's, or the form needs its input and none was kept.
+            NotFoundError: it does not exist, belongs to another key, or its input is needed and was not stored.
             NotDoneError: it has no answer.
             InputError: its input cannot be read again now.
             NotReadyError: it is not in memory and the database cannot be asked.
@@ -193,11 +193,11 @@ class PredictionService:
     async def delete(self, prediction_id: UUID, key_id: str | None) -> None:
         """Delete a key's prediction: its row, and what the cache keeps of its bands for this key.
 
-        The cache is searched by the stored input. Where IONPATH_STORE_INPUTS=0 there is none, and the cache keeps
-        the band (its canonical form) and its barrier until IONPATH_CACHE_TTL_S is over.
+        The cache is searched by the stored input. With IONPATH_STORE_INPUTS=0 there is no such input, and the cache
+        keeps the band (its canonical form) and its barrier until IONPATH_CACHE_TTL_S is over.
 
         Raises:
-            NotFoundError: there is none such, or it is another key's.
+            NotFoundError: it does not exist, or belongs to another key.
             NotReadyError: the database or the cache is away; nothing was deleted.
         """
         stored = await self.records.stored_input(prediction_id, key_id)
@@ -241,7 +241,7 @@ class PredictionService:
             raise
         except IonpathError as error:
             await self._fail_job(asked, error)
-        except Exception as error:  # noqa: BLE001 # nobody awaits a job: whatever ends it is logged and kept
+        except Exception as error:  # noqa: BLE001 # a job has no caller that awaits it: its errors are logged and stored
             _log.exception("job-failed", prediction_id=str(job.id), request_id=asked.request.request_id)
             failed = IonpathError("The service failed on this; its log says why.")
             failed.__cause__ = error
@@ -278,7 +278,7 @@ class PredictionService:
             await asyncio.wait({working})
 
     async def _end_if_deleted(self, job: Job) -> None:
-        """End the job (CancelledError) where another replica was told to delete its prediction."""
+        """End the job (CancelledError) if another replica has deleted its prediction."""
         if await self.records.is_deleted(job.id):
             job.deleted = True
             raise asyncio.CancelledError
@@ -296,7 +296,7 @@ class PredictionService:
 
 
 def _extend(limit: asyncio.Timeout, patience_s: float) -> None:
-    """Let a time limit begin anew, since something was done."""
+    """Restart a time limit, since something was done."""
     if not limit.expired():
         limit.reschedule(asyncio.get_running_loop().time() + patience_s)
 

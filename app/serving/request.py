@@ -62,7 +62,7 @@ class Asked:
         started_s: the same on the monotonic clock, seconds.
         predictor: the checkpoint that answers.
         read: what was sent.
-        later: whether it is answered as a job, for which nobody waits.
+        later: whether it is answered later, as a job.
     """
 
     request: PredictionRequest

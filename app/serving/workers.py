@@ -170,7 +170,7 @@ class Worker:
         return self._process.is_alive()
 
     def kill(self) -> None:
-        """End the process at once; whoever waits for its message sees that it crashed."""
+        """End the process at once; a thread that waits for its message gets WorkerCrashedError."""
         self._process.kill()
 
     def end(self) -> int | None:
@@ -242,7 +242,7 @@ class WorkerPool:
         self._memory_mib = memory_mib
         self._on_demand = on_demand
         self._count = count
-        # A slot a worker; None is one whose worker must be started by whoever takes it next.
+        # One slot per worker; None is a slot whose worker must be started before use.
         self._slots: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
         self._workers: set[Worker] = set()
         self._changing = threading.Lock()  # no worker is started once the pool stops
@@ -309,7 +309,7 @@ class WorkerPool:
             try:
                 if not control.begin(worker):
                     keep = worker
-                    raise WorkerError("the task was cancelled")  # nobody waits for it any more
+                    raise WorkerError("the task was cancelled")  # no caller waits for it any more
                 worker.send(task)
                 answer = worker.receive(timeout_s)
                 keep = worker

@@ -24,9 +24,9 @@ from app.serving.answers.types import (
 
 #: Which hop, and in which ordering of the frame.
 BandKey = tuple[int, int]
-#: Percolation by the model and by another method that lie farther apart than this are told.
+#: Percolation by the model and by another method that differ by more than this are reported.
 DISAGREEMENT_EV = 0.5
-#: Takes a prediction out of a model's domain for a reason in words (`Predictor.doubted`).
+#: Takes a prediction out of a model's domain for a stated reason (`Predictor.doubted`).
 Doubted = Callable[[Prediction, str], Prediction]
 
 

@@ -122,7 +122,7 @@ class SecondOpinion:
 
     Attributes:
         percolation_ev: eV; all None where it has no answer.
-        detail: in words, why it has none, or what it was computed on.
+        detail: why it has none, or what it was computed on.
         seconds: what it took.
     """
 

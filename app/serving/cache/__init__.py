@@ -16,7 +16,7 @@ def open_cache(settings: Settings, *, observe: Callable[[LookupResult, int], Non
 
     Args:
         settings: cache, redis_url, cache_ttl_s, cache_entries, cache_mib and redis_timeout_ms are read.
-        observe: told of each look-up: "hit", "miss" or "error", and for how many bands.
+        observe: called at each look-up with "hit", "miss" or "error" and the number of bands.
     """
     url = settings.redis_url
     if url is None:

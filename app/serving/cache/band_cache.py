@@ -60,7 +60,7 @@ class BandCache(WithRecent):
         store: where entries are kept.
         recent: where recent records are kept.
         ttl_s: how long an answer holds, seconds.
-        observe: told of each look-up and for how many bands.
+        observe: called at each look-up, with the number of bands.
         clock: seconds since 1970.
     """
 
@@ -129,7 +129,7 @@ class BandCache(WithRecent):
         try:
             await self._store.write(entries)
         except StoreAwayError:
-            return  # the next look-up computes it anew; the store has logged why
+            return  # the next look-up computes it again; the store has logged why
 
     async def forget_many(self, scope: CacheScope, bands: Sequence[BandLike]) -> bool:
         """Forget what is kept of bands that are the same; False where the store was away and may still hold it."""

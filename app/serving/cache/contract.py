@@ -22,7 +22,7 @@ class CacheScope:
         key_id: of the caller's API key; None where there are no keys.
         model_name: the checkpoint's.
         model_digest: of the checkpoint's weights.
-        directional: the model tells a hop from its reverse.
+        directional: the model distinguishes a hop from its reverse.
     """
 
     key_id: str | None
@@ -42,7 +42,7 @@ class RecentRecords(Protocol):
         """Keep a record for ttl_s seconds, in place of an older one."""
 
     async def get(self, record_id: str) -> bytes | None:
-        """The record, or None where there is none."""
+        """The record, or None."""
 
     async def delete(self, record_id: str) -> None:
         """Forget a record; where the store is away it may be seen until its time is over."""
@@ -76,7 +76,7 @@ class Cache(Protocol):
         """Keep a record for ttl_s seconds, in place of an older one."""
 
     async def get_recent(self, record_id: str) -> bytes | None:
-        """The record, or None where there is none."""
+        """The record, or None."""
 
     async def delete_recent(self, record_id: str) -> None:
         """Forget a record; where the store is away it may be seen until its time is over."""
@@ -99,7 +99,7 @@ class WithRecent:
         await self._recent.put(record_id, record, ttl_s)
 
     async def get_recent(self, record_id: str) -> bytes | None:
-        """The record, or None where there is none."""
+        """The record, or None."""
         return await self._recent.get(record_id)
 
     async def delete_recent(self, record_id: str) -> None:

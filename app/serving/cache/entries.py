@@ -85,11 +85,11 @@ def decode(content: bytes) -> Entry | None:
         middle_distances_angstrom=host[:, 3].astype(np.float64),
         invariants_angstrom=tuple(facts["invariants_angstrom"]),
     )
-    told = facts["prediction"]
+    stored = facts["prediction"]
     prediction = Prediction(
-        barrier_ev=told["barrier_ev"],
-        quantiles_ev=tuple(told["quantiles_ev"]),
-        in_domain=told["in_domain"],
-        domain_reasons=tuple(told["domain_reasons"]),
+        barrier_ev=stored["barrier_ev"],
+        quantiles_ev=tuple(stored["quantiles_ev"]),
+        in_domain=stored["in_domain"],
+        domain_reasons=tuple(stored["domain_reasons"]),
     )
     return Entry(band=band, prediction=prediction, expires_at=facts["expires_at"])

@@ -88,7 +88,7 @@ class MemoryRecent:
             self._records[record_id] = _Record(content=record, ttl_s=ttl_s)
 
     async def get(self, record_id: str) -> bytes | None:
-        """The record, or None where there is none or its time is over."""
+        """The record, or None if it does not exist or has expired."""
         record = self._records.get(record_id)
         return None if record is None else record.content
 
@@ -122,7 +122,7 @@ class InProcessCache(BandCache):
         entries: most answers kept; those used last stay.
         limit_bytes: most bytes of answers kept.
         ttl_s: how long an answer holds, seconds.
-        observe: told of each look-up and for how many bands.
+        observe: called at each look-up, with the number of bands.
         clock: seconds since 1970.
     """
 
@@ -145,7 +145,7 @@ class InProcessCache(BandCache):
 
 
 class NoCache(WithRecent):
-    """Computes every answer anew; recent records are kept all the same, since GET must find them."""
+    """Computes every answer again; recent records are still kept, since GET must find them."""
 
     def __init__(self, *, recent: RecentRecords | None = None) -> None:
         super().__init__(recent or MemoryRecent())

@@ -38,7 +38,7 @@ class RedisLink:
         pool: the connections.
 
     Raises:
-        ValueError: the URL is none of Redis's.
+        ValueError: not a Redis URL.
     """
 
     def __init__(
@@ -61,10 +61,10 @@ class RedisLink:
                 timeout=self._timeout_s,
                 socket_timeout=self._timeout_s,
                 socket_connect_timeout=self._timeout_s,
-                # One retry without a pause: a connection that the server closed meanwhile is opened anew.
+                # One retry without a pause: a connection that the server closed meanwhile is opened again.
                 retry=Retry(NoBackoff(), 1),
                 decode_responses=False,
-                driver_info=None,  # or each new connection reads the library's version from disk, and tells it
+                driver_info=None,  # or each new connection reads the library's version from disk, and sends it
             )
         except ValueError:
             # What the library says may repeat a part of the URL, and so of its password.
@@ -133,7 +133,7 @@ class RedisEntries:
         """Put entries into their buckets, in one round trip unless a bucket is full."""
 
         async def work(client: Redis) -> None:
-            # One transaction: a hash without its time to live would stay for ever.
+            # One transaction: a hash without its time to live would never expire.
             async with client.pipeline(transaction=True) as pipe:
                 for entry in entries:
                     pipe.hset(entry.key, entry.field, entry.content)
@@ -205,7 +205,7 @@ class RedisRecent:
             await self._own.delete(record_id)
 
     async def get(self, record_id: str) -> bytes | None:
-        """The record, or None where there is none."""
+        """The record, or None."""
 
         async def work(client: Redis) -> bytes | None:
             found = await client.get(_RECENT_PREFIX + record_id)
@@ -244,7 +244,7 @@ class RedisCache(BandCache):
     Args:
         link: the connections; closed with the cache.
         ttl_s: how long an answer holds, seconds.
-        observe: told of each look-up and for how many bands.
+        observe: called at each look-up, with the number of bands.
         clock: seconds since 1970.
     """
 

@@ -24,7 +24,7 @@ _HOW_TO = """\
 
 Each folder is one band: `00` and the last number are its end points, the others lie on the straight line between them.
 Nothing is relaxed. Relax the two end points first, atoms only, with the cell as it is; put them in place, interpolate
-the images anew where the end points moved (`nebmake.pl`, ASE or pymatgen), and start with `IMAGES` as the table says.
+the images again where the end points moved (`nebmake.pl`, ASE or pymatgen), and start with `IMAGES` as the table says.
 
 - The ion that hops is the last atom of every POSCAR. Line 6 names the elements in the order that POTCAR needs; the
   ion's element stands there twice where the host has it too, and then POTCAR holds it twice.
@@ -65,7 +65,7 @@ def numbered_bands(document: Mapping[str, Any], read: ReadInput) -> dict[int, Ba
 
 
 def input_not_kept() -> NotFoundError:
-    """What is told where a form needs the input and the service keeps none."""
+    """The problem of an export that needs the input where inputs are not stored."""
     return NotFoundError(
         "The input of this prediction was not kept, so its bands cannot be written.",
         kind="input-not-kept",

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
 
-#: Jobs that run at once; the others wait in the order of their coming and leave the queue to those who wait online.
+#: Jobs that run at once; the others wait, first come first served, and leave the queue to interactive requests.
 JOBS_AT_ONCE = 4
 
 
@@ -67,7 +67,7 @@ class Jobs:
             yield
 
     def find(self, prediction_id: UUID, key_id: str | None) -> Job | None:
-        """Give a key's job that is not finished; None where there is none."""
+        """Give a key's unfinished job, or None."""
         job, _ = self._jobs.get(prediction_id, (None, None))
         return job if job is not None and job.key_id == key_id else None
 

@@ -32,7 +32,7 @@ class RecentRecord:
     Attributes:
         key_id: of the API key it belongs to.
         head: how far it is, and its error where there is one, as JSON.
-        answer: as it was replied; None where there is none.
+        answer: as it was replied, or None.
         stored: its input.
     """
 

@@ -67,10 +67,10 @@ class Records:
         """Put a prediction, or its next status, where every replica finds it at once, and on its way to the log.
 
         Args:
-            row: what is kept; nothing is, where another replica was told to delete it.
+            row: what is kept; nothing is if another replica has deleted it.
             progress: of a job, 0 to 1.
             log: whether it goes to the log too; a job's signs of life do not.
-            new: nobody was told its id yet, so that it cannot have been deleted.
+            new: its id was not sent to anyone yet, so it cannot have been deleted.
 
         Returns:
             False where the log's queue had no room, and nothing was kept.
@@ -91,14 +91,14 @@ class Records:
         return True
 
     async def is_deleted(self, prediction_id: UUID) -> bool:
-        """Whether any replica was told to delete it."""
+        """Whether any replica has deleted it."""
         return self.shared and await self.cache.get_recent(_mark_of(prediction_id)) is not None
 
     async def get(self, prediction_id: UUID, key_id: str | None) -> Json:
         """Give a key's prediction as JSON, how far it is and its stored input (null where none is) included.
 
         Raises:
-            NotFoundError: there is none such, or it is another key's.
+            NotFoundError: it does not exist, or belongs to another key.
             NotReadyError: it is not in memory and the database cannot be asked.
         """
         deleted, record = await self._recent(prediction_id, key_id)
@@ -121,7 +121,7 @@ class Records:
         return row_to_json(row, progress=progress) | {"input": await _unpacked(row.input_blob)}
 
     async def stored_input(self, prediction_id: UUID, key_id: str | None) -> StoredInput | None:
-        """Give the input of a key's prediction; None where there is none such.
+        """Give the input of a key's prediction; None if it does not exist.
 
         Raises:
             NotReadyError: it is not in memory and the database cannot be asked.
@@ -138,7 +138,7 @@ class Records:
         """Delete a key's prediction wherever it is, but for what the cache keeps; a job that runs is ended.
 
         Raises:
-            NotFoundError: there is none such, or it is another key's.
+            NotFoundError: it does not exist, or belongs to another key.
             NotReadyError: it is not in memory and the database cannot be asked.
         """
         deleted, record = await self._recent(prediction_id, key_id)
@@ -158,7 +158,7 @@ class Records:
         """Give a page of a key's predictions that the log holds, newest first, without their inputs.
 
         Raises:
-            InputError: a filter or cursor makes no sense.
+            InputError: a filter or cursor is invalid.
             NotReadyError: the database cannot be asked.
         """
         where = PredictionFilter(
@@ -235,7 +235,7 @@ async def _unpacked(packed: bytes | None) -> Json | None:
 
 
 def interrupted() -> NotReadyError:
-    """What is told of a job whose process ended before it did."""
+    """The problem of a job whose process ended before it did."""
     return NotReadyError(
         "The service was stopped before this was predicted.", kind="interrupted", expected="send it again"
     )

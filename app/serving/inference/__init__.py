@@ -1,1 +1,1 @@
-"""What waits for the model and who may join: admission, queue, batcher, and the workers that prepare and predict."""
+"""Admission control, the queue, the batcher, and the workers that prepare bands and run models."""

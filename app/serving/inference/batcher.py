@@ -287,7 +287,7 @@ class Batcher:
                 items[0].predictor, [item.band if item.graph is None else item.graph for item in items]
             )
             if len(predicted.predictions) != len(items):
-                raise _miscounted(len(items), len(predicted.predictions))  # noqa: TRY301 # as any other failure of it
+                raise _miscounted(len(items), len(predicted.predictions))  # noqa: TRY301 # handled as any other failure of the model
             _charge(items, predicted)
             outcomes: Sequence[Outcome] = predicted.predictions
         except Exception as error:  # noqa: BLE001 # a failure of the model belongs to the bands that caused it
@@ -333,7 +333,7 @@ class Batcher:
                 future.set_exception(error)
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
-        """Call in the event loop; after it is closed nobody waits any more."""
+        """Call in the event loop; does nothing once the loop is closed."""
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *arguments)

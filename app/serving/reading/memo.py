@@ -26,7 +26,7 @@ class KeptReadings:
         self._kept: LRUCache[ReadingKey, ReadInput] = LRUCache(most_bytes, getsizeof=lambda read: read.size_bytes)
 
     def get(self, key: ReadingKey) -> ReadInput | None:
-        """The reading of a file that was sent before; None where there is none."""
+        """The reading of a file that was sent before, or None."""
         return self._kept.get(key)
 
     def put(self, key: ReadingKey, read: ReadInput) -> None:

@@ -1,4 +1,4 @@
-"""A second opinion on a crystal's percolation: computed in a worker process, told with the answer."""
+"""A second opinion on a crystal's percolation: computed in a worker process, part of the answer."""
 
 from app.crystals.bvse import BondValenceOpinion, bond_valence_percolation
 from app.crystals.readers import read_crystal
