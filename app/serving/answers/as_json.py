@@ -10,7 +10,6 @@ from app.serving.answers.types import (
     CrystalAnswer,
     DisorderAnswer,
     HopAnswer,
-    Percolation,
     PercolationPath,
 )
 from app.storage.rows import PredictionRow
@@ -85,11 +84,6 @@ def row_head(row: PredictionRow, *, progress: float | None = None) -> Json:
     return body
 
 
-def percolation_of(barriers: PercolationBarriers) -> Percolation:
-    """The same three barriers, as an answer holds them."""
-    return Percolation(one_d=barriers.one_d, two_d=barriers.two_d, three_d=barriers.three_d)
-
-
 def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> Json:
     if prediction is None:
         return {
@@ -142,7 +136,7 @@ def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
     return body
 
 
-def _percolation_to_json(barriers: Percolation) -> Json:
+def _percolation_to_json(barriers: PercolationBarriers) -> Json:
     return {"1d": barriers.one_d, "2d": barriers.two_d, "3d": barriers.three_d}
 
 

@@ -7,17 +7,15 @@ import numpy as np
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.hops import Disorder, Hop, HopSearch
-from app.crystals.percolation import HopEdge, percolation
+from app.crystals.percolation import HopEdge, PercolationBarriers, percolation
 from app.errors import IonpathError, NotReadyError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.answers.as_json import percolation_of
 from app.serving.answers.percolation_interval import percolating
 from app.serving.answers.types import (
     CrystalAnswer,
     DisorderAnswer,
     HopAnswer,
     OrderingAnswer,
-    Percolation,
     SecondOpinion,
     SiteAnswer,
 )
@@ -159,7 +157,7 @@ def disagreements(crystal: CrystalAnswer, opinion: SecondOpinion) -> tuple[str, 
     return (sentence,)
 
 
-def _figures(barriers: Percolation) -> tuple[float | None, float | None, float | None]:
+def _figures(barriers: PercolationBarriers) -> tuple[float | None, float | None, float | None]:
     return barriers.one_d, barriers.two_d, barriers.three_d
 
 
@@ -226,7 +224,7 @@ def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) 
         [hop.ordering_barriers_ev[which] if count > 1 and hop.prediction else _barrier_ev(hop) for hop in hops]
         for which in range(count)
     ]
-    percolations = [percolation_of(percolation(search.all_hops, one)) for one in barriers]
+    percolations = [percolation(search.all_hops, one) for one in barriers]
     rows = [_figures(one) for one in percolations]
     means, spreads = [], []
     for column in zip(*rows, strict=True):
@@ -247,8 +245,8 @@ def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) 
             )
             for which, ordering in enumerate(disorder.orderings)
         ),
-        mean_ev=Percolation(one_d=means[0], two_d=means[1], three_d=means[2]),
-        spread_ev=Percolation(one_d=spreads[0], two_d=spreads[1], three_d=spreads[2]),
+        mean_ev=PercolationBarriers(one_d=means[0], two_d=means[1], three_d=means[2]),
+        spread_ev=PercolationBarriers(one_d=spreads[0], two_d=spreads[1], three_d=spreads[2]),
     )
 
 

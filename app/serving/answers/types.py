@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+from app.crystals.percolation import PercolationBarriers
 from app.models.cards import OtherModel
 from app.models.prediction import Prediction
 
@@ -53,15 +54,6 @@ class HopAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Percolation:
-    """The lowest barriers that connect in one, two and three directions, eV; None where nothing connects."""
-
-    one_d: float | None
-    two_d: float | None
-    three_d: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class PercolationPath:
     """How hops connect through the crystal in one, two or three dimensions.
 
@@ -92,7 +84,7 @@ class OrderingAnswer:
     placed: tuple[str, ...]
     frac_coords: tuple[tuple[float, float, float], ...]
     energy_ev: float | None
-    percolation_ev: Percolation
+    percolation_ev: PercolationBarriers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,8 +104,8 @@ class DisorderAnswer:
     oxidation_states: dict[str, int] | None
     lattice_angstrom: tuple[tuple[float, float, float], ...]
     orderings: tuple[OrderingAnswer, ...]
-    mean_ev: Percolation
-    spread_ev: Percolation
+    mean_ev: PercolationBarriers
+    spread_ev: PercolationBarriers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +119,7 @@ class SecondOpinion:
     """
 
     method: Literal["bvse"]
-    percolation_ev: Percolation
+    percolation_ev: PercolationBarriers
     detail: str
     seconds: float
     answered: bool
@@ -155,10 +147,10 @@ class CrystalAnswer:
     second_opinion: SecondOpinion | None = None
 
     @property
-    def percolation_ev(self) -> Percolation:
+    def percolation_ev(self) -> PercolationBarriers:
         """The barriers alone."""
         one, two, three = (None if path is None else path.barrier_ev for path in self.percolation.values())
-        return Percolation(one_d=one, two_d=two, three_d=three)
+        return PercolationBarriers(one_d=one, two_d=two, three_d=three)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,10 +1,10 @@
 """A second opinion on a crystal's percolation: computed in a worker process, part of the answer."""
 
 from app.crystals.bvse import BondValenceOpinion, bond_valence_percolation
+from app.crystals.percolation import PercolationBarriers
 from app.crystals.readers import read_crystal
 from app.errors import FormatError, IonpathError, TooLargeError
-from app.serving.answers.as_json import percolation_of
-from app.serving.answers.types import Percolation, SecondOpinion
+from app.serving.answers.types import SecondOpinion
 from app.serving.reading.upload_reader import ReadOptions
 from app.serving.reading.uploads import CrystalUpload
 
@@ -24,14 +24,14 @@ def bvse_or_refuse(upload: CrystalUpload, options: ReadOptions) -> BondValenceOp
 
 def opinion_of(found: BondValenceOpinion | IonpathError, *, seconds: float) -> SecondOpinion:
     """The same as an answer holds it; an opinion that failed says why and fails nothing else."""
-    nothing = Percolation(one_d=None, two_d=None, three_d=None)
+    nothing = PercolationBarriers(one_d=None, two_d=None, three_d=None)
     if isinstance(found, IonpathError):
         detail = found.detail.rstrip(".")
         return SecondOpinion(method="bvse", percolation_ev=nothing, detail=detail, seconds=seconds, answered=False)
     states = ", ".join(f"{symbol} {state:+g}" for symbol, state in sorted(found.states.items()) if state)
     return SecondOpinion(
         method="bvse",
-        percolation_ev=percolation_of(found.barriers),
+        percolation_ev=found.barriers,
         detail=f"all ions removed, {states}, a grid of {found.grid_angstrom:.2f} angstrom",
         seconds=seconds,
         answered=True,

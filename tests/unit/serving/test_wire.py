@@ -6,6 +6,7 @@ from uuid import UUID
 import orjson
 import pytest
 
+from app.crystals.percolation import PercolationBarriers
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.answers.as_json import answer_to_json, error_to_json, row_to_json
@@ -14,7 +15,6 @@ from app.serving.answers.types import (
     CrystalAnswer,
     HopAnswer,
     ModelReference,
-    Percolation,
     PercolationPath,
     SecondOpinion,
     SiteAnswer,
@@ -77,7 +77,7 @@ ANSWER = Answer(
         mechanism="vacancy",
         second_opinion=SecondOpinion(
             method="bvse",
-            percolation_ev=Percolation(one_d=0.4, two_d=None, three_d=None),
+            percolation_ev=PercolationBarriers(one_d=0.4, two_d=None, three_d=None),
             detail="all ions removed",
             seconds=1.0,
             answered=True,
