@@ -166,7 +166,9 @@ async def test_a_pass_that_fails_says_nothing_of_the_model_s_speed() -> None:
     async with running() as batcher:
         with pytest.raises(IonpathError):
             await ask(batcher, model, band(1))
-        figures = batcher.tracks[Lane.MAIN].queue._figures_of(model)
+        queue = batcher.tracks[Lane.MAIN].queue
+        figures = queue._figures_of(model)
+        await until(lambda: not queue._running)  # it learns once its clients are answered
         assert figures.cost_per_s is None
         await ask(batcher, model, band(2))
         await until(lambda: figures.cost_per_s is not None)
