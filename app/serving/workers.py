@@ -222,7 +222,6 @@ class WorkerPool:
 
     Attributes:
         ready: what the first worker reported (Handler.ready).
-        trouble: why no worker can be started now; None while that works.
     """
 
     def __init__(
@@ -250,7 +249,12 @@ class WorkerPool:
         self._not_before_s = 0.0
         self._threads = ThreadPoolExecutor(max_workers=count, thread_name_prefix=name)
         self.ready: object = None
-        self.trouble: str | None = None
+        self._failure: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no worker can be started now; None while that works, and once it is time to try again."""
+        return self._failure if time.monotonic() < self._not_before_s else None
 
     def start(self) -> None:
         """Start the workers and wait until all are ready; where they start on demand, do nothing yet.
@@ -347,14 +351,14 @@ class WorkerPool:
 
     def _replacement(self) -> Worker:
         if time.monotonic() < self._not_before_s:
-            raise WorkerStartError(self.trouble)
+            raise WorkerStartError(self._failure)
         worker = self._spawn()
         try:
             self._await_ready(worker)
         except WorkerError:
             raise
         except Exception as error:  # what `open_handler` raised is no error of the task
-            raise WorkerStartError(self.trouble) from error
+            raise WorkerStartError(self._failure) from error
         return worker
 
     def _give_back(self, worker: Worker, keep: Worker | None) -> None:
@@ -396,7 +400,7 @@ class WorkerPool:
                 raise failed from error
             raise
         self.ready = answer
-        self.trouble = None
+        self._failure = None
 
     def _checked(self, answer: object) -> object:
         if isinstance(answer, Exception):
@@ -406,9 +410,9 @@ class WorkerPool:
         return answer
 
     def _failed(self, error: Exception) -> WorkerStartError:
-        self.trouble = f"the {self._name} worker does not start: {error}"
+        self._failure = f"the {self._name} worker does not start: {error}"
         self._not_before_s = time.monotonic() + BACK_OFF_S
-        return WorkerStartError(self.trouble)
+        return WorkerStartError(self._failure)
 
 
 def freeze_gc() -> None:
@@ -430,6 +434,7 @@ def _work(
 ) -> None:
     """Do tasks until the other end of the pipe closes."""
     _ignore_signals()
+    threading.Thread(target=_end_with_the_service, daemon=True).start()
     os.nice(nice)
     if memory_mib is not None:
         with contextlib.suppress(ValueError, OSError):  # not every system limits address space
@@ -481,6 +486,14 @@ def _portable(error: Exception) -> Exception:
     failed = TaskFailedError(f"{type(error).__name__}: {error}")
     failed.add_note("".join(traceback.format_exception(error)))
     return failed
+
+
+def _end_with_the_service() -> None:
+    """End this process when the service's was killed: one that hangs in a task does not see that its pipe closed."""
+    service = multiprocessing.parent_process()
+    if service is not None:
+        service.join()
+        os._exit(1)
 
 
 def _ignore_signals() -> None:

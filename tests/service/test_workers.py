@@ -4,6 +4,8 @@ import asyncio
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -406,3 +408,37 @@ def test_a_replacement_that_does_not_start_is_not_tried_at_each_task(
         assert run(pool) in ours()
         assert pool.trouble is None
         assert pool.ready == "whole"
+
+
+HANGING_SERVICE = """
+import threading
+from multiprocessing.connection import wait
+from app.serving.reading.pool import open_reader
+from app.serving.workers import WorkerPool
+
+pool = WorkerPool("hangs", 1, open_reader)
+pool.start()
+threading.Thread(target=pool.run, args=((wait, [], 600.0), 600.0), daemon=True).start()
+(worker,) = pool._workers
+print(worker._process.pid, flush=True)
+threading.Event().wait(600)
+"""
+
+
+def test_a_worker_in_the_middle_of_a_task_ends_when_its_service_is_killed() -> None:
+    service = subprocess.Popen([sys.executable, "-c", HANGING_SERVICE], stdout=subprocess.PIPE, text=True)
+    assert service.stdout is not None
+    worker = int(service.stdout.readline())
+    assert is_running(worker)
+    service.kill()
+    service.wait()
+    service.stdout.close()
+    wait_until(lambda: not is_running(worker))
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and has not ended; one that nobody has waited for yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

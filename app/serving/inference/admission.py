@@ -16,6 +16,7 @@ from app.errors import BusyError, NotReadyError
 #: Where the estimates start, seconds of CPU; each is as good as this many measurements.
 FIRST_BAND_S = 0.02
 FIRST_REQUEST_S = 0.1
+FIRST_OPINION_S = 1.0
 PRIOR_WEIGHT = 8
 #: The newest measurement counts at least this much, so that estimates follow a change of what is sent.
 LEAST_WEIGHT = 0.02
@@ -129,6 +130,7 @@ class Admission:
         self._lanes = {lane: _LaneLoad(speed=1.0) for lane in Lane}
         self._lanes[Lane.MAIN].speed = max(1.0, cores / 2)
         self._requests: dict[str, _Mean] = defaultdict(lambda: _Mean(value=FIRST_REQUEST_S))
+        self._requests[Lane.SECOND_OPINION] = _Mean(value=FIRST_OPINION_S)
         self._bands: dict[str, _Mean] = {}
         self._bytes = 0
         self._stopping = False

@@ -116,7 +116,7 @@ class ReadingPool:
     @property
     def trouble(self) -> str | None:
         """Why no file can be read now; None while all is well."""
-        return next((pool.trouble for pool in self._pools if pool.trouble is not None), None)
+        return self._crystals.trouble or self._bands.trouble  # an answer comes without a second opinion too
 
     async def read(
         self, upload: Upload, options: ReadOptions, *, key_id: str | None, request_id: str | None = None
