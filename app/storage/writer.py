@@ -130,7 +130,7 @@ class LogWriter:
             NotReadyError: it does not run, or its queue is full.
         """
         if not self._tasks or any(task.done() for task in self._tasks):
-            raise NotReadyError("the log's writer is not running", kind="log-writer-stopped")
+            raise NotReadyError("the log's writer does not run", kind="log-writer-stopped")
         self.check_room()
 
     def check_room(self) -> None:
