@@ -243,7 +243,7 @@ def _all_agree(left: CanonicalBand, host: FloatArray, hop_error: FloatArray) -> 
 def canonical_digest(band: Band | CanonicalBand) -> str:
     """A SHA-256 of the band's distances, in hexadecimal: the same in any atom order, origin and setting.
 
-    For the log. A file that rounds its coordinates gets another digest; use `same_band` to compare bands.
+    For single flight and the log. Rounded coordinates give another digest; use `same_band` to compare bands.
     """
     form = canonical(band)
     lattice = np.linalg.norm(form.lattice_angstrom, axis=1)  # the successive minima depend only on the lattice
