@@ -38,7 +38,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[Service]:
-    with running_service(tmp_path_factory.mktemp("properties"), model_store=store, max_atoms=200) as service:
+    patient = {"queue_wait_s": 30}  # on a busy machine callers are refused sooner, which is not what is tested here
+    with running_service(tmp_path_factory.mktemp("properties"), model_store=store, max_atoms=200, **patient) as service:
         yield service
 
 
