@@ -99,6 +99,8 @@ def read_settings(**changes: object) -> Settings:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
         fail(f"IONPATH_{name} = {first['input']!r} cannot be used: {first['msg']}.")
+    except ValueError as error:  # the folder of IONPATH_SECRETS_DIR
+        fail(str(error))
 
 
 def _read_settings_aloud() -> Settings:
@@ -408,7 +410,13 @@ def migrate() -> None:
         state = bring_up_to_date(settings.database_url)
     except (ValueError, SQLAlchemyError) as error:
         fail(f"The prediction log cannot be brought up to date: {error}")
-    typer.echo(f"The prediction log's schema is up to date (revision {state.head}).")
+    if state.current == state.head:
+        typer.echo(f"The prediction log's schema is up to date (revision {state.head}).")
+    else:
+        typer.echo(
+            f"The prediction log's schema (revision {state.current}) is of a later release than this one, which knows "
+            f"revision {state.head}. It was left as it is: this release works with it."
+        )
 
 
 @keys.command("new")

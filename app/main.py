@@ -15,6 +15,7 @@ from app.api.auth import Gate
 from app.api.middleware import AccessLog, BodyLimit
 from app.api.openapi import describe
 from app.api.problems import add_problem_handlers
+from app.api.stopping import Stopping
 from app.serving.service import PredictionService, open_service
 from app.settings import Settings
 
@@ -43,12 +44,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
+    app.state.stopping = False  # set by the server when it stops; /health/ready reports it
     app.openapi = lambda: describe(app)  # type: ignore[method-assign] # FastAPI's documented way to extend it
     for module in (predict, properties, models, predictions, health, pages):
         app.include_router(module.router)
     pages.add_static_files(app)
     add_problem_handlers(app)
     app.add_middleware(BodyLimit, max_body_bytes=chosen.max_body_bytes, body_timeout_s=chosen.body_timeout_s)
+    app.add_middleware(Stopping)
     app.add_middleware(AccessLog)  # added last, so outermost
     return app
 

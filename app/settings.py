@@ -1,4 +1,4 @@
-"""Settings, read once from IONPATH_* variables; the unit is in the name."""
+"""Settings, read once from IONPATH_* variables and secret files; the unit is in the name."""
 
 import os
 import re
@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -20,8 +26,8 @@ GONE_SETTINGS: Final[Mapping[str, str]] = {
     "together; 30 unless set",
     "IONPATH_READING_MIB": "IONPATH_QUEUE_MAX_MIB: memory of all waiting work, uploads that wait to be read included",
 }
-#: Read by the command line, the training and the tests.
-OTHER_VARIABLES: Final = frozenset({"IONPATH_API_KEY", "IONPATH_DATA_DIR", "IONPATH_DATA_URL"})
+#: Read by the command line, the training and the tests, or before the settings.
+OTHER_VARIABLES: Final = frozenset({"IONPATH_API_KEY", "IONPATH_DATA_DIR", "IONPATH_DATA_URL", "IONPATH_SECRETS_DIR"})
 
 
 class Settings(BaseSettings):
@@ -108,7 +114,30 @@ class Settings(BaseSettings):
     rate_burst: int = Field(60, ge=1, description="predictions that a key may ask for at once before its rate counts")
     metrics_host: str = Field("127.0.0.1", description="address of the metrics port")
     metrics_port: int | None = Field(None, description="serve /metrics without a key on a port of its own")
+    drain_notice_s: float = Field(
+        0.0, ge=0, description="how long it answers on after SIGTERM while it says that it is not ready any more"
+    )
     drain_timeout_s: float = Field(30.0, ge=0, description="how long accepted work may take after SIGTERM")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read what no variable sets from files of the same names, in small letters, in IONPATH_SECRETS_DIR.
+
+        Raises:
+            ValueError: that folder is not there.
+        """
+        folder = os.environ.get("IONPATH_SECRETS_DIR")
+        if folder and not Path(folder).is_dir():
+            raise ValueError(f"{folder} (IONPATH_SECRETS_DIR) is not a folder")
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=folder) if folder else file_secret_settings
+        return init_settings, env_settings, dotenv_settings, secrets
 
     @field_validator("spool_dir", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from app.api.auth import Caller, Gate, caller
 from app.api.openapi import problems
 from app.api.queries import NoQuery
 from app.api.schemas import Live, Ready
+from app.serving.predictions import Check
 from app.serving.service import PredictionService
 
 router = APIRouter(tags=["operation"])
@@ -34,6 +35,8 @@ async def ready(request: Request) -> Response:
     """Ask the model, the cache, the log and the writer, each really."""
     service: PredictionService = request.state.service
     checks = await service.ready()
+    if request.app.state.stopping:
+        checks["stopping"] = Check(ok=False, detail="the service is stopping; send requests to another replica")
     ok = all(check.ok or not check.required for check in checks.values())
     body = {"status": "ready" if ok else "not ready", "checks": checks}
     return Response(orjson.dumps(body), 200 if ok else 503, media_type="application/json")

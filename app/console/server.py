@@ -1,12 +1,15 @@
 """Runs the service in one uvicorn process, until SIGTERM and then until accepted work is done."""
 
+import asyncio
 import math
 import signal
 import socket
 import sys
+import time
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -57,7 +60,25 @@ class _Start:
 
 
 class _Server(uvicorn.Server):
-    """Prints the address once the server is ready: with port 0 it is not known before."""
+    """Prints the address once the server is ready (with port 0 it is not known before), and reports a stop in advance.
+
+    Args:
+        config: uvicorn's.
+        app: the application, whose readiness ends with the first signal.
+        notice_s: how long it still answers after that, so that a proxy can choose another replica, seconds.
+    """
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, notice_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._notice_s = notice_s
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.stopping = True
+        until_s = time.monotonic() + self._notice_s
+        while time.monotonic() < until_s and not self.force_exit:  # noqa: ASYNC110 # uvicorn's flag of a second Ctrl-C
+            await asyncio.sleep(_NOTICE_STEP_S)
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -73,6 +94,7 @@ class _Server(uvicorn.Server):
 #: Every operation of a forward pass asks for the interpreter again, behind threads that read and answer; at the
 #: interpreter's own 5 ms they waited so long that a tenth of the throughput was lost.
 _SWITCH_INTERVAL_S = 0.0005
+_NOTICE_STEP_S = 0.05
 
 
 def run(settings: Settings) -> None:
@@ -86,7 +108,8 @@ def run(settings: Settings) -> None:
     for problem in ignored_settings():
         _log.warning("setting_ignored", problem=problem)
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    app = _Start(create_app(settings))
+    application = create_app(settings)
+    app = _Start(application)
     config = uvicorn.Config(
         app,
         host=settings.host,
@@ -97,7 +120,7 @@ def run(settings: Settings) -> None:
         server_header=False,
         timeout_graceful_shutdown=math.ceil(settings.drain_timeout_s),
     )
-    server = _Server(config)
+    server = _Server(config, application, settings.drain_notice_s)
     bound = _bound(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises a signal again once it has stopped; a stop by signal is a normal exit, with status 0.

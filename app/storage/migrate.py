@@ -25,7 +25,7 @@ class RevisionState:
     """The revision of a database's schema.
 
     Attributes:
-        current: the last applied revision.
+        current: the last applied revision; one that this release does not know is of a later release.
         head: the newest revision of this release.
     """
 
@@ -36,7 +36,8 @@ class RevisionState:
 def migrate(url: SecretStr | str) -> RevisionState:
     """Apply all missing revisions; if several replicas start at once, one of them does.
 
-    It blocks: call it in a thread from an event loop. A failure leaves the schema unchanged.
+    It blocks: call it in a thread from an event loop. A failure leaves the schema unchanged, and so does a release that
+    finds a later one's: a revision only adds to what the release before it uses, so that an upgrade can be taken back.
 
     Raises:
         ValueError: the URL is not supported.
@@ -48,9 +49,18 @@ def migrate(url: SecretStr | str) -> RevisionState:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _ADVISORY_LOCK})
         config = _config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        current = MigrationContext.configure(connection).get_current_revision()
-        return RevisionState(current=current, head=_head())
+        if not _is_of_a_later_release(connection):
+            command.upgrade(config, "head")
+        return RevisionState(current=_current(connection), head=_head())
+
+
+def _current(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _is_of_a_later_release(connection: Connection) -> bool:
+    known = {revision.revision for revision in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return (current := _current(connection)) is not None and current not in known
 
 
 def _config() -> Config:
