@@ -23,8 +23,9 @@ PYTHON_MINOR := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_in
 STAMP := $(VENV)/.installed-$(PYTHON_MINOR)
 UV := $(VENV)/lock-tool/bin/uv
 PIP_AUDIT := $(VENV)/audit-tool/bin/pip-audit
-COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--custom-compile-command "make lock" --excludes requirements-excluded.txt $(UPGRADE)
+COMPILE_ALL = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--custom-compile-command "make lock" $(UPGRADE)
+COMPILE = $(COMPILE_ALL) --excludes requirements-excluded.txt
 
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
@@ -98,13 +99,17 @@ faults: setup
 bench: setup
 	$(BIN)/python -m benchmarks $(ARGS)
 
-# The third lock is of what builds the package: hatchling, and editables for `pip install -e`.
+# requirements-build.lock is of what builds the package: hatchling, and editables for `pip install -e`;
+# requirements-torch-cuda.lock of the package index's torch and what it alone needs, for the image with CUDA.
+# requirements-torch-cpu.lock is written by hand.
 # Keeps what is locked and still fits; `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock: $(UV)
-	$(COMPILE) --extra train --extra test --output-file requirements.lock pyproject.toml
-	$(COMPILE) --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml
+	$(COMPILE) --extra train --extra test --output-file requirements.lock pyproject.toml requirements-torch.in
+	$(COMPILE) --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml requirements-torch.in
 	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], 'editables', sep='\n')" | \
 		$(COMPILE) --constraints requirements.lock --output-file requirements-build.lock -
+	echo torch==$(TORCH_VERSION) | $(COMPILE_ALL) --constraints requirements-runtime.lock --output-file requirements-torch-cuda.lock \
+		$$(sed -n 's/^\([A-Za-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements-runtime.lock) -
 	$(MAKE) licences
 
 $(UV): Makefile

@@ -26,8 +26,8 @@ from typing import Any
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-#: What the image installs, its builder too, which stays in it.
-LOCKS = (REPOSITORY / "requirements-runtime.lock", REPOSITORY / "requirements-build.lock")
+#: What the image holds, and what builds it. Packages of CUDA are NVIDIA's, and in the image for GPUs alone.
+LOCKS = tuple(REPOSITORY / f"requirements-{name}.lock" for name in ("torch-cpu", "runtime", "build"))
 LICENCES = REPOSITORY / "requirements-licences.lock"
 POLICY = REPOSITORY / "requirements-licences.toml"
 HEAD = "# Made by `make licences`: what is shipped, and the licence that its metadata name. See the .toml beside.\n"
@@ -79,12 +79,9 @@ def _permits(expression: str, allowed: AbstractSet[str]) -> bool:
 
 
 def locked() -> list[str]:
-    """Each `name==version` that is shipped: the locks', for every Python, and torch, which the Makefile pins."""
+    """Each `name==version` that is shipped, for every Python; without the label of a build ("+cpu")."""
     lines = "".join(path.read_text("utf-8") for path in LOCKS)
-    pins = set(re.findall(r"^([\w.-]+==[^\s;\\]+)", lines, flags=re.MULTILINE))
-    torch = re.search(r"^TORCH_VERSION := (\S+)$", (REPOSITORY / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
-    assert torch, "the Makefile pins torch"
-    return sorted([*pins, f"torch=={torch[1]}"])
+    return sorted(set(re.findall(r"^([\w.-]+==[^\s;\\+]+)", lines, flags=re.MULTILINE)))
 
 
 def listed(path: Path = LICENCES) -> dict[str, str]:
