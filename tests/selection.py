@@ -26,6 +26,7 @@ NEEDED = {"data_dir": "barriers/bands.jsonl.gz", "cif_dir": "cifs"}
 #: Files that take half a minute or more, the longest first.
 SLOW_FILES = (
     "service/test_faults_under_load.py",
+    "service/test_rolling_upgrade.py",
     "service/inference/test_model.py",
     "service/test_cli.py",
     "unit/models/test_predictor.py",

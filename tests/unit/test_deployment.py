@@ -6,6 +6,7 @@ file left out of the package. Compiling to bytecode is turned off, which halves 
 """
 
 import fnmatch
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import tomllib
 import venv
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ from app.main import create_app
 from app.settings import GONE_SETTINGS, OTHER_VARIABLES, REPOSITORY, Settings
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-LOCKS = ("requirements.lock", "requirements-runtime.lock", "requirements-build.lock")
+LOCKS = tuple(f"requirements{name}.lock" for name in ("", "-runtime", "-build", "-torch-cpu", "-torch-cuda"))
 COMPOSE_FILES = ("docker-compose.yml", "deploy/monitoring.yml")
+PROXY_FILE = "deploy/proxy/haproxy.cfg"
 PINNED = re.compile(r"^(?P<pin>[\w.-]+==[^\s;\\]+)(?: ; (?P<marker>[^\\]+?))? \\$", re.MULTILINE)
 
 
@@ -42,9 +45,14 @@ def _instructions() -> list[tuple[str, str]]:
     return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in lines) if name]
 
 
-def _compose() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(_read("docker-compose.yml"))
+def _services(name: str = "docker-compose.yml") -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(_read(name))["services"]
     return loaded
+
+
+def _rules() -> list[str]:
+    """The lines of the proxy's file, without comments."""
+    return [line.split("#")[0].strip() for line in _read(PROXY_FILE).splitlines()]
 
 
 def _seconds(text: str) -> float:
@@ -61,6 +69,10 @@ def _pins(name: str) -> dict[str, list[Requirement]]:
     return pins
 
 
+def _lines(name: str) -> list[str]:
+    return [line for line in _read(name).splitlines() if line and not line.startswith("#")]
+
+
 def _requirements(*extras: str) -> list[Requirement]:
     project = tomllib.loads(_read("pyproject.toml"))["project"]
     listed = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
@@ -74,7 +86,7 @@ def _requirements(*extras: str) -> list[Requirement]:
     "path",
     [
         REPOSITORY / name
-        for name in ("Dockerfile", "docker-compose.yml", ".env.example", "Makefile", "deploy/haproxy.cfg")
+        for name in ("Dockerfile", "docker-compose.yml", ".env.example", "Makefile", "deploy/proxy/haproxy.cfg")
     ]
     + DOCUMENTS,
     ids=lambda path: path.name,
@@ -145,56 +157,119 @@ def test_the_image_runs_as_nobody_special_and_starts_the_service() -> None:
     assert len([name for name, _ in _instructions() if name == "FROM"]) == 2
 
 
+def test_the_image_has_one_user_and_group_id_and_no_pip() -> None:
+    text = _read("Dockerfile")
+    (user,) = re.findall(r"^USER (\d+):(\d+)$", text, flags=re.MULTILINE)
+    assert user[0] == user[1]
+    assert re.findall(r"--[ug]id (\d+)", text) == [user[0]] * 3
+    assert f"-o {user[0]} -g {user[0]}" in text
+    assert "python -m venv --without-pip /opt/ionpath" in text
+    final = text[text.rindex("\nFROM ") :]
+    assert re.search(
+        r"^RUN pip uninstall --yes .*pip.* && rm -r /usr/local/lib/python\*/ensurepip$", final, re.MULTILINE
+    )
+
+
+def test_the_image_is_unhealthy_when_it_hangs_and_not_when_a_store_is_away() -> None:
+    (check,) = [rest for name, rest in _instructions() if name == "HEALTHCHECK"]
+    assert "/health/live" in check
+    assert "/health/ready" not in check
+
+
+def test_all_that_the_image_installs_is_held_by_hashes() -> None:
+    lines = [rest for name, rest in _instructions() if name == "RUN" and re.search(r"\bpip\b.* install", rest)]
+    own = [line for line in lines if "--no-index" in line]  # the wheel that the line before it made
+    assert len(own) == 1
+    assert own[0].endswith(" wheel/*.whl")
+    for line in lines:
+        assert "--no-deps" in line, line
+        assert "--require-hashes" in line or line in own, line
+    assert any(rest == "pip --python /opt/ionpath/bin/python check" for _, rest in _instructions())
+
+
 def test_the_image_is_of_a_python_that_is_supported() -> None:
-    version = re.search(r"^ARG PYTHON_VERSION=([\d.]+)$", _read("Dockerfile"), flags=re.MULTILINE)
+    version = re.search(r"^ARG PYTHON_IMAGE=python:([\d.]+)-slim-\w+$", _read("Dockerfile"), flags=re.MULTILINE)
     assert version
     assert version[1] in {"3.11", "3.12", "3.13"}
 
 
 def test_the_same_torch_is_set_up_and_shipped() -> None:
-    image = re.search(r"^ARG TORCH_VERSION=(\S+)$", _read("Dockerfile"), flags=re.MULTILINE)
     local = re.search(r"^TORCH_VERSION := (\S+)$", _read("Makefile"), flags=re.MULTILINE)
     wanted = next(requirement for requirement in _requirements() if requirement.name == "torch")
-    assert image
     assert local
-    assert image[1] == local[1]
-    assert wanted.specifier.contains(image[1])
+    assert wanted.specifier.contains(local[1])
+    for build, label in (("cpu", "+cpu"), ("cuda", "")):
+        (pin,) = _pins(f"requirements-torch-{build}.lock")["torch"]
+        assert str(pin) == f"torch=={local[1]}{label}"
+
+
+def test_each_wheel_of_torch_for_a_cpu_has_its_hash() -> None:
+    text = _read("requirements-torch-cpu.lock")
+    wheels = re.findall(r"^# (torch-\S+\.whl)$", text, flags=re.MULTILINE)
+    assert len(wheels) == len(re.findall(r"--hash=sha256:[0-9a-f]{64}", text))
+    python = re.search(r"^ARG PYTHON_IMAGE=python:3\.(\d+)", _read("Dockerfile"), flags=re.MULTILINE)
+    assert python
+    assert [wheel for wheel in wheels if f"-cp3{python[1]}-" in wheel and "x86_64" in wheel]
+
+
+def test_what_the_image_with_cuda_installs_fits_together() -> None:
+    cuda, runtime = _pins("requirements-torch-cuda.lock"), _pins("requirements-runtime.lock")
+    assert not cuda.keys() & runtime.keys()
+    assert {"torch", "triton", "nvidia-cublas"} <= cuda.keys()
+
+
+def test_what_torch_needs_is_locked() -> None:
+    """torch is left out of the locks with all that it alone needs: that is named again, by hand."""
+    asked = [Requirement(line) for line in metadata.requires("torch") or []]
+    cpu = [one for one in asked if one.marker is None or one.marker.evaluate({"sys_platform": "darwin", "extra": ""})]
+    listed = {canonicalize_name(Requirement(line).name): line for line in _lines("requirements-torch.in")}
+    assert {canonicalize_name(one.name) for one in cpu} == listed.keys()
+    for name in ("requirements.lock", "requirements-runtime.lock"):
+        for requirement in cpu:
+            for pin in _pins(name)[canonicalize_name(requirement.name)]:
+                (version,) = (part.version for part in pin.specifier)
+                assert requirement.specifier.contains(version), f"{pin} in {name}"
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(900)  # downloads and unpacks over a gigabyte
 def test_the_images_install_lines_work_in_a_fresh_environment(tmp_path: Path) -> None:
     """The service that they install starts, with what it needs and without what only training and tests need."""
-    context, environment = tmp_path / "src", tmp_path / "venv"
-    venv.create(environment, with_pip=True)
+    context, builder, environment = tmp_path / "src", tmp_path / "builder", tmp_path / "venv"
+    venv.create(builder, with_pip=True)  # the base image's Python
     variables = {
         **{name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")},
-        "PATH": f"{environment / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{builder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "PIP_NO_COMPILE": "0",  # pip reads this one the other way round: 0 is `--no-compile`
         "PIP_QUIET": "1",
-        "TORCH_VERSION": str(re.findall(r"^ARG TORCH_VERSION=(\S+)$", _read("Dockerfile"), flags=re.MULTILINE)[0]),
+        "TORCH": "cpu",
         "TORCH_INDEX_URL": os.environ.get("TORCH_INDEX_URL", ""),  # as for `make setup` on this machine
     }
     context.mkdir()
-    lines = 0
+    ran: list[str] = []
     for name, rest in _instructions():
-        if name == "FROM" and lines:
+        if name == "FROM" and ran:
             break
         if name == "COPY":
             _copy(rest, context)
-        elif name == "RUN" and rest.startswith("pip "):
-            lines += 1
+        elif name == "RUN" and not rest.startswith("apt-get"):  # this machine has what that installs, or not
+            ran.append(rest.split()[0])
+            line = rest.replace("/opt/ionpath", str(environment))
             done = subprocess.run(
-                rest, shell=True, cwd=context, env=variables, capture_output=True, text=True, check=False
+                line, shell=True, cwd=context, env=variables, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, f"{rest}\n{done.stderr}"
-    assert lines == 4
+    assert ran == ["python", *["pip"] * 6, "find", "strip"]
+    packages = next((environment / "lib").iterdir()) / "site-packages"
+    assert not list(packages.glob("pip*"))
+    assert not list(packages.rglob("tests"))
 
     run = [str(environment / "bin" / "python"), "-P", "-c"]
     probe = (
         "import app.main, app.settings, importlib.util as u; app.main.create_app();"
         "s = app.settings.Settings(); assert s.model_store.is_dir(), s.model_store;"
-        "assert not [n for n in ('pytest', 'tensorboard', 'mypy', 'litserve') if u.find_spec(n)]"
+        "assert not [n for n in ('pytest', 'tensorboard', 'mypy', 'litserve', 'pip', 'hatchling') if u.find_spec(n)];"
+        "import torch; torch.nn.Linear(3, 3)(torch.ones(2, 3)).sum().backward()"
     )
     done = subprocess.run([*run, probe], cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -245,9 +320,13 @@ def test_the_locks_hold_every_dependency_but_torch() -> None:
                 )
 
 
+def _versions(name: str) -> set[tuple[str, str]]:
+    """Names and versions of a lock; for which machines each is asked for may differ between locks."""
+    return {(pin, str(one.specifier)) for pin, pins in _pins(name).items() for one in pins}
+
+
 def test_the_image_has_the_pins_that_are_tested() -> None:
-    tested = {str(pin) for pins in _pins("requirements.lock").values() for pin in pins}
-    shipped = {str(pin) for pins in _pins("requirements-runtime.lock").values() for pin in pins}
+    tested, shipped = _versions("requirements.lock"), _versions("requirements-runtime.lock")
     assert shipped < tested
 
 
@@ -261,10 +340,10 @@ def test_the_package_is_built_by_what_is_locked() -> None:
         assert requirement.specifier.contains(version)
     both = {pin: pins[pin] for pin in pins.keys() & _pins("requirements.lock").keys()}
     assert all(str(_pins("requirements.lock")[name]) == str(pin) for name, pin in both.items()), "run `make lock`"
-    for name in ("Dockerfile", "Makefile"):
-        own = re.findall(r"^.*install.*--no-deps.*$", _read(name), flags=re.MULTILINE)
-        assert own
-        assert all("--no-build-isolation" in line for line in own), name
+    for name, building in (("Dockerfile", r"pip wheel .*"), ("Makefile", r"install .* -e \.")):
+        (own,) = re.findall(building, _read(name))
+        assert "--no-build-isolation" in own, name
+        assert "--no-deps" in own, name
         assert re.search(r"--require-hashes.* -r requirements-build\.lock", _read(name)), name
 
 
@@ -286,50 +365,129 @@ def test_every_pin_has_hashes_and_no_index_is_named(name: str) -> None:
     assert "--find-links" not in text
 
 
-# The compose file and its proxy
+# The compose files and the proxy
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_a_compose_file_is_one_by_the_specifications_schema(name: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "check_jsonschema",
+        "--builtin-schema",
+        "vendor.compose-spec",
+        str(REPOSITORY / name),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_path_of_a_compose_file_exists() -> None:
+    for name in COMPOSE_FILES:
+        for service in _services(name).values():
+            for volume in service.get("volumes", []):
+                source = volume.split(":")[0] if isinstance(volume, str) else "" if volume["type"] == "volume" else "."
+                assert not source.startswith("./") or (REPOSITORY / source).exists(), source
+            if build := service.get("build"):
+                assert (REPOSITORY / build["context"] / "Dockerfile").is_file()
+
+
+@pytest.mark.skipif(shutil.which("haproxy") is None, reason="HAProxy is not installed: apt-get install haproxy")
+def test_haproxy_accepts_its_file() -> None:
+    done = subprocess.run(["haproxy", "-c", "-f", PROXY_FILE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "WARNING" not in done.stderr
 
 
 def test_one_port_is_published_and_it_is_the_proxys() -> None:
-    services = _compose()["services"]
+    services = _services()
     assert [name for name, service in services.items() if service.get("ports")] == ["proxy"]
-    published = services["proxy"]["ports"]
-    assert published == ["${HTTP_ADDRESS:-127.0.0.1}:${HTTP_PORT:-8000}:8080"]
-    assert re.search(r"^\s+bind :8080$", _read("deploy/haproxy.cfg"), flags=re.MULTILINE)
+    assert services["proxy"]["ports"] == ["${HTTP_ADDRESS:-127.0.0.1}:${HTTP_PORT:-8000}:8080"]
+    assert re.search(r"^\s+bind :8080$", _read(PROXY_FILE), flags=re.MULTILINE)
+
+
+def test_one_service_builds_each_image() -> None:
+    """Two that build the same one at once fail now and then with the containerd image store."""
+    built = [service["image"] for service in _services().values() if "build" in service]
+    assert sorted(built) == ["ionpath:cpu", "ionpath:cuda"]
+    assert _services()["migrate"]["image"] in built
+    assert _services()["migrate"]["pull_policy"] == "never", "a registry's image of that name is not ours"
+
+
+def test_torch_is_taken_from_the_index_that_is_set() -> None:
+    default = re.search(r"^ARG TORCH_INDEX_URL=(\S+)$", _read("Dockerfile"), flags=re.MULTILINE)
+    assert default
+    services = _services()
+    assert services["api"]["build"]["args"] == {"TORCH_INDEX_URL": f"${{TORCH_INDEX_URL-{default[1]}}}"}
+    assert services["api-gpu"]["build"]["args"] == {"TORCH": "cuda", "TORCH_INDEX_URL": ""}
+    for build in ("cpu", "cuda"):
+        assert (REPOSITORY / f"requirements-torch-{build}.lock").is_file()
 
 
 def test_the_proxy_finds_every_replica_on_the_services_port() -> None:
-    services = _compose()["services"]
-    (port,) = set(re.findall(r"server-template \w+ \d+ replicas:(\d+)", _read("deploy/haproxy.cfg")))
+    services = _services()
+    (port,) = set(re.findall(r"server-template \w+ \d+ replicas:(\d+)", _read(PROXY_FILE)))
     assert f"IONPATH_PORT={port}" in _read("Dockerfile")
     assert ("EXPOSE", port) in _instructions()
     assert int(port) == Settings.model_fields["port"].default
     for name in ("api", "api-gpu"):
         assert services[name]["networks"]["front"]["aliases"] == ["replicas"]
         assert "container_name" not in services[name], "a fixed name forbids --scale"
+    assert "front" in services["proxy"]["networks"]
 
 
 def test_replicas_believe_the_proxy_and_the_proxy_believes_nobody() -> None:
-    services = _compose()["services"]
+    services = _services()
     for name in ("api", "api-gpu"):
         assert services[name]["environment"]["FORWARDED_ALLOW_IPS"] == "*"
-        assert "ports" not in services[name], "whoever reaches a replica could claim any address"
-    rules = [line.split("#")[0].strip() for line in _read("deploy/haproxy.cfg").splitlines()]
+        assert "ports" not in services[name], "who reaches a replica could claim any address"
+    rules = _rules()
     assert "http-request set-header X-Forwarded-For %[src]" in rules
     assert "option forwardfor" not in rules, "it would pass on what the client wrote"
 
 
+def test_the_proxy_sends_again_what_a_dying_replica_took_and_no_deletion() -> None:
+    rules = _rules()
+    assert "retry-on conn-failure empty-response" in rules
+    assert "option redispatch 1" in rules
+    assert "option http-buffer-request" in rules, "what is not there as a whole cannot be sent again"
+    assert "option http-server-close" in rules
+    assert "http-request disable-l7-retry unless METH_GET or METH_POST" in rules
+
+
+def test_the_proxy_asks_replicas_in_turn() -> None:
+    """The one with the fewest open connections is the one that refuses fastest."""
+    assert [rule for rule in _rules() if rule.startswith("balance")] == ["balance roundrobin"] * 2
+
+
+def test_the_proxys_own_errors_are_problems() -> None:
+    written = re.findall(
+        r'(?:http-error|return) status (\d+) content-type "([^"]+)" string "((?:[^"\\]|\\.)+)"( hdr Retry-After \d)?',
+        _read(PROXY_FILE),
+    )
+    assert {int(status) for status, *_ in written} == {400, 404, 408, 500, 502, 503, 504}
+    for status, media_type, text, retry in written:
+        problem = json.loads(text.replace('\\"', '"'))
+        assert media_type == "application/problem+json"
+        assert problem["status"] == int(status)
+        assert problem["type"] == f"urn:ionpath:problem:{problem['kind']}"
+        assert f"`{problem['kind']}`" in _read("docs/http.md"), problem["kind"]
+        assert bool(retry) == (int(status) in {502, 503, 504})
+
+
 def test_every_health_path_is_the_services() -> None:
     paths = set(create_app(Settings()).openapi()["paths"])
-    named = set()
-    for name in ("Dockerfile", "docker-compose.yml", "deploy/haproxy.cfg"):
-        found = set(re.findall(r"/health/\w+", _read(name)))
-        assert "/health/ready" in found, name
-        named |= found
+    named = {
+        path
+        for name in ("Dockerfile", "docker-compose.yml", PROXY_FILE)
+        for path in re.findall(r"/health/\w+", _read(name))
+    }
+    assert named == {"/health/live", "/health/ready"}
     assert named <= paths
 
 
 def test_every_long_running_service_is_checked_and_restarted() -> None:
-    for name, service in _compose()["services"].items():
+    for name, service in _services().items():
         if name == "migrate":
             assert service["restart"] == "no"
             continue
@@ -337,54 +495,123 @@ def test_every_long_running_service_is_checked_and_restarted() -> None:
         assert "healthcheck" in service or "build" in service, name  # a built one has the image's own
 
 
-def test_no_password_has_a_default() -> None:
-    for name, least in zip(COMPOSE_FILES, (4, 1), strict=True):
-        text = _read(name)
-        assert len(re.findall(r"\$\{\w*PASSWORD:\?[^}]+\}", text)) >= least
-        assert not re.findall(r"\$\{\w*PASSWORD(?!:\?)[^}]*\}", text)
-    assert re.findall(r"^\w*PASSWORD=(.*)$", _read(".env.example"), flags=re.MULTILINE) == ["", "", ""]
+def test_the_proxy_is_waited_for_as_long_as_replicas_may_take() -> None:
+    check = _services()["proxy"]["healthcheck"]
+    assert check["retries"] * _seconds(check["interval"]) >= 150
 
 
-def test_every_variable_of_the_compose_files_is_explained() -> None:
-    used = {variable for name in COMPOSE_FILES for variable in re.findall(r"(?<!\$)\$\{(\w+)", _read(name))}
-    assert used == set(re.findall(r"^(\w+)=", _read(".env.example"), flags=re.MULTILINE))
+@pytest.mark.parametrize("file", COMPOSE_FILES)
+def test_every_service_is_bounded_and_has_no_rights_that_it_does_not_need(file: str) -> None:
+    for name, service in _services(file).items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "cap_add" not in service, name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert {"mem_limit", "cpus", "pids_limit"} <= service.keys(), name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        for mount in service.get("tmpfs", []):
+            assert "size=" in mount, f"{name}: {mount} may take all of the machine's memory"
+
+
+@pytest.mark.parametrize("file", COMPOSE_FILES)
+def test_images_are_of_a_minor_version_and_can_be_named_by_digest(file: str) -> None:
+    for name, service in _services(file).items():
+        if service["image"] not in {"ionpath:cpu", "ionpath:cuda"}:
+            assert re.fullmatch(r"\$\{[A-Z]+_IMAGE:-[\w/]+:v?\d+\.\d+[\w.-]*\}", service["image"]), name
+
+
+def test_no_password_is_in_a_variable() -> None:
+    for file in COMPOSE_FILES:
+        loaded = yaml.safe_load(_read(file))
+        for secret, source in loaded["secrets"].items():
+            assert source == {"file": f"${{SECRETS_DIR:-./secrets}}/{secret}"}
+        for name, service in loaded["services"].items():
+            assert set(service.get("secrets", [])) <= loaded["secrets"].keys(), name
+            for variable, value in service.get("environment", {}).items():
+                assert not re.search("PASSWORD$|_URL$", variable), f"{name}: {variable}={value}"
+                if variable.endswith("_FILE") and "secrets" in value:
+                    assert value.removeprefix("/run/secrets/") in service["secrets"], name
+        assert not re.search(r"\$\{\w*PASSWORD", _read(file))
+    assert not re.search("PASSWORD", _read(".env.example"))
+
+
+def test_passwords_are_made_once_and_taken_over_from_an_earlier_release(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "deploy", tmp_path / "deploy")
+    (tmp_path / ".env").write_text("HTTP_PORT=80\nPOSTGRES_PASSWORD=earlier\n# REDIS_PASSWORD=no\n")
+    first = _made_secrets(tmp_path)
+    wanted = {name for file in COMPOSE_FILES for name in yaml.safe_load(_read(file))["secrets"]}
+    assert first.keys() == wanted
+    assert first["postgres_password"] == "earlier"
+    assert re.fullmatch("[0-9a-f]{64}", first["redis_password"])
+    assert first["redis_password"] != first["grafana_password"]
+    assert first["ionpath_database_url"] == "postgresql+psycopg://ionpath:earlier@postgres:5432/ionpath"
+    assert first["ionpath_redis_url"] == f"redis://:{first['redis_password']}@redis:6379/0"
+    assert (tmp_path / "secrets").stat().st_mode & 0o777 == 0o700
+    assert _made_secrets(tmp_path) == first
+
+
+def _made_secrets(folder: Path) -> dict[str, str]:
+    subprocess.run([folder / "deploy" / "secrets"], check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+    return {path.name: path.read_text().rstrip("\n") for path in (folder / "secrets").iterdir()}
+
+
+def test_every_variable_of_the_compose_files_is_explained_with_its_default() -> None:
+    used = dict(found for name in COMPOSE_FILES for found in re.findall(r"(?<!\$)\$\{(\w+):?-([^}]*)\}", _read(name)))
+    assert used == dict(re.findall(r"^(\w+)=(.*)$", _read(".env.example"), flags=re.MULTILINE))
+    assert all(not re.findall(r"(?<!\$)\$\{\w+\}|\$\{\w+:?\?", _read(name)) for name in COMPOSE_FILES)
 
 
 def test_replicas_have_time_to_finish_what_they_accepted() -> None:
     for name in ("api", "api-gpu"):
-        service = _compose()["services"][name]
-        drain_s = float(service["environment"]["IONPATH_DRAIN_TIMEOUT_S"])
-        assert _seconds(service["stop_grace_period"]) > 2 * drain_s
-    timeouts = re.findall(r"timeout (?:client|server) (\d+)s", _read("deploy/haproxy.cfg"))
+        service = _services()[name]
+        drain_s, notice_s = (float(service["environment"][f"IONPATH_DRAIN_{what}_S"]) for what in ("TIMEOUT", "NOTICE"))
+        assert _seconds(service["stop_grace_period"]) > notice_s + 2 * drain_s
+        checks = re.search(r"inter (\d)s fastinter (\d+)ms fall 2 ", _read(PROXY_FILE))
+        assert checks
+        assert notice_s > int(checks[1]) + int(checks[2]) / 1000 + 1, "the proxy notices before the replica stops"
+    timeouts = re.findall(r"timeout (?:client|server) (\d+)s", _read(PROXY_FILE))
     assert min(map(int, timeouts)) > Settings.model_fields["request_timeout_s"].default
 
 
 def test_the_schema_is_migrated_once_before_any_replica_starts() -> None:
-    services = _compose()["services"]
+    services = _services()
     assert services["migrate"]["command"] == ["migrate"]
     for name in ("api", "api-gpu"):
         assert services[name]["depends_on"]["migrate"] == {"condition": "service_completed_successfully"}
         assert services[name]["environment"]["IONPATH_MIGRATE_ON_START"] == "0"
 
 
-def test_the_settings_of_the_compose_file_are_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_of_the_compose_file_are_accepted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "deploy", tmp_path / "deploy")
+    secrets = _made_secrets(tmp_path)
     for name in ("api", "api-gpu"):
-        for variable, value in _compose()["services"][name]["environment"].items():
+        for variable, value in _services()[name]["environment"].items():
             assert isinstance(value, str), variable
-            monkeypatch.setenv(variable, re.sub(r"\$\{\w+:\?[^}]*\}", "secret", value))
+            monkeypatch.setenv(variable, value.replace("/run/secrets", str(tmp_path / "secrets")))
         settings = Settings()
         assert settings.redis_url is not None
-        assert settings.redis_url.get_secret_value() == "redis://:secret@redis:6379/0"
+        assert settings.redis_url.get_secret_value() == secrets["ionpath_redis_url"]
+        assert settings.database_url.get_secret_value() == secrets["ionpath_database_url"]
         assert settings.api_keys_file == Path("/etc/ionpath/keys/api-keys.txt")
 
 
-def test_the_stores_are_not_reached_from_outside() -> None:
-    compose = _compose()
-    assert compose["networks"]["stores"] == {"internal": True}
+def test_neither_stores_nor_replicas_have_a_way_out() -> None:
+    compose = yaml.safe_load(_read("docker-compose.yml"))
+    assert compose["networks"] == {"edge": {}, "front": {"internal": True}, "stores": {"internal": True}}
     for name in ("postgres", "redis"):
         assert compose["services"][name]["networks"] == ["stores"]
         (volume,) = compose["services"][name]["volumes"]
         assert volume.split(":")[0] in compose["volumes"]
+    assert [name for name, service in compose["services"].items() if "edge" in service["networks"]] == ["proxy"]
+
+
+@pytest.mark.parametrize("name", ["secrets", "upgrade", "backup", "restore"])
+def test_a_script_can_be_run_and_says_how(name: str) -> None:
+    path = REPOSITORY / "deploy" / name
+    assert os.access(path, os.X_OK)
+    assert f"#   deploy/{name}" in path.read_text()
+    assert f"deploy/{name}" in _read("docs/deployment.md")
+    subprocess.run(["bash", "-n", path], check=True)
 
 
 # The documents
@@ -408,9 +635,12 @@ def test_every_make_target_that_a_document_names_exists() -> None:
         )
 
 
-@pytest.mark.parametrize("changed", ["pyproject.toml", "requirements.lock", "requirements-build.lock", "Makefile"])
+SET_UP = ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock")
+
+
+@pytest.mark.parametrize("changed", SET_UP)
 def test_a_second_set_up_does_nothing_until_something_changes(tmp_path: Path, changed: str) -> None:
-    for name in ("Makefile", "pyproject.toml", "requirements.lock", "requirements-build.lock"):
+    for name in SET_UP:
         shutil.copy(REPOSITORY / name, tmp_path / name)
         os.utime(tmp_path / name, (1e9, 1e9))
     stamp = tmp_path / ".venv" / f".installed-{sys.version_info.major}.{sys.version_info.minor}"

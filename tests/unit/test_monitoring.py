@@ -282,7 +282,7 @@ def test_monitoring_opens_one_port_on_this_machine_alone() -> None:
     assert services["prometheus"]["networks"] == ["front", "monitoring"]
     assert services["grafana"]["networks"] == ["monitoring"], "it has no business with the replicas or the stores"
     for name, service in services.items():
-        assert re.search(r":v?\d+\.\d+\.\d+$", service["image"]), f"{name}'s image is not pinned"
+        assert re.search(r":v?\d+\.\d+\.\d+\}$", service["image"]), f"{name}'s image is not pinned"
         assert service["read_only"] is True
         assert service["restart"] == "unless-stopped"
         assert service["healthcheck"]
