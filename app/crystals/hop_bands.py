@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
+from app.crystals.contacts import OVERLAP_ANGSTROM, close_contacts
 from app.crystals.filling import filled_sites
 from app.crystals.geometry import clearances_angstrom
 from app.crystals.ordering import Ordering, Orderings
@@ -95,6 +96,39 @@ def _host(supercell: Supercell, ordering: Ordering) -> tuple[tuple[str, ...], Fl
     placed, frac_coords = ordering.atoms
     species = tuple(supercell.frame_contents[k][0][0] for k in fixed)
     return (*species, *placed), np.vstack([supercell.frame_frac_coords[fixed], frac_coords])
+
+
+def has_close_sites(lattices: Sublattices) -> bool:
+    """Whether some sites of a crystal are so near that a supercell with both filled is doubtful."""
+    own = [((lattices.ion, 1.0),) for site in lattices.sites if not site.is_interstitial]
+    coords = lattices.site_frac_coords[: len(own)]
+    found = close_contacts(
+        [*lattices.frame_contents, *own],
+        np.vstack([lattices.frame_frac_coords, coords]),
+        lattices.lattice_angstrom,
+        together=0.0,
+    )
+    return bool(found.impossible or found.implausible)
+
+
+def crowded_because(band: Band) -> tuple[str | None, str | None]:
+    """Check a generated host as an uploaded one is.
+
+    Returns:
+        why the hop is excluded, where two host atoms are on top of each other; and why it is doubtful, where two are
+        nearer than is plausible.
+    """
+    found = close_contacts(
+        [((symbol, 1.0),) for symbol in band.host_species], band.host_frac_coords, band.lattice_angstrom
+    )
+    nearest = next(iter((*found.impossible, *found.implausible)), None)
+    if nearest is None:
+        return None, None
+    one, other = (band.host_species[index] for index in nearest.pair)
+    what = f"{one} and {other} of its host are {nearest.distance_angstrom:.2f} angstrom apart"
+    if nearest.distance_angstrom < OVERLAP_ANGSTROM:
+        return f"{what}, on top of each other", None
+    return None, f"{what}, nearer than such atoms are in crystals"
 
 
 def blocked_because(band: Band, *, include_close_hops: bool) -> str | None:

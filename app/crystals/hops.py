@@ -7,7 +7,7 @@ import numpy as np
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal
-from app.crystals.hop_bands import Mechanism, blocked_because, hop_band
+from app.crystals.hop_bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
 from app.crystals.hop_orbits import distinct_hops
 from app.crystals.hop_warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
 from app.crystals.interstitials import with_interstitials
@@ -41,6 +41,7 @@ class Hop:
             that ordering.
         excluded_because: the reason why the hop is not predicted in any ordering.
         left_out: whether the hop may be passable and was not examined, since its supercell is too large.
+        doubt: why its prediction is out of the domain, whatever the model says; None without doubt.
     """
 
     from_site: int
@@ -51,6 +52,7 @@ class Hop:
     bands: tuple[Band | None, ...]
     excluded_because: str | None
     left_out: bool = False
+    doubt: str | None = None
 
     @property
     def band(self) -> Band | None:
@@ -143,6 +145,7 @@ def find_hops(
     orbits = distinct_hops(lattices, supercell.motif, max_hop_angstrom)
     orderings = _orderings(lattices, max_orderings)
     disorder = _disorder(supercell, orderings)
+    crowded = has_close_sites(lattices)
     hops = [
         _hop(
             lattices,
@@ -152,6 +155,7 @@ def find_hops(
             max_atoms=max_atoms,
             orderings=orderings,
             include_close_hops=include_close_hops,
+            crowded=crowded,
         )
         for members in orbits[:max_hops]
     ]
@@ -208,12 +212,14 @@ def _hop(
     max_atoms: int,
     orderings: Orderings,
     include_close_hops: bool,
+    crowded: bool,
 ) -> Hop:
     vectors = _vectors(lattices, members)
     first = _roomiest(supercell, vectors)
     edge = members[first]
     distance = float(np.linalg.norm(vectors[first]))
     bands: list[Band | None] = []
+    doubts: list[str] = []
     excluded, left_out = _too_short(lattices.ion, distance), False
     if excluded is None and not include_close_hops:
         excluded = _two_hops(lattices, edge)
@@ -234,6 +240,9 @@ def _hop(
                 reasons, left_out = [error.detail], True
                 break
             reason = blocked_because(band, include_close_hops=include_close_hops)
+            if crowded and reason is None:
+                reason, doubt = crowded_because(band)
+                doubts += [doubt] if doubt else []
             bands.append(None if reason else band)
             reasons += [reason] if reason else []
         excluded = reasons[0] if reasons and not any(bands) else None
@@ -246,6 +255,7 @@ def _hop(
         bands=() if excluded else tuple(bands),
         excluded_because=excluded,
         left_out=left_out,
+        doubt=doubts[0] if doubts else None,
     )
 
 

@@ -12,7 +12,7 @@ from app.crystals.band import FloatArray
 from app.crystals.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.periodic import cell_heights_angstrom, near_pairs, shortest_vectors
 from app.crystals.reduction import reduced_lattice
-from app.crystals.sites import IonSite, Sublattices
+from app.crystals.sites import IonSite, Sublattices, shown_site
 from app.crystals.symmetry import Symmetry, find_symmetry
 from app.errors import InputError
 
@@ -28,6 +28,8 @@ LEAST_VALENCE, MOST_VALENCE = 0.3, 2.2
 BOND_ANGSTROM = 5.0
 #: Softness of bond valences and scale of distances, for pymatgen's parameters.
 SOFTNESS_ANGSTROM, DISTANCE_SCALE = 0.31, 1.015
+#: A site of the host that is filled less than this has room for an ion.
+MOST_FILLED = 0.9
 #: Maximum number of symmetry-distinct sites.
 MOST_DISTINCT = 12
 MOST_SITES = 400
@@ -143,7 +145,7 @@ def _surroundings(lattices: Sublattices) -> _Surroundings:
     charges[len(lattices.frame_contents) :] = (
         0.0  # ions of the same element do not block: only one of two near sites is kept
     )
-    lengths = _bond_lengths(lattices.ion, symbols)
+    lengths = bond_lengths(lattices.ion, symbols)
     basis, steps = reduced_lattice(lattices.lattice_angstrom)
     in_reduced = atoms @ np.linalg.inv(steps)
     margin = REACH_ANGSTROM / cell_heights_angstrom(basis)
@@ -161,7 +163,7 @@ def _surroundings(lattices: Sublattices) -> _Surroundings:
     )
 
 
-def _bond_lengths(ion: str, symbols: list[str]) -> Mapping[str, float]:
+def bond_lengths(ion: str, symbols: list[str]) -> Mapping[str, float]:
     """Lengths of bonds of valence one, angstrom (O'Keeffe and Brese, J. Am. Chem. Soc. 113, 3226, 1991)."""
     from pymatgen.analysis.bond_valence import BV_PARAMS  # noqa: PLC0415
     from pymatgen.core import Element  # noqa: PLC0415
@@ -253,8 +255,20 @@ def _no_site(lattices: Sublattices, widest_angstrom: float) -> InputError:
         else f"no void is {LEAST_RADIUS_ANGSTROM:g} angstrom from its nearest atoms"
     )
     present = ", ".join(sorted({symbol for contents in lattices.frame_contents for symbol, _ in contents}))
+    vacant = [
+        shown_site(contents, place)
+        for contents, place in zip(lattices.frame_contents, lattices.frame_frac_coords, strict=True)
+        if sum(amount for _, amount in contents) < MOST_FILLED
+    ]
+    vacancies = (
+        f" Sites that are partly empty, such as {vacant[0]}, are not offered to it; where {ion} shares them, list it "
+        "there with its occupancy."
+        if vacant
+        else ""
+    )
     return InputError(
-        f"There is no {ion} in this crystal and no interstitial site for it: {reason}. Its elements are {present}.",
+        f"There is no {ion} in this crystal and no interstitial site for it: {reason}. Its elements are {present}."
+        f"{vacancies}",
         kind="no-site",
         where="ion",
         expected=f"an ion of the crystal, or a crystal with larger voids for {ion}",

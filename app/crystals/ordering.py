@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
+from app.crystals.contacts import may_be_bonded
 from app.crystals.crystal import Contents
 from app.crystals.electrostatics import pair_energies_ev
 from app.crystals.periodic import near_pairs
@@ -21,7 +22,7 @@ from app.errors import InputError
 FEW_ARRANGEMENTS = 2_000
 #: Ewald sums over more sites take too long for an upload.
 MOST_SITES_SUMMED = 400
-#: Two places of the frame nearer than this are never filled both.
+#: Two places of the frame nearer than this are never filled both, but for atoms that are bonded to each other.
 EXCLUSIVE_ANGSTROM = 1.5
 #: Arrangements whose energies differ by less are one to electrostatics.
 SAME_ENERGY_EV = 1e-3
@@ -181,8 +182,11 @@ def disordered_places(supercell: Supercell) -> Places:
     numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
     neighbours: list[list[int]] = [[] for _ in contents]
     if contents:
-        pairs, _ = near_pairs(coords, None, supercell.lattice_angstrom, EXCLUSIVE_ANGSTROM)
-        for i, j in pairs:
+        elements = [tuple(symbol for symbol, _ in content) for content in contents]
+        pairs, lengths = near_pairs(coords, None, supercell.lattice_angstrom, EXCLUSIVE_ANGSTROM)
+        for (i, j), length in zip(pairs, lengths, strict=True):
+            if may_be_bonded(elements[i], elements[j], float(length)):
+                continue
             neighbours[i].append(int(j))
             neighbours[j].append(int(i))
     return Places(

@@ -1,12 +1,13 @@
 """The sites of the migrating ion in an uploaded crystal, and the frame that they sit in."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from app.crystals.band import FloatArray
+from app.crystals.contacts import close_contacts
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Contents, Crystal, Site
 from app.crystals.elements import plain_symbol
 from app.crystals.split_sites import FRAME_SPLIT_ANGSTROM, merge_split_sites
@@ -27,12 +28,14 @@ class IonSite:
         frac_coords: fractional coordinates in the uploaded cell, each in 0..1.
         occupancy: how much of it the ion fills, at most 1; 0 of an interstitial site, which geometry found.
         shared_with: the elements of the frame that fill other parts of it.
+        excludes: indices of sites that are too near it for both to be filled, though the file fills both.
     """
 
     index: int
     frac_coords: tuple[float, float, float]
     occupancy: float
     shared_with: Contents = ()
+    excludes: tuple[int, ...] = ()
 
     @property
     def is_interstitial(self) -> bool:
@@ -96,8 +99,9 @@ def split(crystal: Crystal, ion: str | None) -> Sublattices:
     mobile = [site for site in crystal.sites if site.occupancy_of(element) > 0]
     frame = [site for site in crystal.sites if site.occupancy_of(element) == 0]
     lattice = np.asarray(crystal.lattice_angstrom, dtype=np.float64)
-    sites, site_warnings = _ion_sites(lattice, mobile, element)
+    sites, site_warnings = _ion_sites(lattice, mobile, element, frame)
     contents, frac_coords, frame_warnings = _frame(lattice, frame)
+    sites = _excluding(lattice, sites, element)
     return Sublattices(
         lattice_angstrom=lattice,
         ion=element,
@@ -120,13 +124,14 @@ def shown_site(contents: Contents, frac_coords: FloatArray) -> str:
 
 
 def _ion_sites(
-    lattice_angstrom: FloatArray, mobile: list[Site], element: str
+    lattice_angstrom: FloatArray, mobile: list[Site], element: str, frame: list[Site]
 ) -> tuple[tuple[IonSite, ...], tuple[str, ...]]:
     merged = merge_split_sites(
         lattice_angstrom,
         np.array([site.frac_coords for site in mobile], dtype=np.float64).reshape(-1, 3),
         np.array([1.0 if site.is_ordered else site.occupancy_of(element) for site in mobile]),
         [element] * len(mobile),
+        others=_listed(frame),
     )
     sites = []
     for index, (place, occupancy, parts) in enumerate(
@@ -147,6 +152,7 @@ def _frame(lattice_angstrom: FloatArray, frame: list[Site]) -> tuple[tuple[Conte
         np.array([sum(amount for _, amount in frame[k].species) for k in partly]),
         ["+".join(symbol for symbol, _ in frame[k].species) for k in partly],
         within_angstrom=FRAME_SPLIT_ANGSTROM,
+        others=_listed([site for k, site in enumerate(frame) if k not in set(partly)]),
     )
     places: dict[int, tuple[Contents, FloatArray]] = {
         k: (_normal(site), np.array(site.frac_coords)) for k, site in enumerate(frame) if k not in set(partly)
@@ -156,6 +162,32 @@ def _frame(lattice_angstrom: FloatArray, frame: list[Site]) -> tuple[tuple[Conte
     rows = [places[k] for k in sorted(places)]
     coords = np.array([place for _, place in rows], dtype=np.float64).reshape(-1, 3) % 1.0
     return tuple(contents for contents, _ in rows), coords, merged.warnings
+
+
+def _listed(sites: list[Site]) -> tuple[list[str], FloatArray]:
+    """The elements on each site, "Co+Ni", and the sites' coordinates, shape [n, 3]."""
+    names = ["+".join(symbol for symbol, _ in site.species) for site in sites]
+    return names, np.array([site.frac_coords for site in sites], dtype=np.float64).reshape(-1, 3)
+
+
+def _excluding(lattice_angstrom: FloatArray, sites: tuple[IonSite, ...], element: str) -> tuple[IonSite, ...]:
+    """The sites, each with those that are too near it for both to be filled, though the file fills both."""
+    if not sites:
+        return sites
+    found = close_contacts(
+        [((element, site.occupancy),) for site in sites],
+        np.array([site.frac_coords for site in sites]),
+        lattice_angstrom,
+    )
+    excluded: dict[int, set[int]] = {}
+    for contact in (*found.impossible, *found.implausible):
+        i, j = contact.pair
+        excluded.setdefault(i, set()).add(j)
+        excluded.setdefault(j, set()).add(i)
+    return tuple(
+        replace(site, excludes=tuple(sorted(excluded[site.index]))) if site.index in excluded else site
+        for site in sites
+    )
 
 
 def _normal(site: Site) -> Contents:

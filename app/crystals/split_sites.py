@@ -8,6 +8,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from app.crystals.band import FloatArray, IntArray
+from app.crystals.contacts import impossible_angstrom, may_be_bonded
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
 from app.crystals.periodic import near_pairs, shortest_vectors
 
@@ -45,21 +46,25 @@ def merge_split_sites(
     names: Sequence[str],
     *,
     within_angstrom: float = SPLIT_ANGSTROM,
+    others: tuple[Sequence[str], FloatArray] | None = None,
 ) -> MergedSites:
     """Put the parts of each split site together: their mean place by occupancy, and their occupancies' sum.
 
     Parts lie within some distance of another part, all within that of their mean, and hold one atom together at
-    most. A longer chain of places, where an ion is smeared out along a channel, is left as it is.
+    most; atoms that may be bonded to each other, such as C and N of a cyanide, are no parts of one site. Where the mean
+    place is on another atom, as for the hydrogen of a rotating hydroxide, the best occupied part stands for all. A
+    longer chain of places, where an ion is smeared out along a channel, is left as it is.
 
     Args:
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
         frac_coords: of the sites, shape [n, 3].
         occupancies: of each, shape [n].
-        names: what sits on each, for the warning.
+        names: the elements on each, "Co+Ni".
         within_angstrom: how near the parts of one site are.
+        others: the elements on all other sites, and their fractional coordinates, shape [m, 3].
     """
     count = len(frac_coords)
-    pairs, _ = near_pairs(frac_coords, None, lattice_angstrom, within_angstrom) if count else (np.empty((0, 2), int), 0)
+    pairs = _parts(lattice_angstrom, frac_coords, names, within_angstrom)
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     groups = connected_components(graph, directed=False)[1]
     places, amounts = frac_coords.copy(), occupancies.copy()
@@ -71,6 +76,8 @@ def merge_split_sites(
         middle = _middle(lattice_angstrom, frac_coords[parts], occupancies[parts], within_angstrom)
         if middle is None:
             continue
+        if others is not None and _on_an_atom(lattice_angstrom, middle, names[parts[0]], others):
+            middle = frac_coords[parts[np.argmax(occupancies[parts])]]
         places[parts[0]], amounts[parts[0]] = middle, _total(occupancies[parts])
         kept[parts[1:]] = False
         members[parts[0]] = parts
@@ -81,6 +88,33 @@ def merge_split_sites(
         parts=tuple(members[k] for k in np.flatnonzero(kept)),
         warnings=_warnings(sorted(set(names)), merged, within_angstrom),
     )
+
+
+def _parts(lattice_angstrom: FloatArray, frac_coords: FloatArray, names: Sequence[str], within: float) -> IntArray:
+    """Pairs of places that may be parts of one site, shape [n, 2]."""
+    if not len(frac_coords):
+        return np.empty((0, 2), dtype=np.int64)
+    pairs, lengths = near_pairs(frac_coords, None, lattice_angstrom, within)
+    bonded = [
+        may_be_bonded(names[i].split("+"), names[j].split("+"), float(length))
+        for (i, j), length in zip(pairs, lengths, strict=True)
+    ]
+    return np.asarray(pairs[~np.array(bonded, dtype=bool)])
+
+
+def _on_an_atom(
+    lattice_angstrom: FloatArray, middle: FloatArray, name: str, others: tuple[Sequence[str], FloatArray]
+) -> bool:
+    """Whether a place is nearer to another atom than any two atoms are."""
+    symbols, places = others
+    if not len(places):
+        return False
+    least = [
+        min(impossible_angstrom(one, other) for one in name.split("+") for other in symbol.split("+"))
+        for symbol in symbols
+    ]
+    pairs, lengths = near_pairs(middle[None], places, lattice_angstrom, max(least))
+    return any(length < least[other] for (_, other), length in zip(pairs, lengths, strict=True))
 
 
 def _middle(

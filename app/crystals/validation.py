@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
+from app.crystals.contacts import OVERLAP_ANGSTROM, Contact, close_contacts
+from app.crystals.crystal import Crystal
 from app.crystals.periodic import cell_heights_angstrom, near_pairs
 from app.crystals.reduction import reduced_lattice
 from app.errors import InputError
 
-#: Nearer than this two atoms are on top of each other: the shortest bond there is, H-H, has 0.74.
-OVERLAP_ANGSTROM = 0.5
 #: A straight path that passes nearer to a host atom than this leads through it.
 CLOSE_PASS_ANGSTROM = 0.7
 #: Further than this from the straight line, or from the first image's host, and the caller is told.
@@ -28,6 +28,10 @@ DENSEST_ATOMS_PER_CUBIC_ANGSTROM = 0.5
 DENSEST_SITES_PER_CUBIC_ANGSTROM = 2.0
 #: Even a lone molecule in a box has more atoms than this.
 SPARSEST_ATOMS_PER_CUBIC_ANGSTROM = 1e-4
+#: Layers are farther apart only where there is vacuum between them.
+VACUUM_ANGSTROM = 9.0
+#: So many pairs of atoms are named in a warning; the rest are counted.
+_NAMED_CONTACTS = 3
 #: The smallest primitive cells, of one nickel or cobalt atom, have 11.
 SMALLEST_CELL_CUBIC_ANGSTROM = 8.0
 
@@ -116,6 +120,66 @@ def check_coordinates(frac_coords: FloatArray, where: str) -> None:
             where=f"{where}[{row}][{column}]",
             expected="finite fractional coordinates, mostly between 0 and 1",
         )
+
+
+def check_contacts(crystal: Crystal, name: str) -> tuple[str, ...]:
+    """Refuse atoms that are on top of each other; warn of those that are nearer than is plausible, and of vacuum.
+
+    Args:
+        crystal: its cell and coordinates are checked already.
+        name: of the file.
+
+    Raises:
+        InputError: kind "atoms-overlap".
+    """
+    frac = np.array([site.frac_coords for site in crystal.sites])
+    found = close_contacts([site.species for site in crystal.sites], frac, crystal.lattice_angstrom)
+    if found.impossible:
+        nearest = found.impossible[0]
+        raise InputError(
+            f"{_shown_pair(crystal, nearest)} are on top of each other, {nearest.distance_angstrom:.2f} angstrom "
+            f"apart; such atoms are never nearer than {nearest.least_angstrom:.2f}.",
+            kind="atoms-overlap",
+            where=name,
+            expected="each atom once; of a split site, partial occupancies",
+        )
+    warnings = []
+    if found.implausible:
+        shown = "; ".join(
+            f"{_shown_pair(crystal, one)}, {one.distance_angstrom:.2f} angstrom (hardly ever below "
+            f"{one.least_angstrom:.2f})"
+            for one in found.implausible[:_NAMED_CONTACTS]
+        )
+        more = len(found.implausible) - _NAMED_CONTACTS
+        rest = f"; and {more} more pairs" if more > 0 else ""
+        warnings.append(
+            f"Atoms of {name} are implausibly near each other: {shown}{rest}. Sites that exclude each other need "
+            "occupancies that add up to 1 at most; hops beside such atoms are out of the domain."
+        )
+    return (*warnings, *_vacuum_warnings(crystal, frac, name))
+
+
+def _shown_pair(crystal: Crystal, contact: Contact) -> str:
+    names = []
+    for index in contact.pair:
+        site = crystal.sites[index]
+        elements = "/".join(symbol for symbol, _ in site.species)
+        names.append(f"{elements} at ({', '.join(f'{value:.4f}' for value in site.frac_coords)})")
+    return " and ".join(names)
+
+
+def _vacuum_warnings(crystal: Crystal, frac: FloatArray, name: str) -> tuple[str, ...]:
+    """Warn of a slab, a wire or a molecule in a box: hops at its surface are not those in a crystal."""
+    basis, steps = reduced_lattice(crystal.lattice_angstrom)
+    along = np.sort((frac @ np.linalg.inv(steps)) % 1.0, axis=0)
+    gaps = np.diff(np.vstack([along, along[:1] + 1.0]), axis=0).max(axis=0) * cell_heights_angstrom(basis)
+    if gaps.max() < VACUUM_ANGSTROM:
+        return ()
+    sentence = (
+        f"There is a gap of {gaps.max():.1f} angstrom without atoms in {name}: a slab or a molecule in vacuum. Hops "
+        "along its surface are predicted like those in a crystal, and may be the barrier that is reported."
+    )
+    return (sentence,)
 
 
 def validate_band(band: Band) -> tuple[str, ...]:

@@ -1,10 +1,11 @@
 """One crystal from one file: CIF, POSCAR, pymatgen JSON, or a single frame of extended XYZ."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from app.crystals.crystal import Crystal, Site
 from app.crystals.limits import Limits
-from app.crystals.periodic import near_pairs
 from app.crystals.readers.cif import read_cif
 from app.crystals.readers.extxyz import read_extxyz
 from app.crystals.readers.frames import Frame
@@ -12,21 +13,25 @@ from app.crystals.readers.poscar import read_poscar
 from app.crystals.readers.reading import File
 from app.crystals.readers.structure_json import is_structure, load_json, structure_crystal
 from app.crystals.readers.text import format_of, text_of
-from app.crystals.validation import OVERLAP_ANGSTROM, check_cell, check_coordinates, check_density
+from app.crystals.validation import check_cell, check_contacts, check_coordinates, check_density
 from app.errors import FormatError, InputError
 
 
-def read_crystal(file: File, limits: Limits) -> Crystal:
+def read_crystal(file: File, limits: Limits, ion: str | None = None) -> Crystal:
     """Read a crystal, its partly occupied sites kept, charges dropped, deuterium as hydrogen.
+
+    Args:
+        file: of one crystal.
+        limits: how large it may be.
+        ion: the migrating ion, where it is known: of a file of several crystals, the first that holds it is read.
 
     Raises:
         FormatError: not a crystal ("not-a-crystal", "truncated-cif", "band-not-crystal", ...).
         InputError: it makes no sense ("unknown-element", "not-a-cell", "atoms-overlap", ...).
         TooLargeError: bytes or atoms.
     """
-    crystal = _read(file, limits)
-    _check_overlap(crystal, file.name)
-    return crystal
+    crystal = _read(file, limits, ion)
+    return replace(crystal, warnings=(*crystal.warnings, *check_contacts(crystal, file.name)))
 
 
 def read_ordered_crystal(file: File, limits: Limits) -> Crystal:
@@ -48,7 +53,7 @@ def read_frame(file: File, limits: Limits) -> Frame:
     Raises:
         InputError: kind "mixed-sites", naming each site; and what `read_crystal` raises but "atoms-overlap".
     """
-    crystal = _read(file, limits)
+    crystal = _read(file, limits, image_of_a_band=True)
     _check_order(crystal, file.name, "An image of a band has whole atoms.")
     return Frame(
         lattice_angstrom=crystal.lattice_angstrom,
@@ -59,8 +64,8 @@ def read_frame(file: File, limits: Limits) -> Frame:
     )
 
 
-def _read(file: File, limits: Limits) -> Crystal:
-    crystal = _parse(file, limits)
+def _read(file: File, limits: Limits, ion: str | None = None, *, image_of_a_band: bool = False) -> Crystal:
+    crystal = _parse(file, limits, ion, image_of_a_band=image_of_a_band)
     check_cell(crystal.lattice_angstrom, f"{file.name}, the cell")
     occupied = sum(occupancy for site in crystal.sites for _, occupancy in site.species)
     check_density(crystal.lattice_angstrom, f"{file.name}, the cell", atoms=occupied, sites=len(crystal.sites))
@@ -68,7 +73,7 @@ def _read(file: File, limits: Limits) -> Crystal:
     return crystal
 
 
-def _parse(file: File, limits: Limits) -> Crystal:
+def _parse(file: File, limits: Limits, ion: str | None, *, image_of_a_band: bool) -> Crystal:
     kind = format_of(file, limits)
     if kind == "zip":
         raise _band_not_crystal(file.name, "a zip")
@@ -86,7 +91,7 @@ def _parse(file: File, limits: Limits) -> Crystal:
         return structure_crystal(record, file.name, limits)
     text = text_of(file)
     if kind == "cif":
-        return read_cif(file, text, limits)
+        return read_cif(file, text, limits, ion, every_atom_listed=image_of_a_band)
     if kind == "poscar":
         return _crystal(read_poscar(text, file.name, limits))
     frames = read_extxyz(text, file.name, limits)
@@ -133,23 +138,3 @@ def _check_order(crystal: Crystal, name: str, why: str) -> None:
         where=name,
         expected="an ordered structure, each site filled by one element",
     )
-
-
-def _check_overlap(crystal: Crystal, name: str) -> None:
-    """Refuse two full sites in one place; partly occupied ones may be split."""
-    full = [site for site in crystal.sites if site.is_ordered]
-    if not full:
-        return
-    frac = np.array([site.frac_coords for site in full])
-    pairs, lengths = near_pairs(frac, None, crystal.lattice_angstrom, OVERLAP_ANGSTROM)
-    if len(pairs):
-        closest = int(lengths.argmin())
-        names = [
-            f"{full[k].species[0][0]} at {np.round(full[k].frac_coords, 4).tolist()}" for k in sorted(pairs[closest])
-        ]
-        raise InputError(
-            f"{names[0]} and {names[1]} are on top of each other, {lengths[closest]:.2f} angstrom apart.",
-            kind="atoms-overlap",
-            where=name,
-            expected="each atom once; of a split site, partial occupancies",
-        )

@@ -82,14 +82,15 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
 
 
 def _doubts(search: HopSearch) -> dict[int, str]:
-    """Why a hop is unlike the fitted ones, by its index: their ends are places where the ion was relaxed."""
+    """Why a hop is unlike the fitted ones, by its index: those end on relaxed sites, among atoms that have room."""
     found = {site.index for site in search.sites if site.is_interstitial}
     names = {2: "both ends of the hop are interstitial sites", 1: "an end of the hop is an interstitial site"}
-    return {
-        index: f"{names[count]} found by geometry, and no fitted hop ends where the ion was not relaxed"
-        for index, hop in enumerate(search.hops)
-        if (count := (hop.from_site in found) + (hop.to_site in found))
-    }
+    doubts = {index: hop.doubt for index, hop in enumerate(search.hops) if hop.doubt}
+    for index, hop in enumerate(search.hops):
+        if count := (hop.from_site in found) + (hop.to_site in found):
+            interstitial = f"{names[count]} found by geometry, and no fitted hop ends where the ion was not relaxed"
+            doubts[index] = f"{doubts[index]}; {interstitial}" if index in doubts else interstitial
+    return doubts
 
 
 def _with_doubt(found: HopOutcome, reason: str | None, doubted: Doubted) -> HopOutcome:

@@ -12,7 +12,7 @@ from app.serving.reading.uploads import CrystalUpload
 def bvse_or_refuse(upload: CrystalUpload, options: ReadOptions) -> BondValenceOpinion | IonpathError:
     """Ask bond valence, and give errors back as values, so that whatever a library raises can leave the process."""
     try:
-        crystal = read_crystal(upload.file, options.limits)
+        crystal = read_crystal(upload.file, options.limits, upload.ion)
         return bond_valence_percolation(crystal, upload.ion, max_atoms=options.limits.max_atoms)
     except IonpathError as error:
         return error

@@ -188,7 +188,7 @@ def _read_end_points(upload: EndPointsUpload, limits: Limits) -> Reading:
 
 
 def _read_crystal(upload: CrystalUpload, options: ReadOptions) -> ReadInput:
-    return _with_hops(read_crystal(upload.file, options.limits), upload.ion, options)
+    return _with_hops(read_crystal(upload.file, options.limits, upload.ion), upload.ion, options)
 
 
 def _with_hops(crystal: Crystal, ion: str | None, options: ReadOptions) -> ReadInput:

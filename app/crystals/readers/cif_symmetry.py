@@ -1,0 +1,366 @@
+"""The symmetry of a CIF: what its operations, symbols and number may mean, given the cell."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.crystals.band import FloatArray, IntArray
+from app.crystals.readers.cif_grammar import Block, is_null
+from app.crystals.readers.cif_settings import (
+    DENOMINATOR,
+    MOST,
+    Operations,
+    Setting,
+    gemmi_group,
+    misfit,
+    operations_of,
+    setting_of_hall,
+    settings_of_number,
+    settings_of_symbol,
+    standard_number,
+    type_number,
+    with_code,
+)
+from app.errors import FormatError, InputError
+
+#: The richest space group has 192 in its cell; larger cells of a crystal have some times as many.
+MOST_OPERATIONS = 1_000
+#: A cell that differs from what a symmetry asks for by so much, 0.05 degrees, is rounded.
+ROUNDED_CELL = 1e-3
+#: By more than this, 1.2 degrees or 2 %, it does not have that symmetry.
+DISTORTED_CELL = 0.02
+_OPERATION = re.compile(r"[xyzXYZ0-9+\-/.,\s'\"]{1,100}")
+_TIME_REVERSAL = re.compile(r",\s*[+-]?1\s*\Z")
+_LISTED = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
+_MAGNETIC, _MAGNETIC_CENTRING = "_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_centering_xyz"
+_HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
+_SYMBOLS = (
+    "_space_group_name_h-m_alt",
+    "_symmetry_space_group_name_h-m",
+    "_space_group_name_h-m_full",
+    "_space_group_name_h-m",
+    "_space_group_name_h-m_alt_description",
+    "_symmetry_space_group_name_h-m_alt",
+)
+_NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number", "_space_group_number")
+_CODE = "_space_group_it_coordinate_system_code"
+_ASK = "the symmetry operations, in a table with _space_group_symop_operation_xyz"
+_NAMED = 6
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Symmetry:
+    """One thing that the symmetry of a file may be.
+
+    Attributes:
+        name: a symbol, or "the listed operations".
+        operations: its operations.
+    """
+
+    name: str
+    operations: Operations
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PossibleSymmetries:
+    """What the symmetry of a file may be, and why that is open where there are several.
+
+    Attributes:
+        candidates: one or more.
+        because: why there are several, a whole sentence; empty where there is one.
+        kind: of the problem where nothing decides between them.
+        expected: what would settle it.
+        warnings: what was noticed of the operations.
+    """
+
+    candidates: tuple[Symmetry, ...]
+    because: str = ""
+    kind: str = "ambiguous-space-group"
+    expected: str = _ASK
+    warnings: tuple[str, ...] = ()
+
+
+def possible_symmetries(
+    block: Block, lattice_angstrom: FloatArray, name: str, *, every_atom_listed: bool = False
+) -> PossibleSymmetries:
+    """Find what the symmetry of a block may be: its operations; else its Hall symbol, Hermann-Mauguin symbol, number.
+
+    Args:
+        block: of the file.
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        name: of the file, for messages.
+        every_atom_listed: whether a block that gives no symmetry at all has none.
+
+    Raises:
+        FormatError: kind "unreadable-cif", operations that cannot be read.
+        InputError: kinds "no-space-group", "unknown-space-group", "not-a-group", "symmetry-disagrees".
+    """
+    listed = _listed(block, name)
+    if listed is None:
+        if every_atom_listed and not _said(block):
+            return PossibleSymmetries(candidates=(Symmetry(name="P 1", operations=operations_of([])),))
+        return _named(block, lattice_angstrom, name)
+    numbers = _numbers(block)
+    listed, notes = _completed(listed, numbers, name)
+    if misfit(listed, lattice_angstrom) > DISTORTED_CELL:
+        raise _other_cell(name, "the listed symmetry operations")
+    own = Symmetry(name="the listed operations", operations=listed)
+    if not numbers or notes or type_number(listed) in numbers:
+        return PossibleSymmetries(candidates=(own,), warnings=tuple(notes))
+    settings, _ = _settings(block, lattice_angstrom)
+    named = (Symmetry(name=one.symbol, operations=one.operations) for one in _fitting(settings, lattice_angstrom))
+    said = _said(block)
+    what = "x, y, z alone" if listed.is_identity else f"{len(listed)} operations of another space group"
+    return PossibleSymmetries(
+        candidates=(own, *named),
+        because=f"{name} gives the space group as {said} and lists {what}.",
+        kind="symmetry-disagrees",
+        expected="all symmetry operations of the space group; or, where every atom of the cell is listed, P 1",
+    )
+
+
+def _listed(block: Block, name: str) -> Operations | None:
+    """The operations that a file lists; None where it lists none."""
+    found = [(key, block.values[key]) for key in _LISTED if not all(map(is_null, block.column(key)))]
+    if found:
+        key, texts = found[0]
+        return operations_of(_read(texts, key, name))
+    texts = [_TIME_REVERSAL.sub("", text) for text in block.column(_MAGNETIC)]
+    if all(map(is_null, texts)):
+        return None
+    operations = _read(texts, _MAGNETIC, name)
+    centring = [_TIME_REVERSAL.sub("", text) for text in block.column(_MAGNETIC_CENTRING) if not is_null(text)]
+    shifts = _read(centring or ["x,y,z"], _MAGNETIC_CENTRING, name)
+    if len(operations) * len(shifts) > MOST_OPERATIONS:
+        raise _too_many(len(operations) * len(shifts), _MAGNETIC, name)
+    return operations_of([one * shift for one in operations for shift in shifts])
+
+
+def _read(texts: list[str], key: str, name: str) -> list[Any]:
+    """Operations as gemmi reads them, each checked to turn the cell's lattice onto itself."""
+    import gemmi  # noqa: PLC0415 - JSON bands, most of the requests, never need it
+
+    if len(texts) > MOST_OPERATIONS:
+        raise _too_many(len(texts), key, name)
+    read = []
+    for row, text in enumerate(texts):
+        problem = ""
+        if not _OPERATION.fullmatch(text):
+            problem = "it has other signs than x, y, z, numbers, + - / and commas"
+        else:
+            try:
+                one = gemmi.Op(text.strip("'\" ").replace("+-", "-"))
+            except (ValueError, RuntimeError) as error:
+                problem = " ".join(str(error).split())[:100]
+            else:
+                rotation = np.array(one.rot)
+                if np.abs(rotation).max() > gemmi.Op.DEN or abs(one.det_rot()) != gemmi.Op.DEN**3:
+                    problem = "it does not turn the lattice onto itself"
+                read.append(one)
+        if problem:
+            raise FormatError(
+                f"{text[:40]!r} is not a symmetry operation: {problem}.",
+                kind="unreadable-cif",
+                where=f"{name}, {key}, row {row + 1}",
+                expected="such as 'x, -y+1/2, z', translations in multiples of 1/24",
+            )
+    return read
+
+
+def _too_many(count: int, key: str, name: str) -> FormatError:
+    return FormatError(
+        f"{name} lists {count} symmetry operations; no space group has so many.",
+        kind="unreadable-cif",
+        where=f"{name}, {key}",
+        expected=f"at most {MOST_OPERATIONS}",
+    )
+
+
+def _completed(operations: Operations, numbers: set[int], name: str) -> tuple[Operations, list[str]]:
+    """The group that listed operations make, and a warning where some of it is not listed.
+
+    Raises:
+        InputError: kind "not-a-group": operations are missing, and what the listed ones make is not the space group
+            that the file names.
+    """
+    import gemmi  # noqa: PLC0415
+
+    group = gemmi_group(operations)
+    if len(group) == len(operations) and gemmi.find_spacegroup_by_ops(group) is not None:
+        return operations, []
+    whole, missing = _closure(operations)
+    if len(whole) == len(operations):
+        return operations, []
+    if len(whole) <= MOST_OPERATIONS and type_number(whole) in numbers:
+        count = len(whole) - len(operations)
+        added = (
+            f"{name} lists {len(operations)} of the {len(whole)} symmetry operations of its space group; the other "
+            f"{count}, which follow from them, were added."
+        )
+        return whole, [added]
+    raise InputError(
+        f"The {len(operations)} symmetry operations that {name} lists are not a group: two of them, one after the "
+        f"other, make {missing}, which is not listed.",
+        kind="not-a-group",
+        where=f"{name}, {_LISTED[0]}",
+        expected="every operation of the space group, centring included",
+    )
+
+
+def _closure(operations: Operations) -> tuple[Operations, str]:
+    """All products of operations, at most a few more than MOST_OPERATIONS, and the first that is not listed."""
+    import gemmi  # noqa: PLC0415
+
+    rotations, translations = operations.rotations, operations.translations
+    first = ""
+    k = 0
+    while k < len(rotations) <= MOST_OPERATIONS:
+        products, shifts = rotations[k] @ rotations, translations @ rotations[k].T + translations[k]
+        if np.abs(products).max() > 1:  # a product of no space group: the rest would not end either
+            endless = np.zeros((MOST_OPERATIONS + 1, 3, 3), dtype=np.int64)
+            return Operations(rotations=endless, translations=translations), "a shear"
+        new = np.flatnonzero(~np.isin(_codes(products, shifts), _codes(rotations, translations)))
+        if len(new) and not first:
+            one = gemmi.Op()
+            one.rot = (products[new[0]] * gemmi.Op.DEN).tolist()
+            one.tran = (shifts[new[0]] % DENOMINATOR).tolist()
+            first = one.triplet()
+        rotations = np.concatenate([rotations, products[new]])
+        translations = np.concatenate([translations, shifts[new] % DENOMINATOR])
+        k += 1
+    return Operations(rotations=rotations, translations=translations), first
+
+
+def _codes(rotations: IntArray, translations: IntArray) -> IntArray:
+    """A number for each operation, the same for those that differ by whole cells."""
+    entries = np.clip(rotations.reshape(-1, 9) + 2, 0, 4)  # beyond -1..1 only where they are not a group
+    digits = np.concatenate([entries, translations % DENOMINATOR], axis=1)
+    return np.asarray(digits @ _PLACES)
+
+
+#: Place values of the digits above: 5 values each for the rotation, 24 for the translation.
+_PLACES = np.cumprod([1, *[5] * 9, *[DENOMINATOR] * 2])
+
+
+def _named(block: Block, lattice_angstrom: FloatArray, name: str) -> PossibleSymmetries:
+    """What the symbols and the number of a block may mean."""
+    settings, because = _settings(block, lattice_angstrom)
+    if not settings:
+        raise _unknown(block, name)
+    fitting = _fitting(settings, lattice_angstrom)
+    if not fitting:
+        raise _other_cell(name, _said(block))
+    candidates = tuple(Symmetry(name=one.symbol, operations=one.operations) for one in fitting)
+    if len(candidates) > 1 and not because:
+        names = [one.name for one in candidates]
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        because = (
+            f"{name} lists no symmetry operations, and its space group, {_said(block)}, has several settings in such a "
+            f"cell: {shown}."
+        )
+    return PossibleSymmetries(candidates=candidates, because=because if len(candidates) > 1 else "")
+
+
+def _settings(block: Block, lattice_angstrom: FloatArray) -> tuple[tuple[Setting, ...], str]:
+    """Settings that the names in a block may mean, and a sentence where the names contradict each other."""
+    hall_text = block.text(*_HALL)
+    hall = None if hall_text is None else setting_of_hall(hall_text)
+    by_symbol = _by_symbol(block, lattice_angstrom)
+    number = _number(block)
+    by_number = () if number is None else settings_of_number(number)
+    if code := block.text(_CODE):
+        by_number = with_code(by_number, code) or by_number
+    if hall is not None:
+        others = by_symbol or by_number
+        if not others or hall.number in {one.number for one in others}:
+            return (hall,), ""
+        return (hall, *others), f"The Hall symbol {hall_text!r} and {_said(block)} are of different space groups."
+    if not by_symbol:
+        return by_number, ""
+    both = tuple(one for one in by_symbol if one.number == number)
+    if both or number is None:
+        return both or by_symbol, ""
+    return (*by_symbol, *by_number), f"The symbol and the number in {_said(block)} are of different space groups."
+
+
+def _by_symbol(block: Block, lattice_angstrom: FloatArray) -> tuple[Setting, ...]:
+    """Settings that the block's Hermann-Mauguin symbols may mean; of several symbols those that all of them may."""
+    code = block.text(_CODE)
+    found: tuple[Setting, ...] = ()
+    for key in _SYMBOLS:
+        text = block.text(key)
+        if text is None:
+            continue
+        settings = settings_of_symbol(text, code) or settings_of_symbol(text)
+        standard = standard_number(text) or 0
+        if (
+            standard in _MONOCLINIC
+            and settings
+            and not any(one.fits(lattice_angstrom, ROUNDED_CELL) for one in settings if one.has_unique_axis_b)
+        ):
+            # "P 21/c" for a cell with another unique axis may be the space group's name and not the setting's
+            settings = settings_of_number(standard)
+        both = tuple(one for one in settings if one in found)
+        found = both or found or settings
+    return found
+
+
+_MONOCLINIC = range(3, 16)
+
+
+def _fitting(settings: tuple[Setting, ...], lattice_angstrom: FloatArray) -> tuple[Setting, ...]:
+    """Those whose symmetry the cell has, exactly where some of them are exact."""
+    for tolerance in (ROUNDED_CELL, DISTORTED_CELL):
+        fitting = tuple(dict.fromkeys(one for one in settings if one.fits(lattice_angstrom, tolerance)))
+        if fitting:
+            return fitting
+    return ()
+
+
+def _number(block: Block) -> int | None:
+    text = (block.text(*_NUMBERS) or "").strip()
+    return int(text) if re.fullmatch(r"\d{1,3}", text) and 1 <= int(text) <= MOST else None
+
+
+def _numbers(block: Block) -> set[int]:
+    """The space groups that the names of a block may mean, whatever its cell."""
+    hall_text, number = block.text(*_HALL), _number(block)
+    hall = None if hall_text is None else setting_of_hall(hall_text)
+    found = {one.number for key in _SYMBOLS if (text := block.text(key)) for one in settings_of_symbol(text)}
+    return found | ({number} if number else set()) | ({hall.number} if hall else set())
+
+
+def _said(block: Block) -> str:
+    """The symbols and the number as the file gives them."""
+    parts = [repr(text[:40]) for key in (*_SYMBOLS, *_HALL) if (text := block.text(key))]
+    number = block.text(*_NUMBERS)
+    parts = list(dict.fromkeys(parts)) + ([f"number {number[:10]}"] if number else [])
+    return ", ".join(parts)
+
+
+def _unknown(block: Block, name: str) -> InputError:
+    said = _said(block)
+    if said:
+        return InputError(
+            f"{name} lists no symmetry operations, and its space group, {said}, is not a known one.",
+            kind="unknown-space-group",
+            where=f"{name}, _space_group_name_H-M_alt",
+            expected=f"{_ASK}; or a symbol of International Tables, such as 'F d -3 m :2'",
+        )
+    return InputError(
+        f"{name} gives no symmetry: no operations, no space group symbol and no number.",
+        kind="no-space-group",
+        where=name,
+        expected=f"{_ASK}; where every atom of the cell is listed, _space_group_name_H-M_alt 'P 1'",
+    )
+
+
+def _other_cell(name: str, what: str) -> InputError:
+    return InputError(
+        f"The cell of {name} does not have the symmetry of {what}: its lengths and angles are others.",
+        kind="symmetry-disagrees",
+        where=name,
+        expected="lengths and angles as the space group asks for, its unique axis where the symbol says",
+    )
