@@ -23,7 +23,7 @@ from rich.table import Table
 from scipy.stats import spearmanr
 
 from app.cores import usable_cores
-from app.crystals.sites import USUAL_IONS
+from app.crystals.sites.ion_sites import USUAL_IONS
 from benchmarks.servers import ionpath
 
 LONGEST_S = 60.0

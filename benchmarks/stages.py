@@ -17,7 +17,7 @@ import orjson
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from app.crystals.identity import canonical_digest
+from app.crystals.geometry.identity import canonical_digest
 from app.crystals.limits import Limits
 from app.crystals.readers import read_json_band
 from app.crystals.writers import band_to_json

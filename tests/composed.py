@@ -13,7 +13,7 @@ from typing import Any
 from made_crystals import fluorite, layered_oxide, olivine, rock_salt, spinel, zinc_blende
 
 from app.crystals.band import Band
-from app.crystals.hops import find_hops
+from app.crystals.hops.search import find_hops
 from app.crystals.writers import band_to_json
 
 CRYSTALS = {

@@ -8,8 +8,8 @@ import numpy as np
 
 from app.crystals.band import Band, FloatArray, model_band
 from app.crystals.crystal import Crystal, Site
-from app.crystals.geometry import nearest_vectors
-from app.crystals.hops import Hop, HopSearch
+from app.crystals.geometry.distances import nearest_vectors
+from app.crystals.hops.search import Hop, HopSearch
 
 SIGHT_ANGSTROM = 6.0
 

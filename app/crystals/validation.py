@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
-from app.crystals.contacts import OVERLAP_ANGSTROM, Contact, close_contacts
+from app.crystals.geometry.contacts import OVERLAP_ANGSTROM, Contact, close_contacts
 from app.crystals.crystal import Crystal
-from app.crystals.periodic import cell_heights_angstrom, near_pairs
-from app.crystals.reduction import reduced_lattice
+from app.crystals.geometry.periodic import cell_heights_angstrom, near_pairs
+from app.crystals.geometry.reduction import reduced_lattice
 from app.errors import InputError
 
 #: A straight path that passes nearer to a host atom than this leads through it.

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pymatgen.core import Element
 
 from app.crystals.band import Band, FloatArray, IntArray, model_band
-from app.crystals.surroundings import NearAtoms, fade, host_near_path
+from app.crystals.hops.surroundings import NearAtoms, fade, host_near_path
 from app.models.crystal_graphs import crystal_graph
 from app.models.graphs import LEAST_WEIGHT, NEAR_REACH_ANGSTROM, AtomGraph, GraphSpec
 

@@ -5,8 +5,8 @@ import torch
 from pymatgen.optimization.neighbors import find_points_in_spheres
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.reduction import reduced_lattice
-from app.crystals.surroundings import fade
+from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.hops.surroundings import fade
 from app.models.graphs import LEAST_WEIGHT, NEAR_REACH_ANGSTROM, AtomGraph, GraphSpec
 
 _SELF_ANGSTROM = 1e-8

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
-from app.crystals.surroundings import PathSurroundings, path_surroundings
+from app.crystals.hops.surroundings import PathSurroundings, path_surroundings
 from app.models.features.tables import atomic_number
 from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.surroundings import path_surroundings
+from app.crystals.hops.surroundings import path_surroundings
 from app.errors import InputError
 from app.models.cards import Domain
 from app.models.domain import reasons_outside

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray, model_band
-from app.crystals.reduction import reduced_lattice
-from app.crystals.surroundings import host_near_path
+from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.hops.surroundings import host_near_path
 from app.models.features.tables import atomic_number
 from app.models.networks.chgnet import Chgnet
 from app.models.potential_graphs import PotentialGraph, join, potential_graph

@@ -11,7 +11,7 @@ import structlog
 
 from app.crystals.band import Band
 from app.crystals.bvse import BondValenceOpinion
-from app.crystals.identity import CanonicalBand
+from app.crystals.geometry.identity import CanonicalBand
 from app.crystals.limits import Limits
 from app.errors import InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction

@@ -18,7 +18,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from app.crystals.band import Band
-from app.crystals.hops import find_hops
+from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal
 from app.crystals.writers import band_to_cif_end_points, band_to_extxyz, band_to_json, band_to_poscar_zip

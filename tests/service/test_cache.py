@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from waiting import until
 
 from app.crystals.band import Band
-from app.crystals.identity import TOLERANCE_ANGSTROM, bucket_keys, canonical, fingerprint
+from app.crystals.geometry.identity import TOLERANCE_ANGSTROM, bucket_keys, canonical, fingerprint
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.cache import Cache, CacheScope, InProcessCache, LookupResult, NoCache, RedisCache, open_cache
 from app.serving.cache.band_cache import BUCKET_ENTRIES

@@ -16,12 +16,12 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from app.crystals.crystal import Crystal
-from app.crystals.hop_bands import hop_band
-from app.crystals.hops import find_hops
+from app.crystals.hops.bands import hop_band
+from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal
-from app.crystals.sites import split
-from app.crystals.supercell import choose_supercell
+from app.crystals.sites.ion_sites import split
+from app.crystals.sites.supercell import choose_supercell
 from app.crystals.writers import band_to_json
 
 EQUAL_EV = 1e-3

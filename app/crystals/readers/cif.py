@@ -15,7 +15,7 @@ from app.crystals.readers.cif_grammar import Block, blocks_with_atoms, truncated
 from app.crystals.readers.cif_rows import Rows, formula_of, last_element, read_rows
 from app.crystals.readers.cif_symmetry import PossibleSymmetries, Symmetry, possible_symmetries
 from app.crystals.readers.reading import File
-from app.crystals.soundness import Soundness, soundness
+from app.crystals.sites.soundness import Soundness, soundness
 from app.crystals.validation import check_cell
 from app.errors import FormatError, InputError
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.periodic import ShortestVectors
+from app.crystals.geometry.periodic import ShortestVectors
 
 #: Periodic vectors whose lengths differ by less than this cannot be distinguished.
 NEARLY_EQUAL_ANGSTROM = 0.05

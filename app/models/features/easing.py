@@ -3,7 +3,7 @@
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.surroundings import fade
+from app.crystals.hops.surroundings import fade
 from app.models.features.profiles import COULOMB_EV_ANGSTROM, HARDNESS_ANGSTROM
 from app.models.features.surroundings import (
     FIRST,

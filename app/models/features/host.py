@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import Band, FloatArray, IntArray
-from app.crystals.periodic import pairs_of_copies
-from app.crystals.surroundings import fade
+from app.crystals.geometry.periodic import pairs_of_copies
+from app.crystals.hops.surroundings import fade
 from app.models.features.tables import VALENCE_DECAY_ANGSTROM, atomic_number, element_table
 
 #: Centres of polyanions that are distinguished; "other" is any other non-metal with bonds as short.

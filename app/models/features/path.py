@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.surroundings import PathSurroundings, path_surroundings
+from app.crystals.hops.surroundings import PathSurroundings, path_surroundings
 from app.models.features.averages import AVERAGE_NAMES, averages
 from app.models.features.easing import EASING_NAMES, easing
 from app.models.features.profiles import (

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import erfc
 
 from app.crystals.band import FloatArray
-from app.crystals.surroundings import fade
+from app.crystals.hops.surroundings import fade
 from app.models.features.surroundings import FIRST, LAST, MIDDLE, OUTER_ANGSTROM, QUARTERS, Surroundings
 from app.models.features.tables import VALENCE_DECAY_ANGSTROM, element_table
 

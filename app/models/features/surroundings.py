@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.surroundings import PathSurroundings, fade
+from app.crystals.hops.surroundings import PathSurroundings, fade
 from app.models.features.host import host_atoms
 from app.models.features.tables import atomic_number, element_table
 

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.surroundings import fade
+from app.crystals.hops.surroundings import fade
 from app.models.features.surroundings import FIRST, LAST, MIDDLE, Surroundings
 
 _ALIKE_ANGSTROM = 0.15  # an anion's weight falls e-fold over this much distance beyond the nearest one

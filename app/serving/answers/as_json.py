@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.crystals.percolation import PercolationBarriers
+from app.crystals.hops.percolation import PercolationBarriers
 from app.errors import IonpathError
 from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
 from app.serving.answers.types import (

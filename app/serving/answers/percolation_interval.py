@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from app.crystals.percolation import DIMENSIONS, Connection, HopEdge, PercolationBarriers, connections, percolation
+from app.crystals.hops.percolation import DIMENSIONS, Connection, HopEdge, PercolationBarriers, connections, percolation
 from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
 from app.serving.answers.types import PercolationPath
 

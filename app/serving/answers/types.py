@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from app.crystals.percolation import PercolationBarriers
+from app.crystals.hops.percolation import PercolationBarriers
 from app.models.cards import OtherModel
 from app.models.prediction import Prediction
 

@@ -7,7 +7,7 @@ from time import time
 from typing import Protocol, TypeVar
 
 from app.crystals.band import Band
-from app.crystals.identity import CanonicalBand, bucket_keys, canonical, fingerprint, same_band
+from app.crystals.geometry.identity import CanonicalBand, bucket_keys, canonical, fingerprint, same_band
 from app.models.prediction import Prediction
 from app.serving.cache.contract import (
     BandLike,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from app.crystals.band import Band
-from app.crystals.identity import CanonicalBand
+from app.crystals.geometry.identity import CanonicalBand
 from app.models.prediction import Prediction
 
 #: "error": the cache was away or too slow, and was passed by.
@@ -58,7 +58,7 @@ class Cache(Protocol):
     """Predictions by band, and recent records. No method raises when the store is away."""
 
     async def get(self, scope: CacheScope, band: BandLike) -> Prediction | None:
-        """The prediction of a band that is the same (`app.crystals.identity`), or None."""
+        """The prediction of a band that is the same (`app.crystals.geometry.identity`), or None."""
 
     async def get_many(self, scope: CacheScope, bands: Sequence[BandLike]) -> list[Prediction | None]:
         """The same for many bands, in one round trip."""

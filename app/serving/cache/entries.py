@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 import orjson
 
-from app.crystals.identity import CanonicalBand
+from app.crystals.geometry.identity import CanonicalBand
 from app.models.prediction import Prediction
 from app.serving.cache.contract import CacheScope
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
-from app.crystals.identity import same_band
+from app.crystals.geometry.identity import same_band
 from app.models.prediction import Prediction
 from app.serving.cache import BandLike, CacheScope
 

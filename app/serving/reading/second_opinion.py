@@ -1,7 +1,7 @@
 """A second opinion on a crystal's percolation: computed in a worker process, part of the answer."""
 
 from app.crystals.bvse import BondValenceOpinion, bond_valence_percolation
-from app.crystals.percolation import PercolationBarriers
+from app.crystals.hops.percolation import PercolationBarriers
 from app.crystals.readers import read_crystal
 from app.errors import FormatError, IonpathError, TooLargeError
 from app.serving.answers.types import SecondOpinion

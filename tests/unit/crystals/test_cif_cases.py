@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from cifs import cif, crystal_of, places, said
 
-from app.crystals.hops import find_hops
-from app.crystals.periodic import near_pairs
-from app.crystals.sites import split
+from app.crystals.hops.search import find_hops
+from app.crystals.geometry.periodic import near_pairs
+from app.crystals.sites.ion_sites import split
 from app.errors import InputError
 
 CUBIC = "F m -3 m"

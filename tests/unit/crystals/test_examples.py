@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.crystals.band import FloatArray
-from app.crystals.geometry import nearest_vectors
+from app.crystals.geometry.distances import nearest_vectors
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points
 

@@ -8,7 +8,7 @@ from made_crystals import spinel
 from pymatgen.core import Lattice, Structure
 
 from app.crystals.crystal import Crystal
-from app.crystals.hops import find_hops
+from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers.crystal_file import read_crystal
 from app.crystals.readers.reading import File

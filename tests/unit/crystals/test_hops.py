@@ -14,17 +14,17 @@ from put_back import congruent, own_hop, perfect_crystal, row_band
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal, Site
-from app.crystals.filling import CROWDED_ANGSTROM
-from app.crystals.geometry import clearances_angstrom, nearest_vectors
-from app.crystals.hop_bands import hop_band
-from app.crystals.hops import HopSearch, find_hops
-from app.crystals.lattices import shortest_translation_angstrom
+from app.crystals.sites.filling import CROWDED_ANGSTROM
+from app.crystals.geometry.distances import clearances_angstrom, nearest_vectors
+from app.crystals.hops.bands import hop_band
+from app.crystals.hops.search import HopSearch, find_hops
+from app.crystals.geometry.lattices import shortest_translation_angstrom
 from app.crystals.limits import Limits
-from app.crystals.percolation import percolation
+from app.crystals.hops.percolation import percolation
 from app.crystals.readers.crystal_file import read_crystal
 from app.crystals.readers.reading import File
-from app.crystals.sites import split
-from app.crystals.supercell import choose_supercell
+from app.crystals.sites.ion_sites import split
+from app.crystals.sites.supercell import choose_supercell
 from app.crystals.writers import band_to_cif_end_points
 from app.errors import InputError, TooLargeError
 

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.crystals.band import Band, model_band
-from app.crystals.identity import (
+from app.crystals.geometry.identity import (
     TOLERANCE_ANGSTROM,
     bucket_keys,
     canonical,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.crystals.isometries import lattice_isometries
-from app.crystals.reduction import reduced_lattice
+from app.crystals.geometry.isometries import lattice_isometries
+from app.crystals.geometry.reduction import reduced_lattice
 
 CUBIC = np.eye(3) * 4.2
 HEXAGONAL = np.array([[3.0, 0, 0], [-1.5, 1.5 * 3**0.5, 0], [0, 0, 7.0]])

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.crystals.percolation import Connection, HopEdge, PercolationBarriers, connections, percolation
+from app.crystals.hops.percolation import Connection, HopEdge, PercolationBarriers, connections, percolation
 
 Row = tuple[int, int, tuple[int, int, int], float | None]
 

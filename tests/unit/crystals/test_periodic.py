@@ -6,7 +6,7 @@ from bands import rock_salt
 from numpy.typing import NDArray
 from vesin import NeighborList
 
-from app.crystals.periodic import pairs_of_copies
+from app.crystals.geometry.periodic import pairs_of_copies
 
 REACH_ANGSTROM = 3.8
 SKEWED = np.array([[1.0, 0.0, 0.0], [3.0, 1.0, 0.0], [-2.0, 5.0, 1.0]])

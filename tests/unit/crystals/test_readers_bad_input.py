@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.crystals.hops import find_hops
+from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
 from app.crystals.writers import band_to_extxyz, band_to_poscar_zip

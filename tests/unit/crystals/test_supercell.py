@@ -7,7 +7,7 @@ import pytest
 from made_crystals import layered_oxide, repeated, rock_salt
 
 from app.crystals.crystal import Crystal
-from app.crystals.lattices import (
+from app.crystals.geometry.lattices import (
     contains,
     cosets,
     hermite_form,
@@ -15,10 +15,10 @@ from app.crystals.lattices import (
     reduce_modulo,
     shortest_translation_angstrom,
 )
-from app.crystals.reduction import reduced_lattice
-from app.crystals.sites import split
-from app.crystals.supercell import choose_supercell, primitive_motif, smallest_supercell
-from app.crystals.symmetry import find_symmetry
+from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.sites.ion_sites import split
+from app.crystals.sites.supercell import choose_supercell, primitive_motif, smallest_supercell
+from app.crystals.sites.symmetry import find_symmetry
 from app.errors import TooLargeError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from made_crystals import layered_oxide
 
-from app.crystals.hops import HopSearch, find_hops
+from app.crystals.hops.search import HopSearch, find_hops
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.answers.crystal import HopOutcome, bands_of, compose, percolating_prediction
 from app.serving.answers.types import CrystalAnswer

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from app.crystals.percolation import HopEdge
+from app.crystals.hops.percolation import HopEdge
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.answers.percolation_interval import percolating
 

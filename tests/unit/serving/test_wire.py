@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 import pytest
 
-from app.crystals.percolation import PercolationBarriers
+from app.crystals.hops.percolation import PercolationBarriers
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.answers.as_json import answer_to_json, error_to_json, row_to_json

@@ -5,7 +5,7 @@ import pytest
 from bands import rock_salt
 
 from app.crystals.band import Band
-from app.crystals.surroundings import path_surroundings
+from app.crystals.hops.surroundings import path_surroundings
 from app.models.features.easing import EASING_NAMES, PairPotential, easing
 from app.models.features.surroundings import OUTER_ANGSTROM, Surroundings, surroundings
 

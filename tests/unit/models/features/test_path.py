@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.crystals.band import Band
 from app.crystals.elements import LAST_COVERED, SYMBOLS
-from app.crystals.lattices import shortest_translation_angstrom
+from app.crystals.geometry.lattices import shortest_translation_angstrom
 from app.models.features.path import PATH_DESCRIPTOR_NAMES, path_descriptors
 
 #: High-symmetry hosts, where orders are tied, sulfates, dilute and vacancy hops.
@@ -63,7 +63,7 @@ def test_a_larger_supercell_of_the_same_host_gives_the_same(repeats: tuple[int, 
 
 
 def alone_in_a_wide_cell(band: Band) -> bool:
-    """Elsewhere copies of the ion count as filled: see app.crystals.surroundings."""
+    """Elsewhere copies of the ion count as filled: see app.crystals.hops.surroundings."""
     return band.ion not in band.host_species and shortest_translation_angstrom(band.lattice_angstrom) > 8.0
 
 

@@ -7,18 +7,18 @@ import numpy as np
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal
-from app.crystals.hop_bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
-from app.crystals.hop_orbits import distinct_hops
-from app.crystals.hop_warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
-from app.crystals.interstitials import with_interstitials
-from app.crystals.lattices import short_translations
-from app.crystals.ordering import Ordering, OrderingMethod, Orderings
-from app.crystals.oxidation import guess_oxidation_states
-from app.crystals.passed_sites import site_on_the_way
-from app.crystals.percolation import HopEdge, Offset
-from app.crystals.sites import IonSite, Sublattices, is_mixed, split
-from app.crystals.split_sites import SPLIT_ANGSTROM
-from app.crystals.supercell import (
+from app.crystals.hops.bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
+from app.crystals.hops.orbits import distinct_hops
+from app.crystals.hops.warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
+from app.crystals.sites.interstitials import with_interstitials
+from app.crystals.geometry.lattices import short_translations
+from app.crystals.sites.ordering import Ordering, OrderingMethod, Orderings
+from app.crystals.sites.oxidation import guess_oxidation_states
+from app.crystals.hops.passed_sites import site_on_the_way
+from app.crystals.hops.percolation import HopEdge, Offset
+from app.crystals.sites.ion_sites import IonSite, Sublattices, is_mixed, split
+from app.crystals.sites.split_sites import SPLIT_ANGSTROM
+from app.crystals.sites.supercell import (
     SHORTEST_TRANSLATION_ANGSTROM,
     Supercell,
     choose_supercell,
@@ -130,8 +130,8 @@ def find_hops(
         max_orderings: maximum number of orderings of a host with shared or partly empty sites.
 
     Raises:
-        InputError: as `app.crystals.sites.split`, `app.crystals.interstitials.with_interstitials` and
-            `app.crystals.ordering.Orderings.of`; or no atoms are left once the ions are removed ("no-host").
+        InputError: as `app.crystals.sites.split`, `app.crystals.sites.interstitials.with_interstitials` and
+            `app.crystals.sites.ordering.Orderings.of`; or no atoms are left once the ions are removed ("no-host").
         TooLargeError: the supercell is too large ("too-many-atoms").
     """
     lattices = split(crystal, ion)

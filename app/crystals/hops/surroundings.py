@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import Band, FloatArray, IntArray, model_band
-from app.crystals.lattices import shortest_translation_angstrom
-from app.crystals.reduction import reduced_lattice
+from app.crystals.geometry.lattices import shortest_translation_angstrom
+from app.crystals.geometry.reduction import reduced_lattice
 
 _SKEWED = 4  # a cell that needs this many times the copies of its reduced form is replaced by it
 _ROUNDING_ANGSTROM = 1e-6

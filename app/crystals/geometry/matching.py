@@ -5,8 +5,8 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from app.crystals.band import FloatArray
-from app.crystals.periodic import near_pairs, shortest_vectors
-from app.crystals.reduction import reduced_lattice
+from app.crystals.geometry.periodic import near_pairs, shortest_vectors
+from app.crystals.geometry.reduction import reduced_lattice
 
 #: If two images list atoms in the same order, every atom but the ion moves less than this in a step.
 SAME_ORDER_ANGSTROM = 1.0

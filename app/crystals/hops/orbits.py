@@ -4,11 +4,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.percolation import HopEdge
-from app.crystals.reduction import reduced_lattice
-from app.crystals.sites import Sublattices
-from app.crystals.supercell import Motif
-from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, canonical_hops, hop_orbits
+from app.crystals.hops.percolation import HopEdge
+from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.sites.ion_sites import Sublattices
+from app.crystals.sites.supercell import Motif
+from app.crystals.sites.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, canonical_hops, hop_orbits
 
 
 def distinct_hops(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) -> list[list[HopEdge]]:

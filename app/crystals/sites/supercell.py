@@ -8,8 +8,8 @@ import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.crystal import Contents
-from app.crystals.isometries import lattice_isometries
-from app.crystals.lattices import (
+from app.crystals.geometry.isometries import lattice_isometries
+from app.crystals.geometry.lattices import (
     contains,
     cosets,
     hermite_form,
@@ -18,10 +18,10 @@ from app.crystals.lattices import (
     short_translations,
     shortest_translation_angstrom,
 )
-from app.crystals.periodic import shortest_vectors
-from app.crystals.reduction import reduced_lattice
-from app.crystals.sites import IonSite, Sublattices
-from app.crystals.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
+from app.crystals.geometry.periodic import shortest_vectors
+from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.sites.ion_sites import IonSite, Sublattices
+from app.crystals.sites.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
 from app.errors import TooLargeError
 
 #: Least distance of an ion to its own periodic copies.

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.reduction import reduced_lattice
+from app.crystals.geometry.reduction import reduced_lattice
 
 #: Periodic vectors whose lengths differ by less are equal to rounding: the one as written is kept.
 TIE_ANGSTROM = 1e-3

@@ -10,12 +10,12 @@ from typing import Literal
 import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.contacts import may_be_bonded
+from app.crystals.geometry.contacts import may_be_bonded
 from app.crystals.crystal import Contents
-from app.crystals.electrostatics import pair_energies_ev
-from app.crystals.periodic import near_pairs
-from app.crystals.sites import is_mixed, shown_site
-from app.crystals.supercell import Supercell
+from app.crystals.sites.electrostatics import pair_energies_ev
+from app.crystals.geometry.periodic import near_pairs
+from app.crystals.sites.ion_sites import is_mixed, shown_site
+from app.crystals.sites.supercell import Supercell
 from app.errors import InputError
 
 #: So many arrangements are few: the energy of each is computed.

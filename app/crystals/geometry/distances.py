@@ -3,7 +3,7 @@
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.periodic import shortest_vectors
+from app.crystals.geometry.periodic import shortest_vectors
 
 
 def nearest_vectors(lattice_angstrom: FloatArray, vectors_angstrom: FloatArray) -> FloatArray:

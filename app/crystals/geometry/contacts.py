@@ -9,7 +9,7 @@ import numpy as np
 
 from app.crystals.band import FloatArray
 from app.crystals.crystal import Contents
-from app.crystals.periodic import near_pairs
+from app.crystals.geometry.periodic import near_pairs
 
 #: Nearer than this two atoms are on top of each other, whatever they are: the shortest bond, H-H, has 0.74.
 OVERLAP_ANGSTROM = 0.5

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.crystals.band import Band, IntArray
-from app.crystals.contacts import OVERLAP_ANGSTROM
+from app.crystals.geometry.contacts import OVERLAP_ANGSTROM
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
-from app.crystals.geometry import nearest_vectors
-from app.crystals.periodic import near_pairs
-from app.crystals.supercell import Supercell
+from app.crystals.geometry.distances import nearest_vectors
+from app.crystals.geometry.periodic import near_pairs
+from app.crystals.sites.supercell import Supercell
 
 #: Two ions of a kind are not found nearer than this, so of two partly occupied sites only one is filled.
 CROWDED_ANGSTROM = 1.8

@@ -12,7 +12,7 @@ from scipy.sparse.csgraph import connected_components
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.crystal import Contents
 from app.crystals.elements import SYMBOLS
-from app.crystals.sites import Sublattices
+from app.crystals.sites.ion_sites import Sublattices
 
 #: Tolerance of positions under a symmetry operation: files round to about a thousandth.
 SYMMETRY_TOLERANCE_ANGSTROM = 0.01

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from app.crystals.band import Band, FloatArray, IntArray
-from app.crystals.isometries import lattice_isometries
-from app.crystals.reduction import reduced_lattice
+from app.crystals.geometry.isometries import lattice_isometries
+from app.crystals.geometry.reduction import reduced_lattice
 
 #: File formats round, and pymatgen's CIF reader snaps coordinates by up to 8e-4 angstrom.
 TOLERANCE_ANGSTROM = 2e-3

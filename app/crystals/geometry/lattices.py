@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.reduction import reduced_lattice
+from app.crystals.geometry.reduction import reduced_lattice
 
 
 def hermite_form(vectors: IntArray) -> IntArray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.split_sites import SPLIT_ANGSTROM
+from app.crystals.sites.split_sites import SPLIT_ANGSTROM
 
 #: A site nearer to the line than this is on the way: an ion on the line would stop there.
 ON_THE_WAY_ANGSTROM = 0.8

@@ -1,0 +1,1 @@
+"""Hops between sites: the search for distinct ones, their bands, and how they percolate."""

@@ -1,0 +1,1 @@
+"""The sites of an ion and of its host: occupancies, symmetry, supercells, orderings, interstitial sites."""
