@@ -34,10 +34,10 @@ from rich.console import Console
 from app.crystals.band import FloatArray
 from app.crystals.crystal import Crystal
 from app.crystals.elements import SYMBOLS
+from app.crystals.geometry.periodic import pairs_of_copies
+from app.crystals.hops.percolation import percolation
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
-from app.crystals.hops.percolation import percolation
-from app.crystals.geometry.periodic import pairs_of_copies
 from app.crystals.readers import File, read_crystal
 from app.errors import InputError
 from app.models.predictor import Predictor

@@ -15,11 +15,11 @@ from app.crystals.band import Band
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.models.predictor import OutOfMemoryError
-from app.serving.inference.admission import Lane
 from app.serving.inference.batcher import Batcher, Track
 from app.serving.inference.model import ModelHere
 from app.serving.inference.queue import WorkQueue
 from app.serving.inference.work_item import BatchPredictor
+from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import raise_if_error
 from app.serving.workers import Done

@@ -8,10 +8,10 @@ import numpy as np
 
 from app.crystals.band import FloatArray
 from app.crystals.crystal import Crystal
-from app.crystals.sites.ordering import Orderings
-from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.hops.percolation import PercolationBarriers
 from app.crystals.sites.ion_sites import Sublattices, is_mixed, split
+from app.crystals.sites.ordering import Orderings
+from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.sites.supercell import Supercell, choose_supercell, primitive_motif
 from app.crystals.sites.symmetry import find_symmetry
 from app.errors import InputError

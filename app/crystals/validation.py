@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
-from app.crystals.geometry.contacts import OVERLAP_ANGSTROM, Contact, close_contacts
 from app.crystals.crystal import Crystal
+from app.crystals.geometry.contacts import OVERLAP_ANGSTROM, Contact, close_contacts
 from app.crystals.geometry.periodic import cell_heights_angstrom, near_pairs
 from app.crystals.geometry.reduction import reduced_lattice
 from app.errors import InputError

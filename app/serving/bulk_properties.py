@@ -15,7 +15,8 @@ from app.models.property_predictor import PropertyAnswer, PropertyPredictor
 from app.models.registry import Registry
 from app.serving.answers.as_json import Json
 from app.serving.answers.types import ModelReference
-from app.serving.inference.admission import Admission, AdmittedWork, Lane
+from app.serving.inference.admission import Admission, AdmittedWork
+from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import ReadingPool
 from app.serving.reading.upload_reader import ReadOptions

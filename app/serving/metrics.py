@@ -8,7 +8,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from app.serving.inference.admission import Lane
+from app.serving.lanes import Lane
 
 Stage = Literal["read", "cache", "prepare", "queue", "forward", "record", "total"]
 CacheResult = Literal["hit", "miss", "error"]

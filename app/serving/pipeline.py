@@ -32,9 +32,10 @@ from app.serving.answers.types import Answer, CrystalAnswer, ModelReference, Sec
 from app.serving.cache import Cache, CacheScope
 from app.serving.cache.single_flight import SingleFlight
 from app.serving.history.recent import StoredInput
-from app.serving.inference.admission import Admission, Lane
+from app.serving.inference.admission import Admission
 from app.serving.inference.batcher import Batcher, Outcome
 from app.serving.inference.work_item import BatchPredictor, Turn
+from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import ReadingPool, raise_if_error
 from app.serving.reading.second_opinion import opinion_of

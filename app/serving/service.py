@@ -18,11 +18,12 @@ from app.serving.cache import open_cache
 from app.serving.cache.single_flight import SingleFlight
 from app.serving.history.jobs import Jobs
 from app.serving.history.records import Records
-from app.serving.inference.admission import Admission, Lane
+from app.serving.inference.admission import Admission
 from app.serving.inference.batcher import Batcher, Track
 from app.serving.inference.model import Loading, ModelHere, ModelWorker
 from app.serving.inference.preparing import BandPreparer
 from app.serving.inference.queue import WorkQueue
+from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.pipeline import Pipeline, lane_of
 from app.serving.predictions import PredictionService

@@ -24,9 +24,10 @@ from app.serving import predictions
 from app.serving.answers.as_json import Json, answer_to_json
 from app.serving.answers.types import Answer
 from app.serving.history.jobs import JOBS_AT_ONCE, Job
-from app.serving.inference.admission import PRIOR_WEIGHT, Lane
+from app.serving.inference.admission import PRIOR_WEIGHT
 from app.serving.inference.batcher import Batcher
 from app.serving.inference.work_item import Turn
+from app.serving.lanes import Lane
 from app.serving.reading.uploads import BandFileUpload, CrystalUpload, JsonBandUpload, Upload
 from app.serving.service import PredictionRequest, PredictionService, open_service
 from app.settings import Settings

@@ -7,11 +7,11 @@ import numpy as np
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
 from app.crystals.geometry.contacts import OVERLAP_ANGSTROM, close_contacts
-from app.crystals.sites.filling import filled_sites
 from app.crystals.geometry.distances import clearances_angstrom
-from app.crystals.sites.ordering import Ordering, Orderings
 from app.crystals.hops.percolation import HopEdge
+from app.crystals.sites.filling import filled_sites
 from app.crystals.sites.ion_sites import Sublattices
+from app.crystals.sites.ordering import Ordering, Orderings
 from app.crystals.sites.supercell import Supercell, smallest_supercell
 
 Mechanism = Literal["vacancy", "dilute"]

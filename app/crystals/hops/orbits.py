@@ -4,8 +4,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.hops.percolation import HopEdge
 from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.hops.percolation import HopEdge
 from app.crystals.sites.ion_sites import Sublattices
 from app.crystals.sites.supercell import Motif
 from app.crystals.sites.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, canonical_hops, hop_orbits

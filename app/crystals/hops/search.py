@@ -7,16 +7,16 @@ import numpy as np
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal
+from app.crystals.geometry.lattices import short_translations
 from app.crystals.hops.bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
 from app.crystals.hops.orbits import distinct_hops
-from app.crystals.hops.warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
-from app.crystals.sites.interstitials import with_interstitials
-from app.crystals.geometry.lattices import short_translations
-from app.crystals.sites.ordering import Ordering, OrderingMethod, Orderings
-from app.crystals.sites.oxidation import guess_oxidation_states
 from app.crystals.hops.passed_sites import site_on_the_way
 from app.crystals.hops.percolation import HopEdge, Offset
+from app.crystals.hops.warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
+from app.crystals.sites.interstitials import with_interstitials
 from app.crystals.sites.ion_sites import IonSite, Sublattices, is_mixed, split
+from app.crystals.sites.ordering import Ordering, OrderingMethod, Orderings
+from app.crystals.sites.oxidation import guess_oxidation_states
 from app.crystals.sites.split_sites import SPLIT_ANGSTROM
 from app.crystals.sites.supercell import (
     SHORTEST_TRANSLATION_ANGSTROM,

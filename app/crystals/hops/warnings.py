@@ -2,9 +2,9 @@
 
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
 from app.crystals.sites.filling import CROWDED_ANGSTROM
+from app.crystals.sites.ion_sites import Sublattices, is_mixed
 from app.crystals.sites.ordering import OrderingMethod
 from app.crystals.sites.oxidation import usual_charge
-from app.crystals.sites.ion_sites import Sublattices, is_mixed
 
 #: Below this occupancy the ion counts as dilute, as in hosts that are computed with a single ion.
 FEW_SHARE = 0.5

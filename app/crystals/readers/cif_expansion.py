@@ -9,8 +9,8 @@ from scipy.sparse.csgraph import connected_components
 
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Site
-from app.crystals.limits import Limits
 from app.crystals.geometry.periodic import near_pairs
+from app.crystals.limits import Limits
 from app.crystals.readers.cif_rows import MOST_OCCUPANCY, Row
 from app.crystals.readers.cif_settings import DENOMINATOR, Operations
 from app.errors import InputError, TooLargeError

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.elements import check_element
-from app.crystals.limits import Limits
 from app.crystals.geometry.matching import match_atoms
 from app.crystals.geometry.periodic import ShortestVectors, shortest_vectors
+from app.crystals.limits import Limits
 from app.crystals.readers.joining import ambiguity_warnings, step_warnings
 from app.crystals.readers.reading import Reading
 from app.crystals.validation import (

@@ -9,8 +9,8 @@ import orjson
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.elements import check_element, check_elements
-from app.crystals.limits import Limits
 from app.crystals.geometry.periodic import TIE_ANGSTROM, shortest_vectors
+from app.crystals.limits import Limits
 from app.crystals.readers.joining import ambiguity_warnings, step_warnings
 from app.crystals.readers.reading import Reading
 from app.crystals.validation import check_cell, check_coordinates, one_image, validate_band

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.crystals.band import Band, IntArray
-from app.crystals.geometry.contacts import OVERLAP_ANGSTROM
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
+from app.crystals.geometry.contacts import OVERLAP_ANGSTROM
 from app.crystals.geometry.distances import nearest_vectors
 from app.crystals.geometry.periodic import near_pairs
 from app.crystals.sites.supercell import Supercell

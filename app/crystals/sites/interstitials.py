@@ -9,10 +9,10 @@ import numpy as np
 from scipy.spatial import QhullError, Voronoi, cKDTree
 
 from app.crystals.band import FloatArray
-from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.geometry.periodic import cell_heights_angstrom, near_pairs, shortest_vectors
 from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.sites.ion_sites import IonSite, Sublattices, shown_site
+from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.sites.symmetry import Symmetry, find_symmetry
 from app.errors import InputError
 

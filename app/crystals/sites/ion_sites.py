@@ -7,9 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.geometry.contacts import close_contacts
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Contents, Crystal, Site
 from app.crystals.elements import plain_symbol
+from app.crystals.geometry.contacts import close_contacts
 from app.crystals.sites.split_sites import FRAME_SPLIT_ANGSTROM, merge_split_sites
 from app.errors import InputError
 

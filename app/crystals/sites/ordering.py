@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.geometry.contacts import may_be_bonded
 from app.crystals.crystal import Contents
-from app.crystals.sites.electrostatics import pair_energies_ev
+from app.crystals.geometry.contacts import may_be_bonded
 from app.crystals.geometry.periodic import near_pairs
+from app.crystals.sites.electrostatics import pair_energies_ev
 from app.crystals.sites.ion_sites import is_mixed, shown_site
 from app.crystals.sites.supercell import Supercell
 from app.errors import InputError

@@ -5,11 +5,11 @@ from typing import Literal
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.geometry.contacts import close_contacts
 from app.crystals.crystal import Crystal
+from app.crystals.geometry.contacts import close_contacts
+from app.crystals.geometry.periodic import pairs_of_copies
 from app.crystals.sites.interstitials import DISTANCE_SCALE, SOFTNESS_ANGSTROM, bond_lengths
 from app.crystals.sites.oxidation import guess_oxidation_states
-from app.crystals.geometry.periodic import pairs_of_copies
 
 Soundness = Literal["sound", "doubtful", "impossible"]
 

@@ -8,8 +8,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.geometry.contacts import impossible_angstrom, may_be_bonded
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
+from app.crystals.geometry.contacts import impossible_angstrom, may_be_bonded
 from app.crystals.geometry.periodic import near_pairs, shortest_vectors
 
 #: Two places nearer than this are one site that is split, for an ion does not hop so short a way.

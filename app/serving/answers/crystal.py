@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.hops.search import Disorder, Hop, HopSearch
 from app.crystals.hops.percolation import HopEdge, PercolationBarriers, percolation
+from app.crystals.hops.search import Disorder, Hop, HopSearch
 from app.errors import IonpathError, NotReadyError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.answers.percolation_interval import percolating

@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from app.errors import BusyError, NotReadyError
+from app.serving.lanes import Lane
 
 #: Where the estimates start, seconds of CPU; each is as good as this many measurements.
 FIRST_BAND_S = 0.02
@@ -31,14 +31,6 @@ LEAST_RETRY_AFTER_S = 1.0
 MOST_JOBS = 1000
 JOB_RETRY_AFTER_S = 10.0
 _MIB = 1024 * 1024
-
-
-class Lane(StrEnum):
-    """Work that does not wait for work of another lane."""
-
-    MAIN = "main"
-    SLOW_MODEL = "slow-model"
-    SECOND_OPINION = "second-opinion"
 
 
 @dataclass(kw_only=True)

@@ -20,11 +20,11 @@ from app.crystals.band import Band
 from app.errors import IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
 from app.models.predictor import OutOfMemoryError
-from app.serving.inference.admission import Lane
 from app.serving.inference.model import Predicted, Runner
 from app.serving.inference.preparing import Prepare
 from app.serving.inference.queue import WorkQueue
 from app.serving.inference.work_item import BatchPredictor, Turn, WorkItem
+from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 
 Outcome = Prediction | IonpathError

@@ -10,8 +10,8 @@ import orjson
 
 from app.crystals.band import Band
 from app.crystals.crystal import Crystal, Site
-from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.geometry.identity import CanonicalBand, canonical, canonical_digest
+from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import (
     read_band_file,

@@ -21,8 +21,8 @@ from structlog.testing import capture_logs
 from app.crystals.band import Band
 from app.errors import InputError, IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
-from app.serving.inference.admission import Lane
 from app.serving.inference.work_item import Turn
+from app.serving.lanes import Lane
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,8 @@ import pytest
 
 from app.errors import BusyError, NotReadyError
 from app.serving.inference import admission as module
-from app.serving.inference.admission import FIRST_REQUEST_S, MOST_JOBS, PRIOR_WEIGHT, Admission, AdmittedWork, Lane
+from app.serving.inference.admission import FIRST_REQUEST_S, MOST_JOBS, PRIOR_WEIGHT, Admission, AdmittedWork
+from app.serving.lanes import Lane
 
 KIND = "json small"
 MIB = 2**20

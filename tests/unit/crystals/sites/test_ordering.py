@@ -10,10 +10,10 @@ import pytest
 from made_crystals import crystal_of, layered_oxide, rock_salt
 
 from app.crystals.crystal import Crystal, Site
-from app.crystals.sites.electrostatics import pair_energies_ev
-from app.crystals.hops.search import HopSearch, find_hops
-from app.crystals.sites.oxidation import guess_oxidation_states
 from app.crystals.geometry.periodic import near_pairs
+from app.crystals.hops.search import HopSearch, find_hops
+from app.crystals.sites.electrostatics import pair_energies_ev
+from app.crystals.sites.oxidation import guess_oxidation_states
 from app.errors import InputError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from made_crystals import garnet
 
-from app.crystals.hops.search import find_hops
 from app.crystals.hops.passed_sites import site_on_the_way
+from app.crystals.hops.search import find_hops
 
 CELL = np.diag([6.0, 7.0, 8.0])
 

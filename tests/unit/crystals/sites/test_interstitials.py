@@ -9,9 +9,9 @@ import pytest
 from made_crystals import crystal_of, layered_oxide, repeated, rock_salt, spinel
 
 from app.crystals.crystal import Crystal
+from app.crystals.geometry.periodic import near_pairs
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
-from app.crystals.geometry.periodic import near_pairs
 from app.crystals.readers.crystal_file import read_crystal
 from app.crystals.readers.reading import File
 from app.errors import InputError

@@ -10,10 +10,10 @@ import pytest
 from put_back import row_band
 
 from app.crystals.band import Band, IntArray
-from app.crystals.hops.search import find_hops
 from app.crystals.geometry.identity import same_band
-from app.crystals.limits import Limits
 from app.crystals.geometry.periodic import cell_heights_angstrom, near_pairs
+from app.crystals.hops.search import find_hops
+from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_json_band
 from app.crystals.writers import band_to_extxyz, band_to_json
 from app.errors import InputError

@@ -14,15 +14,15 @@ from put_back import congruent, own_hop, perfect_crystal, row_band
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal, Site
-from app.crystals.sites.filling import CROWDED_ANGSTROM
 from app.crystals.geometry.distances import clearances_angstrom, nearest_vectors
-from app.crystals.hops.bands import hop_band
-from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.geometry.lattices import shortest_translation_angstrom
-from app.crystals.limits import Limits
+from app.crystals.hops.bands import hop_band
 from app.crystals.hops.percolation import percolation
+from app.crystals.hops.search import HopSearch, find_hops
+from app.crystals.limits import Limits
 from app.crystals.readers.crystal_file import read_crystal
 from app.crystals.readers.reading import File
+from app.crystals.sites.filling import CROWDED_ANGSTROM
 from app.crystals.sites.ion_sites import split
 from app.crystals.sites.supercell import choose_supercell
 from app.crystals.writers import band_to_cif_end_points

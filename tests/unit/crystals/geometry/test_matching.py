@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from ase.geometry import find_mic
 
-from app.crystals.limits import Limits
 from app.crystals.geometry.matching import match_atoms
 from app.crystals.geometry.periodic import shortest_vectors
+from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame, band_of_frames
 from app.errors import InputError
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from made_crystals import rock_salt, spinel
 
-from app.crystals.geometry.contacts import close_contacts, implausible_angstrom, impossible_angstrom, may_be_bonded
 from app.crystals.crystal import Contents, Crystal, Site
-from app.crystals.sites.ordering import disordered_places
+from app.crystals.geometry.contacts import close_contacts, implausible_angstrom, impossible_angstrom, may_be_bonded
 from app.crystals.sites.ion_sites import split
+from app.crystals.sites.ordering import disordered_places
 from app.crystals.sites.soundness import soundness
 from app.crystals.sites.split_sites import merge_split_sites
 from app.crystals.sites.supercell import choose_supercell

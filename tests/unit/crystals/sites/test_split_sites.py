@@ -8,8 +8,8 @@ import pytest
 from made_crystals import layered_oxide, rock_salt
 
 from app.crystals.crystal import Crystal, Site
-from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.hops.percolation import percolation
+from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.sites.ion_sites import split
 
 

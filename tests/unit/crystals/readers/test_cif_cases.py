@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from cifs import cif, crystal_of, places, said
 
-from app.crystals.hops.search import find_hops
 from app.crystals.geometry.periodic import near_pairs
+from app.crystals.hops.search import find_hops
 from app.crystals.sites.ion_sites import split
 from app.errors import InputError
 
