@@ -72,20 +72,20 @@ def _ordered_host(
     lattices: Sublattices, states: Mapping[str, float], *, max_atoms: int
 ) -> tuple[FloatArray, tuple[str, ...], FloatArray]:
     """Lattice, element symbols and fractional coordinates of the host, ordered where it is mixed."""
-    if not any(map(is_mixed, lattices.frame_contents)) and not any(site.shared_with for site in lattices.sites):
+    if not any(map(is_mixed, lattices.host_contents)) and not any(site.shared_with for site in lattices.sites):
         crystal = primitive_motif(lattices, find_symmetry(lattices)).crystal
-        species = tuple(contents[0][0] for contents in crystal.frame_contents)
-        return crystal.lattice_angstrom, species, crystal.frame_frac_coords
+        species = tuple(contents[0][0] for contents in crystal.host_contents)
+        return crystal.lattice_angstrom, species, crystal.host_frac_coords
     supercell: Supercell = choose_supercell(lattices, max_atoms=max_atoms)
     whole = {symbol: int(state) for symbol, state in states.items()}
     ordering = Orderings(ion=lattices.ion, states=whole, most=1).of(supercell)[0]
-    fixed = [k for k, contents in enumerate(supercell.frame_contents) if not is_mixed(contents)]
+    fixed = [k for k, contents in enumerate(supercell.host_contents) if not is_mixed(contents)]
     placed, frac_coords = ordering.atoms
-    species = tuple(supercell.frame_contents[k][0][0] for k in fixed)
+    species = tuple(supercell.host_contents[k][0][0] for k in fixed)
     return (
         supercell.lattice_angstrom,
         (*species, *placed),
-        np.vstack([supercell.frame_frac_coords[fixed], frac_coords]),
+        np.vstack([supercell.host_frac_coords[fixed], frac_coords]),
     )
 
 

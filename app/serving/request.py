@@ -102,7 +102,6 @@ class Asked:
             model_digest=self.predictor.digest,
             ion=self.read.ion,
             formula=self.read.formula,
-            input_digest=self.read.digest,
             input_blob=self.read.packed,
             threshold_ev=self.request.threshold_ev,
             request_id=self.request.request_id,

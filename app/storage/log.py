@@ -169,14 +169,14 @@ class PredictionLog:
     async def delete(self, prediction_id: UUID, key_id: str | None) -> bool:
         """Delete the content of a prediction; False where the key has no such prediction.
 
-        A tombstone stays for TOMBSTONE_AGE, see `bury`.
+        A tombstone stays for TOMBSTONE_AGE, see insert_tombstones.
         """
         statement = update(predictions).where(_visible(prediction_id, key_id)).values(_TOMBSTONE)
         async with self._begin() as connection:
             result = cast("CursorResult[Any]", await connection.execute(statement))
         return result.rowcount > 0
 
-    async def bury(self, prediction_ids: Iterable[UUID], key_id: str | None) -> None:
+    async def insert_tombstones(self, prediction_ids: Iterable[UUID], key_id: str | None) -> None:
         """Delete a key's predictions, including those that are not yet written.
 
         An id that the log does not contain gets a tombstone as well, so that a row written later, even by another
@@ -199,7 +199,7 @@ class PredictionLog:
         """Delete all keys' predictions older than a moment; returns their number."""
         return await self._purge(predictions.c.created_at < moment)
 
-    async def delete_graves(self) -> int:
+    async def purge_tombstones(self) -> int:
         """Delete tombstones older than TOMBSTONE_AGE; returns their number."""
         before = datetime.now(UTC) - TOMBSTONE_AGE
         return await self._purge(predictions.c.status == _DELETED, predictions.c.created_at < before)

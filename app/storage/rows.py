@@ -82,7 +82,6 @@ class PredictionRow:
         model_digest: that checkpoint's digest; None before it is known.
         ion: element symbol of the migrating ion; None before the input was read.
         formula: of the input's atoms, as Band.formula writes it; None before the input was read.
-        input_digest: of the canonical input; None before it was read.
         input_blob: the canonical input by pack_input; None where inputs are not stored, and in lists.
         answer: as sent to the client; None before there is one.
         error: the problem as sent to the client; None unless the status is "failed".
@@ -102,7 +101,6 @@ class PredictionRow:
     model_digest: str | None = None
     ion: str | None = None
     formula: str | None = None
-    input_digest: str | None = None
     input_blob: bytes | None = None
     answer: Mapping[str, object] | None = None
     error: Mapping[str, object] | None = None

@@ -58,7 +58,7 @@ predictions = Table(
     Column("model_digest", Text),
     Column("ion", Text),
     Column("formula", Text),
-    Column("input_digest", Text),
+    Column("input_digest", Text),  # no longer written; goes with a later release, since older ones still write it
     Column("input_blob", LargeBinary),
     Column("answer", _DOCUMENT),
     Column("error", _DOCUMENT),

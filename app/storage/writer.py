@@ -360,7 +360,7 @@ class LogWriter:
         for number, key_id in deleted.items():
             by_key[key_id].append(number)
         for key_id, numbers in by_key.items():
-            await self._log.bury(numbers, key_id)
+            await self._log.insert_tombstones(numbers, key_id)
 
     def _put_back(self) -> None:
         """Requeue a failed batch before the others; a newer status of a row is kept."""
@@ -385,7 +385,7 @@ class LogWriter:
         """Delete expired rows and tombstones once an hour; a failed hour is made up for by the next."""
         while True:
             try:
-                removed = await self._log.delete_graves()
+                removed = await self._log.purge_tombstones()
                 if self._retention:
                     removed += await self._log.delete_older_than(datetime.now(UTC) - self._retention)
                 _log.info("log_housekeeping", removed=removed)

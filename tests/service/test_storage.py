@@ -57,7 +57,6 @@ def make_row(**changes: Any) -> PredictionRow:
         model_digest="sha256:1",
         ion="Li",
         formula="Fe4 Li4 O16 P4",
-        input_digest="sha256:2",
         input_blob=pack_input({"ion": "Li", "image_frac_coords": [[0.1, 0.2, 1.0 / 3.0]]}),
         answer={"barrier_ev": 0.1 + 0.2, "a": None, "Z": "Å\u0000", "hops": [{"offset": [0, -1, 0]}]},
         threshold_ev=0.65,
@@ -191,7 +190,7 @@ class TestRows:
 
     async def test_no_rows_are_no_work(self, log: PredictionLog) -> None:
         await log.insert_many([])
-        await log.bury([], "alice")
+        await log.insert_tombstones([], "alice")
         await log.ping()
 
 
@@ -276,15 +275,15 @@ class TestDeletion:
         await log.insert_many([running])
         assert await log.delete(running.id, "alice")
         on_its_way = make_row()
-        await log.bury([on_its_way.id], "alice")
+        await log.insert_tombstones([on_its_way.id], "alice")
         await log.insert_many([replace(running, status="done"), on_its_way])
         assert (await log.list("alice")).rows == ()
 
     async def test_a_key_buries_its_own_rows_alone(self, log: PredictionLog) -> None:
         mine, theirs, nobodys = make_row(), make_row(key_id="bob"), make_row(key_id=None)
         await log.insert_many([mine, theirs, nobodys])
-        await log.bury([mine.id, theirs.id], "alice")
-        await log.bury([nobodys.id], None)
+        await log.insert_tombstones([mine.id, theirs.id], "alice")
+        await log.insert_tombstones([nobodys.id], None)
         assert await log.get(mine.id, "alice") is None
         assert await log.get(nobodys.id, None) is None
         assert await log.get(theirs.id, "bob") == theirs
@@ -303,7 +302,7 @@ class TestDeletion:
         await log.insert_many([old, fresh])
         await log.delete(old.id, "alice")
         await log.delete(fresh.id, "alice")
-        assert await log.delete_graves() == 1
+        assert await log.purge_tombstones() == 1
         await log.insert_many([fresh])
         assert await log.get(fresh.id, "alice") is None
 

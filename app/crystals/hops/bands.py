@@ -91,11 +91,11 @@ def _ordering(orderings: Orderings, supercell: Supercell, which: int) -> Orderin
 
 def _host(supercell: Supercell, ordering: Ordering) -> tuple[tuple[str, ...], FloatArray]:
     """The host's atoms in one ordering, those on mixed sites last."""
-    mixed = set(ordering.places.frame_sites)
-    fixed = [k for k in range(len(supercell.frame_contents)) if k not in mixed]
+    mixed = set(ordering.places.host_sites)
+    fixed = [k for k in range(len(supercell.host_contents)) if k not in mixed]
     placed, frac_coords = ordering.atoms
-    species = tuple(supercell.frame_contents[k][0][0] for k in fixed)
-    return (*species, *placed), np.vstack([supercell.frame_frac_coords[fixed], frac_coords])
+    species = tuple(supercell.host_contents[k][0][0] for k in fixed)
+    return (*species, *placed), np.vstack([supercell.host_frac_coords[fixed], frac_coords])
 
 
 def has_close_sites(lattices: Sublattices) -> bool:
@@ -103,8 +103,8 @@ def has_close_sites(lattices: Sublattices) -> bool:
     own = [((lattices.ion, 1.0),) for site in lattices.sites if not site.is_interstitial]
     coords = lattices.site_frac_coords[: len(own)]
     found = close_contacts(
-        [*lattices.frame_contents, *own],
-        np.vstack([lattices.frame_frac_coords, coords]),
+        [*lattices.host_contents, *own],
+        np.vstack([lattices.host_frac_coords, coords]),
         lattices.lattice_angstrom,
         together=0.0,
     )

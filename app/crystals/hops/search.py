@@ -139,7 +139,7 @@ def find_hops(
     if absent or interstitials:
         lattices = with_interstitials(lattices)
     chosen: Mechanism = "dilute" if absent or mechanism == "dilute" else "vacancy"
-    if chosen == "dilute" and not lattices.frame_contents:
+    if chosen == "dilute" and not lattices.host_contents:
         raise no_host(lattices.ion, "mechanism")
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
     orbits = distinct_hops(lattices, supercell.motif, max_hop_angstrom)
@@ -185,7 +185,7 @@ def find_hops(
 
 
 def _orderings(lattices: Sublattices, most: int) -> Orderings:
-    contents = [*lattices.frame_contents, *(site.shared_with for site in lattices.sites)]
+    contents = [*lattices.host_contents, *(site.shared_with for site in lattices.sites)]
     if not any(is_mixed(one) for one in contents if one):
         return Orderings(ion=lattices.ion, states=None, most=1)
     return Orderings(ion=lattices.ion, states=guess_oxidation_states(lattices.amounts), most=most)

@@ -63,7 +63,7 @@ def occupancy_warnings(lattices: Sublattices) -> tuple[str, ...]:
 
 def disorder_warnings(lattices: Sublattices, method: OrderingMethod, count: int) -> tuple[str, ...]:
     """Explain which sites were ordered and how, and that an ion's shared sites count as available."""
-    mixed = sum(is_mixed(contents) for contents in lattices.frame_contents)
+    mixed = sum(is_mixed(contents) for contents in lattices.host_contents)
     shared = sum(bool(site.shared_with) for site in lattices.sites)
     sites = " and ".join(
         f"{number} of the {what}"

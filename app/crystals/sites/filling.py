@@ -19,13 +19,13 @@ def filled_sites(supercell: Supercell, empty: Band, vacant: set[int], blocked: S
     """Which of the other sites hold an ion: all full ones, and partly occupied ones as the formula allows.
 
     Those are filled from the best occupied down, each as far from the others as can be, and none within
-    CROWDED_ANGSTROM of another ion or of the images, or on an atom of the frame.
+    CROWDED_ANGSTROM of another ion or of the images, or on an atom of the host.
 
     Args:
         supercell: where the hop is.
         empty: the hop's band without any other ion.
         vacant: the two sites of the hop, indices among the supercell's sites of the ion.
-        blocked: those on which an atom of the frame sits.
+        blocked: those on which an atom of the host sits.
 
     Returns:
         indices of the filled sites, in rising order.

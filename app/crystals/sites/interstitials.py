@@ -136,13 +136,13 @@ def _site(index: int, place: FloatArray) -> IonSite:
 
 def _surroundings(lattices: Sublattices) -> _Surroundings:
     """Collect the atoms; sites of the ion count as atoms, and shared sites as their main element."""
-    contents = [*lattices.frame_contents, *(((lattices.ion, site.occupancy),) for site in lattices.sites)]
-    atoms = np.vstack([lattices.frame_frac_coords, lattices.site_frac_coords])
+    contents = [*lattices.host_contents, *(((lattices.ion, site.occupancy),) for site in lattices.sites)]
+    atoms = np.vstack([lattices.host_frac_coords, lattices.site_frac_coords])
     states = guess_oxidation_states(lattices.amounts) or {}
     symbols = [max(one, key=lambda pair: pair[1])[0] for one in contents]
     valence = usual_charge(lattices.ion)
     charges = np.array([states.get(symbol, 0) for symbol in symbols], dtype=np.float64) * np.sign(valence)
-    charges[len(lattices.frame_contents) :] = (
+    charges[len(lattices.host_contents) :] = (
         0.0  # ions of the same element do not block: only one of two near sites is kept
     )
     lengths = bond_lengths(lattices.ion, symbols)
@@ -254,10 +254,10 @@ def _no_site(lattices: Sublattices, widest_angstrom: float) -> InputError:
         if widest_angstrom >= LEAST_RADIUS_ANGSTROM
         else f"no void is {LEAST_RADIUS_ANGSTROM:g} angstrom from its nearest atoms"
     )
-    present = ", ".join(sorted({symbol for contents in lattices.frame_contents for symbol, _ in contents}))
+    present = ", ".join(sorted({symbol for contents in lattices.host_contents for symbol, _ in contents}))
     vacant = [
         shown_site(contents, place)
-        for contents, place in zip(lattices.frame_contents, lattices.frame_frac_coords, strict=True)
+        for contents, place in zip(lattices.host_contents, lattices.host_frac_coords, strict=True)
         if sum(amount for _, amount in contents) < MOST_FILLED
     ]
     vacancies = (

@@ -1,4 +1,4 @@
-"""The sites of the migrating ion in an uploaded crystal, and the frame that they sit in."""
+"""The sites of the migrating ion in an uploaded crystal, and the host that they sit in."""
 
 import itertools
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ class IonSite:
         index: its place among the ion's sites, in the order of the file, a split site counted once.
         frac_coords: fractional coordinates in the uploaded cell, each in 0..1.
         occupancy: how much of it the ion fills, at most 1; 0 of an interstitial site, which geometry found.
-        shared_with: the elements of the frame that fill other parts of it.
+        shared_with: the elements of the host that fill other parts of it.
         excludes: indices of sites that are too near it for both to be filled, though the file fills both.
     """
 
@@ -45,22 +45,22 @@ class IonSite:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sublattices:
-    """A crystal split into the sites of one ion and the frame of all other atoms.
+    """A crystal split into the sites of one ion and the host of all other atoms.
 
     Attributes:
         lattice_angstrom: rows are the vectors of the uploaded cell, shape [3, 3], angstrom.
         ion: element symbol of the migrating ion.
         sites: the ion's sites, partly occupied ones too.
-        frame_contents: what sits on every other site, length n_frame.
-        frame_frac_coords: shape [n_frame, 3].
+        host_contents: what sits on every other site, length n_host.
+        host_frac_coords: shape [n_host, 3].
         warnings: which sites in the file were taken as one.
     """
 
     lattice_angstrom: FloatArray
     ion: str
     sites: tuple[IonSite, ...]
-    frame_contents: tuple[Contents, ...]
-    frame_frac_coords: FloatArray
+    host_contents: tuple[Contents, ...]
+    host_frac_coords: FloatArray
     warnings: tuple[str, ...] = ()
 
     @cached_property
@@ -77,7 +77,7 @@ class Sublattices:
     def amounts(self) -> dict[str, float]:
         """Atoms of each element in the uploaded cell, the ion's among them where it has any."""
         own = ((self.ion, site.occupancy) for site in self.sites if not site.is_interstitial)
-        others = (*self.frame_contents, *(site.shared_with for site in self.sites))
+        others = (*self.host_contents, *(site.shared_with for site in self.sites))
         amounts: dict[str, float] = {}
         for symbol, occupancy in itertools.chain(own, *others):
             amounts[symbol] = amounts.get(symbol, 0.0) + occupancy
@@ -97,23 +97,23 @@ def split(crystal: Crystal, ion: str | None) -> Sublattices:
     """
     element = _element(crystal, ion)
     mobile = [site for site in crystal.sites if site.occupancy_of(element) > 0]
-    frame = [site for site in crystal.sites if site.occupancy_of(element) == 0]
+    host = [site for site in crystal.sites if site.occupancy_of(element) == 0]
     lattice = np.asarray(crystal.lattice_angstrom, dtype=np.float64)
-    sites, site_warnings = _ion_sites(lattice, mobile, element, frame)
-    contents, frac_coords, frame_warnings = _frame(lattice, frame)
+    sites, site_warnings = _ion_sites(lattice, mobile, element, host)
+    contents, frac_coords, host_warnings = _host(lattice, host)
     sites = _excluding(lattice, sites, element)
     return Sublattices(
         lattice_angstrom=lattice,
         ion=element,
         sites=sites,
-        frame_contents=contents,
-        frame_frac_coords=frac_coords,
-        warnings=(*site_warnings, *frame_warnings),
+        host_contents=contents,
+        host_frac_coords=frac_coords,
+        warnings=(*site_warnings, *host_warnings),
     )
 
 
 def is_mixed(contents: Contents) -> bool:
-    """Whether a site of the frame is shared between elements or partly empty."""
+    """Whether a site of the host is shared between elements or partly empty."""
     return len(contents) > 1 or contents[0][1] < 1.0 - FULL_OCCUPANCY_TOLERANCE
 
 
@@ -124,14 +124,14 @@ def shown_site(contents: Contents, frac_coords: FloatArray) -> str:
 
 
 def _ion_sites(
-    lattice_angstrom: FloatArray, mobile: list[Site], element: str, frame: list[Site]
+    lattice_angstrom: FloatArray, mobile: list[Site], element: str, host: list[Site]
 ) -> tuple[tuple[IonSite, ...], tuple[str, ...]]:
     merged = merge_split_sites(
         lattice_angstrom,
         np.array([site.frac_coords for site in mobile], dtype=np.float64).reshape(-1, 3),
         np.array([1.0 if site.is_ordered else site.occupancy_of(element) for site in mobile]),
         [element] * len(mobile),
-        others=_listed(frame),
+        others=_listed(host),
     )
     sites = []
     for index, (place, occupancy, parts) in enumerate(
@@ -143,22 +143,22 @@ def _ion_sites(
     return tuple(sites), merged.warnings
 
 
-def _frame(lattice_angstrom: FloatArray, frame: list[Site]) -> tuple[tuple[Contents, ...], FloatArray, tuple[str, ...]]:
-    """Contents and places of the frame's sites, the split ones merged, in the order of the file."""
-    partly = [k for k, site in enumerate(frame) if sum(amount for _, amount in site.species) < 1.0 - _PARTLY_EMPTY]
+def _host(lattice_angstrom: FloatArray, host: list[Site]) -> tuple[tuple[Contents, ...], FloatArray, tuple[str, ...]]:
+    """Contents and places of the host's sites, the split ones merged, in the order of the file."""
+    partly = [k for k, site in enumerate(host) if sum(amount for _, amount in site.species) < 1.0 - _PARTLY_EMPTY]
     merged = merge_split_sites(
         lattice_angstrom,
-        np.array([frame[k].frac_coords for k in partly], dtype=np.float64).reshape(-1, 3),
-        np.array([sum(amount for _, amount in frame[k].species) for k in partly]),
-        ["+".join(symbol for symbol, _ in frame[k].species) for k in partly],
+        np.array([host[k].frac_coords for k in partly], dtype=np.float64).reshape(-1, 3),
+        np.array([sum(amount for _, amount in host[k].species) for k in partly]),
+        ["+".join(symbol for symbol, _ in host[k].species) for k in partly],
         within_angstrom=FRAME_SPLIT_ANGSTROM,
-        others=_listed([site for k, site in enumerate(frame) if k not in set(partly)]),
+        others=_listed([site for k, site in enumerate(host) if k not in set(partly)]),
     )
     places: dict[int, tuple[Contents, FloatArray]] = {
-        k: (_normal(site), np.array(site.frac_coords)) for k, site in enumerate(frame) if k not in set(partly)
+        k: (_normal(site), np.array(site.frac_coords)) for k, site in enumerate(host) if k not in set(partly)
     }
     for place, parts in zip(merged.frac_coords, merged.parts, strict=True):
-        places[partly[parts[0]]] = (_together([frame[partly[k]].species for k in parts]), place)
+        places[partly[parts[0]]] = (_together([host[partly[k]].species for k in parts]), place)
     rows = [places[k] for k in sorted(places)]
     coords = np.array([place for _, place in rows], dtype=np.float64).reshape(-1, 3) % 1.0
     return tuple(contents for contents, _ in rows), coords, merged.warnings

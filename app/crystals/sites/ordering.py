@@ -1,4 +1,4 @@
-"""Orderings: which atom sits where on the shared and partly empty sites of a frame."""
+"""Orderings: which atom sits where on the shared and partly empty sites of a host."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ from app.errors import InputError
 FEW_ARRANGEMENTS = 2_000
 #: Ewald sums over more sites take too long for an upload.
 MOST_SITES_SUMMED = 400
-#: Two places of the frame nearer than this are never filled both, but for atoms that are bonded to each other.
+#: Two places of the host nearer than this are never filled both, but for atoms that are bonded to each other.
 EXCLUSIVE_ANGSTROM = 1.5
 #: Arrangements whose energies differ by less are one to electrostatics.
 SAME_ENERGY_EV = 1e-3
@@ -47,7 +47,7 @@ class Ordering:
 
     Attributes:
         places: the disordered places.
-        filled: the element on each place, None where it is empty of the frame's atoms, length n_places.
+        filled: the element on each place, None where it is empty of the host's atoms, length n_places.
         energy_ev: its electrostatic energy above the highest of those compared, eV; None where it is a sample.
     """
 
@@ -86,21 +86,21 @@ class Ordering:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Places:
-    """The disordered places of a supercell: the frame's mixed sites, then the ion's sites that are shared.
+    """The disordered places of a supercell: the host's mixed sites, then the ion's sites that are shared.
 
     Attributes:
         frac_coords: shape [n, 3], in the supercell.
         contents: what shares each, the migrating ion left out.
         kinds: places with equal contents have one number, shape [n].
-        frame_sites: for each its index in the supercell's frame; -1 where it is a site of the ion.
-        ion_sites: for each its index among the ion's sites; -1 where it is one of the frame.
+        host_sites: for each its index in the supercell's host; -1 where it is a site of the ion.
+        ion_sites: for each its index among the ion's sites; -1 where it is one of the host.
         neighbours: for each the places that are never filled together with it.
     """
 
     frac_coords: FloatArray
     contents: tuple[Contents, ...]
     kinds: IntArray
-    frame_sites: tuple[int, ...]
+    host_sites: tuple[int, ...]
     ion_sites: tuple[int, ...]
     neighbours: tuple[tuple[int, ...], ...]
 
@@ -143,7 +143,7 @@ class Orderings:
     _found: dict[Supercell, tuple[Ordering, ...]] = field(default_factory=dict, init=False)
 
     def of(self, supercell: Supercell) -> tuple[Ordering, ...]:
-        """The orderings of a supercell; a single one, with nothing to place, where its frame is ordered.
+        """The orderings of a supercell; a single one, with nothing to place, where its host is ordered.
 
         Raises:
             InputError: places that cannot be filled as the occupancies say are named, site by site ("mixed-sites").
@@ -171,12 +171,12 @@ class Orderings:
 
 def disordered_places(supercell: Supercell) -> Places:
     """List the places of a supercell that more than one arrangement fills."""
-    frame = [k for k, contents in enumerate(supercell.frame_contents) if is_mixed(contents)]
+    host = [k for k, contents in enumerate(supercell.host_contents) if is_mixed(contents)]
     shared = [k for k, contents in enumerate(supercell.shared_with) if contents]
-    contents = [supercell.frame_contents[k] for k in frame] + [supercell.shared_with[k] for k in shared]
-    coords = np.vstack([supercell.frame_frac_coords[frame], supercell.ion_frac_coords[shared]])
+    contents = [supercell.host_contents[k] for k in host] + [supercell.shared_with[k] for k in shared]
+    coords = np.vstack([supercell.host_frac_coords[host], supercell.ion_frac_coords[shared]])
     keys = [
-        (k >= len(frame), tuple((symbol, round(amount / _OCCUPANCY_STEP)) for symbol, amount in content))
+        (k >= len(host), tuple((symbol, round(amount / _OCCUPANCY_STEP)) for symbol, amount in content))
         for k, content in enumerate(contents)
     ]
     numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
@@ -193,8 +193,8 @@ def disordered_places(supercell: Supercell) -> Places:
         frac_coords=coords,
         contents=tuple(contents),
         kinds=np.array([numbers[key] for key in keys], dtype=np.int64),
-        frame_sites=(*frame, *[-1] * len(shared)),
-        ion_sites=(*[-1] * len(frame), *shared),
+        host_sites=(*host, *[-1] * len(shared)),
+        ion_sites=(*[-1] * len(host), *shared),
         neighbours=tuple(tuple(others) for others in neighbours),
     )
 
@@ -212,15 +212,15 @@ def _quota(contents: Contents, count: int) -> dict[str, int]:
 
 def _lowest(places: Places, supercell: Supercell, ion: str, states: Mapping[str, int]) -> Ordering | None:
     """The arrangement of lowest electrostatic energy; None where that cannot be told."""
-    ordered = [k for k, contents in enumerate(supercell.frame_contents) if not is_mixed(contents)]
+    ordered = [k for k, contents in enumerate(supercell.host_contents) if not is_mixed(contents)]
     others = [k for k, contents in enumerate(supercell.shared_with) if not contents]
-    coords = np.vstack([places.frac_coords, supercell.frame_frac_coords[ordered], supercell.ion_frac_coords[others]])
+    coords = np.vstack([places.frac_coords, supercell.host_frac_coords[ordered], supercell.ion_frac_coords[others]])
     if len(coords) > MOST_SITES_SUMMED:
         return None
     rows = list(_arrangements(places))
     if not rows:
         return None
-    # on a shared place that no atom of the frame fills, and on all others of its sites, the ion is a mean charge
+    # on a shared place that no atom of the host fills, and on all others of its sites, the ion is a mean charge
     empty = [
         0.0 if site < 0 else states.get(ion, 0) * supercell.occupancies[site] / max(1e-9, 1.0 - _amount(contents))
         for site, contents in zip(places.ion_sites, places.contents, strict=True)
@@ -228,7 +228,7 @@ def _lowest(places: Places, supercell: Supercell, ion: str, states: Mapping[str,
     charges = np.array(
         [[empty[k] if symbol is None else float(states[symbol]) for k, symbol in enumerate(row)] for row in rows]
     )
-    fixed = [float(states[supercell.frame_contents[k][0][0]]) for k in ordered]
+    fixed = [float(states[supercell.host_contents[k][0][0]]) for k in ordered]
     fixed += [states.get(ion, 0) * float(supercell.occupancies[k]) for k in others]
     charges = np.hstack([charges, np.tile(fixed, (len(rows), 1))])
     energies = np.einsum(

@@ -62,7 +62,7 @@ class Motif:
     @property
     def atom_count(self) -> int:
         """The number of its atoms and sites of the ion."""
-        return len(self.crystal.frame_contents) + len(self.crystal.sites)
+        return len(self.crystal.host_contents) + len(self.crystal.sites)
 
     def fold(self, hops: IntArray) -> IntArray:
         """Write hops of the uploaded cell as hops of the motif: rows (from, to, offset x, y, z), shape [n, 5]."""
@@ -92,14 +92,14 @@ class Supercell:
         return int(np.prod(np.diag(self.form)))
 
     @cached_property
-    def frame_frac_coords(self) -> FloatArray:
-        """The host's atoms, those of each copy together, shape [copies * n_frame, 3], in 0..1."""
-        return self._repeated(self.motif.crystal.frame_frac_coords)
+    def host_frac_coords(self) -> FloatArray:
+        """The host's atoms, those of each copy together, shape [copies * n_host, 3], in 0..1."""
+        return self._repeated(self.motif.crystal.host_frac_coords)
 
     @cached_property
-    def frame_contents(self) -> tuple[Contents, ...]:
+    def host_contents(self) -> tuple[Contents, ...]:
         """The contents of each."""
-        return self.motif.crystal.frame_contents * self.copies
+        return self.motif.crystal.host_contents * self.copies
 
     @cached_property
     def ion_frac_coords(self) -> FloatArray:
@@ -252,25 +252,25 @@ def primitive_motif(crystal: Sublattices, symmetry: Symmetry) -> Motif:
     steps = np.vstack([np.rint(symmetry.pure_translations * count).astype(np.int64), count * np.eye(3, dtype=np.int64)])
     lattice = reduced_lattice(hermite_form(steps) / count @ crystal.lattice_angstrom)[0]
     to_motif = crystal.lattice_angstrom @ np.linalg.inv(lattice)
-    coords = np.vstack([crystal.frame_frac_coords, crystal.site_frac_coords]) @ to_motif
+    coords = np.vstack([crystal.host_frac_coords, crystal.site_frac_coords]) @ to_motif
     cells = np.rint(coords - coords[first][which]).astype(np.int64)
     strays = np.linalg.norm((coords - coords[first][which] - cells) @ lattice, axis=1)
     if strays.max() > 5 * SYMMETRY_TOLERANCE_ANGSTROM:
         return uploaded_motif(crystal, symmetry)
-    frame_count = len(crystal.frame_contents)
-    frame, ions = first[first < frame_count], first[first >= frame_count]
+    host_count = len(crystal.host_contents)
+    host, ions = first[first < host_count], first[first >= host_count]
     place = {atom: k for k, atom in enumerate(ions)}
     primitive = Sublattices(
         lattice_angstrom=lattice,
         ion=crystal.ion,
-        sites=tuple(_site_at(k, coords[atom], crystal.sites[atom - frame_count]) for k, atom in enumerate(ions)),
-        frame_contents=tuple(crystal.frame_contents[k] for k in frame),
-        frame_frac_coords=coords[frame],
+        sites=tuple(_site_at(k, coords[atom], crystal.sites[atom - host_count]) for k, atom in enumerate(ions)),
+        host_contents=tuple(crystal.host_contents[k] for k in host),
+        host_frac_coords=coords[host],
     )
     return Motif(
         crystal=primitive,
-        site_ion=np.array([place[atom] for atom in first[which[frame_count:]]], dtype=np.int64),
-        site_cell=cells[frame_count:],
+        site_ion=np.array([place[atom] for atom in first[which[host_count:]]], dtype=np.int64),
+        site_cell=cells[host_count:],
         uploaded_cell=np.rint(to_motif).astype(np.int64),
         known_symmetry=_in_primitive_cell(symmetry, crystal.lattice_angstrom, lattice, len(first)),
     )

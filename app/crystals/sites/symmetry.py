@@ -32,7 +32,7 @@ class Symmetry:
         translations: shape [n, 3].
         pure_translations: those of operations without rotation, shape [m, 3], zero among them.
         primitive_atoms: for each atom of the host, then each site of the ion, the atom of the primitive cell that it is
-            a copy of, shape [n_frame + n_sites].
+            a copy of, shape [n_host + n_sites].
     """
 
     rotations: IntArray
@@ -46,7 +46,7 @@ def find_symmetry(crystal: Sublattices) -> Symmetry:
 
     A crystal whose symmetry cannot be found (sites that nearly coincide) has only the identity.
     """
-    positions = np.vstack([crystal.frame_frac_coords, crystal.site_frac_coords])
+    positions = np.vstack([crystal.host_frac_coords, crystal.site_frac_coords])
     types = _types(crystal)
     cell = (crystal.lattice_angstrom, positions, types)
     found = _dataset(cell)
@@ -74,7 +74,7 @@ def find_symmetry(crystal: Sublattices) -> Symmetry:
 def _types(crystal: Sublattices) -> list[int]:
     """One integer per kind of site: an element, a mixture, or a site of the ion with the elements that share it."""
     kinds: list[tuple[bool, tuple[tuple[str, int], ...]]] = [
-        (False, _rounded(contents)) for contents in crystal.frame_contents
+        (False, _rounded(contents)) for contents in crystal.host_contents
     ]
     kinds += [(True, (*_rounded(((crystal.ion, s.occupancy),)), *_rounded(s.shared_with))) for s in crystal.sites]
     number = {kind: ION_TYPE + k for k, kind in enumerate(sorted(set(kinds)))}

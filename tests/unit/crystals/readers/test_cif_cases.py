@@ -201,9 +201,9 @@ def test_the_hydrogen_of_a_rotating_hydroxide_is_not_put_on_its_oxygen() -> None
     atoms = ("Li1 Li 0.5 0.5 0 0.667", "O1 O 0.5 0.5 0.5 1", "H1 H 0.5 0.5 0.27 0.167", "Cl1 Cl 0 0 0 1")
     read = crystal_of(cif(cell=(3.91,), atoms=atoms, symbol="P m -3 m", operations="P m -3 m"))
     lattices = split(read, "Li")
-    symbols = [contents[0][0] for contents in lattices.frame_contents]
+    symbols = [contents[0][0] for contents in lattices.host_contents]
     assert sorted(symbols) == ["Cl", "H", "O"]
-    hydrogen, oxygen = (lattices.frame_frac_coords[[symbols.index(symbol)]] for symbol in ("H", "O"))
+    hydrogen, oxygen = (lattices.host_frac_coords[[symbols.index(symbol)]] for symbol in ("H", "O"))
     _, lengths = near_pairs(hydrogen, oxygen, lattices.lattice_angstrom, 2.0)
     assert lengths.min() == pytest.approx(0.23 * 3.91, abs=1e-3)
 

@@ -70,11 +70,11 @@ def test_a_supercell_has_the_crystal_in_it() -> None:
     lattices = split(crystal, "Li")
     cell = choose_supercell(lattices, max_atoms=2000)
     volume = abs(np.linalg.det(cell.lattice_angstrom))
-    atoms = len(cell.frame_contents) + len(cell.occupancies)
+    atoms = len(cell.host_contents) + len(cell.occupancies)
     assert atoms / volume == pytest.approx(len(crystal.sites) / abs(np.linalg.det(crystal.lattice_angstrom)))
     # each of its atoms lies on an atom of the uploaded crystal
     uploaded = np.array([site.frac_coords for site in crystal.sites])
-    positions = np.vstack([cell.frame_frac_coords, cell.ion_frac_coords]) @ cell.lattice_angstrom
+    positions = np.vstack([cell.host_frac_coords, cell.ion_frac_coords]) @ cell.lattice_angstrom
     away = (positions @ np.linalg.inv(crystal.lattice_angstrom))[:, None] - uploaded[None]
     distances = np.linalg.norm((away - np.rint(away)) @ crystal.lattice_angstrom, axis=2)
     assert distances.min(axis=1).max() < 1e-6
@@ -100,7 +100,7 @@ def test_a_cell_that_must_grow_grows_from_the_primitive_one() -> None:
     for crystal in (rock_salt(), repeated(rock_salt(), (1, 1, 2)), repeated(rock_salt(), (3, 1, 1))):
         lattices = split(crystal, "Li")
         cell = choose_supercell(lattices, max_atoms=2000)
-        sizes.add(len(cell.frame_contents))
+        sizes.add(len(cell.host_contents))
     assert len(sizes) == 1
 
 
