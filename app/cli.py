@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.crystals.hops.options import HopOptions
 from app.errors import IonpathError
 from app.models.cards import CheckpointError
 from app.settings import Settings, ignored_settings
@@ -256,11 +257,13 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     question = asking.Question(
         model=model,
         threshold_ev=threshold_ev,
-        mechanism=mechanism,
-        max_hops=max_hops,
-        max_hop_angstrom=max_hop_angstrom,
-        interstitials=interstitials,
-        include_close_hops=include_close_hops,
+        hops=HopOptions(
+            mechanism=mechanism,
+            max_hops=max_hops,
+            max_hop_angstrom=max_hop_angstrom,
+            interstitials=interstitials,
+            include_close_hops=include_close_hops,
+        ),
         second_opinion=second_opinion,
         with_bands=write_neb is not None,
         properties=properties,

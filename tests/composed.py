@@ -13,6 +13,7 @@ from typing import Any
 from made_crystals import fluorite, layered_oxide, olivine, rock_salt, spinel, zinc_blende
 
 from app.crystals.band import Band
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import find_hops
 from app.crystals.writers import band_to_json
 
@@ -41,7 +42,7 @@ def composed_bands() -> dict[str, Band]:
     """The shortest hops of each crystal that pass no atom too closely, by the crystal's formula and a number."""
     found: dict[str, Band] = {}
     for name, (ion, crystal) in CRYSTALS.items():
-        search = find_hops(crystal, ion, max_hop_angstrom=5.0, max_hops=HOPS, max_atoms=MOST_ATOMS)
+        search = find_hops(crystal, ion, HopOptions(max_hops=HOPS), max_atoms=MOST_ATOMS)
         bands = [hop.band for hop in search.hops if hop.band is not None and not hop.excluded_because]
         found |= {f"{name} {number}": band for number, band in enumerate(bands, 1)}
     return found

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from app.api.schemas import Status
+from app.crystals.hops.options import HopOptions
 
 DEFAULT_THRESHOLD_EV = 0.65
 DEFAULT_MAX_HOP_ANGSTROM = 5.0
@@ -63,6 +64,17 @@ class PredictQuery(_Query):
         description="For a crystal: `bvse` adds the percolation barriers of bond-valence site energies, and a warning "
         "where they disagree by more than 0.5 eV.",
     )
+
+    @property
+    def hops(self) -> HopOptions:
+        """Which hops of a crystal are searched for."""
+        return HopOptions(
+            mechanism=self.mechanism,
+            max_hops=self.max_hops,
+            max_hop_angstrom=self.max_hop_angstrom,
+            include_close_hops=self.include_close_hops,
+            interstitials=self.interstitials,
+        )
 
 
 class ListQuery(_Query):

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 
 from app.console.sources import Input, Source, Unreadable
+from app.crystals.hops.options import USUAL, HopOptions
 from app.errors import IonpathError
 
 #: Results are printed in the order of the inputs. While a slow one holds the others back, so many go on behind it:
@@ -24,19 +25,14 @@ class Question:
 
     Attributes:
         model, threshold_ev: as the HTTP call takes them.
-        mechanism, max_hops, max_hop_angstrom, interstitials, include_close_hops, second_opinion: the same, of a
-            crystal alone.
+        hops, second_opinion: the same, of a crystal alone.
         with_bands: whether the bands of its hops are wanted too, as the zip of NEB folders.
         properties: asks for the crystal's bulk properties, and of the rest for `model` alone.
     """
 
     model: str | None
     threshold_ev: float
-    mechanism: Literal["auto", "vacancy", "dilute"]
-    max_hops: int | None
-    max_hop_angstrom: float
-    interstitials: bool = False
-    include_close_hops: bool = False
+    hops: HopOptions = USUAL
     second_opinion: Literal["bvse"] | None = None
     with_bands: bool = False
     properties: bool = False

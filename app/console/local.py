@@ -4,6 +4,7 @@ import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -85,11 +86,7 @@ async def _predict_here(service: PredictionService, source: Source, question: Qu
         upload=_upload(source),
         model=question.model,
         threshold_ev=question.threshold_ev,
-        mechanism=question.mechanism,
-        max_hops=question.max_hops or usual_hops,
-        max_hop_angstrom=question.max_hop_angstrom,
-        include_close_hops=question.include_close_hops,
-        interstitials=question.interstitials,
+        hops=replace(question.hops, max_hops=question.hops.max_hops or usual_hops),
         second_opinion=question.second_opinion if "structure" in source.files else None,
         key_id=None,
         request_id=uuid4().hex,

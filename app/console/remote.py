@@ -190,11 +190,11 @@ async def _predict_there(service: _PatientClient, source: Source, question: Ques
 
 def _query(source: Source, question: Question) -> dict[str, str | float]:
     """What stands behind the question mark; a band takes nothing that only a crystal has."""
-    query: dict[str, str | float] = {"threshold_ev": question.threshold_ev, "mechanism": question.mechanism}
-    given: dict[str, str | float | None] = {"model": question.model, "max_hops": question.max_hops}
+    query: dict[str, str | float] = {"threshold_ev": question.threshold_ev, "mechanism": question.hops.mechanism}
+    given: dict[str, str | float | None] = {"model": question.model, "max_hops": question.hops.max_hops}
     if "structure" in source.files:
-        given |= {"max_hop_angstrom": question.max_hop_angstrom, "second_opinion": question.second_opinion}
-        query |= {name: "true" for name in ("interstitials", "include_close_hops") if getattr(question, name)}
+        given |= {"max_hop_angstrom": question.hops.max_hop_angstrom, "second_opinion": question.second_opinion}
+        query |= {name: "true" for name in ("interstitials", "include_close_hops") if getattr(question.hops, name)}
     return query | {name: value for name, value in given.items() if value is not None}
 
 

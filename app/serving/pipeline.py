@@ -123,7 +123,7 @@ class Pipeline:
     def _options(self, request: PredictionRequest, *, later: bool) -> ReadOptions:
         settings = self.settings
         most = max(settings.max_hops, settings.max_hops_later) if later else settings.max_hops
-        max_hops = settings.max_hops if request.max_hops is None else request.max_hops
+        max_hops = settings.max_hops if request.hops.max_hops is None else request.hops.max_hops
         if max_hops > most:
             offer = (
                 f"; {settings.max_hops_later} with `Prefer: respond-async`" if settings.max_hops_later > most else ""
@@ -139,12 +139,7 @@ class Pipeline:
             limits=self.limits,
             keep_input=settings.store_inputs,
             with_forms=settings.cache == "on",
-            mechanism=request.mechanism,
-            max_hops=max_hops,
-            max_hop_angstrom=request.max_hop_angstrom,
-            include_close_hops=request.include_close_hops,
-            interstitials=request.interstitials,
-            max_orderings=settings.max_orderings,
+            hops=replace(request.hops, max_hops=max_hops, max_orderings=settings.max_orderings),
         )
 
     async def answer(self, asked: Asked, on_done: Callable[[], None]) -> Answer:
@@ -263,7 +258,7 @@ class Pipeline:
 
     async def _second_opinion(self, request: PredictionRequest) -> SecondOpinion:
         assert isinstance(request.upload, CrystalUpload)
-        options = self._options(replace(request, max_hops=None), later=True)
+        options = self._options(replace(request, hops=replace(request.hops, max_hops=None)), later=True)
         started = time.monotonic()
         found: BondValenceOpinion | IonpathError
         try:

@@ -7,6 +7,7 @@ from typing import Literal
 from uuid import UUID
 
 from app.crystals.band import Band
+from app.crystals.hops.options import USUAL, HopOptions
 from app.errors import IonpathError
 from app.models.predictor import Predictor
 from app.serving.answers.as_json import error_to_json
@@ -26,11 +27,7 @@ class PredictionRequest:
         upload: what was sent.
         model: the checkpoint's name; None asks the default one.
         threshold_ev: a good conductor has a barrier below it, eV.
-        mechanism: for a crystal, what becomes of its other mobile ions.
-        max_hops: for a crystal, most distinct hops; None takes as many as are allowed.
-        max_hop_angstrom: for a crystal, the longest hop.
-        include_close_hops: for a crystal, whether hops past a close atom or over a third site are predicted.
-        interstitials: for a crystal, whether interstitial sites are looked for beside the ion's own.
+        hops: for a crystal, which hops are searched for.
         second_opinion: for a crystal, another method that is asked as well.
         key_id: of the API key; None where there are no keys.
         request_id: of the HTTP request, for the log.
@@ -40,13 +37,9 @@ class PredictionRequest:
     upload: Upload
     model: str | None
     threshold_ev: float
-    mechanism: Literal["auto", "vacancy", "dilute"]
-    max_hops: int | None
-    max_hop_angstrom: float
     key_id: str | None
     request_id: str
-    include_close_hops: bool = False
-    interstitials: bool = False
+    hops: HopOptions = USUAL
     second_opinion: Literal["bvse"] | None = None
     work: AdmittedWork | None = None
 

@@ -18,6 +18,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from app.crystals.band import Band
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal
@@ -158,7 +159,7 @@ def test_a_host_with_its_ion_put_back_lists_the_row_s_own_hop(
             )
         )
         crystal = read_crystal(File(name="crystal.cif", content=cif), Limits())
-        search = find_hops(crystal, band.ion, max_hop_angstrom=longest, max_hops=2000, max_atoms=5000)
+        search = find_hops(crystal, band.ion, HopOptions(max_hop_angstrom=longest, max_hops=2000), max_atoms=5000)
         own = own_hop(band, search)
         assert own is not None, row["id"]
         (hop,) = [

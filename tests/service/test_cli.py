@@ -238,7 +238,7 @@ def test_a_service_that_is_gone_is_not_asked_for_ever(tmp_path: Path, store: Pat
 
     content = (examples / "LiCoO2.cif").read_bytes()
     inputs = [Input(label=str(number), load=partial(load, str(number))) for number in range(20)]
-    question = Question(model=None, threshold_ev=0.65, mechanism="auto", max_hops=None, max_hop_angstrom=5.0)
+    question = Question(model=None, threshold_ev=0.65)
     with running_service(tmp_path, model_store=store) as service, pytest.raises(StoppedError, match="did not answer"):
         asyncio.run(ask(Remote(service.url, None, gone_after_s=0.5), inputs, question, Seen()))
     assert [result.problem for result in results] == [None]

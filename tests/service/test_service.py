@@ -5,7 +5,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from untrained import write_untrained
 from waiting import until
 
+from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
 from app.crystals.writers import band_to_extxyz
@@ -114,13 +115,11 @@ def request(upload: Upload, **changed: Any) -> PredictionRequest:
         upload=upload,
         model=None,
         threshold_ev=0.65,
-        mechanism="auto",
-        max_hops=None,
-        max_hop_angstrom=5.0,
         key_id=None,
         request_id="test",
     )
-    return replace(asked, **changed)
+    of_hops = {field.name: changed.pop(field.name) for field in fields(HopOptions) if field.name in changed}
+    return replace(asked, hops=HopOptions(**of_hops), **changed)
 
 
 def json_band(row: dict[str, Any]) -> JsonBandUpload:

@@ -1,7 +1,6 @@
 """The search for hops of an ion through a crystal: the distinct ones, each with its band."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -9,6 +8,7 @@ from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import short_translations
 from app.crystals.hops.bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
+from app.crystals.hops.options import USUAL, USUAL_HOPS, HopOptions
 from app.crystals.hops.orbits import distinct_hops
 from app.crystals.hops.passed_sites import site_on_the_way
 from app.crystals.hops.percolation import HopEdge, Offset
@@ -106,44 +106,34 @@ class HopSearch:
 def find_hops(
     crystal: Crystal,
     ion: str | None,
+    options: HopOptions = USUAL,
     *,
-    max_hop_angstrom: float = 5.0,
-    mechanism: Literal["auto", "vacancy", "dilute"] = "auto",
-    max_hops: int = 60,
     max_atoms: int,
-    include_close_hops: bool = False,
-    interstitials: bool = False,
-    max_orderings: int = 3,
 ) -> HopSearch:
     """Find the symmetry-distinct hops of an ion between its sites, each as a band in a right-sized supercell.
 
     Args:
         crystal: as it was uploaded.
         ion: element symbol of the migrating ion. One that the crystal does not contain hops between interstitial sites.
-        max_hop_angstrom: the longest hop, angstrom.
-        mechanism: whether the crystal's other mobile ions stay. "auto" is "vacancy", whatever cell the crystal is
-            written in: a crystal that was uploaded with its ions has them.
-        max_hops: maximum number of distinct hops with a band; the shortest are taken.
+        options: which hops, and how.
         max_atoms: maximum number of atoms of the supercell.
-        include_close_hops: whether hops that pass an atom within 1.2 angstrom are predicted.
-        interstitials: whether interstitial sites are added to the sites of the crystal's own ions.
-        max_orderings: maximum number of orderings of a host with shared or partly empty sites.
 
     Raises:
         InputError: as `app.crystals.sites.split`, `app.crystals.sites.interstitials.with_interstitials` and
             `app.crystals.sites.ordering.Orderings.of`; or no atoms are left once the ions are removed ("no-host").
         TooLargeError: the supercell is too large ("too-many-atoms").
     """
+    max_hops = USUAL_HOPS if options.max_hops is None else options.max_hops
     lattices = split(crystal, ion)
     absent = not lattices.sites
-    if absent or interstitials:
+    if absent or options.interstitials:
         lattices = with_interstitials(lattices)
-    chosen: Mechanism = "dilute" if absent or mechanism == "dilute" else "vacancy"
+    chosen: Mechanism = "dilute" if absent or options.mechanism == "dilute" else "vacancy"
     if chosen == "dilute" and not lattices.host_contents:
         raise no_host(lattices.ion, "mechanism")
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
-    orbits = distinct_hops(lattices, supercell.motif, max_hop_angstrom)
-    orderings = _orderings(lattices, max_orderings)
+    orbits = distinct_hops(lattices, supercell.motif, options.max_hop_angstrom)
+    orderings = _orderings(lattices, options.max_orderings)
     disorder = _disorder(supercell, orderings)
     crowded = has_close_sites(lattices)
     hops = [
@@ -154,7 +144,7 @@ def find_hops(
             mechanism=chosen,
             max_atoms=max_atoms,
             orderings=orderings,
-            include_close_hops=include_close_hops,
+            include_close_hops=options.include_close_hops,
             crowded=crowded,
         )
         for members in orbits[:max_hops]
@@ -169,13 +159,13 @@ def find_hops(
         warnings=(
             *crystal.warnings,
             *lattices.warnings,
-            *mechanism_warnings(lattices, asked=mechanism, absent=absent),
+            *mechanism_warnings(lattices, asked=options.mechanism, absent=absent),
             *count_warnings(
                 lattices.ion,
                 len(orbits),
-                max_hop_angstrom=max_hop_angstrom,
+                max_hop_angstrom=options.max_hop_angstrom,
                 max_hops=max_hops,
-                between_all=absent or interstitials,
+                between_all=absent or options.interstitials,
             ),
             *(occupancy_warnings(lattices) if chosen == "vacancy" else ()),
             *(disorder_warnings(lattices, disorder.method, len(disorder.orderings)) if disorder else ()),

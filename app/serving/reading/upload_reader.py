@@ -2,8 +2,8 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
@@ -11,6 +11,7 @@ import orjson
 from app.crystals.band import Band
 from app.crystals.crystal import Crystal, Site
 from app.crystals.geometry.identity import CanonicalBand, canonical, canonical_digest
+from app.crystals.hops.options import USUAL, HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import (
@@ -38,8 +39,6 @@ T = TypeVar("T")
 
 #: Decimals of a crystal's digest: coarser than any file rounds, so that it serves to find, never to decide.
 DIGEST_DECIMALS = 3
-#: What was asked of a crystal besides its ion, kept with it so that its hops can be found again.
-_HOP_OPTIONS = ("mechanism", "max_hops", "max_hop_angstrom", "include_close_hops", "interstitials", "max_orderings")
 
 
 #: A reading besides its arrays, and a site or hop of it: some ten Python objects of some fifty bytes.
@@ -55,23 +54,13 @@ class ReadOptions:
         limits: how large it may be.
         keep_input: whether the canonical input is packed for the log.
         with_forms: whether a cache is asked, which needs the canonical form of every band.
-        mechanism: for a crystal, what becomes of its other mobile ions.
-        max_hops: for a crystal, most distinct hops.
-        max_hop_angstrom: for a crystal, the longest hop.
-        include_close_hops: for a crystal, whether hops that pass an atom within 1.2 angstrom are predicted.
-        interstitials: for a crystal, whether interstitial sites are looked for beside the ion's own.
-        max_orderings: for a crystal with mixed sites, most orderings of its frame.
+        hops: for a crystal, which hops are searched for.
     """
 
     limits: Limits
     keep_input: bool = True
     with_forms: bool = True
-    mechanism: Literal["auto", "vacancy", "dilute"] = "auto"
-    max_hops: int = 60
-    max_hop_angstrom: float = 5.0
-    include_close_hops: bool = False
-    interstitials: bool = False
-    max_orderings: int = 3
+    hops: HopOptions = USUAL
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,17 +181,7 @@ def _read_crystal(upload: CrystalUpload, options: ReadOptions) -> ReadInput:
 
 
 def _with_hops(crystal: Crystal, ion: str | None, options: ReadOptions) -> ReadInput:
-    search = find_hops(
-        crystal,
-        ion,
-        max_hop_angstrom=options.max_hop_angstrom,
-        mechanism=options.mechanism,
-        max_hops=options.max_hops,
-        max_atoms=options.limits.max_atoms,
-        include_close_hops=options.include_close_hops,
-        interstitials=options.interstitials,
-        max_orderings=options.max_orderings,
-    )
+    search = find_hops(crystal, ion, options.hops, max_atoms=options.limits.max_atoms)
     read = ReadInput(
         content=CrystalInput(crystal=crystal, search=search),
         warnings=search.warnings,
@@ -218,7 +197,7 @@ def _crystal_to_json(crystal: Crystal, ion: str, options: ReadOptions) -> dict[s
         "lattice_angstrom": crystal.lattice_angstrom,
         "sites": [{"species": dict(site.species), "frac_coords": site.frac_coords} for site in crystal.sites],
         "ion": ion,
-        **{name: getattr(options, name) for name in _HOP_OPTIONS},
+        **asdict(options.hops),
     }
 
 
@@ -233,8 +212,8 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
                 for site in record["sites"]
             ),
         )
-        asked = {name: record[name] for name in _HOP_OPTIONS if name in record}
-        return _with_hops(crystal, record["ion"], replace(options, **asked))
+        asked = {field.name: record[field.name] for field in fields(HopOptions) if field.name in record}
+        return _with_hops(crystal, record["ion"], replace(options, hops=HopOptions(**asked)))
     relaxed = record.get("relaxed_host_frac_coords")
     band = Band(
         lattice_angstrom=np.array(record["lattice_angstrom"]),

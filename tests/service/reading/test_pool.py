@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from waiting import until
 
 from app.crystals.band import Band
+from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
 from app.crystals.writers import band_to_cif_end_points, band_to_extxyz, band_to_poscar_zip
@@ -187,13 +188,13 @@ async def test_the_same_file_is_read_once_a_key(band: Band) -> None:
         assert again.read is first
         assert timed.seconds > again.seconds == 0.0
         assert await read_by(pool, upload, key_id="bob") is not first
-        other = ReadOptions(limits=Limits(), max_hop_angstrom=4.0)
+        other = ReadOptions(limits=Limits(), hops=HopOptions(max_hop_angstrom=4.0))
         assert await read_by(pool, upload, other, key_id="alice") is not first
 
 
 async def test_a_stored_input_is_rebuilt_as_it_was_read(row: dict[str, Any]) -> None:
     crystal = CrystalUpload(file=File(name="POSCAR", content=LI2O.encode()), ion="Li")
-    asked = ReadOptions(limits=Limits(), max_hop_angstrom=3.5, mechanism="dilute", max_hops=2)
+    asked = ReadOptions(limits=Limits(), hops=HopOptions(max_hop_angstrom=3.5, mechanism="dilute", max_hops=2))
     async with open_pool() as pool:
         for upload in (JsonBandUpload(payload=orjson.dumps(row)), crystal):
             first = await read_by(pool, upload, asked)

@@ -11,7 +11,7 @@ from app.console.asking import MOST_AHEAD, Call, Question, Reply, Result, Stoppe
 from app.console.sources import Input, Source
 from app.errors import InputError
 
-QUESTION = Question(model=None, threshold_ev=0.65, mechanism="auto", max_hops=None, max_hop_angstrom=5.0)
+QUESTION = Question(model=None, threshold_ev=0.65)
 
 
 def inputs_of(labels: Sequence[str], loaded: list[str] | None = None) -> list[Input]:

@@ -8,6 +8,7 @@ from made_crystals import spinel
 from pymatgen.core import Lattice, Structure
 
 from app.crystals.crystal import Crystal
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers.crystal_file import read_crystal
@@ -34,7 +35,7 @@ def others_count(crystal: Crystal, ion: str, cutoff_angstrom: float = CUTOFF_ANG
 
 
 def own_count(crystal: Crystal, ion: str, cutoff_angstrom: float = CUTOFF_ANGSTROM) -> int:
-    found = find_hops(crystal, ion, max_hop_angstrom=cutoff_angstrom, max_atoms=2000)
+    found = find_hops(crystal, ion, HopOptions(max_hop_angstrom=cutoff_angstrom), max_atoms=2000)
     return len({edge.orbit for edge in found.all_hops})  # before any is excluded
 
 

@@ -17,6 +17,7 @@ from app.crystals.crystal import Crystal, Site
 from app.crystals.geometry.distances import clearances_angstrom, nearest_vectors
 from app.crystals.geometry.lattices import shortest_translation_angstrom
 from app.crystals.hops.bands import hop_band
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.percolation import percolation
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
@@ -33,7 +34,8 @@ Rows = Sequence[Mapping[str, Any]]
 
 def search(crystal: Crystal, ion: str | None = "Li", **options: Any) -> HopSearch:
     """Hops that pass an atom closely are kept: most of these tests are about geometry."""
-    return find_hops(crystal, ion, **{"max_atoms": 2000, "include_close_hops": True, **options})
+    max_atoms = options.pop("max_atoms", 2000)
+    return find_hops(crystal, ion, HopOptions(**{"include_close_hops": True, **options}), max_atoms=max_atoms)
 
 
 def moved(crystal: Crystal, shift: tuple[float, float, float], seed: int) -> Crystal:

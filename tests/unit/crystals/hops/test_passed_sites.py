@@ -1,9 +1,12 @@
 """A straight hop over a third site is two hops, and is not predicted as one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from made_crystals import garnet
 
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.passed_sites import site_on_the_way
 from app.crystals.hops.search import find_hops
 
@@ -38,11 +41,11 @@ def test_a_site_is_on_the_way_in_whatever_cell_it_is_listed(cells: tuple[int, in
 
 def test_the_garnet_s_long_hop_over_its_split_site_is_two_hops() -> None:
     crystal = garnet()
-    asked = {"max_hop_angstrom": 4.2, "max_atoms": 800}
-    search = find_hops(crystal, "Li", **asked)  # type: ignore[arg-type]  # two of its arguments
+    asked = HopOptions(max_hop_angstrom=4.2)
+    search = find_hops(crystal, "Li", asked, max_atoms=800)
     over = [hop for hop in search.hops if hop.excluded_because and "runs over site" in hop.excluded_because]
     assert over
     assert all(hop.distance_angstrom > 2.0 for hop in over)
-    wanted = find_hops(crystal, "Li", include_close_hops=True, **asked)  # type: ignore[arg-type]  # as above
+    wanted = find_hops(crystal, "Li", replace(asked, include_close_hops=True), max_atoms=800)
     assert not [hop for hop in wanted.hops if hop.excluded_because and "runs over site" in hop.excluded_because]
     assert len(wanted.hops) == len(search.hops)

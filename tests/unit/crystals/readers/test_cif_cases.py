@@ -5,6 +5,7 @@ import pytest
 from cifs import cif, crystal_of, places, said
 
 from app.crystals.geometry.periodic import near_pairs
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import find_hops
 from app.crystals.sites.ion_sites import split
 from app.errors import InputError
@@ -217,7 +218,7 @@ def test_a_cyanide_beside_vacancies_is_ordered_as_its_bond_is_no_overlap() -> No
         "N1 N 0.302 0 0 0.75",
     )
     read = crystal_of(cif(cell=(10.2,), atoms=atoms, symbol=CUBIC, operations=CUBIC))
-    search = find_hops(read, "K", max_atoms=2000, max_hop_angstrom=5.5)
+    search = find_hops(read, "K", HopOptions(max_hop_angstrom=5.5), max_atoms=2000)
     band = search.hops[0].band
     assert band is not None
     assert [band.host_species.count(symbol) for symbol in ("C", "N", "Fe", "Mn")] == [18, 18, 3, 4]

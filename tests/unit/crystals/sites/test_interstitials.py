@@ -10,6 +10,7 @@ from made_crystals import crystal_of, layered_oxide, repeated, rock_salt, spinel
 
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.periodic import near_pairs
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers.crystal_file import read_crystal
@@ -22,7 +23,8 @@ def without(crystal: Crystal, element: str) -> Crystal:
 
 
 def search(crystal: Crystal, ion: str = "Li", **options: Any) -> HopSearch:
-    return find_hops(crystal, ion, **{"max_atoms": 2000, **options})
+    max_atoms = options.pop("max_atoms", 2000)
+    return find_hops(crystal, ion, HopOptions(**options), max_atoms=max_atoms)
 
 
 def places(found: HopSearch) -> np.ndarray:

@@ -11,6 +11,7 @@ from made_crystals import crystal_of, layered_oxide, rock_salt
 
 from app.crystals.crystal import Crystal, Site
 from app.crystals.geometry.periodic import near_pairs
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.sites.electrostatics import pair_energies_ev
 from app.crystals.sites.oxidation import guess_oxidation_states
@@ -18,7 +19,8 @@ from app.errors import InputError
 
 
 def search(crystal: Crystal, **options: Any) -> HopSearch:
-    return find_hops(crystal, "Li", **{"max_atoms": 2000, **options})
+    max_atoms = options.pop("max_atoms", 2000)
+    return find_hops(crystal, "Li", HopOptions(**options), max_atoms=max_atoms)
 
 
 def shared(crystal: Crystal, element: str, contents: tuple[tuple[str, float], ...]) -> Crystal:

@@ -8,13 +8,15 @@ import pytest
 from made_crystals import layered_oxide, rock_salt
 
 from app.crystals.crystal import Crystal, Site
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.percolation import percolation
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.sites.ion_sites import split
 
 
 def search(crystal: Crystal, **options: Any) -> HopSearch:
-    return find_hops(crystal, "Li", **{"max_atoms": 2000, **options})
+    max_atoms = options.pop("max_atoms", 2000)
+    return find_hops(crystal, "Li", HopOptions(**options), max_atoms=max_atoms)
 
 
 def with_split_sites(crystal: Crystal, parts: dict[tuple[float, float, float], float]) -> Crystal:

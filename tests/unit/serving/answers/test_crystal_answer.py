@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from made_crystals import layered_oxide
 
+from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.answers.crystal import HopOutcome, bands_of, compose, percolating_prediction
@@ -39,7 +40,7 @@ def disordered() -> HopSearch:
     crystal = layered_oxide()
     mixed = (("Al", 0.5), ("Ga", 0.5))
     sites = tuple(replace(site, species=mixed) if site.occupancy_of("Co") else site for site in crystal.sites)
-    return find_hops(replace(crystal, sites=sites), "Li", max_atoms=2000, max_hops=1)
+    return find_hops(replace(crystal, sites=sites), "Li", HopOptions(max_hops=1), max_atoms=2000)
 
 
 def mean_quantiles(search: HopSearch, *of_orderings: np.ndarray) -> np.ndarray:
