@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     spool_mib: int = Field(1024, ge=1, description="most disk that a process's spool takes")
     spool_sync_ms: float = Field(1000.0, ge=10, description="how much of the spool a power cut may take, at most")
 
-    cache: Literal["on", "off"] = Field("on", description="off computes every answer anew")
+    cache: Literal["on", "off"] = Field("on", description="off computes every answer again")
     redis_url: SecretStr | None = Field(
         None, description="redis://[:password@]host:port/n; none caches, and counts rates, in this process"
     )
