@@ -15,7 +15,6 @@ from app.api.auth import Gate
 from app.api.middleware import AccessLog, BodyLimit
 from app.api.openapi import describe
 from app.api.problems import add_problem_handlers
-from app.api.stopping import Stopping
 from app.serving.service import PredictionService, open_service
 from app.settings import Settings
 
@@ -51,7 +50,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     pages.add_static_files(app)
     add_problem_handlers(app)
     app.add_middleware(BodyLimit, max_body_bytes=chosen.max_body_bytes, body_timeout_s=chosen.body_timeout_s)
-    app.add_middleware(Stopping)
     app.add_middleware(AccessLog)  # added last, so outermost
     return app
 

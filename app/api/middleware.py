@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import RequestContext, context_of
 from app.api.problems import InternalError, problem_response
-from app.errors import TooLargeError, TooSlowError
+from app.errors import NotReadyError, TooLargeError, TooSlowError
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -76,6 +76,12 @@ class AccessLog:
             await self._app(scope, receive, send_with_headers)
         except ClientDisconnect:
             context.problem_kind = "client-left"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if status or task is None or not task.cancelling():  # a reply that has begun cannot be taken back
+                raise
+            task.uncancel()
+            await _answer_stop(context, scope, receive, send_with_headers)
         except Exception:  # noqa: BLE001 - the last net: logged whole, answered as a fault
             _log.exception("unexpected", path=scope["path"])
             if status == 0:
@@ -99,6 +105,17 @@ async def _answer_fault(context: RequestContext, scope: Scope, receive: Receive,
         "The service failed at this request. This is its fault, not the input's; its log has the request id."
     )
     await problem_response(fault, request_id=context.request_id)(scope, receive, send)
+
+
+async def _answer_stop(context: RequestContext, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer 503 where the server cancels a request that is still at work past the drain limit."""
+    error = NotReadyError(
+        "The service stopped before this was answered (IONPATH_DRAIN_TIMEOUT_S).",
+        kind="stopping",
+        expected="the same request again: another replica, or this one after its start, answers it",
+    )
+    context.problem_kind = error.kind  # for the access log and the metrics
+    await problem_response(error, request_id=context.request_id)(scope, receive, send)
 
 
 def _log_request(context: RequestContext, scope: Scope, status: int, seconds: float) -> None:

@@ -12,7 +12,6 @@ from app.api.auth import Caller, Gate, caller
 from app.api.context import context_of
 from app.api.log_schemas import AcceptedPrediction, PredictionStatus
 from app.api.openapi import problems
-from app.api.preferences import wants_async
 from app.api.queries import PredictQuery
 from app.api.schemas import ClassificationAnswer, PredictionAnswer
 from app.api.uploads import read_upload
@@ -71,6 +70,12 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
         second_opinion=query.second_opinion is not None,
     ) as work:
         return await _admitted(request, query, who, work, verdict_first=verdict_first)
+
+
+def wants_async(request: Request) -> bool:
+    """Whether `Prefer: respond-async` was sent (RFC 7240)."""
+    preferences = ",".join(request.headers.getlist("prefer")).split(",")
+    return any(preference.split(";")[0].strip().lower() == "respond-async" for preference in preferences)
 
 
 def _kind(request: Request) -> str:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
-from app.storage.rows import write_json
+from app.storage.rows import json_text
 
 SQLITE_WAIT_S = 10.0
 CONNECT_TIMEOUT_S = 5
@@ -65,7 +65,7 @@ def open_schema_engine(url: SecretStr | str, *, changes: bool) -> Engine:
 
 def _options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "json_serializer": lambda document: write_json(document).decode(),
+        "json_serializer": json_text,
         "json_deserializer": orjson.loads,
         "hide_parameters": True,  # keeps users' input out of error messages and logs
     }

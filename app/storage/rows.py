@@ -60,6 +60,11 @@ def write_json(content: object) -> bytes:
     return orjson.dumps(content, default=_written, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def json_text(content: object) -> str:
+    """Do the same as text."""
+    return write_json(content).decode()
+
+
 def _written(value: object) -> object:
     if isinstance(value, JsonDocument):
         return orjson.Fragment(value.text)

@@ -2,8 +2,7 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,17 +11,11 @@ from typing import Any
 import httpx
 import orjson
 from api_server import STOP_TIMEOUT_S, Service, running_service
+from waiting import wait_until
 
 from benchmarks.servers import family
 
 DEADLINE_S = 60.0
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @contextmanager
@@ -67,7 +60,7 @@ def test_requests_past_the_drain_limit_get_503_and_are_logged_once(
                 threads.submit(httpx.post, f"{service.url}/predict/barrier", json=row, timeout=DEADLINE_S)
                 for row in rows
             ]
-            wait_until(lambda: "\nionpath_queue_items 0" not in service.client.get("/metrics").text)
+            wait_until(lambda: f"\nionpath_queue_requests {len(rows)}.0" in service.client.get("/metrics").text)
             service.client.close()
             service.process.send_signal(signal.SIGTERM)
             late = [answer.result() for answer in answers]

@@ -16,8 +16,7 @@ from starlette.types import Message, Scope, Send
 from app.api.auth import Gate, is_loopback
 from app.api.context import context_of
 from app.api.middleware import AccessLog, BodyLimit
-from app.api.predict import while_connected
-from app.api.preferences import wants_async
+from app.api.predict import wants_async, while_connected
 from app.api.problems import add_problem_handlers, problem_response
 from app.errors import ForbiddenError, InputError
 from app.settings import Settings
