@@ -32,7 +32,6 @@ _MOST_ECHOED = 80
 _MOST_NAMED = 8
 _LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
 _ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
-_ATOMS_SHOWN = 3
 
 
 def read_cif(
@@ -206,7 +205,7 @@ def _settled(
         return left[0], [_said(possible, left[0], why)]
     raise InputError(
         f"{possible.because} Formula, number of formula units (Z) and distances do not decide between them.",
-        kind=possible.kind,
+        kind="symmetry-disagrees" if possible.contradicts_itself else "ambiguous-space-group",
         where=name,
         expected=possible.expected,
     )

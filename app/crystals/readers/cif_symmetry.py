@@ -70,14 +70,14 @@ class PossibleSymmetries:
     Attributes:
         candidates: one or more.
         because: why there are several, a whole sentence; empty where there is one.
-        kind: of the problem where nothing decides between them.
+        contradicts_itself: whether the file gives different space groups in several places.
         expected: what would settle it.
         warnings: what was noticed of the operations.
     """
 
     candidates: tuple[Symmetry, ...]
     because: str = ""
-    kind: str = "ambiguous-space-group"
+    contradicts_itself: bool = False
     expected: str = _ASK
     warnings: tuple[str, ...] = ()
 
@@ -116,7 +116,7 @@ def possible_symmetries(
     return PossibleSymmetries(
         candidates=(own, *named),
         because=f"{name} gives the space group as {said} and lists {what}.",
-        kind="symmetry-disagrees",
+        contradicts_itself=True,
         expected="all symmetry operations of the space group; or, where every atom of the cell is listed, P 1",
     )
 
@@ -252,6 +252,7 @@ def _named(block: Block, lattice_angstrom: FloatArray, name: str) -> PossibleSym
     fitting = _fitting(settings, lattice_angstrom)
     if not fitting:
         raise _other_cell(name, _said(block))
+    contradictory = bool(because)
     candidates = tuple(Symmetry(name=one.symbol, operations=one.operations) for one in fitting)
     if len(candidates) > 1 and not because:
         names = [one.name for one in candidates]
@@ -260,7 +261,11 @@ def _named(block: Block, lattice_angstrom: FloatArray, name: str) -> PossibleSym
             f"{name} lists no symmetry operations, and its space group, {_said(block)}, has several settings in such a "
             f"cell: {shown}."
         )
-    return PossibleSymmetries(candidates=candidates, because=because if len(candidates) > 1 else "")
+    return PossibleSymmetries(
+        candidates=candidates,
+        because=because if len(candidates) > 1 else "",
+        contradicts_itself=contradictory,
+    )
 
 
 def _settings(block: Block, lattice_angstrom: FloatArray) -> tuple[tuple[Setting, ...], str]:

@@ -114,7 +114,7 @@ def test_the_cell_tells_the_unique_axis_and_without_it_nothing_is_guessed() -> N
 
 def test_names_that_contradict_each_other_are_refused_or_settled_by_the_formula() -> None:
     text = cif(cell=CELL, atoms=ATOMS, symbol="P 21/c", symmetry_Int_Tables_number="15")
-    assert refusal(text).kind == "ambiguous-space-group"
+    assert refusal(text).kind == "symmetry-disagrees"
     assert "are of different space groups" in refusal(text).detail
     settled = text.replace("loop_", "_chemical_formula_sum 'Li O'\n_cell_formula_units_Z 4\nloop_", 1)
     assert crystal_of(settled).formula == "Li4 O4"
