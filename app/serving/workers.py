@@ -127,6 +127,7 @@ class Worker:
         nice: int = USUAL_NICE,
     ) -> None:
         context = fork_server()
+        self._closing = threading.Lock()
         self._connection, other = context.Pipe()
         self._process = context.Process(
             target=_work, args=(other, open_handler, arguments, memory_mib, nice), name=name, daemon=True
@@ -174,10 +175,12 @@ class Worker:
         self._process.kill()
 
     def end(self) -> int | None:
-        """Kill it, clean up, and return its exit code."""
+        """Kill it, clean up, and return its exit code; a thread that stops and one whose task ends may both call it."""
         self._process.kill()
         self._process.join()
-        self._connection.close()
+        with self._closing:
+            if not self._connection.closed:
+                self._connection.close()
         return self._process.exitcode
 
 

@@ -319,7 +319,7 @@ def test_metrics_count_predictions_stages_and_errors(service: Service, examples:
     assert 'ionpath_cache_lookups_total{result="hit"}' in text
     assert 'ionpath_errors_total{kind="not-found"}' in text
     assert 'ionpath_errors_total{kind="missing-field"}' in text
-    assert "ionpath_queue_limit_cost " in text, "what may wait, beside what waits"
+    assert "ionpath_queue_max_wait_seconds " in text, "what may wait, beside what waits"
     assert "ionpath_spool_limit_bytes 1.073741824e+09" in text
     assert "process_open_fds" in text
 

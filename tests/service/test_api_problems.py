@@ -255,6 +255,8 @@ def kinds_in(package: Path) -> set[str]:
     """Every literal that is given as an error's `kind`, and the kinds that errors have by default."""
     found = set()
     for path in package.rglob("*.py"):
+        if package / "console" in path.parents:  # the command line's own are no replies
+            continue
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Call) and called(node).endswith("Error"):
                 found |= {text for word in node.keywords if word.arg == "kind" for text in literals(word.value)}

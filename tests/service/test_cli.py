@@ -272,7 +272,7 @@ def test_the_table_is_whole_in_a_narrow_terminal(tmp_path: Path, service: Servic
         timeout=240,
     )
     assert "…" not in narrow.stdout
-    assert "1: 0 to 3 [0 -1 0]" in narrow.stdout
+    assert "1: 0 to 2 [0 -1 0]" in narrow.stdout
 
 
 @pytest.mark.parametrize("far", [False, True])
