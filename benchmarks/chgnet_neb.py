@@ -103,7 +103,7 @@ def main() -> None:
                 keep(arguments.keep, record, neb, arguments.steps)
             answer_ev, seconds = timed_answer(default, record.band)
             compared.append((number, neb, answer_ev, seconds))
-            console.print(f"{len(compared)} of {len(rows)}: {told(record, neb, seconds)}")
+            console.print(f"{len(compared)} of {len(rows)}: {described(record, neb, seconds)}")
     if len(compared) < len(rows):
         console.print(f"{len(rows) - len(compared)} bands were not run")
     if compared:
@@ -195,7 +195,7 @@ def structures(band: Band) -> list[Atoms]:
     ]
 
 
-def told(record: Record, neb: NebBarrier, seconds: float) -> str:
+def described(record: Record, neb: NebBarrier, seconds: float) -> str:
     state = "" if neb.converged else ", not converged"
     return (
         f"{record.id}, {record.band.atom_count} atoms: NEB {neb.barrier_ev:.2f} eV in {neb.seconds:.0f} s{state}; "

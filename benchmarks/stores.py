@@ -70,7 +70,7 @@ class PostgresServer:
 
     @contextmanager
     def outage(self, database: str) -> Generator[None, None, None]:
-        """One of its databases refuses everyone, and those who are connected are sent away."""
+        """One of its databases refuses every connection, and open ones are closed."""
         name = make_url(database).database
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false".encode())

@@ -161,12 +161,12 @@ def report(
     console.print(f"cached answer, median: {medians(cached)[1]:.1f} ms")
 
 
-def report_stages(told: dict[str, dict[str, float]], at_32: list[LoadResult]) -> None:
+def report_stages(measured: dict[str, dict[str, float]], at_32: list[LoadResult]) -> None:
     """Where the CPU time of a band goes, and how far from a floor it is."""
     table = Table(title="CPU of one band, milliseconds")
     table.add_column("")
     table.add_column("ms", justify="right")
-    stages, least = told["stages_ms"], told["floor"]
+    stages, least = measured["stages_ms"], measured["floor"]
     rate, *_, server_ms, generator_ms = medians(at_32)
     rows = stages | {"all stages": sum(stages.values())}
     rows |= {"HTTP, batching, log and waiting for each other: the rest": server_ms - sum(stages.values())}

@@ -13,7 +13,7 @@ from app.errors import InputError
 
 #: A straight path that passes nearer to a host atom than this leads through it.
 CLOSE_PASS_ANGSTROM = 0.7
-#: Further than this from the straight line, or from the first image's host, and the caller is told.
+#: Further than this from the straight line, or from the first image's host, and there is a warning.
 DEVIATION_ANGSTROM = 0.3
 #: The least that an ion moves in a hop; the shortest published one has 1.5.
 LEAST_HOP_ANGSTROM = 0.3

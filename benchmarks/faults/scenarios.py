@@ -1,4 +1,4 @@
-"""What breaks while callers go on: each scenario breaks one thing, waits for answers meanwhile, and mends it.
+"""What breaks while callers go on: each scenario breaks one thing, waits for answers meanwhile, and repairs it.
 
 A scenario is given the world, the traffic, and how many answers it waits for at each step, so that it takes as long as
 answers take and no longer.
@@ -30,9 +30,9 @@ class Scenario:
 
     Attributes:
         name: what happens.
-        step: breaks and mends it.
+        step: breaks and repairs it.
         migrated: whether the log's schema is there from the start.
-        excused: kinds of problems that callers may be told meanwhile.
+        excused: kinds of problems that callers may get meanwhile.
         may_leave_unanswered: whether connections may end without a reply.
     """
 
@@ -152,17 +152,17 @@ async def _clients_leave(world: World, traffic: Traffic, answers: int) -> None:
 
 
 async def _clients_send_a_byte_a_second(world: World, traffic: Traffic, answers: int) -> None:
-    """Until they are told 408, each."""
+    """Until each gets 408."""
     head = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n"
     dripping = [asyncio.create_task(_drip(world.service.port, head.encode())) for _ in range(CLIENTS)]
     await traffic.more(answers)
     replies = await asyncio.wait_for(asyncio.gather(*dripping), DEADLINE_S)
     if any(not reply.startswith(b"HTTP/1.1 408") for reply in replies):
-        raise RuntimeError(f"not every slow client was told 408: {replies}")
+        raise RuntimeError(f"not every slow client got 408: {replies}")
 
 
 async def _drip(port: int, head: bytes) -> bytes:
-    """Give a byte a second until the connection ends, and what was told before."""
+    """Give a byte a second until the connection ends, and what was sent before."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(head)
     reply = await _while_dripping(writer, reader.read(65_536))

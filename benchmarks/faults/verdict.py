@@ -10,7 +10,7 @@ from benchmarks.faults.world import World
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
-    """Something measured, in words.
+    """Something measured, with a sentence about it.
 
     Attributes:
         words: what, and how much.

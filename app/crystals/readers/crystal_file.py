@@ -27,7 +27,7 @@ def read_crystal(file: File, limits: Limits, ion: str | None = None) -> Crystal:
 
     Raises:
         FormatError: not a crystal ("not-a-crystal", "truncated-cif", "band-not-crystal", ...).
-        InputError: it makes no sense ("unknown-element", "not-a-cell", "atoms-overlap", ...).
+        InputError: it is invalid ("unknown-element", "not-a-cell", "atoms-overlap", ...).
         TooLargeError: bytes or atoms.
     """
     crystal = _read(file, limits, ion)

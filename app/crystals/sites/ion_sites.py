@@ -118,7 +118,7 @@ def is_mixed(contents: Contents) -> bool:
 
 
 def shown_site(contents: Contents, frac_coords: FloatArray) -> str:
-    """A site in words: "Co 0.5 + Ni 0.5 at (0.000, 0.000, 0.000)"."""
+    """A site as text: "Co 0.5 + Ni 0.5 at (0.000, 0.000, 0.000)"."""
     amounts = " + ".join(f"{symbol} {occupancy:.3g}" for symbol, occupancy in contents)
     return f"{amounts} at ({', '.join(f'{value:.3f}' for value in frac_coords)})"
 

@@ -211,7 +211,7 @@ def _quota(contents: Contents, count: int) -> dict[str, int]:
 
 
 def _lowest(places: Places, supercell: Supercell, ion: str, states: Mapping[str, int]) -> Ordering | None:
-    """The arrangement of lowest electrostatic energy; None where that cannot be told."""
+    """The arrangement of lowest electrostatic energy; None where that cannot be computed."""
     ordered = [k for k, contents in enumerate(supercell.host_contents) if not is_mixed(contents)]
     others = [k for k, contents in enumerate(supercell.shared_with) if not contents]
     coords = np.vstack([places.frac_coords, supercell.host_frac_coords[ordered], supercell.ion_frac_coords[others]])
