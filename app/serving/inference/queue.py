@@ -23,6 +23,9 @@ FIRST_COST_PER_ATOM = 132.0
 NEWEST_WEIGHT = 0.1
 #: Prepared batches that may wait for the model: one is next, one gives room; more would only hold memory.
 BATCHES_AHEAD = 2
+#: A batch that costs at least this share of the largest does not wait for more: a band in a batch of eight takes half
+#: of what it takes alone, in one of thirty hardly less, and while the model waits for the rest a core stands idle.
+WORTHWHILE_SHARE = 0.25
 #: A batch takes no longer than this where its model's speed is known, seconds: others wait for its end.
 LONGEST_BATCH_S = 2.0
 
@@ -232,7 +235,7 @@ class WorkQueue:
         return None
 
     def _linger(self) -> None:
-        """Wait for what is being prepared, shortly, while the batch has room."""
+        """Wait for what is being prepared, shortly, while the batch is small."""
         until = time.monotonic() + self.batch_wait_s
         while not self.closed and self._more_may_join():
             left = until - time.monotonic()
@@ -241,11 +244,12 @@ class WorkQueue:
             self._can_run.wait(left)
 
     def _more_may_join(self) -> bool:
-        """Whether the next batch has room, and a band of its model waits or is being prepared."""
+        """Whether the next batch is small, and a band of its model waits or is being prepared."""
         if not self._ready:
             return False
         name = self._next_model().name
-        if sum(item.cost for item in self._ready if item.predictor.name == name) >= self.batch_cost:
+        cost = sum(item.cost for item in self._ready if item.predictor.name == name)
+        if cost >= WORTHWHILE_SHARE * self.batch_cost:
             return False
         return self._preparing[name] > 0 or any(
             item.predictor.name == name for waiting in self._waiting.values() for item in waiting
