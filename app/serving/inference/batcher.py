@@ -229,10 +229,10 @@ class Batcher:
             done = self.prepare(item.predictor, item.band)
             cost = max(1, int(item.predictor.cost(done.value)))
         except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; its client is answered
-            queue.unprepared(item)
-            self._call(self._settle, [item], [_shown(error)])
             if not isinstance(error, IonpathError):
                 _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=error)
+            queue.unprepared(item)
+            self._call(self._settle, [item], [_shown(error)])
         else:
             item.seconds += done.seconds
             queue.prepared(item, done.value, cost)
