@@ -87,15 +87,25 @@ class AdmittedWork:
     """A request's share of the waiting work, from its admission to its answer; made by `Admission.admit`."""
 
     _admission: "Admission" = field(repr=False)
+    kind: str
     size_bytes: int
     left_s: dict[Lane, float] = field(default_factory=dict)
     spent_s: float = 0.0
+    is_measured: bool = False
     closed: bool = False
 
     def expect(self, lane: Lane, seconds: float) -> None:
         """Replace the estimate of what is left to do in a lane, once more is known."""
         if not self.closed:
             self._admission.replace_left(self, lane, seconds)
+
+    def measure(self, lane: Lane, seconds: float) -> None:
+        """Replace the estimate of all that is left, and learn from it what requests of this kind take.
+
+        At once, not with the answer: behind a queue of slow crystals the first answer comes long after other requests.
+        """
+        self.expect(lane, seconds)
+        self._admission.learn(self, self.spent_s + seconds)
 
     def did(self, lane: Lane, seconds: float) -> None:
         """Count a piece of work that was done for it."""
@@ -163,17 +173,16 @@ class Admission:
             NotReadyError: the service is stopping.
         """
         self._check(lane, size_bytes)
-        work = AdmittedWork(_admission=self, size_bytes=size_bytes)
-        mean = self._requests[kind]
+        work = AdmittedWork(_admission=self, kind=kind, size_bytes=size_bytes)
         if second_opinion:
             self._check(Lane.SECOND_OPINION, size_bytes)
             work.expect(Lane.SECOND_OPINION, self._requests[Lane.SECOND_OPINION].value)
-        work.expect(lane, mean.value)
+        work.expect(lane, self._requests[kind].value)
         self._bytes += size_bytes
         self.requests += 1
         try:
             yield work
-            mean.add(work.spent_s)  # one that failed or whose caller left says nothing of its kind
+            self.learn(work, work.spent_s)  # one that failed or whose caller left says nothing of its kind
         finally:
             self._bytes -= size_bytes
             self.requests -= 1
@@ -199,6 +208,12 @@ class Admission:
     def measured_band(self, model: str, seconds: float) -> None:
         """Learn what a band of a model took."""
         self._bands.setdefault(model, _Mean(value=FIRST_BAND_S)).add(seconds)
+
+    def learn(self, work: AdmittedWork, seconds: float) -> None:
+        """Learn what a request takes in all, once."""
+        if not work.is_measured:
+            work.is_measured = True
+            self._requests[work.kind].add(seconds)
 
     def replace_left(self, work: AdmittedWork, lane: Lane, seconds: float) -> None:
         """See AdmittedWork.expect."""
