@@ -303,7 +303,7 @@ class Pipeline:
         lane = lane_of(self.registry, predictor)
         if work is not None:
             each_s = self.admission.band_s(predictor.name, self.registry.seconds_per_band(predictor.name))
-            work.measure(lane, each_s * len(bands))
+            work.measure(each_s * len(bands))
 
         def done(seconds: float) -> None:
             if seconds:

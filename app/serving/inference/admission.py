@@ -5,7 +5,7 @@ request has taken so far, and replaced by what is measured. Belongs to one event
 """
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -50,12 +50,17 @@ class _LaneLoad:
     """The work of one lane: what is left of it, and how fast it goes.
 
     Attributes:
-        left_s: estimated seconds of CPU of all admitted work that is not done.
         speed: seconds of CPU done in a second of time.
+        known_s: estimated seconds of CPU of the admitted work that was measured and is not done.
+        unknown: how many admitted requests were not measured yet, by kind, each as long as its kind takes on average:
+            when that turns out to be longer, those that wait already count for more.
+        means: what a request takes, by kind; shared by all lanes.
     """
 
     speed: float
-    left_s: float = 0.0
+    means: dict[str, _Mean]
+    known_s: float = 0.0
+    unknown: Counter[str] = field(default_factory=Counter)
     _done_s: float = 0.0
     _window_from_s: float = 0.0
     _least_left_s: float = 0.0
@@ -65,9 +70,14 @@ class _LaneLoad:
         """How long new work would wait, seconds."""
         return self.left_s / self.speed
 
+    @property
+    def left_s(self) -> float:
+        """Estimated seconds of CPU of all admitted work that is not done."""
+        return self.known_s + sum(count * self.means[kind].value for kind, count in self.unknown.items())
+
     def change(self, seconds: float) -> None:
         """Add estimated work, or take some away."""
-        self.left_s = max(0.0, self.left_s + seconds)
+        self.known_s = max(0.0, self.known_s + seconds)
         self._least_left_s = min(self._least_left_s, self.left_s)
 
     def done(self, seconds: float) -> None:
@@ -89,30 +99,36 @@ class AdmittedWork:
     _admission: "Admission" = field(repr=False)
     kind: str
     size_bytes: int
+    lane: Lane
     left_s: dict[Lane, float] = field(default_factory=dict)
     spent_s: float = 0.0
-    is_measured: bool = False
+    is_unknown: bool = True
+    is_learned: bool = False
     closed: bool = False
 
     def expect(self, lane: Lane, seconds: float) -> None:
         """Replace the estimate of what is left to do in a lane, once more is known."""
         if not self.closed:
+            if lane is self.lane:
+                self._admission.know(self)
             self._admission.replace_left(self, lane, seconds)
 
-    def measure(self, lane: Lane, seconds: float) -> None:
+    def measure(self, seconds: float) -> None:
         """Replace the estimate of all that is left, and learn from it what requests of this kind take.
 
         At once, not with the answer: behind a queue of slow crystals the first answer comes long after other requests.
         """
-        self.expect(lane, seconds)
         self._admission.learn(self, self.spent_s + seconds)
+        self.expect(self.lane, seconds)
 
     def did(self, lane: Lane, seconds: float) -> None:
         """Count a piece of work that was done for it."""
         if lane is not Lane.SECOND_OPINION:
             self.spent_s += seconds
         self._admission.count_done(lane, seconds)
-        self.expect(lane, max(0.0, self.left_s.get(lane, 0.0) - seconds))
+        by_kind = lane is self.lane and self.is_unknown
+        left_s = self._admission.usual_s(self.kind) if by_kind else self.left_s.get(lane, 0.0)
+        self.expect(lane, max(0.0, left_s - seconds))
 
 
 class Admission:
@@ -129,9 +145,9 @@ class Admission:
         self._max_wait_s = max_wait_s
         self._max_mib = max_mib
         self._max_jobs_mib = max_jobs_mib
-        self._lanes = {lane: _LaneLoad(speed=1.0) for lane in Lane}
-        self._lanes[Lane.MAIN].speed = max(1.0, cores / 2)
         self._requests: dict[str, _Mean] = defaultdict(lambda: _Mean(value=FIRST_REQUEST_S))
+        self._lanes = {lane: _LaneLoad(speed=1.0, means=self._requests) for lane in Lane}
+        self._lanes[Lane.MAIN].speed = max(1.0, cores / 2)
         self._requests[Lane.SECOND_OPINION] = _Mean(value=FIRST_OPINION_S)
         self._bands: dict[str, _Mean] = {}
         self._bytes = 0
@@ -173,17 +189,18 @@ class Admission:
             NotReadyError: the service is stopping.
         """
         self._check(lane, size_bytes)
-        work = AdmittedWork(_admission=self, kind=kind, size_bytes=size_bytes)
+        work = AdmittedWork(_admission=self, kind=kind, size_bytes=size_bytes, lane=lane)
         if second_opinion:
             self._check(Lane.SECOND_OPINION, size_bytes)
             work.expect(Lane.SECOND_OPINION, self._requests[Lane.SECOND_OPINION].value)
-        work.expect(lane, self._requests[kind].value)
+        self._lanes[lane].unknown[kind] += 1
         self._bytes += size_bytes
         self.requests += 1
         try:
             yield work
             self.learn(work, work.spent_s)  # one that failed or whose caller left says nothing of its kind
         finally:
+            self.know(work)
             self._bytes -= size_bytes
             self.requests -= 1
             for lane_left in tuple(work.left_s):
@@ -209,11 +226,24 @@ class Admission:
         """Learn what a band of a model took."""
         self._bands.setdefault(model, _Mean(value=FIRST_BAND_S)).add(seconds)
 
+    def usual_s(self, kind: str) -> float:
+        """What a request of a kind takes on average, seconds of CPU."""
+        return self._requests[kind].value
+
     def learn(self, work: AdmittedWork, seconds: float) -> None:
         """Learn what a request takes in all, once."""
-        if not work.is_measured:
-            work.is_measured = True
+        if not work.is_learned:
+            work.is_learned = True
             self._requests[work.kind].add(seconds)
+
+    def know(self, work: AdmittedWork) -> None:
+        """Count a request no longer by its kind's average."""
+        if work.is_unknown:
+            work.is_unknown = False
+            unknown = self._lanes[work.lane].unknown
+            unknown[work.kind] -= 1
+            if not unknown[work.kind]:
+                del unknown[work.kind]
 
     def replace_left(self, work: AdmittedWork, lane: Lane, seconds: float) -> None:
         """See AdmittedWork.expect."""

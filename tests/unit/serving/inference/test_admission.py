@@ -161,10 +161,7 @@ def took(made: Admission, seconds: float, kind: str = KIND) -> None:
 
 def expected(made: Admission) -> float:
     """What is expected of a request, asked without teaching anything."""
-    with contextlib.suppress(ValueError), made.admit(KIND, size_bytes=0) as work:
-        seconds = work.left_s[Lane.MAIN]
-        raise ValueError
-    return seconds
+    return made.usual_s(KIND)
 
 
 def test_what_a_kind_of_request_takes_is_learned_from_those_that_were_answered() -> None:
@@ -178,6 +175,19 @@ def test_what_a_kind_of_request_takes_is_learned_from_those_that_were_answered()
     for _ in range(300):  # it follows a change of what is sent
         took(made, 0.2)
     assert expected(made) == pytest.approx(0.2, abs=0.01)
+
+
+def test_requests_that_wait_count_for_more_once_their_kind_turns_out_to_be_slow(stack: ExitStack) -> None:
+    made = admission()
+    for _ in range(10):
+        stack.enter_context(made.admit(KIND, size_bytes=0))
+    before_s = made.wait_s(Lane.MAIN)
+    with made.admit(KIND, size_bytes=0) as work:
+        work.did(Lane.MAIN, 1.0)
+        work.measure(8.0)
+        slower_s = made.wait_s(Lane.MAIN) - work.left_s[Lane.MAIN]
+    assert slower_s == pytest.approx(before_s * (FIRST_REQUEST_S + 8.9 / (PRIOR_WEIGHT + 1)) / FIRST_REQUEST_S)
+    assert made.wait_s(Lane.MAIN) == pytest.approx(slower_s), "the answer itself is not counted once more"
 
 
 def test_one_kind_teaches_nothing_of_another() -> None:
