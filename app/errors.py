@@ -39,6 +39,7 @@ class IonpathError(Exception):
         self.kind = kind or self.default_kind
         self.where = None if where is None else _printable(where)
         self.expected = None if expected is None else _printable(expected)
+        self.cpu_s = 0.0
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         """Keep all fields when a worker process sends the error."""

@@ -125,6 +125,7 @@ class PropertyAnswering:
                     work.did(Lane.MAIN, seconds)
                     self.metrics.observe("read", time.monotonic() - started)
                     answer = await self._in_turn(predictor, crystal, work)
+                    self.admission.learn(work, work.spent_s)
         except TimeoutError:
             raise NotReadyError(
                 f"The answer took longer than {self.settings.request_timeout_s:g} s (IONPATH_REQUEST_TIMEOUT_S).",

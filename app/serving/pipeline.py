@@ -94,9 +94,12 @@ class Pipeline:
                 expected="a crystal and its ion (`structure` and `ion`), or no second_opinion",
             )
         options = self._options(request, later=later)
-        timed = await self.pool.read(request.upload, options, key_id=request.key_id, request_id=request.request_id)
-        if request.work is not None:
-            request.work.did(lane_of(self.registry, predictor), timed.seconds)
+        try:
+            timed = await self.pool.read(request.upload, options, key_id=request.key_id, request_id=request.request_id)
+        except IonpathError as error:
+            _charge(request, error.cpu_s)
+            raise
+        _charge(request, timed.seconds)
         self.metrics.observe("read", time.monotonic() - started_s)
         return Asked(
             request=request,
@@ -252,9 +255,19 @@ class Pipeline:
         opinion = asyncio.ensure_future(self._second_opinion(asked.request))
         try:
             crystal = await self._predict_hops(asked, content, on_done)
-            return replace(crystal, second_opinion=await opinion)
+            return replace(crystal, second_opinion=await self._opinion_in_time(opinion))
         finally:
             opinion.cancel()
+
+    async def _opinion_in_time(self, opinion: asyncio.Future[SecondOpinion]) -> SecondOpinion:
+        """Wait for an opinion behind others, but never so long that the model's own answer is lost over it."""
+        settings = self.settings
+        most_s = min(settings.queue_max_wait_s + settings.second_opinion_timeout_s, settings.request_timeout_s / 2)
+        try:
+            return await asyncio.wait_for(opinion, most_s)
+        except TimeoutError:
+            late = InputError(f"it did not come within {most_s:g} s, behind other second opinions")
+            return opinion_of(late, seconds=most_s)
 
     async def _second_opinion(self, request: PredictionRequest) -> SecondOpinion:
         assert isinstance(request.upload, CrystalUpload)
@@ -300,7 +313,6 @@ class Pipeline:
     ) -> list[Outcome]:
         """Predict bands: at once for a caller who waits; for a job in pieces, between which other work has its turn."""
         predictor, work = asked.predictor, asked.request.work
-        lane = lane_of(self.registry, predictor)
         if work is not None:
             each_s = self.admission.band_s(predictor.name, self.registry.seconds_per_band(predictor.name))
             work.measure(each_s * len(bands))
@@ -309,7 +321,7 @@ class Pipeline:
             if seconds:
                 self.admission.measured_band(predictor.name, seconds)
             if work is not None:
-                work.did(lane, seconds)
+                work.did(work.lane, seconds)
             on_done()
 
         piece = JOB_PIECE_BANDS if asked.later else max(1, len(bands))
@@ -334,6 +346,11 @@ class Pipeline:
         known = await self.cache.get_many(scope, forms)
         self.metrics.observe("cache", time.monotonic() - started)
         return known
+
+
+def _charge(request: PredictionRequest, seconds: float) -> None:
+    if request.work is not None:
+        request.work.did(request.work.lane, seconds)
 
 
 def _composed(content: CrystalInput, outcomes: dict[BandKey, HopOutcome], doubted: Doubted) -> CrystalAnswer:

@@ -1,6 +1,7 @@
 """The prediction service: from a request to an answer that is logged, and from an id back to it."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from app.serving.bulk_properties import PropertyAnswering
 from app.serving.history.exports import ExportForm, check_done, input_not_kept, numbered_bands, to_neb_json, to_neb_zip
 from app.serving.history.jobs import Job, Jobs
 from app.serving.history.records import JOB_SIGN_S, ListQuery, Records, interrupted
-from app.serving.inference.admission import Admission, AdmittedWork
+from app.serving.inference.admission import FIRST_BAND_S, FIRST_REQUEST_S, Admission, AdmittedWork
+from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.pipeline import Pipeline, lane_of
 from app.serving.reading.uploads import CrystalUpload, upload_size_bytes
@@ -85,8 +87,16 @@ class PredictionService:
         """
         predictor = self.registry.predictor(model)
         lane = lane_of(self.registry, predictor)
+        is_band = kind in {"json", "band"}
+        if is_band and lane is Lane.MAIN:
+            lane = Lane.BAND
         with self.admission.admit(
-            f"{kind} {predictor.name}", size_bytes=size_bytes, lane=lane, second_opinion=second_opinion
+            f"{kind} {predictor.name}",
+            size_bytes=size_bytes,
+            lane=lane,
+            first_s=(FIRST_BAND_S if is_band else FIRST_REQUEST_S)
+            + (self.registry.seconds_per_band(predictor.name) or 0.0),
+            second_opinion=second_opinion,
         ) as work:
             yield work
 
@@ -297,7 +307,7 @@ class PredictionService:
 
 def _extend(limit: asyncio.Timeout, patience_s: float) -> None:
     """Restart a time limit, since something was done."""
-    if not limit.expired():
+    with contextlib.suppress(RuntimeError):  # the request has ended meanwhile
         limit.reschedule(asyncio.get_running_loop().time() + patience_s)
 
 

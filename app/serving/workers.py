@@ -39,6 +39,7 @@ IDLE_S = 1.0
 #: has a lower one.
 USUAL_NICE = 5
 BACKGROUND_NICE = 10
+_PIPE_HOLDS_BYTES = 32_768
 _MIB = 1024 * 1024
 
 _log = structlog.get_logger(__name__)
@@ -135,8 +136,8 @@ class Worker:
         self._process.start()
         other.close()
 
-    def send(self, message: object) -> None:
-        """Send a message.
+    def send(self, message: object, timeout_s: float) -> None:
+        """Send a message; a process that does not take it in time is ended.
 
         Raises:
             TaskFailedError: it cannot be pickled; the process knows nothing of it.
@@ -146,10 +147,17 @@ class Worker:
             content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
         except Exception as error:
             raise TaskFailedError(f"the task cannot be sent: {type(error).__name__}: {error}") from error
+        # A pipe holds some messages of a process that stands still; of a larger one the rest would wait for ever.
+        watch = threading.Timer(timeout_s, self.kill) if len(content) > _PIPE_HOLDS_BYTES else None
         try:
+            if watch is not None:
+                watch.start()
             self._connection.send_bytes(content)
         except OSError as error:
             raise WorkerCrashedError(repr(error)) from error
+        finally:
+            if watch is not None:
+                watch.cancel()
 
     def receive(self, timeout_s: float) -> Any:
         """Wait for a message.
@@ -256,8 +264,8 @@ class WorkerPool:
 
     @property
     def trouble(self) -> str | None:
-        """Why no worker can be started now; None while that works, and once it is time to try again."""
-        return self._failure if time.monotonic() < self._not_before_s else None
+        """Why no worker can be started; None while that works. It is tried again in the background."""
+        return self._failure
 
     def start(self) -> None:
         """Start the workers and wait until all are ready; where they start on demand, do nothing yet.
@@ -317,7 +325,7 @@ class WorkerPool:
                 if not control.begin(worker):
                     keep = worker
                     raise WorkerError("the task was cancelled")  # no caller waits for it any more
-                worker.send(task)
+                worker.send(task, timeout_s)
                 answer = worker.receive(timeout_s)
                 keep = worker
             except TaskFailedError:
@@ -337,20 +345,64 @@ class WorkerPool:
         raise AssertionError  # the last attempt returns or raises
 
     def _take(self) -> Worker:
-        """Wait for a slot, and start its worker where it has none."""
-        worker = self._slots.get()
-        if self._stopped:
-            self._slots.put(None)
-            raise WorkersStoppedError(f"the {self._name} workers are stopped")
-        if worker is not None:
-            if worker.is_alive:
+        """Wait for a slot, and start its worker where it has none.
+
+        A slot whose worker does not start is tried again later, and the task waits for another slot; it fails only
+        where no worker runs at all.
+        """
+        while True:
+            worker = self._slots.get()
+            if self._stopped:
+                self._slots.put(None)
+                raise WorkersStoppedError(f"the {self._name} workers are stopped")
+            if worker is not None and worker.is_alive:
                 return worker
-            self._discard(worker, "it ended while it had no task")
+            if worker is not None:
+                self._discard(worker, "it ended while it had no task")
+            try:
+                return self._replacement()
+            except WorkerStartError:
+                if not self._workers:
+                    self._slots.put(None)
+                    self._later(self._revive)
+                    raise
+                self._later(self._start_slot)
+            except BaseException:
+                self._slots.put(None)
+                raise
+
+    def _later(self, try_again: Callable[[], None]) -> None:
+        timer = threading.Timer(BACK_OFF_S, try_again)
+        timer.daemon = True
+        timer.start()
+
+    def _start_slot(self) -> None:
+        """Start the worker of a slot that was taken out since it did not start."""
         try:
-            return self._replacement()
-        except BaseException:
-            self._slots.put(None)
-            raise
+            worker: Worker | None = self._replacement()
+        except WorkersStoppedError:
+            worker = None
+        except WorkerStartError:
+            if self._workers:
+                self._later(self._start_slot)
+                return
+            worker = None  # the next task reports it
+        self._slots.put(worker)
+
+    def _revive(self) -> None:
+        """Start a worker where none runs, so that the pool is well again before the next task."""
+        with contextlib.suppress(queue.Empty):
+            worker = self._slots.get_nowait()
+            if worker is not None or self._stopped:
+                self._slots.put(worker)
+                return
+            try:
+                worker = self._replacement()
+            except WorkersStoppedError:
+                pass
+            except WorkerStartError:
+                self._later(self._revive)
+            self._slots.put(worker)
 
     def _replacement(self) -> Worker:
         if time.monotonic() < self._not_before_s:

@@ -128,9 +128,9 @@ def running(count: int = 1, *, memory_mib: int | None = None) -> Iterator[Worker
 
 
 @contextmanager
-def running_as_written(folder: Path) -> Iterator[WorkerPool]:
+def running_as_written(folder: Path, count: int = 1) -> Iterator[WorkerPool]:
     (folder / "state").write_text("whole")
-    pool = WorkerPool(NAME, 1, open_as_written, folder)
+    pool = WorkerPool(NAME, count, open_as_written, folder)
     with stopped_after(pool):
         pool.start()
         yield pool
@@ -408,6 +408,34 @@ def test_a_replacement_that_does_not_start_is_not_tried_at_each_task(
         assert run(pool) in ours()
         assert pool.trouble is None
         assert pool.ready == "whole"
+
+
+def test_a_slot_whose_worker_does_not_start_fails_no_task_that_another_worker_can_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "BACK_OFF_S", 0.2)
+    with running_as_written(tmp_path, count=2) as pool, ThreadPoolExecutor(8) as threads:
+        (tmp_path / "state").write_text("damaged")
+        lose_worker(pool)
+        (left,) = ours()
+        assert list(threads.map(lambda _: run(pool), range(30))) == [left] * 30
+        (tmp_path / "state").write_text("whole")
+        wait_until(lambda: len(ours()) == 2)
+
+
+def test_a_pool_without_workers_is_well_again_before_the_next_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "BACK_OFF_S", 0.2)
+    with running_as_written(tmp_path) as pool:
+        (tmp_path / "state").write_text("damaged")
+        lose_worker(pool)
+        with pytest.raises(WorkerStartError):
+            run(pool)
+        assert pool.trouble is not None
+        (tmp_path / "state").write_text("whole")
+        wait_until(lambda: pool.trouble is None)
+        assert len(ours()) == 1
 
 
 HANGING_SERVICE = """

@@ -5,7 +5,7 @@ request has taken so far, and replaced by what is measured. Belongs to one event
 """
 
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -145,9 +145,10 @@ class Admission:
         self._max_wait_s = max_wait_s
         self._max_mib = max_mib
         self._max_jobs_mib = max_jobs_mib
-        self._requests: dict[str, _Mean] = defaultdict(lambda: _Mean(value=FIRST_REQUEST_S))
+        self._requests: dict[str, _Mean] = {}
         self._lanes = {lane: _LaneLoad(speed=1.0, means=self._requests) for lane in Lane}
-        self._lanes[Lane.MAIN].speed = max(1.0, cores / 2)
+        for lane in (Lane.BAND, Lane.MAIN):
+            self._lanes[lane].speed = max(1.0, cores / 2)
         self._requests[Lane.SECOND_OPINION] = _Mean(value=FIRST_OPINION_S)
         self._bands: dict[str, _Mean] = {}
         self._bytes = 0
@@ -174,7 +175,13 @@ class Admission:
 
     @contextmanager
     def admit(
-        self, kind: str, *, size_bytes: int, lane: Lane = Lane.MAIN, second_opinion: bool = False
+        self,
+        kind: str,
+        *,
+        size_bytes: int,
+        lane: Lane = Lane.MAIN,
+        first_s: float = FIRST_REQUEST_S,
+        second_opinion: bool = False,
     ) -> Iterator[AdmittedWork]:
         """Admit a request until the context ends, or turn it away.
 
@@ -182,6 +189,7 @@ class Admission:
             kind: requests of one kind are expected to take alike.
             size_bytes: of its body.
             lane: where most of its work will be.
+            first_s: what a request of this kind is expected to take until some were measured, seconds of CPU.
             second_opinion: whether it needs that lane too.
 
         Raises:
@@ -193,13 +201,15 @@ class Admission:
         if second_opinion:
             self._check(Lane.SECOND_OPINION, size_bytes)
             work.expect(Lane.SECOND_OPINION, self._requests[Lane.SECOND_OPINION].value)
+        self._requests.setdefault(kind, _Mean(value=first_s))
         self._lanes[lane].unknown[kind] += 1
         self._bytes += size_bytes
         self.requests += 1
         try:
             yield work
-            self.learn(work, work.spent_s)  # one that failed or whose caller left says nothing of its kind
         finally:
+            if work.spent_s > self._requests[kind].value:  # one that failed, or whose caller left, took this at least
+                self.learn(work, work.spent_s)
             self.know(work)
             self._bytes -= size_bytes
             self.requests -= 1
@@ -227,7 +237,7 @@ class Admission:
         self._bands.setdefault(model, _Mean(value=FIRST_BAND_S)).add(seconds)
 
     def usual_s(self, kind: str) -> float:
-        """What a request of a kind takes on average, seconds of CPU."""
+        """What a request of a kind takes on average, seconds of CPU; those that a cache answers do not count."""
         return self._requests[kind].value
 
     def learn(self, work: AdmittedWork, seconds: float) -> None:

@@ -130,7 +130,7 @@ class ReadingPool:
             request_id: named in the log where a worker crashes on it.
 
         Raises:
-            InputError: it cannot be read, is invalid, is too large or takes too long.
+            InputError: it cannot be read, is invalid, is too large or takes too long; `cpu_s` says what it took.
             NotReadyError: the service is stopping.
         """
         size_bytes = upload_size_bytes(upload)
@@ -253,4 +253,7 @@ def raise_if_error(value: T | IonpathError) -> T:
 
 
 def _timed(done: Done) -> Timed:
-    return Timed(read=raise_if_error(done.value), seconds=done.seconds)
+    if isinstance(done.value, IonpathError):
+        done.value.cpu_s = done.seconds
+        raise done.value
+    return Timed(read=done.value, seconds=done.seconds)

@@ -132,7 +132,7 @@ def test_what_is_left_of_a_request_is_given_back_when_it_ends(fails: bool) -> No
             raise ValueError
     assert work.closed
     assert (made.requests, made.size_bytes) == (0, 0)
-    assert [made.wait_s(lane) for lane in Lane] == pytest.approx([0.0, 0.0, 0.0])
+    assert [made.wait_s(lane) for lane in Lane] == pytest.approx([0.0] * len(Lane))
 
 
 def test_work_of_a_request_that_ended_counts_no_more() -> None:
@@ -156,12 +156,13 @@ def test_more_work_than_was_expected_never_counts_below_nothing() -> None:
 
 def took(made: Admission, seconds: float, kind: str = KIND) -> None:
     with made.admit(kind, size_bytes=0) as work:
-        work.did(Lane.MAIN, seconds)
+        work.measure(seconds)
 
 
 def expected(made: Admission) -> float:
     """What is expected of a request, asked without teaching anything."""
-    return made.usual_s(KIND)
+    with made.admit(KIND, size_bytes=0):
+        return made.usual_s(KIND)
 
 
 def test_what_a_kind_of_request_takes_is_learned_from_those_that_were_answered() -> None:
@@ -197,12 +198,29 @@ def test_one_kind_teaches_nothing_of_another() -> None:
     assert expected(made) == FIRST_REQUEST_S
 
 
-def test_a_request_that_failed_or_whose_client_left_teaches_nothing() -> None:
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_a_cache_answered_or_failed_early_teaches_nothing(fails: bool) -> None:
+    made = admission()
+    for _ in range(300):
+        with contextlib.suppress(ValueError), made.admit(KIND, size_bytes=0) as work:
+            work.did(Lane.MAIN, 0.001)
+            if fails:
+                raise ValueError
+    assert expected(made) == FIRST_REQUEST_S
+
+
+def test_a_request_that_failed_late_took_at_least_what_it_took() -> None:
     made = admission()
     with contextlib.suppress(ValueError), made.admit(KIND, size_bytes=0) as work:
-        work.did(Lane.MAIN, 50.0)
+        work.did(Lane.MAIN, 20.0)
         raise ValueError
-    assert expected(made) == FIRST_REQUEST_S
+    assert expected(made) > 2.0
+
+
+def test_a_kind_starts_where_it_is_said_to() -> None:
+    made = admission()
+    with made.admit("json small", size_bytes=0, first_s=3.0):
+        assert made.usual_s("json small") == 3.0
 
 
 def test_a_band_is_expected_to_take_what_its_card_says_until_it_was_measured() -> None:
