@@ -9,6 +9,7 @@ from app.crystals.crystal import Crystal
 from app.crystals.geometry.contacts import OVERLAP_ANGSTROM, Contact, close_contacts
 from app.crystals.geometry.periodic import cell_heights_angstrom, near_pairs
 from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.geometry.vacuum import find_vacuum
 from app.errors import InputError
 
 #: A straight path that passes nearer to a host atom than this leads through it.
@@ -28,8 +29,6 @@ DENSEST_ATOMS_PER_CUBIC_ANGSTROM = 0.5
 DENSEST_SITES_PER_CUBIC_ANGSTROM = 2.0
 #: Even a lone molecule in a box has more atoms than this.
 SPARSEST_ATOMS_PER_CUBIC_ANGSTROM = 1e-4
-#: Layers are farther apart only where there is vacuum between them.
-VACUUM_ANGSTROM = 9.0
 #: So many pairs of atoms are named in a warning; the rest are counted.
 _NAMED_CONTACTS = 3
 #: The smallest primitive cells, of one nickel or cobalt atom, have 11.
@@ -170,16 +169,26 @@ def _shown_pair(crystal: Crystal, contact: Contact) -> str:
 
 def _vacuum_warnings(crystal: Crystal, frac: FloatArray, name: str) -> tuple[str, ...]:
     """Warn of a slab, a wire or a molecule in a box: hops at its surface are not those in a crystal."""
-    basis, steps = reduced_lattice(crystal.lattice_angstrom)
-    along = np.sort((frac @ np.linalg.inv(steps)) % 1.0, axis=0)
-    gaps = np.diff(np.vstack([along, along[:1] + 1.0]), axis=0).max(axis=0) * cell_heights_angstrom(basis)
-    if gaps.max() < VACUUM_ANGSTROM:
+    vacuum = find_vacuum(frac, crystal.lattice_angstrom)
+    if vacuum is None:
         return ()
     sentence = (
-        f"There is a gap of {gaps.max():.1f} angstrom without atoms in {name}: a slab or a molecule in vacuum. Hops "
-        "along its surface are predicted like those in a crystal, and may be the barrier that is reported."
+        f"{name} is not a bulk crystal: there is a gap of {vacuum.gaps[0].width_angstrom:.1f} angstrom without atoms, "
+        f"so it is a {vacuum.shape} in vacuum. Hops at its surface are excluded, and the others are out of the domain: "
+        "the model was fitted on bulk crystals."
     )
     return (sentence,)
+
+
+def band_vacuum(band: Band) -> str | None:
+    """Why a band in a slab, a wire or a molecule is out of the domain; None in a bulk crystal.
+
+    Args:
+        band: its cell and coordinates are checked already.
+    """
+    atoms = np.vstack([band.host_frac_coords, band.image_frac_coords[:1]])
+    vacuum = find_vacuum(atoms, band.lattice_angstrom)
+    return None if vacuum is None else vacuum.as_doubt
 
 
 def validate_band(band: Band) -> tuple[str, ...]:
@@ -210,7 +219,12 @@ def validate_band(band: Band) -> tuple[str, ...]:
         for k, host in enumerate(band.relaxed_host_frac_coords[1:], start=1):
             check_coordinates(host, f"relaxed_host_frac_coords[{k}]")
             _check_host(band, host, f" of image {k}")
-    return (*_host_warnings(band), *_curve_warnings(band), *_check_path(band))
+    return (*_host_warnings(band), *_curve_warnings(band), *_check_path(band), *_band_vacuum_warnings(band))
+
+
+def _band_vacuum_warnings(band: Band) -> tuple[str, ...]:
+    doubt = band_vacuum(band)
+    return () if doubt is None else (f"The band is not in a bulk crystal: {doubt}.",)
 
 
 def _too_long(ion: str, distance_angstrom: float) -> InputError:
@@ -228,8 +242,7 @@ def no_host(ion: str, where: str) -> InputError:
         f"There is nothing but the migrating {ion}: no host that it could hop through.",
         kind="no-host",
         where=where,
-        expected="a crystal of more than the ions that hop; where the others of its kind are its host, the vacancy "
-        "mechanism leaves them in",
+        expected="the whole crystal, with the atoms around the ions; a file of ion sites alone is not enough",
     )
 
 

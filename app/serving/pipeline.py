@@ -166,6 +166,8 @@ class Pipeline:
                 warnings = (*warnings, *disagreements(crystal, crystal.second_opinion))
         else:
             prediction, cached = await self._predict_band(asked, content)
+            if asked.read.doubt is not None:
+                prediction = asked.predictor.doubted(prediction, asked.read.doubt)
             on_done()
         predictor = asked.predictor
         return Answer(

@@ -302,3 +302,24 @@ def test_barriers_of_more_dimensions_are_not_lower(uncached: Service, cif_dir: P
     answer = answered(uncached, (cif_dir / "qer.cif").read_bytes())
     barriers = [value for value in answer["percolation_ev"].values() if value is not None]
     assert all(lower <= higher for lower, higher in pairwise(barriers))
+
+
+def test_a_slab_and_a_band_in_it_are_out_of_the_domain(uncached: Service) -> None:
+    bulk = repeated(layered_oxide(), (1, 1, 2))
+    longer = 1.0 + 15.0 / bulk.lattice_angstrom[2, 2]
+    slab = Crystal(
+        lattice_angstrom=bulk.lattice_angstrom * np.array([[1.0], [1.0], [longer]]),
+        sites=tuple(
+            replace(site, frac_coords=(site.frac_coords[0], site.frac_coords[1], site.frac_coords[2] / longer))
+            for site in bulk.sites
+        ),
+    )
+    answer = send(uncached, slab).json()
+    assert any("is not a bulk crystal" in warning and "a slab in vacuum" in warning for warning in answer["warnings"])
+    assert answer["in_domain"]["verdict"] is False
+    assert any("at the surface of a slab" in str(hop["excluded_because"]) for hop in answer["hops"])
+    band = next(hop.band for hop in find_hops(slab, "Li", max_atoms=2000).hops if hop.band is not None)
+    answered = uncached.client.post("/predict/barrier", json=band_to_json(band)).json()
+    assert answered["in_domain"]["verdict"] is False
+    assert any("slab with a gap of" in reason for reason in answered["in_domain"]["reasons"])
+    assert any("The band is not in a bulk crystal" in warning for warning in answered["warnings"])

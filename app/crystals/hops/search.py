@@ -7,11 +7,13 @@ import numpy as np
 from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import short_translations
+from app.crystals.geometry.vacuum import Vacuum, find_vacuum
 from app.crystals.hops.bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
 from app.crystals.hops.options import USUAL, USUAL_HOPS, HopOptions
 from app.crystals.hops.orbits import distinct_hops
 from app.crystals.hops.passed_sites import site_on_the_way
 from app.crystals.hops.percolation import HopEdge, Offset
+from app.crystals.hops.surface import at_surface_because
 from app.crystals.hops.warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
 from app.crystals.sites.interstitials import with_interstitials
 from app.crystals.sites.ion_sites import IonSite, Sublattices, is_mixed, split
@@ -129,8 +131,9 @@ def find_hops(
     if absent or options.interstitials:
         lattices = with_interstitials(lattices)
     chosen: Mechanism = "dilute" if absent or options.mechanism == "dilute" else "vacancy"
-    if chosen == "dilute" and not lattices.host_contents:
-        raise no_host(lattices.ion, "mechanism")
+    if not lattices.host_contents and not any(site.shared_with for site in lattices.sites):
+        raise no_host(lattices.ion, "structure")
+    vacuum = find_vacuum(np.array([site.frac_coords for site in crystal.sites]), lattices.lattice_angstrom)
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
     orbits = distinct_hops(lattices, supercell.motif, options.max_hop_angstrom)
     orderings = _orderings(lattices, options.max_orderings)
@@ -146,6 +149,7 @@ def find_hops(
             orderings=orderings,
             include_close_hops=options.include_close_hops,
             crowded=crowded,
+            vacuum=vacuum,
         )
         for members in orbits[:max_hops]
     ]
@@ -203,14 +207,17 @@ def _hop(
     orderings: Orderings,
     include_close_hops: bool,
     crowded: bool,
+    vacuum: Vacuum | None,
 ) -> Hop:
     vectors = _vectors(lattices, members)
     first = _roomiest(supercell, vectors)
     edge = members[first]
     distance = float(np.linalg.norm(vectors[first]))
     bands: list[Band | None] = []
-    doubts: list[str] = []
+    doubts: list[str] = [] if vacuum is None else [vacuum.as_doubt]
     excluded, left_out = _too_short(lattices.ion, distance), False
+    if excluded is None and vacuum is not None:
+        excluded = at_surface_because(lattices, edge, vacuum)
     if excluded is None and not include_close_hops:
         excluded = _two_hops(lattices, edge)
     if excluded is None:
@@ -245,7 +252,7 @@ def _hop(
         bands=() if excluded else tuple(bands),
         excluded_because=excluded,
         left_out=left_out,
-        doubt=doubts[0] if doubts else None,
+        doubt="; ".join(dict.fromkeys(doubts)) or None,
     )
 
 

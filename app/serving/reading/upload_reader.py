@@ -22,6 +22,7 @@ from app.crystals.readers import (
     read_ordered_crystal,
 )
 from app.crystals.readers.reading import Reading
+from app.crystals.validation import band_vacuum
 from app.crystals.writers import band_to_json
 from app.errors import FormatError, IonpathError, TooLargeError
 from app.serving.reading.uploads import (
@@ -81,6 +82,8 @@ class ReadInput:
         digest: SHA-256 of the canonical input, in hexadecimal.
         packed: the canonical input, compressed; None where inputs are not kept.
         forms: the canonical form of each of `bands`, in order; none where no cache is asked.
+        doubt: why the prediction of a band is out of the domain, whatever the model says; None without doubt, and of a
+            crystal, whose hops have doubts of their own.
     """
 
     content: Band | CrystalInput
@@ -88,6 +91,7 @@ class ReadInput:
     digest: str
     packed: bytes | None
     forms: tuple[CanonicalBand, ...] = ()
+    doubt: str | None = None
 
     @property
     def ion(self) -> str:
@@ -139,6 +143,7 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
         digest=canonical_digest(form),
         packed=pack_input(band_to_json(reading.band)) if options.keep_input else None,
         forms=(form,) if options.with_forms else (),
+        doubt=band_vacuum(reading.band),
     )
 
 
@@ -224,7 +229,14 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
         relaxed_host_frac_coords=None if relaxed is None else np.array(relaxed),
     )
     form = canonical(band)
-    return ReadInput(content=band, warnings=(), digest=canonical_digest(form), packed=upload.packed, forms=(form,))
+    return ReadInput(
+        content=band,
+        warnings=(),
+        digest=canonical_digest(form),
+        packed=upload.packed,
+        forms=(form,),
+        doubt=band_vacuum(band),
+    )
 
 
 def _band_bytes(band: Band) -> int:

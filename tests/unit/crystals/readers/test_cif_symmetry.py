@@ -8,7 +8,7 @@ from app.crystals.limits import Limits
 from app.crystals.readers import File, read_end_points
 from app.errors import InputError
 
-CELL = (8.1, 9.2, 7.3, 90, 105, 90)
+CELL = (8.1, 6.5, 7.3, 90, 105, 90)
 ATOMS = ("Li1 Li 0.12 0.23 0.31 1", "O1 O 0.4 0.07 0.2 1")
 
 
