@@ -12,6 +12,7 @@ from app.crystals.elements import check_element
 from app.crystals.geometry.matching import match_atoms
 from app.crystals.geometry.periodic import ShortestVectors, shortest_vectors
 from app.crystals.limits import Limits
+from app.crystals.readers.drift import coarse_drift, drift_warnings, fine_drift, noticeable
 from app.crystals.readers.joining import ambiguity_warnings, step_warnings
 from app.crystals.readers.reading import Reading
 from app.crystals.validation import (
@@ -57,6 +58,7 @@ def band_of_frames(
 ) -> Reading:
     """Identify the migrating ion by its displacement and follow it through the images.
 
+    What all atoms of the host move together is taken off first, with a warning.
     Three images or more are unwrapped step by step, each step the shortest way. Two are joined through the shortest
     periodic vector, or through the offset: whole cells added to the ion's position in the last image, both positions
     wrapped into 0 <= x < 1.
@@ -76,20 +78,21 @@ def band_of_frames(
     if ion is not None:
         _check_ion(ion, frames[0])
     lattice = frames[0].lattice_angstrom
-    frames = _in_first_order(frames)
-    positions, last_step = _unwrapped(frames)
+    frames, drifts = _in_first_order(frames)
+    positions, last_step = _unwrapped(frames, drifts)
     moved = np.linalg.norm((positions[-1] - positions[0]) @ lattice, axis=1)
     migrating = _migrating_atom(frames[0], moved, ion, offset)
     warnings = list(dict.fromkeys(text for frame in frames for text in frame.warnings))
     warnings.extend(_cell_warnings(frames))
+    warnings.extend(drift_warnings(drifts, lattice))
     if len(frames) == 2:  # noqa: PLR2004 - only two alone leave open how they are joined
         if offset is None:
             warnings.extend(ambiguity_warnings(frames[0].species[migrating], _only(last_step, migrating)))
         else:
             ends = np.stack([_wrapped(frame.frac_coords[migrating]) for frame in frames])
-            positions[:, migrating] = ends + np.array([(0, 0, 0), offset])
+            positions[:, migrating] = ends + np.array([(0, 0, 0), offset]) - drifts
     else:
-        images = np.stack([frame.frac_coords[migrating] for frame in frames])
+        images = np.stack([frame.frac_coords[migrating] for frame in frames]) - drifts
         steps = shortest_vectors(np.diff(images, axis=0), lattice)
         warnings.extend(step_warnings(frames[0].species[migrating], images, steps, lattice))
     band = _band(frames[0], positions, migrating)
@@ -162,21 +165,25 @@ def _cell_warnings(frames: Sequence[Frame]) -> list[str]:
     return [f"The images' cells differ by up to {largest:.4f} angstrom; the first image's was taken."]
 
 
-def _in_first_order(frames: Sequence[Frame]) -> list[Frame]:
-    ordered = [frames[0]]
+def _in_first_order(frames: Sequence[Frame]) -> tuple[list[Frame], FloatArray]:
+    """The images with their atoms in the order of the first, and the drift of each, fractional, shape [n_images, 3]."""
+    first = frames[0]
+    lattice = first.lattice_angstrom
+    ordered, drifts = [first], [np.zeros(3)]
     for frame in frames[1:]:
-        before = ordered[-1]
-        order = match_atoms(
-            before.species, before.frac_coords, frame.species, frame.frac_coords, before.lattice_angstrom
-        )
-        ordered.append(replace(frame, species=before.species, frac_coords=frame.frac_coords[order]))
-    return ordered
+        before = ordered[-1].frac_coords - drifts[-1]
+        drift = coarse_drift(first.species, before, frame.species, frame.frac_coords, lattice)
+        order = match_atoms(first.species, before, frame.species, frame.frac_coords - drift, lattice)
+        own = frame.frac_coords[order]
+        ordered.append(replace(frame, species=first.species, frac_coords=own))
+        drifts.append(drift + fine_drift(first.frac_coords, own - drift, lattice))
+    return ordered, noticeable(np.array(drifts), lattice)
 
 
-def _unwrapped(frames: Sequence[Frame]) -> tuple[FloatArray, ShortestVectors]:
-    """Unwrapped positions of all atoms, shape [n_images, n_atoms, 3], and the shortest vectors of the last step."""
+def _unwrapped(frames: Sequence[Frame], drifts: FloatArray) -> tuple[FloatArray, ShortestVectors]:
+    """Unwrapped positions of all atoms without drift, [n_images, n_atoms, 3], and the last step's shortest vectors."""
     lattice = frames[0].lattice_angstrom
-    positions = np.stack([frame.frac_coords for frame in frames])
+    positions = np.stack([frame.frac_coords for frame in frames]) - drifts[:, None, :]
     for k in range(1, len(frames)):
         step = shortest_vectors(positions[k] - positions[k - 1], lattice)
         positions[k] += step.offsets

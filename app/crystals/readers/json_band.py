@@ -11,6 +11,7 @@ from app.crystals.band import Band, FloatArray
 from app.crystals.elements import check_element, check_elements
 from app.crystals.geometry.periodic import TIE_ANGSTROM, shortest_vectors
 from app.crystals.limits import Limits
+from app.crystals.readers.drift import drift_warnings, fine_drift, noticeable
 from app.crystals.readers.joining import ambiguity_warnings, step_warnings
 from app.crystals.readers.reading import Reading
 from app.crystals.validation import check_cell, check_coordinates, one_image, validate_band
@@ -57,16 +58,23 @@ def read_json_band(payload: Mapping[str, object] | bytes, limits: Limits) -> Rea
     lattice = _matrix(record["lattice_angstrom"], "lattice_angstrom", 3)
     check_cell(lattice, "lattice_angstrom")
     host = _matrix(record["host_frac_coords"], "host_frac_coords", len(species))
-    positions, warnings = _join(_matrix(images, "image_frac_coords", None), lattice, ion)
+    given = _matrix(images, "image_frac_coords", None)
+    relaxed = _relaxed(record.get("relaxed_host_frac_coords"), host, len(given), lattice)
+    drifts = np.zeros((len(given), 3))
+    if relaxed is not None and len(host) > 1:
+        drifts[1:] = [fine_drift(relaxed[0], one, lattice) for one in relaxed[1:]]
+        drifts = noticeable(drifts, lattice)
+        relaxed = relaxed - drifts[:, None, :]
+    positions, warnings = _join(given - drifts, lattice, ion)
     band = Band(
         lattice_angstrom=lattice,
         host_species=species,
         host_frac_coords=host,
         ion=ion,
         image_frac_coords=positions,
-        relaxed_host_frac_coords=_relaxed(record.get("relaxed_host_frac_coords"), host, len(positions), lattice),
+        relaxed_host_frac_coords=relaxed,
     )
-    return Reading(band=band, warnings=(*warnings, *validate_band(band)))
+    return Reading(band=band, warnings=(*drift_warnings(drifts, lattice), *warnings, *validate_band(band)))
 
 
 def _load(payload: bytes, limits: Limits) -> Mapping[str, object]:
