@@ -7,14 +7,18 @@ and its number alone. The time limit counts this process's own CPU seconds, so a
 """
 
 import argparse
+import bz2
+import gzip
 import io
 import json
+import lzma
 import math
 import random
 import re
 import resource
 import signal
 import sys
+import tarfile
 import time
 import traceback
 import zipfile
@@ -25,6 +29,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
+
+from ase import Atoms
+from ase.io.trajectory import TrajectoryWriter
 
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
@@ -69,6 +76,12 @@ STRUCTURE: dict[str, Any] = {
         {"species": [{"element": "Li", "oxidation_state": 1, "occu": 1}], "abc": [0.25, 0.25, 0.25], "label": "Li"},
     ],
 }
+
+_CONFIGURATIONS = b"".join(
+    b"Direct configuration=%6d\n 0 0 0\n 0 .5 .5\n .5 0 .5\n .25 .25 %s\n" % (k, z)
+    for k, z in enumerate((b".25", b".375", b".5"), 1)
+)
+XDATCAR = b"LiO\n 1.0\n 4.62 0 0\n 0 4.62 0\n 0 0 4.62\n O Li\n 3 1\n" + _CONFIGURATIONS
 
 NUMBERS = (
     *("NaN", "nan", "inf", "-Infinity", "1e308", "-1e308", "1e-320", "1e999", "0", "-0", "-1", "1e9", "99999999999"),
@@ -147,6 +160,7 @@ def readers() -> dict[str, Reader]:
 
     bands = json.loads((EXAMPLES / "LiFePO4_band.json").read_bytes())
     small = json.dumps(_smaller(bands)).encode()
+    seed = example("LiFePO4_band.extxyz")[0][1]
     zipped = _unzipped((EXAMPLES / "LiFePO4_neb.zip").read_bytes())
     return {
         "CIF": Reader(read=crystal, seeds=example("LiCoO2.cif", "Na3PS4.cif", "MgMn2O4.cif"), weight=4),
@@ -159,8 +173,83 @@ def readers() -> dict[str, Reader]:
             weight=4,
         ),
         "pymatgen JSON": Reader(read=crystal, seeds=[("structure.json", json.dumps(STRUCTURE).encode())], weight=4),
+        "XDATCAR": Reader(read=band, seeds=[("XDATCAR", XDATCAR), ("POSCARS", POSCAR + POSCAR)], weight=3),
+        "ASE trajectory": Reader(read=band, seeds=[("band.traj", _trajectory())], weight=3),
+        "JSON structures": Reader(
+            read=lambda content, name: (crystal if name == "entry.json" else band)(content, name),
+            seeds=[(f"{name}.json", json.dumps(record).encode()) for name, record in _json_structures().items()],
+            weight=4,
+        ),
+        "packed": Reader(
+            read=band,
+            seeds=[
+                ("band.xyz.gz", gzip.compress(seed)),
+                ("band.xyz.xz", lzma.compress(seed)),
+                ("band.xyz.bz2", bz2.compress(seed)),
+                ("neb.tar", _tarred(zipped)),
+                ("neb.tar.gz", gzip.compress(_tarred(zipped))),
+            ],
+            weight=3,
+        ),
         "end points": Reader(read=end_points, seeds=[("POSCAR", POSCAR)], weight=2),
     }
+
+
+def _trajectory() -> bytes:
+    written = io.BytesIO()
+    with TrajectoryWriter(written, "w") as trajectory:
+        for step in (0.0, 1.0, 2.0):
+            positions = [[0, 0, 0], [0, 2.3, 2.3], [2.3, 0, 2.3], [1.2, 1.2, 1.2 + step]]
+            trajectory.write(Atoms("O3Li", positions=positions, cell=[4.62, 4.62, 4.62], pbc=True))
+        return written.getvalue()
+
+
+def _json_structures() -> dict[str, Any]:
+    cell = [[4.62, 0.0, 0.0], [0.0, 4.62, 0.0], [0.0, 0.0, 4.62]]
+    sites = [[0.0, 0.0, 0.0], [0.0, 2.31, 2.31], [1.2, 1.2, 1.2]]
+    later = [*sites[:2], [1.2, 1.2, 3.4]]
+    optimade = [
+        {
+            "attributes": {
+                "lattice_vectors": cell,
+                "cartesian_site_positions": rows,
+                "species_at_sites": ["O", "O", "Li"],
+                "species": [
+                    {"name": "O", "chemical_symbols": ["O"], "concentration": [1.0]},
+                    {"name": "Li", "chemical_symbols": ["Li", "vacancy"], "concentration": [1.0, 0.0]},
+                ],
+            }
+        }
+        for rows in (sites, later)
+    ]
+    rows = {
+        str(number): {"numbers": [8, 8, 3], "positions": positions, "cell": cell, "key_value_pairs": {"hop": 1}}
+        for number, positions in enumerate((sites, later), 1)
+    }
+    return {
+        "entry": {"@class": "ComputedStructureEntry", "energy": -1.0, "structure": STRUCTURE},
+        "list": [_ordered(positions) for positions in (sites, later)],
+        "optimade": {"data": optimade},
+        "ase": {**rows, "ids": [1, 2], "nextid": 3},
+    }
+
+
+def _ordered(positions: list[list[float]]) -> dict[str, Any]:
+    sites = [
+        {"species": [{"element": element, "occu": 1}], "abc": [x / 4.62 for x in place]}
+        for element, place in zip(("O", "O", "Li"), positions, strict=True)
+    ]
+    return {"lattice": STRUCTURE["lattice"], "sites": sites}
+
+
+def _tarred(files: dict[str, bytes]) -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return written.getvalue()
 
 
 def run(inputs: int, seed: int, *, say: Callable[[str], object] = lambda _: None) -> dict[str, Result]:

@@ -33,10 +33,13 @@ _FORM_SCHEMA = {
     "type": "object",
     "description": "`band` alone; or `initial` and `final`; or `structure` with `ion`.",
     "properties": {
-        "band": {**_FILE, "description": "Extended XYZ with several frames, a zip of an NEB folder, or a JSON band."},
-        "initial": {**_FILE, "description": "The first end point: CIF, POSCAR or pymatgen JSON."},
+        "band": {
+            **_FILE,
+            "description": "Extended XYZ, ASE trajectory, XDATCAR or JSON of all images, or a zipped NEB folder.",
+        },
+        "initial": {**_FILE, "description": "The first end point: a crystal as CIF, POSCAR or JSON."},
         "final": {**_FILE, "description": "The last end point."},
-        "structure": {**_FILE, "description": "One crystal: CIF or POSCAR."},
+        "structure": {**_FILE, "description": "One crystal: CIF, POSCAR, pymatgen or OPTIMADE JSON."},
         "ion": {**_TEXT, "example": "", "description": "The migrating element, such as `Li`."},
         "offset": {
             **_TEXT,

@@ -1,6 +1,7 @@
 """Files named on the command line, as what is uploaded: bands, end points, crystals."""
 
 import io
+import re
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +10,10 @@ from pathlib import Path
 
 CRYSTAL_SUFFIXES = frozenset({".cif", ".vasp", ".poscar"})
 CRYSTAL_NAMES = ("POSCAR", "CONTCAR")
+_PACKED_SUFFIXES = frozenset({".gz", ".xz", ".bz2"})
+#: pymatgen's or OPTIMADE's structures; and, of these and of others, a band or a list.
+_STRUCTURE_JSON = re.compile(rb'"sites"\s*:|"cartesian_site_positions"\s*:')
+_BAND_JSON = re.compile(rb'\A\s*\[|"lattice_angstrom"|"nextid"|"data"\s*:\s*\[')
 _NEB_FILES = frozenset({"POSCAR", "CONTCAR"})
 
 
@@ -101,7 +106,16 @@ def _end_points(label: str, initial: Path, final: Path, ion: str | None) -> Sour
 
 
 def _is_crystal(path: Path) -> bool:
-    return path.suffix.lower() in CRYSTAL_SUFFIXES or path.name.startswith(CRYSTAL_NAMES)
+    name = _plain(path)
+    if name.suffix.lower() == ".json":
+        content = path.read_bytes()
+        return _STRUCTURE_JSON.search(content) is not None and _BAND_JSON.search(content) is None
+    return name.suffix.lower() in CRYSTAL_SUFFIXES or name.name.startswith(CRYSTAL_NAMES)
+
+
+def _plain(path: Path) -> Path:
+    """A name without the ending of a packing."""
+    return path.with_suffix("") if path.suffix.lower() in _PACKED_SUFFIXES else path
 
 
 def _file(path: Path) -> tuple[str, bytes]:
@@ -113,6 +127,7 @@ def _zipped(folder: Path) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
-            if path.is_file() and (path.name in _NEB_FILES or path.suffix.lower() in CRYSTAL_SUFFIXES):
+            plain = _plain(path)
+            if path.is_file() and (plain.name in _NEB_FILES or plain.suffix.lower() in CRYSTAL_SUFFIXES):
                 archive.write(path, path.relative_to(folder).as_posix())
     return buffer.getvalue()

@@ -1,14 +1,16 @@
-"""A band from one file: JSON band, extended XYZ, or the zip of an NEB folder."""
+"""A band from one file: JSON, a trajectory, or the zip or tar of an NEB folder."""
 
 from app.crystals.limits import Limits
-from app.crystals.readers.crystal_file import read_frame
-from app.crystals.readers.extxyz import read_extxyz
+from app.crystals.readers.crystal_file import frame_of, read_frame
 from app.crystals.readers.frames import band_of_frames
 from app.crystals.readers.json_band import read_json_band
-from app.crystals.readers.neb_zip import unzip_images
+from app.crystals.readers.json_structures import json_crystals
+from app.crystals.readers.neb_archive import unpack_images
+from app.crystals.readers.packing import unpack
 from app.crystals.readers.reading import File, Reading
-from app.crystals.readers.structure_json import is_structure, load_json
-from app.crystals.readers.text import format_of, text_of
+from app.crystals.readers.structure_json import load_json
+from app.crystals.readers.text import format_of
+from app.crystals.readers.trajectories import read_frames
 from app.errors import FormatError
 
 
@@ -20,29 +22,42 @@ def read_band_file(file: File, limits: Limits) -> Reading:
         InputError: its content is invalid.
         TooLargeError: bytes, atoms, images or files.
     """
+    file = unpack(file, limits)
     kind = format_of(file, limits)
     if kind == "json":
-        record = load_json(file.content, file.name)
-        if is_structure(record):
-            raise _single_crystal(file.name)
-        if not isinstance(record, dict):
-            raise FormatError(
-                f"{file.name} is JSON, but not a band.",
-                kind="not-a-band",
-                where=file.name,
-                expected="one object with lattice_angstrom, host_species, host_frac_coords, ion, image_frac_coords",
-            )
-        return read_json_band(record, limits)
-    if kind == "xyz":
-        return band_of_frames(read_extxyz(text_of(file), file.name, limits), limits)
-    if kind == "zip":
-        return _read_zip(file, limits)
-    raise _single_crystal(file.name)
+        return _read_json(file, limits)
+    if kind in ("zip", "tar"):
+        return _read_archive(file, limits)
+    if kind == "cif":
+        raise _single_crystal(file.name)
+    frames = read_frames(file, kind, limits)
+    if kind == "poscar" and len(frames) == 1:
+        raise _single_crystal(file.name)
+    return band_of_frames(frames, limits)
 
 
-def _read_zip(file: File, limits: Limits) -> Reading:
-    images, warnings = unzip_images(file, limits)
-    if len(images) == 1 and format_of(images[0], limits) in ("xyz", "json"):
+def _read_json(file: File, limits: Limits) -> Reading:
+    record = load_json(file.content, file.name)
+    crystals = json_crystals(record, file.name, limits)
+    if crystals is not None and len(crystals) == 1:
+        raise _single_crystal(file.name)
+    if crystals is not None:
+        names = (f"{file.name}, structure {k}" for k in range(len(crystals)))
+        return band_of_frames([frame_of(one, name) for one, name in zip(crystals, names, strict=True)], limits)
+    if not isinstance(record, dict):
+        raise FormatError(
+            f"{file.name} is JSON, but not a band.",
+            kind="not-a-band",
+            where=file.name,
+            expected="one object with lattice_angstrom, host_species, host_frac_coords, ion, image_frac_coords, or a "
+            "list of pymatgen structures",
+        )
+    return read_json_band(record, limits)
+
+
+def _read_archive(file: File, limits: Limits) -> Reading:
+    images, warnings = unpack_images(file, limits)
+    if len(images) == 1 and format_of(images[0], limits) not in ("zip", "tar"):
         reading = read_band_file(images[0], limits)
     else:
         reading = band_of_frames([read_frame(image, limits) for image in images], limits)

@@ -1,4 +1,4 @@
-"""One crystal from one file: CIF, POSCAR, pymatgen JSON, or a single frame of extended XYZ."""
+"""One crystal from one file: CIF, POSCAR, JSON of a structure, or a single image of a trajectory."""
 
 from dataclasses import replace
 
@@ -7,12 +7,14 @@ import numpy as np
 from app.crystals.crystal import Crystal, Site
 from app.crystals.limits import Limits
 from app.crystals.readers.cif import read_cif
-from app.crystals.readers.extxyz import read_extxyz
 from app.crystals.readers.frames import Frame
-from app.crystals.readers.poscar import read_poscar
+from app.crystals.readers.json_structures import json_crystals
+from app.crystals.readers.packing import unpack
+from app.crystals.readers.poscar import configuration_count, read_xdatcar
 from app.crystals.readers.reading import File
-from app.crystals.readers.structure_json import is_structure, load_json, structure_crystal
+from app.crystals.readers.structure_json import load_json
 from app.crystals.readers.text import format_of, text_of
+from app.crystals.readers.trajectories import NAMES, read_frames
 from app.crystals.validation import check_cell, check_contacts, check_coordinates, check_density
 from app.errors import FormatError, InputError
 
@@ -53,13 +55,21 @@ def read_frame(file: File, limits: Limits) -> Frame:
     Raises:
         InputError: kind "mixed-sites", naming each site; and what `read_crystal` raises but "atoms-overlap".
     """
-    crystal = _read(file, limits, image_of_a_band=True)
-    _check_order(crystal, file.name, "An image of a band has whole atoms.")
+    return frame_of(_read(file, limits, image_of_a_band=True), file.name)
+
+
+def frame_of(crystal: Crystal, name: str) -> Frame:
+    """A crystal as one image of a band.
+
+    Raises:
+        InputError: kind "mixed-sites", naming each site.
+    """
+    _check_order(crystal, name, "An image of a band has whole atoms.")
     return Frame(
         lattice_angstrom=crystal.lattice_angstrom,
         species=tuple(site.species[0][0] for site in crystal.sites),
         frac_coords=np.array([site.frac_coords for site in crystal.sites]),
-        name=file.name,
+        name=name,
         warnings=crystal.warnings,
     )
 
@@ -74,30 +84,53 @@ def _read(file: File, limits: Limits, ion: str | None = None, *, image_of_a_band
 
 
 def _parse(file: File, limits: Limits, ion: str | None, *, image_of_a_band: bool) -> Crystal:
+    file = unpack(file, limits)
     kind = format_of(file, limits)
-    if kind == "zip":
-        raise _band_not_crystal(file.name, "a zip")
+    if kind in ("zip", "tar"):
+        raise _band_not_crystal(file.name, f"a {kind}")
     if kind == "json":
-        record = load_json(file.content, file.name)
-        if isinstance(record, list) or (isinstance(record, dict) and "image_frac_coords" in record):
-            raise _band_not_crystal(file.name, "a JSON band")
-        if not is_structure(record):
-            raise FormatError(
-                f"{file.name} is JSON, and no crystal.",
-                kind="not-a-crystal",
-                where=file.name,
-                expected="pymatgen's Structure.as_dict(), with lattice and sites",
-            )
-        return structure_crystal(record, file.name, limits)
-    text = text_of(file)
+        return _from_json(file, limits)
     if kind == "cif":
-        return read_cif(file, text, limits, ion, every_atom_listed=image_of_a_band)
-    if kind == "poscar":
-        return _crystal(read_poscar(text, file.name, limits))
-    frames = read_extxyz(text, file.name, limits)
+        return read_cif(file, text_of(file), limits, ion, every_atom_listed=image_of_a_band)
+    if kind == "xdatcar" and not image_of_a_band:
+        text = text_of(file)
+        (frame,) = read_xdatcar(text, file.name, limits, first_alone=True)
+        return _first_of(frame, configuration_count(text), "an XDATCAR", file.name)
+    frames = read_frames(file, kind, limits)
+    if kind == "poscar" and not image_of_a_band:
+        return _first_of(frames[0], len(frames), "a file", file.name)
     if len(frames) > 1:
-        raise _band_not_crystal(file.name, f"an extended XYZ of {len(frames)} frames")
+        raise _band_not_crystal(file.name, f"{NAMES[kind]} of {len(frames)} frames")
     return _crystal(frames[0])
+
+
+def _from_json(file: File, limits: Limits) -> Crystal:
+    record = load_json(file.content, file.name)
+    crystals = json_crystals(record, file.name, limits)
+    if crystals is None and (isinstance(record, list) or (isinstance(record, dict) and "image_frac_coords" in record)):
+        raise _band_not_crystal(file.name, "a JSON band")
+    if crystals is None:
+        raise FormatError(
+            f"{file.name} is JSON, and no crystal.",
+            kind="not-a-crystal",
+            where=file.name,
+            expected="pymatgen's Structure.as_dict(), with lattice and sites, or an OPTIMADE structure",
+        )
+    if len(crystals) > 1:
+        raise _band_not_crystal(file.name, f"a list of {len(crystals)} structures")
+    return crystals[0]
+
+
+def _first_of(frame: Frame, count: int, what: str, name: str) -> Crystal:
+    """VASP appends configurations to a file that is a crystal's: the first is read, and the others are named."""
+    crystal = _crystal(frame)
+    if count == 1:
+        return crystal
+    warning = (
+        f"{name} is {what} of {count} configurations, and the first was read as the crystal. If they are the images of "
+        "a band, send the file in the field `band`; of a relaxation, send the last one alone."
+    )
+    return replace(crystal, warnings=(*crystal.warnings, warning))
 
 
 def _band_not_crystal(name: str, what: str) -> FormatError:

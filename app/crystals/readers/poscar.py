@@ -1,17 +1,25 @@
-"""VASP's POSCAR and CONTCAR, read line by line so that an error can name the line."""
+"""VASP's POSCAR, CONTCAR and XDATCAR, read line by line so that an error can name the line."""
 
 import re
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.elements import plain_symbol
+from app.crystals.elements import is_element, plain_symbol
 from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame
 from app.crystals.validation import check_cell
 from app.errors import FormatError
 
-_COUNTS_LINE = 6
+#: Of a file's text, so much is looked at to find the first configuration of an XDATCAR, and of a title its elements.
+_MOST_HEAD = 2_000
+_LONGEST_TITLE = 200
+_CONFIGURATION = re.compile(r"[ \t]*(?:direct|cartesian)[ \t]+configuration\b", re.IGNORECASE)
+_CONFIGURATIONS = re.compile(rf"^{_CONFIGURATION.pattern}", re.IGNORECASE | re.MULTILINE)
+_SYMBOL = re.compile(r"[A-Z][a-z]?(?:[_/.]|\Z)")
+_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
+_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*[ \t]*)+")
 #: Larger than any length in angstrom, and far below overflow in a volume.
 _LARGEST = 1e9
 _FORMAT = (
@@ -19,66 +27,189 @@ _FORMAT = (
 )
 
 
-def read_poscar(text: str, name: str, limits: Limits) -> Frame:
-    """Read one POSCAR: https://www.vasp.at/wiki/index.php/POSCAR.
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """What stands before the positions.
 
-    Selective dynamics, velocities and anything else after the positions are ignored.
+    Attributes:
+        lattice_angstrom: shape [3, 3].
+        scales: of Cartesian positions along x, y and z, shape [3].
+        species: element symbols, one an atom.
+        end: index of the line after it.
+        warnings: where the elements were taken from the title.
+    """
+
+    lattice_angstrom: FloatArray
+    scales: FloatArray
+    species: tuple[str, ...]
+    end: int
+    warnings: tuple[str, ...]
+
+
+def read_poscars(text: str, name: str, limits: Limits) -> tuple[Frame, ...]:
+    """Read one POSCAR, or several that follow each other: https://www.vasp.at/wiki/index.php/POSCAR.
+
+    Selective dynamics, velocities, densities and anything else after the positions are ignored.
 
     Raises:
         FormatError: kinds "no-element-names" (VASP 4), "unreadable-poscar"; `where` names the line.
         InputError: kinds "unknown-element", "not-a-cell".
-        TooLargeError: atoms.
+        TooLargeError: atoms or images.
     """
     lines = text.split("\n")
-    lattice, scales = _lattice(lines, name)
-    names_line = _fields(lines, 5, name)
-    if all(field.isdigit() for field in names_line):
-        raise FormatError(
-            f"{name} does not name its elements: line 6 has counts only, as VASP 4 wrote it.",
-            kind="no-element-names",
-            where=f"{name}, line 6",
-            expected="a line of element symbols, such as Li Fe P O, before the line of counts",
-        )
-    # pseudopotential names ("Li_sv", "Fe_pv/3f2a...") stand for their element
-    symbols = [plain_symbol(re.split(r"[_/.]", field)[0], f"{name}, line 6") for field in names_line]
-    counts = _counts(lines, name, len(symbols))
-    limits.check_atoms(sum(counts), name)
-    species = tuple(symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count))
-    mode_line = 7
+    frame, end = _read_one(lines, 0, name, limits)
+    frames = [frame]
+    while (start := _next_start(lines, end)) is not None:
+        limits.check_images(len(frames) + 1, name)
+        frame, end = _read_one(lines, start, name, limits)
+        frames.append(frame)
+    if len(frames) == 1:
+        return tuple(frames)
+    return tuple(replace(one, name=f"{name}, configuration {k}") for k, one in enumerate(frames, 1))
+
+
+def read_xdatcar(text: str, name: str, limits: Limits, *, first_alone: bool = False) -> tuple[Frame, ...]:
+    """Read the configurations of an XDATCAR, with one cell for all or one for each.
+
+    Args:
+        text: of the file.
+        name: of the file.
+        limits: how large it may be.
+        first_alone: read the first and leave the others.
+
+    Raises:
+        FormatError: as `read_poscars`.
+        InputError: as `read_poscars`.
+        TooLargeError: atoms or images.
+    """
+    lines = text.rstrip().split("\n")
+    header = _header(lines, 0, name, limits)
+    at, frames = header.end, list[Frame]()
+    while at < len(lines):
+        if not lines[at].strip():
+            at += 1
+        elif not _CONFIGURATION.match(lines[at]):
+            header = _header(lines, at, name, limits)
+            at = header.end
+        else:
+            limits.check_images(len(frames) + 1, name)
+            frames.append(_frame(lines, at, header, f"{name}, configuration {len(frames) + 1}", name))
+            at += 1 + len(header.species)
+            if first_alone:
+                break
+    if not frames:
+        raise _unreadable("There is no configuration", f"{name}, line {len(lines)}")
+    return tuple(frames)
+
+
+def is_xdatcar(text: str) -> bool:
+    """Whether a file with a POSCAR's head is an XDATCAR."""
+    return configuration_count(text[:_MOST_HEAD]) > 0
+
+
+def configuration_count(text: str) -> int:
+    """How many configurations an XDATCAR announces."""
+    return len(_CONFIGURATIONS.findall(text))
+
+
+def _read_one(lines: list[str], at: int, name: str, limits: Limits) -> tuple[Frame, int]:
+    """The POSCAR that begins at a line, and the index of the line after its positions."""
+    header = _header(lines, at, name, limits)
+    mode_line = header.end
     if _fields(lines, mode_line, name)[0][0] in "sS":
         mode_line += 1
+    return _frame(lines, mode_line, header, name, name), mode_line + 1 + len(header.species)
+
+
+def _frame(lines: list[str], mode_line: int, header: _Header, frame_name: str, name: str) -> Frame:
+    """The positions after the line that says whether they are Direct or Cartesian."""
     cartesian = _fields(lines, mode_line, name)[0][0] in "cCkK"
-    positions = np.array([_floats(lines, mode_line + 1 + k, name, 3) for k in range(len(species))])
-    check_cell(lattice, f"{name}, lines 2 to 5")
+    positions = np.array([_floats(lines, mode_line + 1 + k, name, 3) for k in range(len(header.species))])
+    lattice = header.lattice_angstrom
     if cartesian:
-        positions = (positions * scales) @ np.linalg.inv(lattice)
-    return Frame(lattice_angstrom=lattice, species=species, frac_coords=positions, name=name)
+        positions = (positions * header.scales) @ np.linalg.inv(lattice)
+    return Frame(
+        lattice_angstrom=lattice,
+        species=header.species,
+        frac_coords=positions,
+        name=frame_name,
+        warnings=header.warnings,
+    )
 
 
-def _lattice(lines: list[str], name: str) -> tuple[FloatArray, FloatArray]:
+def _header(lines: list[str], at: int, name: str, limits: Limits) -> _Header:
+    lattice, scales = _lattice(lines, at, name)
+    names_line = _fields(lines, at + 5, name)
+    warnings: tuple[str, ...] = ()
+    if all(field.isdecimal() for field in names_line):  # VASP 4 wrote counts alone
+        counts = _counts(lines, at + 5, name, len(names_line))
+        symbols, end = _title_symbols(lines[at], counts), at + 6
+        if symbols is None:
+            raise FormatError(
+                f"{name} does not name its elements: line {at + 6} has counts only, as VASP 4 wrote it, and the title "
+                "does not list as many elements.",
+                kind="no-element-names",
+                where=f"{name}, line {at + 6}",
+                expected="a line of element symbols, such as Li Fe P O, before the line of counts, or as the title",
+            )
+        warnings = (f"The elements of {name} were taken from its title: {' '.join(symbols)}.",)
+    else:
+        # pseudopotential names ("Li_sv", "Fe_pv/3f2a...") stand for their element
+        symbols = [plain_symbol(re.split(r"[_/.]", field)[0], f"{name}, line {at + 6}") for field in names_line]
+        counts, end = _counts(lines, at + 6, name, len(symbols)), at + 7
+    limits.check_atoms(sum(counts), name)
+    check_cell(lattice, f"{name}, lines {at + 2} to {at + 5}")
+    species = tuple(symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count))
+    return _Header(lattice_angstrom=lattice, scales=scales, species=species, end=end, warnings=warnings)
+
+
+def _title_symbols(title: str, counts: list[int]) -> list[str] | None:
+    """The elements that a title lists, "Li Fe P O" or "Li4 Fe4 P4 O16" or "Li4Fe4P4O16"; None where it does not."""
+    found = _ELEMENT.findall(title) if _FORMULA.fullmatch(title[:_LONGEST_TITLE].strip()) else []
+    agrees = len(found) == len(counts) and all(
+        is_element(symbol) and number in ("", str(count)) for (symbol, number), count in zip(found, counts, strict=True)
+    )
+    return [symbol for symbol, _ in found] if agrees else None
+
+
+def _next_start(lines: list[str], at: int) -> int | None:
+    """Where another POSCAR begins after the positions of one; None where velocities, densities or nothing follow."""
+    while at < len(lines) and not lines[at].strip():
+        at += 1
+    shape = [line.split() for line in lines[at + 1 : at + 7]]
+    if len(shape) < 6 or not shape[0] or not all(_is_number(field) for field in shape[0][:1]):  # noqa: PLR2004
+        return None
+    vectors = all(len(row) >= 3 and all(_is_number(field) for field in row[:3]) for row in shape[1:4])  # noqa: PLR2004
+    symbols, counts = shape[4], shape[5]
+    named = bool(symbols) and all(_SYMBOL.match(field) for field in symbols) and bool(counts) and counts[0].isdecimal()
+    return at if vectors and (named or (bool(symbols) and all(field.isdecimal() for field in symbols))) else None
+
+
+def _lattice(lines: list[str], at: int, name: str) -> tuple[FloatArray, FloatArray]:
     """The scaled vectors, shape [3, 3], angstrom, and the scales along x, y and z, shape [3]."""
-    given = _fields(lines, 1, name)
-    scales = np.array(_floats(lines, 1, name, 3 if len(given) >= 3 and _is_number(given[2]) else 1))  # noqa: PLR2004
-    vectors = np.array([_floats(lines, k, name, 3) for k in (2, 3, 4)])
+    given = _fields(lines, at + 1, name)
+    scales = np.array(_floats(lines, at + 1, name, 3 if len(given) >= 3 and _is_number(given[2]) else 1))  # noqa: PLR2004
+    vectors = np.array([_floats(lines, k, name, 3) for k in (at + 2, at + 3, at + 4)])
     volume = abs(float(np.linalg.det(vectors)))
     if len(scales) == 1 and scales[0] < 0 and volume > 0:
         scales = np.array([(-scales[0] / volume) ** (1 / 3)])  # a negative scale is the volume
     if not np.isfinite(scales).all() or (scales <= 0).any():
-        raise _unreadable("The scale is not a positive number", f"{name}, line 2")
+        raise _unreadable("The scale is not a positive number", f"{name}, line {at + 2}")
     scales = np.broadcast_to(scales, 3)
     return vectors * scales, scales
 
 
-def _counts(lines: list[str], name: str, expected: int) -> list[int]:
-    fields = _fields(lines, _COUNTS_LINE, name)
+def _counts(lines: list[str], index: int, name: str, expected: int) -> list[int]:
+    fields = _fields(lines, index, name)
     digits = [field for field in fields if field.isdecimal()]
     if len(digits) != expected or len(fields) != expected or any(len(field) > 9 for field in digits):  # noqa: PLR2004
         raise _unreadable(
-            f"{expected} elements are named, and the line of counts reads {' '.join(fields)[:60]!r}", f"{name}, line 7"
+            f"{expected} elements are named, and the line of counts reads {' '.join(fields)[:60]!r}",
+            f"{name}, line {index + 1}",
         )
     counts = [int(field) for field in digits]
     if sum(counts) == 0:
-        raise _unreadable("There are no atoms", f"{name}, line 7")
+        raise _unreadable("There are no atoms", f"{name}, line {index + 1}")
     return counts
 
 

@@ -4,10 +4,12 @@ import re
 from typing import Literal
 
 from app.crystals.limits import Limits
+from app.crystals.readers.other_formats import refuse_by_name, refuse_other_format
+from app.crystals.readers.poscar import is_xdatcar
 from app.crystals.readers.reading import File
 from app.errors import FormatError, UnsupportedError
 
-Format = Literal["zip", "json", "cif", "xyz", "poscar"]
+Format = Literal["zip", "tar", "json", "cif", "xyz", "poscar", "xdatcar", "ase-trajectory"]
 
 # Possessive quantifiers (++) do not backtrack; otherwise time grows with the cube of the number of digits.
 _NUMBER = r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][+-]?+\d++)?+"
@@ -18,10 +20,13 @@ _POSCAR = re.compile(
 _CIF = re.compile(r"^[ \t]*(?:data_|_cell_length_a\b|_atom_site_)", re.MULTILINE | re.IGNORECASE)
 _XYZ = re.compile(r"\A\s*\d+[ \t]*\n")
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_ULM = (b"- of Ulm", b"AFFormat")
+_TAR = slice(257, 262)
+#: Those of single files are unpacked before.
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 _READ = (
-    "a CIF, a POSCAR or CONTCAR with element names, pymatgen JSON, an extended XYZ, a JSON band or a zip of an NEB "
-    "folder"
+    "a CIF, a POSCAR, CONTCAR or XDATCAR with element names, pymatgen or OPTIMADE JSON, an extended XYZ, an ASE "
+    "trajectory, a JSON band, or a zip or tar of an NEB folder"
 )
 
 
@@ -30,31 +35,46 @@ def format_of(file: File, limits: Limits) -> Format:
 
     Raises:
         FormatError: kinds "empty-file", "not-a-crystal".
-        UnsupportedError: kind "packed-file", a compression other than zip.
+        UnsupportedError: kinds "packed-file", a packing that is not read; "format-not-read".
         TooLargeError: bytes.
     """
     limits.check_bytes(len(file.content), file.name)
     if not file.content.strip():
         raise FormatError(f"{file.name} is empty.", kind="empty-file", where=file.name, expected=_READ)
+    return _format_by_magic(file) or _format_of_text(file, text_of(file))
+
+
+def _format_by_magic(file: File) -> Format | None:
+    """The format of bytes that are no text, or None."""
     if file.content.startswith(_ZIP):
         return "zip"
+    if file.content[_TAR] == b"ustar":
+        return "tar"
+    if file.content.startswith(_ULM):
+        return "ase-trajectory"
+    refuse_other_format(file, None)
     for magic, name in _PACKED.items():
         if file.content.startswith(magic):
             raise UnsupportedError(
                 f"{file.name} is compressed with {name}.",
                 kind="packed-file",
                 where=file.name,
-                expected="the uncompressed file, or a zip",
+                expected="the uncompressed file, or one packed once with zip, gzip, xz or bzip2",
             )
-    text = text_of(file)
+    return None
+
+
+def _format_of_text(file: File, text: str) -> Format:
+    if _POSCAR.match(text):  # before JSON: a title may begin with a bracket
+        return "xdatcar" if is_xdatcar(text) else "poscar"
     if text.lstrip()[:1] in ("{", "["):
         return "json"
-    if _POSCAR.match(text):
-        return "poscar"
+    refuse_other_format(file, text)
     if _XYZ.match(text):
         return "xyz"
     if _CIF.search(text):
         return "cif"
+    refuse_by_name(file)
     raise not_a_crystal(file)
 
 

@@ -2,16 +2,19 @@
 
 /** Usual mobile ions: the migrating elements of the published barriers, the likeliest first. */
 const MOBILE = ["Li", "Na", "K", "Rb", "Mg", "Ca", "Zn", "Sr", "Al"];
-const CRYSTAL_NAME = /(\.cif|\.vasp|\.poscar)$|^(poscar|contcar)/i;
+const CRYSTAL_NAME = /(\.cif|\.vasp|\.poscar)(\.gz|\.xz|\.bz2)?$|^(poscar|contcar)/i;
+/** A JSON band, a list of structures, or rows of ASE. */
+const BAND_JSON = /^\s*\[|"lattice_angstrom"|"nextid"|"data"\s*:\s*\[/;
 const SYMBOL = /[A-Z][a-z]?/g;
 
 export async function isCrystal(file) {
   if (CRYSTAL_NAME.test(file.name)) return true;
-  return /\.json$/i.test(file.name) && !(await file.text()).includes("lattice_angstrom");
+  return /\.json$/i.test(file.name) && !BAND_JSON.test(await file.text());
 }
 
 /** The ions to suggest for a crystal's text, the likeliest first. */
 export function suggestedIons(text) {
+  if (text.includes("\0")) return []; // a packed file
   const present = new Set(cifElements(text) ?? poscarElements(text) ?? text.match(/\b[A-Z][a-z]?(?=\d*[+-]?\b)/g));
   return MOBILE.filter((symbol) => present.has(symbol));
 }

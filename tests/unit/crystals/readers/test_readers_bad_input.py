@@ -123,7 +123,8 @@ TEN: dict[str, Case] = {
 MORE: dict[str, Case] = {
     "empty": (lambda: crystal(" \n"), FormatError, "empty-file", "empty"),
     "binary": (lambda: crystal(bytes(range(256))), FormatError, "not-a-crystal", "not a crystal"),
-    "gzip": (lambda: crystal(b"\x1f\x8b\x08rest"), UnsupportedError, "packed-file", "gzip"),
+    "gzip cut off": (lambda: crystal(b"\x1f\x8b\x08rest"), FormatError, "broken-packing", "gzip"),
+    "7z": (lambda: crystal(b"7z\xbc\xaf rest"), UnsupportedError, "packed-file", "7z"),
     "cell only": (lambda: crystal(CIF[: CIF.index("loop_")]), FormatError, "truncated-cif", "before its atoms"),
     "half a row": (lambda: crystal(CIF.rstrip()[:-8]), FormatError, "truncated-cif", "row"),
     "open text": (lambda: crystal(CIF + "_publ\n;\nabout"), FormatError, "truncated-cif", "not closed"),

@@ -1,0 +1,123 @@
+"""ASE's trajectory, a `.traj` in the ulm format: numbers and arrays, read without a pickle or a class."""
+
+import io
+
+import numpy as np
+from ase.io import ulm
+
+from app.crystals.elements import SYMBOLS
+from app.crystals.limits import Limits
+from app.crystals.readers.frames import Frame
+from app.crystals.readers.reading import File
+from app.crystals.validation import check_cell
+from app.errors import FormatError, InputError
+
+_TAG = "ASE-Trajectory"
+_EXPECTED = "a trajectory as ase.io.write('band.traj', images) writes it"
+#: Larger than any length in angstrom, and far below overflow.
+_LARGEST = 1e9
+
+
+def read_ase_trajectory(file: File, limits: Limits) -> tuple[Frame, ...]:
+    """Read every image: https://ase-lib.org/ase/io/trajectory.html.
+
+    Only atomic numbers, positions, cell and periodicity are looked at. Energies, forces, constraints and calculators
+    are left where they are: what they name is never imported.
+
+    Raises:
+        FormatError: kind "unreadable-trajectory".
+        InputError: kinds "unknown-element", "not-a-cell", "not-coordinates".
+        TooLargeError: atoms or images.
+    """
+    try:
+        with np.errstate(over="ignore"):  # of lengths that damaged bytes claim; what follows them is refused
+            reader = ulm.Reader(io.BytesIO(file.content))
+        tag, count = reader.get_tag(), len(reader)
+    except _BROKEN as error:
+        raise _unreadable(file, f"its head cannot be read ({type(error).__name__})") from error
+    if tag != _TAG:
+        raise _unreadable(file, f"it is a {tag[:40]!r} file")
+    if count < 1:
+        raise _unreadable(file, "it holds no image")
+    limits.check_images(count, file.name)
+    frames: list[Frame] = []
+    for index in range(count):
+        try:
+            item = reader[index] if index else reader
+            head = item if "numbers" in item else reader
+            limits.check_atoms(int(np.prod(_shape(head, "numbers"))), f"{file.name}, image {index}")
+            numbers = np.array(head.numbers, dtype=np.int64)
+            positions = np.array(item.positions, dtype=np.float64)
+            cell = np.array(item.cell if "cell" in item else reader.cell, dtype=np.float64)
+            periodic = bool(np.all(head.pbc)) if "pbc" in head else True
+        except _BROKEN as error:
+            raise _unreadable(file, f"image {index} cannot be read ({type(error).__name__})") from error
+        frames.append(_frame(file, index, numbers, positions, cell, periodic=periodic))
+    return tuple(frames)
+
+
+#: What ASE and NumPy raise at bytes that are no trajectory.
+_BROKEN = (
+    *(ulm.InvalidULMFileError, OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    *(AssertionError, RecursionError, EOFError),
+)
+
+
+def _shape(item: ulm.Reader, name: str) -> tuple[int, ...]:
+    """The shape of an array before it is read; its bytes are bounded by the file's."""
+    found = item._data[name]  # noqa: SLF001 - the public access reads the whole array
+    return tuple(found.shape) if isinstance(found, ulm.NDArrayReader) else np.shape(found)
+
+
+def _frame(
+    file: File,
+    index: int,
+    numbers: np.ndarray,
+    positions: np.ndarray,
+    cell: np.ndarray,
+    *,
+    periodic: bool,
+) -> Frame:
+    name = f"{file.name}, image {index}"
+    if (
+        numbers.ndim != 1
+        or positions.shape != (len(numbers), 3)
+        or not len(numbers)
+        or cell.shape not in ((3, 3), (3,))
+    ):
+        raise _unreadable(file, f"image {index} has {numbers.shape} numbers, {positions.shape} positions")
+    lattice = np.diag(cell) if cell.shape == (3,) else cell
+    check_cell(lattice, f"{name}, the cell")
+    unknown = numbers[(numbers < 1) | (numbers > len(SYMBOLS))]
+    if len(unknown):
+        raise InputError(
+            f"{int(unknown[0])} is not the atomic number of an element.",
+            kind="unknown-element",
+            where=name,
+            expected=f"atomic numbers from 1 to {len(SYMBOLS)}",
+        )
+    if not (np.abs(positions) < _LARGEST).all():  # written so that NaN is refused
+        raise InputError(
+            "A coordinate is not a finite number of angstrom.",
+            kind="not-coordinates",
+            where=name,
+            expected="finite Cartesian coordinates in angstrom",
+        )
+    return Frame(
+        lattice_angstrom=lattice,
+        species=tuple(SYMBOLS[number - 1] for number in numbers),
+        frac_coords=positions @ np.linalg.inv(lattice),
+        name=name,
+        warnings=()
+        if periodic
+        else (f"{file.name} declares the cell as not periodic in every direction (pbc); it is read as periodic.",),
+    )
+
+
+def _unreadable(file: File, detail: str) -> FormatError:
+    return FormatError(
+        f"{file.name} looks like an ASE trajectory, but {detail}.",
+        kind="unreadable-trajectory",
+        where=file.name,
+        expected=_EXPECTED,
+    )

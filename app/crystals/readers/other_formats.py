@@ -1,0 +1,90 @@
+"""Files that are not read, recognised by content or name, each with the line that converts it."""
+
+import re
+
+from app.crystals.readers.reading import File
+from app.errors import UnsupportedError
+
+_ASE = "convert it with ASE: `ase convert {name} structure.extxyz` and send structure.extxyz"
+_LIST = "`python -c \"from ase.io import read, write; write('band.extxyz', read('{name}', ':'{more}))\"`"
+
+#: What a file begins with, what it is, and what to do.
+_BINARY: tuple[tuple[bytes, str, str], ...] = (
+    (b"%PDF", "a PDF", "the structure file of the paper's supporting information, such as a CIF"),
+    (
+        b"SQLite format 3",
+        "an SQLite database, as of ASE (.db)",
+        "one structure of it: `ase convert {name}@0 one.extxyz`",
+    ),
+    (
+        b"PickleTrajectory",
+        "a trajectory of ASE before 2014, a pickle, which is never loaded",
+        f"{_LIST} with an old ASE",
+    ),
+    (b"\x80", "a pickle, which is never loaded", "the structure as a CIF, POSCAR or extended XYZ"),
+    (b"\x89HDF", "an HDF5 file", _ASE),
+    (b"CDF", "a NetCDF file", _ASE),
+)
+#: A pattern in the first bytes of a text, what it is, and what to do. Possessive quantifiers do not backtrack.
+_TEXT: tuple[tuple[str, str, str], ...] = (
+    (r"\A\s*+ITEM: (?:TIMESTEP|UNITS|TIME)\b", "a LAMMPS dump", _LIST.replace("{more}", ", format='lammps-dump-text'")),
+    (r"^[ \t]*+%block[ \t]++(?:lattice_(?:cart|abc)|positions_(?:frac|abs))", "a CASTEP cell file", _ASE),
+    (r"^[ \t]*+lattice_vector(?:[ \t]++[-+.\d]\S*+){3}[ \t]*+$", "an FHI-aims geometry.in", _ASE),
+    (r"<modeling>", "a vasprun.xml", _LIST.replace("{more}", ", format='vasp-xml'")),
+    (r"\A\s*+vasp\.\d", "an OUTCAR", _LIST.replace("{more}", ", format='vasp-out'")),
+    (r"^[ \t]*+&(?:control|system)\b", "a Quantum ESPRESSO input", _ASE),
+    (
+        r"^[ \t]*+(?:animsteps[ \t]++\d++|primvec)\b",
+        "an XCrySDen file (.xsf, .axsf)",
+        _LIST.replace("{more}", ", format='xsf'"),
+    ),
+    (r"\A(?:HEADER|CRYST1|ATOM  |HETATM|REMARK) ", "a PDB file of a molecule", "a crystal as a CIF"),
+    (r"^_atom_site\.(?:Cartn_x|label_asym_id)\b", "an mmCIF of a protein", "an inorganic crystal as a CIF"),
+)
+_NAMES: tuple[tuple[str, str, str], ...] = (
+    (r"(?i)\.cssr\Z", "a CSSR file", "convert it with Open Babel: `obabel {name} -O structure.cif`"),
+    (r"(?i)\.res\Z", "a SHELX file", _ASE),
+    (r"(?i)\.docx?\Z|\.xlsx?\Z", "an office document", "the structure file itself, such as a CIF"),
+)
+_HEAD_BYTES = 20_000
+
+
+def refuse_other_format(file: File, text: str | None) -> None:
+    """Refuse a file of a known format that is not read.
+
+    Args:
+        file: as it was uploaded.
+        text: of it, where its bytes are text.
+
+    Raises:
+        UnsupportedError: kind "format-not-read"; it says what the file is and how to convert it.
+    """
+    name = file.name
+    if text is None:
+        found = next((entry for entry in _BINARY if file.content.startswith(entry[0])), None)
+    else:
+        head = text[:_HEAD_BYTES]
+        found = next((entry for entry in _TEXT if re.search(entry[0], head, re.MULTILINE | re.IGNORECASE)), None)  # type: ignore[assignment]
+    if found is not None:
+        raise _not_read(name, found[1], found[2])
+
+
+def refuse_by_name(file: File) -> None:
+    """Refuse a file in which no format was recognised and whose name says what it is.
+
+    Raises:
+        UnsupportedError: kind "format-not-read".
+    """
+    for pattern, what, convert in _NAMES:
+        if re.search(pattern, file.name):
+            raise _not_read(file.name, what, convert)
+
+
+def _not_read(name: str, what: str, convert: str) -> UnsupportedError:
+    shown = re.sub(r"[^\w.+-]", "_", name.rsplit("/", 1)[-1])[-60:] or "FILE"
+    return UnsupportedError(
+        f"{name} is {what}, which is not read here.",
+        kind="format-not-read",
+        where=name,
+        expected=convert.replace("{name}", shown).replace("{more}", ""),
+    )

@@ -1,0 +1,48 @@
+"""Which files named on the command line are crystals, and which are bands."""
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from app.console.sources import Source, inputs_of
+
+FILES = {
+    "a.cif": (b"data_a", "structure"),
+    "a.cif.gz": (b"\x1f\x8b", "structure"),
+    "CONTCAR.xz": (b"\xfd7zXZ", "structure"),
+    "structure.json": (b'{"lattice": {}, "sites": []}', "structure"),
+    "entry.json": (b'{"structure": {"lattice": {}, "sites": []}}', "structure"),
+    "optimade.json": (b'{"data": {"attributes": {"cartesian_site_positions": []}}}', "structure"),
+    "band.json": (b'{"lattice_angstrom": []}', "band"),
+    "list.json": (b'[{"lattice": {}, "sites": []}]', "band"),
+    "rows.json": (b'{"1": {}, "ids": [1], "nextid": 2}', "band"),
+    "band.traj": (b"- of Ulm", "band"),
+    "XDATCAR": (b"", "band"),
+    "neb.tar.gz": (b"\x1f\x8b", "band"),
+    "band.xyz.gz": (b"\x1f\x8b", "band"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_goes_where_it_belongs(name: str, tmp_path: Path) -> None:
+    content, field = FILES[name]
+    (tmp_path / name).write_bytes(content)
+    (named,) = inputs_of([tmp_path / name], ion="Li", initial=None, final=None)
+    source = named.read()
+    assert isinstance(source, Source)
+    assert source.files == {field: (name, content)}
+
+
+def test_packed_images_of_a_folder_are_sent(tmp_path: Path) -> None:
+    for number in ("00", "01"):
+        (tmp_path / number).mkdir()
+        (tmp_path / number / "POSCAR.gz").write_bytes(gzip.compress(b"made up"))
+        (tmp_path / number / "OUTCAR.gz").write_bytes(gzip.compress(b"made up"))
+    (named,) = inputs_of([tmp_path], ion=None, initial=None, final=None)
+    source = named.read()
+    assert isinstance(source, Source)
+    with zipfile.ZipFile(io.BytesIO(source.files["band"][1])) as archive:
+        assert archive.namelist() == ["00/POSCAR.gz", "01/POSCAR.gz"]
