@@ -83,6 +83,11 @@ _CONFIGURATIONS = b"".join(
 )
 XDATCAR = b"LiO\n 1.0\n 4.62 0 0\n 0 4.62 0\n 0 0 4.62\n O Li\n 3 1\n" + _CONFIGURATIONS
 
+AXSF = b" ANIMSTEPS 2\n CRYSTAL\n PRIMVEC\n 4.62 0 0\n 0 4.62 0\n 0 0 4.62\n" + b"".join(
+    b" PRIMCOORD %d\n 3 1\nO 0 0 0 0 0 0\nO 0 2.31 2.31 0 0 0\nLi 1.2 1.2 %s 0 0 0\n" % (k, z)
+    for k, z in ((1, b"1.2"), (2, b"3.4"))
+)
+
 NUMBERS = (
     *("NaN", "nan", "inf", "-Infinity", "1e308", "-1e308", "1e-320", "1e999", "0", "-0", "-1", "1e9", "99999999999"),
     *("9" * 5000, "0x10", "1_0", "1.2.3", "1/0", "?", ".", "", "١٢", "1e", "--1", "1(5)", "1e3(9999999999)", "None"),
@@ -175,6 +180,7 @@ def readers() -> dict[str, Reader]:
         "pymatgen JSON": Reader(read=crystal, seeds=[("structure.json", json.dumps(STRUCTURE).encode())], weight=4),
         "XDATCAR": Reader(read=band, seeds=[("XDATCAR", XDATCAR), ("POSCARS", POSCAR + POSCAR)], weight=3),
         "ASE trajectory": Reader(read=band, seeds=[("band.traj", _trajectory())], weight=3),
+        "XSF": Reader(read=band, seeds=[("neb.axsf", AXSF)], weight=2),
         "JSON structures": Reader(
             read=lambda content, name: (crystal if name == "entry.json" else band)(content, name),
             seeds=[(f"{name}.json", json.dumps(record).encode()) for name, record in _json_structures().items()],

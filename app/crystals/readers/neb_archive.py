@@ -18,7 +18,7 @@ from app.crystals.readers.packing import plain_name, unpack
 from app.crystals.readers.reading import File
 from app.errors import FormatError, UnsupportedError
 
-_ENDINGS = (".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj")
+_ENDINGS = (".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".xsf", ".axsf")
 _NUMBERED = re.compile(r"(?:(?:image|img|neb)[_-]?)?(\d{1,4})", re.IGNORECASE)
 _INITIAL = ("initial", "ini", "start", "is")
 _FINAL = ("final", "fin", "end", "fs")

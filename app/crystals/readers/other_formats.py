@@ -33,11 +33,6 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
     (r"<modeling>", "a vasprun.xml", _LIST.replace("{more}", ", format='vasp-xml'")),
     (r"\A\s*+vasp\.\d", "an OUTCAR", _LIST.replace("{more}", ", format='vasp-out'")),
     (r"^[ \t]*+&(?:control|system)\b", "a Quantum ESPRESSO input", _ASE),
-    (
-        r"^[ \t]*+(?:animsteps[ \t]++\d++|primvec)\b",
-        "an XCrySDen file (.xsf, .axsf)",
-        _LIST.replace("{more}", ", format='xsf'"),
-    ),
     (r"\A(?:HEADER|CRYST1|ATOM  |HETATM|REMARK) ", "a PDB file of a molecule", "a crystal as a CIF"),
     (r"^_atom_site\.(?:Cartn_x|label_asym_id)\b", "an mmCIF of a protein", "an inorganic crystal as a CIF"),
 )

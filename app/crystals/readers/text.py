@@ -7,9 +7,10 @@ from app.crystals.limits import Limits
 from app.crystals.readers.other_formats import refuse_by_name, refuse_other_format
 from app.crystals.readers.poscar import is_xdatcar
 from app.crystals.readers.reading import File
+from app.crystals.readers.xcrysden import is_xsf
 from app.errors import FormatError, UnsupportedError
 
-Format = Literal["zip", "tar", "json", "cif", "xyz", "poscar", "xdatcar", "ase-trajectory"]
+Format = Literal["zip", "tar", "json", "cif", "xyz", "poscar", "xdatcar", "ase-trajectory", "xsf"]
 
 # Possessive quantifiers (++) do not backtrack; otherwise time grows with the cube of the number of digits.
 _NUMBER = r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][+-]?+\d++)?+"
@@ -69,6 +70,8 @@ def _format_of_text(file: File, text: str) -> Format:
         return "xdatcar" if is_xdatcar(text) else "poscar"
     if text.lstrip()[:1] in ("{", "["):
         return "json"
+    if is_xsf(text):
+        return "xsf"
     refuse_other_format(file, text)
     if _XYZ.match(text):
         return "xyz"

@@ -1,4 +1,4 @@
-"""Files with one configuration or several: POSCARs, XDATCAR, extended XYZ, ASE's trajectory."""
+"""Files with one configuration or several: POSCARs, XDATCAR, extended XYZ, ASE's trajectory, XSF."""
 
 from app.crystals.limits import Limits
 from app.crystals.readers.ase_trajectory import read_ase_trajectory
@@ -7,12 +7,14 @@ from app.crystals.readers.frames import Frame
 from app.crystals.readers.poscar import read_poscars, read_xdatcar
 from app.crystals.readers.reading import File
 from app.crystals.readers.text import Format, text_of
+from app.crystals.readers.xcrysden import read_xsf
 
 #: In messages.
 NAMES = {
     "xyz": "an extended XYZ",
     "ase-trajectory": "an ASE trajectory",
     "xdatcar": "an XDATCAR",
+    "xsf": "an XCrySDen file",
     "poscar": "a file of POSCARs",
 }
 
@@ -36,4 +38,6 @@ def read_frames(file: File, kind: Format, limits: Limits) -> tuple[Frame, ...]:
         return read_extxyz(text_of(file), file.name, limits)
     if kind == "xdatcar":
         return read_xdatcar(text_of(file), file.name, limits)
+    if kind == "xsf":
+        return read_xsf(text_of(file), file.name, limits)
     return read_poscars(text_of(file), file.name, limits)

@@ -170,6 +170,7 @@ CRYSTALS: dict[str, Callable[[Path], bytes]] = {
     "XDATCAR": lambda _: xdatcar((structure(),)),
     "extended XYZ": lambda _: ase_written((structure(),), "extxyz"),
     "ASE trajectory": lambda _: traj((structure(),)),
+    "XSF": lambda _: ase_written((structure(),), "xsf"),
     "ASE JSON": lambda folder: ase_json((structure(),), folder),
     "pymatgen JSON": lambda _: json.dumps(structure().as_dict()).encode(),
     "entry": lambda _: json.dumps(ComputedStructureEntry(structure(), -1.0).as_dict()).encode(),
@@ -184,6 +185,8 @@ BANDS: dict[str, Callable[[Path], bytes]] = {
     "neb-json": lambda _: neb_json(),
     "ASE JSON": lambda folder: ase_json(structures(), folder),
     "ASE trajectory": lambda _: traj(structures()),
+    "AXSF by ASE": lambda _: ase_written(structures(), "xsf"),
+    "AXSF by Quantum ESPRESSO": lambda _: axsf(structures()),
     "ASE trajectory in a zip": lambda _: zipped({"band.traj": traj(structures())}),
     "XDATCAR": lambda _: xdatcar(structures()),
     "XDATCAR with a cell each": lambda _: xdatcar(structures(), each=True),
@@ -216,6 +219,18 @@ def xdatcar(images: tuple[Structure, ...], *, each: bool = False) -> bytes:
         if number == 1 or each:
             lines += text[:7]
         lines += [f"Direct configuration={number:6}", *(" ".join(row.split()[:3]) for row in text[8:] if row.strip())]
+    return "\n".join(lines).encode()
+
+
+def axsf(images: tuple[Structure, ...]) -> bytes:
+    """As neb.x writes it: one cell for all, and forces beside the positions."""
+    lines = [f" ANIMSTEPS {len(images)}", " CRYSTAL", " PRIMVEC"]
+    lines += [" ".join(f"{value:14.10f}" for value in row) for row in images[0].lattice.matrix]
+    for number, image in enumerate(images, 1):
+        lines += [f" PRIMCOORD {number}", f" {len(image)} 1"]
+        lines += [
+            f"{site.specie} " + " ".join(f"{value:14.10f}" for value in (*site.coords, 0.0, 0.1, 0.0)) for site in image
+        ]
     return "\n".join(lines).encode()
 
 
@@ -267,14 +282,14 @@ def test_of_several_configurations_the_first_is_the_crystal_and_a_warning_says_s
     assert any("of 5 configurations, and the first was read" in warning for warning in read.warnings)
 
 
-@pytest.mark.parametrize("form", sorted(set(CRYSTALS) - {"XDATCAR", "extended XYZ", "ASE trajectory"}))
+@pytest.mark.parametrize("form", sorted(set(CRYSTALS) - {"XDATCAR", "extended XYZ", "ASE trajectory", "XSF"}))
 def test_a_crystal_sent_as_a_band_says_what_it_is(form: str, tmp_path: Path) -> None:
     with pytest.raises(FormatError, match="is a single crystal") as refused:
         read_band_file(File(name="upload", content=CRYSTALS[form](tmp_path)), LIMITS)
     assert refused.value.kind == "single-crystal"
 
 
-@pytest.mark.parametrize("form", ["XDATCAR", "extended XYZ", "ASE trajectory"])
+@pytest.mark.parametrize("form", ["XDATCAR", "extended XYZ", "ASE trajectory", "XSF"])
 def test_a_trajectory_of_one_image_is_no_band(form: str, tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         read_band_file(File(name="upload", content=CRYSTALS[form](tmp_path)), LIMITS)
@@ -396,7 +411,6 @@ OTHERS = {
     "vasprun.xml": (b'<?xml version="1.0"?>\n<modeling>\n', "a vasprun.xml"),
     "OUTCAR": (b" vasp.6.3.0 20Jan22\n executed on LinuxIFC\n", "an OUTCAR"),
     "pw.in": (b"&CONTROL\n calculation='scf'\n/\n", "a Quantum ESPRESSO input"),
-    "neb.axsf": (b"ANIMSTEPS 5\nCRYSTAL\nPRIMVEC\n", "an XCrySDen file"),
     "materials.db": (b"SQLite format 3\x00rest", "an SQLite database"),
 }
 
