@@ -98,8 +98,10 @@ class Settings(BaseSettings):
     body_timeout_s: float = Field(60.0, gt=0, description="a request body that takes longer to arrive is refused")
     max_atoms: int = Field(2_000, ge=1, description="most atoms of one image, or of an uploaded crystal")
     max_images: int = Field(99, ge=2, description="most images of a band")
-    max_files: int = Field(400, ge=1, description="most files in a zip")
-    max_unpacked_bytes: int = Field(100_000_000, ge=1, description="largest content of a zip once unpacked")
+    max_files: int = Field(400, ge=1, description="most files in a zip or tar")
+    max_unpacked_bytes: int = Field(
+        100_000_000, ge=1, description="largest content of an archive or packed file once unpacked"
+    )
     max_hops: int = Field(60, ge=1, description="most hops of a crystal that ?max_hops= may ask for at once")
     max_hops_later: int = Field(2_000, ge=1, description="the same with Prefer: respond-async")
     max_orderings: int = Field(3, ge=1, le=20, description="most orderings of a disordered crystal, each predicted")

@@ -13,8 +13,8 @@ class Limits:
         max_body_bytes: bytes of one uploaded file.
         max_atoms: atoms of one image, or sites of a crystal's cell.
         max_images: images of a band.
-        max_files: files in a zip.
-        max_unpacked_bytes: bytes of a zip's files once unpacked, together.
+        max_files: files in a zip or tar.
+        max_unpacked_bytes: bytes of an archive or a packed file once unpacked, together.
     """
 
     max_body_bytes: int = 20_000_000
@@ -43,12 +43,12 @@ class Limits:
             raise _too_large("images", f"{where} has {count:,} images", self.max_images, "IONPATH_MAX_IMAGES", where)
 
     def check_files(self, count: int, where: str) -> None:
-        """Refuse a zip with too many files."""
+        """Refuse an archive with too many files."""
         if count > self.max_files:
             raise _too_large("files", f"{where} has {count:,} files", self.max_files, "IONPATH_MAX_FILES", where)
 
     def check_unpacked_bytes(self, count: int, where: str) -> None:
-        """Refuse a zip that unpacks to too many bytes."""
+        """Refuse an archive or packed file that unpacks to too many bytes."""
         if count > self.max_unpacked_bytes:
             raise _too_large(
                 "unpacked-bytes",
