@@ -281,11 +281,15 @@ def _in_primitive_cell(
 ) -> Symmetry | None:
     """The symmetry of a cell in terms of its primitive cell; None where the shape of the cell breaks some of it."""
     cell = reduced_lattice(cell_angstrom)[0]
-    if len(lattice_isometries(cell, cell, SYMMETRY_TOLERANCE_ANGSTROM)) != len(
-        lattice_isometries(primitive_angstrom, primitive_angstrom, SYMMETRY_TOLERANCE_ANGSTROM)
-    ):
+    isometries = lattice_isometries(primitive_angstrom, primitive_angstrom, SYMMETRY_TOLERANCE_ANGSTROM)
+    if len(lattice_isometries(cell, cell, SYMMETRY_TOLERANCE_ANGSTROM)) != len(isometries):
         return None
-    change = (cell_angstrom @ np.linalg.inv(primitive_angstrom)).T
+    # as many isometries may be others: doubled along a, a tetragonal cell with c = 2 a has its axis along b
+    repeats = cell_angstrom @ np.linalg.inv(primitive_angstrom)
+    in_cell = np.rint(repeats) @ isometries @ np.linalg.inv(np.rint(repeats))
+    if not np.allclose(in_cell, np.rint(in_cell), atol=1e-6):
+        return None
+    change = repeats.T
     rotations = np.rint(change @ symmetry.rotations @ np.linalg.inv(change)).astype(np.int64)
     _, once = np.unique(rotations.reshape(-1, 9), axis=0, return_index=True)
     return Symmetry(

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from made_crystals import layered_oxide, repeated, rock_salt
+from made_crystals import crystal_of, layered_oxide, repeated, rock_salt
 
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import (
@@ -16,6 +16,7 @@ from app.crystals.geometry.lattices import (
     shortest_translation_angstrom,
 )
 from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.hops.search import find_hops
 from app.crystals.sites.ion_sites import split
 from app.crystals.sites.supercell import choose_supercell, primitive_motif, smallest_supercell
 from app.crystals.sites.symmetry import find_symmetry
@@ -111,3 +112,10 @@ def test_a_supercell_beyond_the_limit_is_refused_with_the_setting_that_holds_it(
             choose_supercell(lattices, max_atoms=20)
         assert refused.value.kind == "too-many-atoms"
         assert "IONPATH_MAX_ATOMS" in refused.value.detail
+
+
+@pytest.mark.parametrize("times", [(1, 1, 1), (1, 1, 2), (3, 1, 1), (2, 1, 1), (2, 2, 1)])
+def test_hops_are_as_many_however_often_the_cell_is_repeated(times: tuple[int, int, int]) -> None:
+    """Tetragonal, c = 2 a: doubled along a its cell has as many isometries as the primitive one, but others."""
+    crystal = crystal_of(np.diag([3.9, 3.9, 7.8]), [("Li", (0, 0, 0)), ("O", (0.5, 0.5, 0.2)), ("F", (0.5, 0.5, 0.6))])
+    assert len(find_hops(repeated(crystal, times), "Li", max_atoms=2000).hops) == 1
