@@ -19,8 +19,10 @@ IMPOSSIBLE_SHARE = 0.55
 IMPLAUSIBLE_SHARE = 0.65
 #: Two ions of the same charge are never bonded: the nearest in crystals have 0.8 and more.
 IMPLAUSIBLE_CATION_SHARE = 0.72
-#: Longer than a peroxide's O-O (1.49) and shorter than the edge of a nitrate (2.1) there is nothing.
+#: Longer than O-F and F-F bonds and shorter than the edge of a nitrate (2.1) there is nothing.
 IMPLAUSIBLE_ANION_ANGSTROM = (1.53, 1.75)
+#: Of two oxygen atoms from here on: a peroxide's O-O has 1.45 to 1.50 as measured and up to 1.57 by DFT (Li2O2, Na2O2).
+IMPLAUSIBLE_OXYGEN_ANGSTROM = 1.62
 #: Partial occupancies that add up to more have both atoms there at times.
 TOGETHER = 1.2
 #: A site that holds more than this is full but for rounding.
@@ -138,7 +140,9 @@ def close_contacts(
     pairs, lengths = near_pairs(frac_coords, None, lattice_angstrom, reach)
     one, other = kind_of[pairs[:, 0]], kind_of[pairs[:, 1]]
     low, high = IMPLAUSIBLE_ANION_ANGSTROM
-    between = gap[one] & gap[other] & (lengths > low) & (lengths < high)
+    oxygen = np.array(["O" in one for one in elements])
+    lowest = np.where(oxygen[one] & oxygen[other], IMPLAUSIBLE_OXYGEN_ANGSTROM, low)
+    between = gap[one] & gap[other] & (lengths > lowest) & (lengths < high)
     near = both[one, other] & ((lengths < implausible[one, other]) | between)
     found: tuple[list[Contact], list[Contact]] = ([], [])
     for k in np.flatnonzero(near):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from made_crystals import rock_salt, spinel
+from pymatgen.core import Lattice, Structure
 
 from app.crystals.crystal import Contents, Crystal, Site
 from app.crystals.geometry.contacts import close_contacts, implausible_angstrom, impossible_angstrom, may_be_bonded
@@ -55,13 +56,44 @@ def test_distances_are_judged_by_element_and_occupancy() -> None:
     assert found((lithium, oxygen), 1.7) == (0, 0)
     assert found((lithium, lithium), 1.75) == (0, 1)
     assert found((oxygen, fluorine), 0.64) == (1, 0)
-    assert found((oxygen, oxygen), 1.6) == (0, 1)
+    assert found((oxygen, oxygen), 1.65) == (0, 1)
+    assert found((oxygen, oxygen), 1.57) == (0, 0)
+    assert found((fluorine, fluorine), 1.57) == (0, 1)
+    assert found((oxygen, fluorine), 1.57) == (0, 1)
     assert found((oxygen, oxygen), 1.48) == (0, 0)
     # two halves of one split atom, and an atom that is there at times beside one that always is
     assert found(((("Li", 0.5),), (("Li", 0.5),)), 0.6) == (0, 0)
     assert found(((("Li", 0.4),), oxygen), 0.6) == (0, 1)
     # a shared site is judged by the smaller of its elements
     assert found(((("H", 0.5), ("K", 0.5)), oxygen), 1.0) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lattice", "atoms"),
+    [
+        (  # P 63/m m c, relaxed
+            Lattice.hexagonal(3.16, 7.69),
+            [("Li", (0, 0, 0)), ("Li", (0, 0, 0.5)), ("Li", (1 / 3, 2 / 3, 0.25)), ("Li", (2 / 3, 1 / 3, 0.75))]
+            + [("O", (1 / 3, 2 / 3, z)) for z in (0.6485, 0.8515)]
+            + [("O", (2 / 3, 1 / 3, z)) for z in (0.1485, 0.3515)],
+        ),
+        (  # P -6 2 m, relaxed
+            Lattice.hexagonal(6.26, 4.5),
+            [("Na", (x, y, 0)) for x, y in ((0.296, 0), (0, 0.296), (0.704, 0.704))]
+            + [("Na", (x, y, 0.5)) for x, y in ((0.632, 0), (0, 0.632), (0.368, 0.368))]
+            + [("O", (0, 0, z)) for z in (0.326, 0.674)]
+            + [("O", (x, y, z)) for x, y in ((1 / 3, 2 / 3), (2 / 3, 1 / 3)) for z in (0.172, 0.828)],
+        ),
+    ],
+    ids=["Li2O2", "Na2O2"],
+)
+def test_relaxed_peroxides_are_plausible(lattice: Lattice, atoms: list[tuple[str, tuple[float, float, float]]]) -> None:
+    contents = [((symbol, 1.0),) for symbol, _ in atoms]
+    frac = np.array([place for _, place in atoms])
+    near = Structure(lattice, [symbol for symbol, _ in atoms], frac).distance_matrix
+    assert 1.53 < near[near > 0.1].min() < 1.58
+    contacts = close_contacts(contents, frac, lattice.matrix)
+    assert contacts.impossible == contacts.implausible == ()
 
 
 def test_bonds_within_a_disordered_group() -> None:
