@@ -167,7 +167,7 @@ def gemmi_group(operations: Operations) -> Any:
     return gemmi.GroupOps(group)
 
 
-def settings_of_symbol(text: str, code: str | None = None) -> tuple[Setting, ...]:
+def settings_of_symbol(text: str) -> tuple[Setting, ...]:
     """The settings that a Hermann-Mauguin symbol may mean; none where it is not known.
 
     Known are short and full symbols, with or without spaces, in any case, with subscripts marked or not, old ones
@@ -176,7 +176,6 @@ def settings_of_symbol(text: str, code: str | None = None) -> tuple[Setting, ...
 
     Args:
         text: as the file has it.
-        code: what the file says beside it, in _space_group_IT_coordinate_system_code.
     """
     symbol, own = _split(text)
     found = _lookup(symbol)
@@ -184,10 +183,7 @@ def settings_of_symbol(text: str, code: str | None = None) -> tuple[Setting, ...
         found, own = _lookup(symbol[:-1].rstrip()), _LETTERS[symbol[-1]]
     if not found and own is None and symbol[-2:] in {" 1", " 2"}:
         found, own = _lookup(symbol[:-2]), symbol[-1]
-    for chosen in (own, code):
-        if chosen is not None:
-            found = with_code(found, chosen)
-    return found
+    return found if own is None else with_code(found, own)
 
 
 def standard_number(text: str) -> int | None:

@@ -252,64 +252,100 @@ def _named(block: Block, lattice_angstrom: FloatArray, name: str) -> PossibleSym
     fitting = _fitting(settings, lattice_angstrom)
     if not fitting:
         raise _other_cell(name, _said(block))
-    contradictory = bool(because)
     candidates = tuple(Symmetry(name=one.symbol, operations=one.operations) for one in fitting)
-    if len(candidates) > 1 and not because:
-        names = [one.name for one in candidates]
-        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-        because = (
-            f"{name} lists no symmetry operations, and its space group, {_said(block)}, has several settings in such a "
-            f"cell: {shown}."
+    if len(candidates) == 1:
+        only = f"{because} It was read as {candidates[0].name}, which alone agrees with the cell."
+        return PossibleSymmetries(candidates=candidates, warnings=(only,) if because else ())
+    names = [one.name for one in candidates]
+    shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+    if because:
+        return PossibleSymmetries(
+            candidates=candidates,
+            because=f"{because} They fit {shown}.",
+            contradicts_itself=True,
         )
     return PossibleSymmetries(
         candidates=candidates,
-        because=because if len(candidates) > 1 else "",
-        contradicts_itself=contradictory,
+        because=(
+            f"{name} lists no symmetry operations, and its space group, {_said(block)}, has several settings in such a "
+            f"cell: {shown}."
+        ),
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Name:
+    """One name of the space group in a file, and the settings that it may mean.
+
+    Attributes:
+        settings: one or more.
+        is_number: whether it is a number, which any setting of its group has.
+        is_standard: whether it is a standard short symbol, which files give beside the operations of other settings.
+    """
+
+    settings: tuple[Setting, ...]
+    is_number: bool = False
+    is_standard: bool = False
+
+    @property
+    def numbers(self) -> set[int]:
+        """The space groups that it may mean."""
+        return {one.number for one in self.settings}
+
+
 def _settings(block: Block, lattice_angstrom: FloatArray) -> tuple[tuple[Setting, ...], str]:
-    """Settings that the names in a block may mean, and a sentence where the names contradict each other."""
-    hall_text = block.text(*_HALL)
+    """Settings that the names in a block may mean, and a sentence where the names contradict each other.
+
+    Without a contradiction these are the settings that all names may mean, else those that any of them may.
+    """
+    names = _names(block, lattice_angstrom)
+    if not names:
+        return (), ""
+    first, *others = names
+    common = tuple(one for one in first.settings if all(_may_mean(other, one) for other in others))
+    if common:
+        return common, ""
+    every = tuple(dict.fromkeys(one for name in names for one in name.settings))
+    of_one_group = set.intersection(*(name.numbers for name in names))
+    return every, f"The names {_said(block)} are of different {'settings' if of_one_group else 'space groups'}."
+
+
+def _names(block: Block, lattice_angstrom: FloatArray) -> list[_Name]:
+    """The names of a block that are known ones: Hall symbol, Hermann-Mauguin symbols, the code beside them, number."""
+    hall_text, number, code = block.text(*_HALL), _number(block), block.text(_CODE)
     hall = None if hall_text is None else setting_of_hall(hall_text)
-    by_symbol = _by_symbol(block, lattice_angstrom)
-    number = _number(block)
-    by_number = () if number is None else settings_of_number(number)
-    if code := block.text(_CODE):
-        by_number = with_code(by_number, code) or by_number
-    if hall is not None:
-        others = by_symbol or by_number
-        if not others or hall.number in {one.number for one in others}:
-            return (hall,), ""
-        return (hall, *others), f"The Hall symbol {hall_text!r} and {_said(block)} are of different space groups."
-    if not by_symbol:
-        return by_number, ""
-    both = tuple(one for one in by_symbol if one.number == number)
-    if both or number is None:
-        return both or by_symbol, ""
-    return (*by_symbol, *by_number), f"The symbol and the number in {_said(block)} are of different space groups."
+    names = [] if hall is None else [_Name(settings=(hall,))]
+    for text in filter(None, map(block.text, _SYMBOLS)):
+        settings = settings_of_symbol(text)
+        standard = standard_number(text)
+        if standard is not None and standard in _MONOCLINIC and settings:
+            settings = _own_or_others(settings, settings_of_number(standard), lattice_angstrom)
+        if settings:
+            names.append(_Name(settings=settings, is_standard=standard is not None))
+    if number is not None:
+        names.append(_Name(settings=settings_of_number(number), is_number=True))
+    if code and names:
+        meant = [with_code(name.settings, code) for name in names]
+        if found := tuple(dict.fromkeys(one for settings in meant for one in settings)):
+            names.append(_Name(settings=found))
+    return names
 
 
-def _by_symbol(block: Block, lattice_angstrom: FloatArray) -> tuple[Setting, ...]:
-    """Settings that the block's Hermann-Mauguin symbols may mean; of several symbols those that all of them may."""
-    code = block.text(_CODE)
-    found: tuple[Setting, ...] = ()
-    for key in _SYMBOLS:
-        text = block.text(key)
-        if text is None:
-            continue
-        settings = settings_of_symbol(text, code) or settings_of_symbol(text)
-        standard = standard_number(text) or 0
-        if (
-            standard in _MONOCLINIC
-            and settings
-            and not any(one.fits(lattice_angstrom, ROUNDED_CELL) for one in settings if one.has_unique_axis_b)
-        ):
-            # "P 21/c" for a cell with another unique axis may be the space group's name and not the setting's
-            settings = settings_of_number(standard)
-        both = tuple(one for one in settings if one in found)
-        found = both or found or settings
-    return found
+def _may_mean(name: _Name, setting: Setting) -> bool:
+    # a number is that of settings beyond International Tables too, such as F 4/m m m
+    return setting in name.settings or (name.is_number and setting.number in name.numbers)
+
+
+def _own_or_others(
+    own: tuple[Setting, ...], others: tuple[Setting, ...], lattice_angstrom: FloatArray
+) -> tuple[Setting, ...]:
+    """What "P 21/c" means: for a cell with another unique axis it may be the group's name and not the setting's."""
+    for tolerance in (ROUNDED_CELL, DISTORTED_CELL):
+        if any(one.fits(lattice_angstrom, tolerance) for one in own if one.has_unique_axis_b):
+            return own
+        if any(one.fits(lattice_angstrom, tolerance) for one in others):
+            return others
+    return others
 
 
 _MONOCLINIC = range(3, 16)
@@ -342,6 +378,8 @@ def _said(block: Block) -> str:
     parts = [repr(text[:40]) for key in (*_SYMBOLS, *_HALL) if (text := block.text(key))]
     number = block.text(*_NUMBERS)
     parts = list(dict.fromkeys(parts)) + ([f"number {number[:10]}"] if number else [])
+    if parts and (code := block.text(_CODE)):
+        parts.append(f"coordinate system {code[:10]!r}")
     return ", ".join(parts)
 
 

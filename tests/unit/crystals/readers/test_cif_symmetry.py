@@ -154,3 +154,70 @@ def test_what_stands_beside_a_symbol_narrows_it(origin: str) -> None:
     ):
         read = crystal_of(bare.replace("loop_", f"_{tag} '{value}'\nloop_", 1))
         assert read.formula == "Mg8 O32"
+
+
+H_M, ALT, HALL = "symmetry_space_group_name_H-M", "space_group_name_H-M_alt", "space_group_name_Hall"
+NUMBER, CODE = "space_group_IT_number", "space_group_IT_coordinate_system_code"
+
+
+@pytest.mark.parametrize(
+    ("names", "candidates"),
+    [
+        ({HALL: "-P 2ybc", H_M: "P 1 21/n 1"}, ("P 1 21/c 1", "P 1 21/n 1")),
+        ({HALL: "-P 2ybc", H_M: "P 1 21/n 1", NUMBER: "14"}, ("P 1 21/c 1", "P 1 21/n 1")),
+        ({HALL: "-P 2yn", ALT: "P 21/c"}, ("P 1 21/c 1", "P 1 21/n 1")),
+        ({HALL: "-P 2yn", CODE: "b1"}, ("P 1 21/c 1", "P 1 21/n 1")),
+        ({HALL: "-P 2ybc", NUMBER: "15"}, ("P 1 21/c 1", "C 1 2/c 1")),
+        ({H_M: "P 1 21/n 1", CODE: "b1"}, ("P 1 21/c 1", "P 1 21/n 1")),
+        ({ALT: "P 1 21/n 1", CODE: "b1", NUMBER: "14"}, ("P 1 21/c 1", "P 1 21/n 1")),
+        ({H_M: "P 1 21/c 1", ALT: "P 1 21/n 1"}, ("P 1 21/c 1", "P 1 21/n 1")),
+        ({H_M: "P 21/c", ALT: "P 21/n"}, ("P 1 21/c 1", "P 1 21/n 1")),
+        ({H_M: "P 1 21/c 1", NUMBER: "15"}, ("P 1 21/c 1", "C 1 2/c 1")),
+        ({H_M: "F d -3 m:2", CODE: "1"}, ("F d -3 m:1", "F d -3 m:2")),
+        ({H_M: "F d -3 m:2", ALT: "F d -3 m:1"}, ("F d -3 m:1", "F d -3 m:2")),
+        ({H_M: "F d -3 m Z", HALL: "F 4d 2 3 -1d"}, ("F d -3 m:1", "F d -3 m:2")),
+    ],
+)
+def test_two_names_that_no_setting_has_are_refused_with_the_settings_they_mean(
+    names: dict[str, str], candidates: tuple[str, ...]
+) -> None:
+    cell = (8.1,) if any(value.startswith("F") for value in names.values()) else CELL
+    error = refusal(cif(cell=cell, atoms=ATOMS, **names))
+    assert error.kind == "symmetry-disagrees"
+    assert all(one in error.detail for one in candidates), error.detail
+    assert all(repr(value) in error.detail or value in error.detail for value in names.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "symbol"),
+    [
+        ({H_M: "P 1 21/n 1", HALL: "-P 2yn", NUMBER: "14", CODE: "b2"}, "P 1 21/n 1"),
+        ({H_M: "P 21/n", ALT: "P 1 21/n 1", NUMBER: "14"}, "P 1 21/n 1"),
+        ({NUMBER: "14", CODE: "b2"}, "P 1 21/n 1"),
+        ({HALL: "-P 2yn", NUMBER: "14"}, "P 1 21/n 1"),
+        ({H_M: "F d -3 m", ALT: "F d -3 m :2", NUMBER: "227"}, "F d -3 m:2"),
+        ({H_M: "F d -3 m", HALL: "-F 4vw 2vw 3", CODE: "2"}, "F d -3 m:2"),
+        ({H_M: "F 4/m m m", NUMBER: "139"}, "F 4/m m m"),
+    ],
+)
+def test_names_that_agree_are_read_without_a_warning(names: dict[str, str], symbol: str) -> None:
+    cell, atoms = CELL, ATOMS
+    if symbol.startswith("F"):
+        cell, atoms = (8.083, 8.083, 8.083, 90, 90, 90), ("Mg1 Mg 0.25 0.25 0.25 1", "O1 O 0.5 0.5 0.5 1")
+    read = crystal_of(cif(cell=cell, atoms=atoms, **names))
+    assert read.warnings == ()
+    assert places(read) == places(crystal_of(cif(cell=cell, atoms=atoms, operations=symbol)))
+
+
+def test_of_names_that_contradict_each_other_the_one_that_the_cell_allows_is_read_with_a_warning() -> None:
+    read = crystal_of(cif(cell=CELL, atoms=ATOMS, symbol="P 21/c", symmetry_Int_Tables_number="227"))
+    assert "are of different space groups. It was read as P 1 21/c 1, which alone agrees with the cell." in said(read)
+
+
+def test_a_cell_angle_a_little_off_90_degrees_leaves_the_symbol_its_unique_axis() -> None:
+    cell = (8.1, 9.2, 7.3, 90.08, 105, 90)
+    read = crystal_of(cif(cell=cell, atoms=ATOMS, symbol="P 21/c"))
+    assert places(read) == places(crystal_of(cif(cell=cell, atoms=ATOMS, operations="P 1 21/c 1")))
+    # here it may be the unique axis
+    turned = cif(cell=(8.1, 9.2, 7.3, 90.08, 90, 90), atoms=ATOMS, symbol="P 21/c")
+    assert refusal(turned).kind == "ambiguous-space-group"
