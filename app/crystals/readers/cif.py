@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from app.crystals.band import FloatArray
 from app.crystals.crystal import Crystal, Site
+from app.crystals.geometry.contacts import FULL
 from app.crystals.limits import Limits
 from app.crystals.readers.cif_expansion import Expansion, check_size, expand, overfull_error
 from app.crystals.readers.cif_grammar import Block, blocks_with_atoms, truncated
@@ -286,10 +287,17 @@ def _compare_with_formula(
     shares = {symbol: _amount(symbol, sites) / number for symbol, number in wanted.items()}
     if not shares:
         return []
-    units = max(*shares.values(), min(_units(block) or 1.0, 1.0))
+    stated = _units(block)
+    units = _units_found(shares, sites, stated)
+    notes = []
+    if stated is not None and units > stated * (1.0 + FORMULA_TOLERANCE):
+        notes.append(
+            f"The cell of {name} holds {units:.3g} formulas {(block.text('_chemical_formula_sum') or '')[:_MOST_ECHOED]} "
+            f"and not {stated:g} as it says (Z): check its symmetry and its formula."
+        )
     lost = sorted(symbol for symbol, share in shares.items() if share < LOST_SHARE * units)
     if not lost:
-        return []
+        return notes
     more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
     named, echoed = ", ".join(lost[:_MOST_NAMED]) + more, (block.text("_chemical_formula_sum") or "")[:_MOST_ECHOED]
     words = f"fewer {named} atoms are listed than its formula {echoed} says"
@@ -305,7 +313,28 @@ def _compare_with_formula(
         expected = "a whole CIF with its cell, symmetry and atoms; where atoms are left out on purpose, no "
         raise truncated(name, words, expected + "_chemical_formula_sum")
     hidden = "; water or ions that were not located are missing from the crystal" if unlocated else ""
-    return [f"In {name} {words}{hidden}."]
+    return [*notes, f"In {name} {words}{hidden}."]
+
+
+def _units_found(shares: Mapping[str, float], sites: Sequence[Site], stated: float | None) -> float:
+    """How many formulas the listed atoms make, whatever a dopant with a rounded amount or a lost element says.
+
+    Elements on filled sites count, as their amounts are rarely rounded: Z where one of them agrees with it, else the
+    middle one, since what is lost with the end of a file leaves at most one element with some of its atoms.
+
+    Args:
+        shares: atoms of each element, divided by its number in the formula.
+        sites: of the cell.
+        stated: Z, where the file has it.
+    """
+    present = {symbol: share for symbol, share in shares.items() if share > 0}
+    partly = {symbol for site in sites if sum(dict(site.species).values()) < FULL for symbol, _ in site.species}
+    full = [share for symbol, share in present.items() if symbol not in partly]
+    counted = sorted(full or present.values())
+    least = min(stated or 1.0, 1.0)
+    if stated is not None and any(abs(share - stated) <= FORMULA_TOLERANCE * stated for share in counted):
+        return stated
+    return max(counted[len(counted) // 2], least) if counted else least
 
 
 def _places(symbol: str, sites: Sequence[Site]) -> int:

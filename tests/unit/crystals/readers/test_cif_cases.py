@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cifs import cif, crystal_of, places, said
+from cifs import amounts, cif, crystal_of, places, said
 
 from app.crystals.geometry.periodic import near_pairs
 from app.crystals.hops.options import HopOptions
@@ -181,6 +181,42 @@ def test_water_and_ions_that_were_not_located_are_missing_with_a_warning() -> No
     assert "fewer Na atoms" in said(read)
     # without the hydrogen of water the oxygen is lost with the end of the file
     assert refusal(text.replace(" H54", "")).kind == "truncated-cif"
+
+
+#: Li7 La3 Zr2 O12 with aluminium, whose amount is refined as 0.09 of 24d and rounded down in the formula.
+DOPED_GARNET = (
+    "La1 La 0.125 0 0.25 1",
+    "Zr1 Zr 0 0 0 1",
+    "O1 O 0.2818 0.1004 0.1953 1",
+    "Li1 Li 0.375 0 0.25 0.6",
+    "Li2 Li 0.0985 0.6859 0.5790 0.384",
+    "Al1 Al 0.375 0 0.25 0.09",
+)
+
+
+@pytest.mark.parametrize("z", ["8", None])
+@pytest.mark.parametrize("al", ["0.2", "0.05"])
+def test_a_dopant_with_a_rounded_amount_does_not_set_the_number_of_formulas(z: str | None, al: str) -> None:
+    items = {"chemical_formula_sum": f"La3 Zr2 Li6.4 Al{al} O12"} | ({"cell_formula_units_Z": z} if z else {})
+    rows = DOPED_GARNET[-1:] + DOPED_GARNET[:-1]
+    for atoms in (DOPED_GARNET, rows, DOPED_GARNET[3:] + DOPED_GARNET[:3]):
+        text = cif(cell=(12.97,), atoms=atoms, operations="I a -3 d", **items)
+        read = crystal_of(text)
+        assert dict(amounts(read.formula))["O"] == 96
+        assert "fewer" not in said(read)
+        assert refusal(text.replace(next(row for row in atoms if row.startswith("O1")) + "\n", "")).kind == (
+            "truncated-cif"
+        )
+
+
+def test_a_cell_with_more_formulas_than_its_file_says_is_read_with_a_warning() -> None:
+    atoms = ("Li1 Li 0.12 0.23 0.31 1", "O1 O 0.4 0.07 0.2 1")
+    items = {"symbol": "P 1 21/n 1", "chemical_formula_sum": "Li O"}
+    for z, warned in (("2", True), ("4", False)):
+        read = crystal_of(cif(cell=CHLORIDE_CELL, atoms=atoms, cell_formula_units_Z=z, **items))
+        assert read.formula == "Li4 O4"
+        assert ("holds 4 formulas Li O and not 2 as it says (Z)" in said(read)) == warned
+        assert len(read.warnings) == warned
 
 
 def test_the_empty_share_of_a_site_of_the_frame_is_named_where_the_ion_has_no_site() -> None:
