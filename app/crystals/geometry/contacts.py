@@ -22,7 +22,7 @@ IMPLAUSIBLE_CATION_SHARE = 0.72
 #: Longer than O-F and F-F bonds and shorter than the edge of a nitrate (2.1) there is nothing.
 IMPLAUSIBLE_ANION_ANGSTROM = (1.53, 1.75)
 #: Of two oxygen atoms from here on: a peroxide's O-O has 1.45 to 1.50 as measured and up to 1.57 by DFT (Li2O2, Na2O2).
-IMPLAUSIBLE_OXYGEN_ANGSTROM = 1.62
+IMPLAUSIBLE_OXYGEN_ANGSTROM = 1.59
 #: Partial occupancies that add up to more have both atoms there at times.
 TOGETHER = 1.2
 #: A site that holds more than this is full but for rounding.
