@@ -187,8 +187,9 @@ def settings_of_symbol(text: str) -> tuple[Setting, ...]:
 
 
 def standard_number(text: str) -> int | None:
-    """The space group whose standard short symbol this is, which files give whatever their setting."""
-    return _table().standard.get(_split(text)[0].replace(" ", ""))
+    """The space group whose standard short symbol this is, with no origin or axes: files give it for any setting."""
+    symbol, code = _split(text)
+    return _table().standard.get(symbol.replace(" ", "")) if code is None else None
 
 
 def _split(text: str) -> tuple[str, str | None]:

@@ -32,6 +32,8 @@ ROUNDED_CELL = 1e-3
 #: By more than this, 1.2 degrees or 2 %, it does not have that symmetry.
 DISTORTED_CELL = 0.02
 _OPERATION = re.compile(r"[xyzXYZ0-9+\-/.,\s'\"]{1,100}")
+#: "1 x,y,z": the number of the row, in quotes with the operation; "1/2+x" begins with none.
+_ROW_NUMBER = re.compile(r"\d+\s+(?=[-+]?(?:[xyzXYZ]|[\d./]+\s*[-+]?\s*[xyzXYZ]))")
 _TIME_REVERSAL = re.compile(r",\s*[+-]?1\s*\Z")
 _LISTED = ("_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz")
 _MAGNETIC, _MAGNETIC_CENTRING = "_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_centering_xyz"
@@ -108,6 +110,7 @@ def possible_symmetries(
         raise _other_cell(name, "the listed symmetry operations")
     own = Symmetry(name="the listed operations", operations=listed)
     if not numbers or notes or type_number(listed) in numbers:
+        notes += _other_setting(block, listed, lattice_angstrom, name)
         return PossibleSymmetries(candidates=(own,), warnings=tuple(notes))
     settings, _ = _settings(block, lattice_angstrom)
     named = (Symmetry(name=one.symbol, operations=one.operations) for one in _fitting(settings, lattice_angstrom))
@@ -119,6 +122,30 @@ def possible_symmetries(
         contradicts_itself=True,
         expected="all symmetry operations of the space group; or, where every atom of the cell is listed, P 1",
     )
+
+
+def _other_setting(block: Block, listed: Operations, lattice_angstrom: FloatArray, name: str) -> list[str]:
+    """A warning where a name means a setting with other operations than the listed ones.
+
+    A standard short symbol is the group's name in many files, whatever the setting: there the group alone is compared.
+    """
+    number, own = type_number(listed), _key(listed)
+    for one in _names(block, lattice_angstrom):
+        if one.is_number or one.is_standard:
+            agrees = number in one.numbers
+        else:
+            agrees = any(_key(setting.operations) == own for setting in one.settings)
+        if not agrees:
+            meant = " or ".join(setting.symbol for setting in one.settings[:_NAMED])
+            said = f"not those of {meant}, as {_said(block)} says; the listed ones were taken"
+            return [f"The symmetry operations that {name} lists are {said}."]
+    return []
+
+
+def _key(operations: Operations) -> frozenset[bytes]:
+    """The same for operations in any order."""
+    table = np.concatenate([operations.rotations.reshape(-1, 9), operations.translations % DENOMINATOR], axis=1)
+    return frozenset(row.tobytes() for row in table.astype(np.int8))
 
 
 def _listed(block: Block, name: str) -> Operations | None:
@@ -151,7 +178,7 @@ def _read(texts: list[str], key: str, name: str) -> list[Any]:
             problem = "it has other signs than x, y, z, numbers, + - / and commas"
         else:
             try:
-                one = gemmi.Op(text.strip("'\" ").replace("+-", "-"))
+                one = gemmi.Op(_ROW_NUMBER.sub("", text.strip("'\" ")).replace("+-", "-"))
             except (ValueError, RuntimeError) as error:
                 problem = " ".join(str(error).split())[:100]
             else:

@@ -221,3 +221,37 @@ def test_a_cell_angle_a_little_off_90_degrees_leaves_the_symbol_its_unique_axis(
     # here it may be the unique axis
     turned = cif(cell=(8.1, 9.2, 7.3, 90.08, 90, 90), atoms=ATOMS, symbol="P 21/c")
     assert refusal(turned).kind == "ambiguous-space-group"
+
+
+@pytest.mark.parametrize(
+    ("names", "listed", "meant"),
+    [
+        ({H_M: "P 1 21/n 1"}, "P 1 21/c 1", "P 1 21/n 1"),
+        ({H_M: "P 21/n", NUMBER: "14"}, "P 1 21/c 1", "P 1 21/n 1"),
+        ({HALL: "-P 2yn"}, "P 1 21/c 1", "P 1 21/n 1"),
+        ({H_M: "P 21/c", CODE: "b2"}, "P 1 21/c 1", "P 1 21/n 1"),
+        ({H_M: "P 1 21/c 1", NUMBER: "15"}, "P 1 21/c 1", "C 1 2/c 1"),
+        ({H_M: "F d -3 m:2"}, "F d -3 m:1", "F d -3 m:2"),
+        # what files give for the group, in whatever setting
+        ({H_M: "P 21/c", NUMBER: "14"}, "P 1 21/n 1", None),
+        ({H_M: "F d -3 m"}, "F d -3 m:1", None),
+        ({H_M: "P 1 21/n 1", HALL: "-P 2yn", CODE: "b2"}, "P 1 21/n 1", None),
+    ],
+)
+def test_a_name_with_other_operations_than_the_listed_ones_gives_a_warning(
+    names: dict[str, str], listed: str, meant: str | None
+) -> None:
+    cell, atoms = (
+        (CELL, ATOMS) if listed.startswith("P") else ((8.083,), ("Mg1 Mg 0 0 0 1", "O1 O 0.387 0.387 0.387 1"))
+    )
+    read = crystal_of(cif(cell=cell, atoms=atoms, operations=listed, **names))
+    assert places(read) == places(crystal_of(cif(cell=cell, atoms=atoms, operations=listed)))
+    assert (f"are not those of {meant}" in said(read)) if meant else (read.warnings == ())
+
+
+def test_numbers_of_rows_before_operations_are_passed_over() -> None:
+    written = [
+        f"{k} {one}" for k, one in enumerate(("x,y,z", "-x+1/2,y+1/2,-z+1/2", "-x,-y,-z", "1/2+x,1/2-y,z+1/2"), 1)
+    ]
+    plain = crystal_of(cif(cell=CELL, atoms=ATOMS, operations="P 1 21/n 1"))
+    assert places(crystal_of(cif(cell=CELL, atoms=ATOMS, symbol="P 21/n", operations=written))) == places(plain)
