@@ -266,6 +266,11 @@ def _noticed(expansion: Expansion, name: str) -> list[str]:
         said.append(
             f"In {name}, {_listing(expansion.repeated)} are symmetry copies of other rows: each atom was read once."
         )
+    if expansion.cells_apart:
+        said.append(
+            f"In {name}, {_listing(expansion.cells_apart)} are other rows moved by whole cells: each atom was read "
+            "once."
+        )
     return said
 
 
@@ -289,17 +294,18 @@ def _compare_with_formula(
         return []
     stated = _units(block)
     units = _units_found(shares, sites, stated)
+    echoed = (block.text("_chemical_formula_sum") or "")[:_MOST_ECHOED]
     notes = []
     if stated is not None and units > stated * (1.0 + FORMULA_TOLERANCE):
         notes.append(
-            f"The cell of {name} holds {units:.3g} formulas {(block.text('_chemical_formula_sum') or '')[:_MOST_ECHOED]} "
-            f"and not {stated:g} as it says (Z): check its symmetry and its formula."
+            f"The cell of {name} holds {units:.3g} formulas {echoed} and not {stated:g} as it says (Z): check its "
+            "symmetry and its formula."
         )
     lost = sorted(symbol for symbol, share in shares.items() if share < LOST_SHARE * units)
     if not lost:
         return notes
     more = f" and {len(lost) - _MOST_NAMED} more" if len(lost) > _MOST_NAMED else ""
-    named, echoed = ", ".join(lost[:_MOST_NAMED]) + more, (block.text("_chemical_formula_sum") or "")[:_MOST_ECHOED]
+    named = ", ".join(lost[:_MOST_NAMED]) + more
     words = f"fewer {named} atoms are listed than its formula {echoed} says"
     unlocated = {symbol for symbol in lost if symbol in UNLOCATED_IONS and shares[symbol] == 0}
     water = formula.get("H", 0.0) * units - _amount("H", sites)

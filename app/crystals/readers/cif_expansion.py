@@ -40,6 +40,8 @@ class Expansion:
         sites: in the order of the file.
         moved: labels of rows that were moved onto symmetry elements, and by how much at most, angstrom.
         repeated: labels of rows that symmetry makes of other rows.
+        cells_apart: labels of full rows that are other rows moved by whole cells, such as the atoms of a box drawn with
+            both its faces.
         overfull: of places with more than one atom each, labels, coordinates and the occupancy; empty in a sound
             crystal.
         multiplicities_agree: whether the file's own numbers of sites, where it has them, are these; None without.
@@ -48,6 +50,7 @@ class Expansion:
     sites: tuple[Site, ...]
     moved: tuple[tuple[str, ...], float]
     repeated: tuple[str, ...]
+    cells_apart: tuple[str, ...]
     overfull: tuple[str, ...]
     multiplicities_agree: bool | None
 
@@ -85,6 +88,7 @@ def expand(rows: Sequence[Row], operations: Operations, lattice_angstrom: FloatA
     groups = _shared(frac, lattice_angstrom)
     sites: list[Site] = []
     repeated: dict[str, None] = {}
+    cells_apart: dict[str, None] = {}
     overfull: list[str] = []
     for group in groups:
         members = list(dict.fromkeys(int(row_of[k]) for k in group))
@@ -93,6 +97,8 @@ def expand(rows: Sequence[Row], operations: Operations, lattice_angstrom: FloatA
             # the same atom of another row, put here by symmetry: the file lists more than the asymmetric unit
             if any(_same(rows[row], rows[other]) and not _same_place(rows[row], rows[other]) for other in kept):
                 repeated[rows[row].label] = None
+            elif any(_same(rows[row], rows[other]) and _cells_apart(rows[row], rows[other]) for other in kept):
+                cells_apart[rows[row].label] = None
             else:
                 kept.append(row)
         amounts: dict[str, float] = {}
@@ -112,6 +118,7 @@ def expand(rows: Sequence[Row], operations: Operations, lattice_angstrom: FloatA
         sites=tuple(sites),
         moved=(tuple(far), float(moved_angstrom.max(initial=0.0))),
         repeated=tuple(repeated),
+        cells_apart=tuple(cells_apart),
         overfull=tuple(overfull),
         multiplicities_agree=agree,
     )
@@ -196,6 +203,12 @@ def _same_place(one: Row, other: Row) -> bool:
     """Whether two rows give the same coordinates, so that the file lists one atom twice."""
     apart = np.array(one.frac_coords) - np.array(other.frac_coords)
     return bool(np.abs(apart - np.rint(apart)).max() < 1e-3)  # noqa: PLR2004 - files round
+
+
+def _cells_apart(one: Row, other: Row) -> bool:
+    """Whether two rows with full sites give coordinates that differ by whole cells."""
+    apart = np.abs(np.array(one.frac_coords) - np.array(other.frac_coords))
+    return one.occupancy >= 1.0 - FULL_OCCUPANCY_TOLERANCE and bool(apart.max() > 0.5)  # noqa: PLR2004 - cells
 
 
 def _agree(rows: Sequence[Row], found: IntArray) -> bool | None:

@@ -25,10 +25,12 @@ _EXACT_PARTS = 8
 _NOTHING = re.compile(r"(?:dum|dummy|cnt|cent\w*|cg|va|vac|vacancy|void|empty|em|box|lp)\d*", re.IGNORECASE)
 _SHARE = re.compile(r"\s*(\d*\.?\d+)\s*\*?\s*([A-Z][a-z]?)[\d.]*[+-]?\d*\s*")
 _SHARE_BEHIND = re.compile(r"\s*([A-Z][a-z]?)[+-]?\s*(0?\.\d+)\s*")
-_CHARGED = re.compile(r"([A-Z][a-z]?)(?:\d*\.?\d*[+-]\d*\.?\d*|[+-]?\d+\.?\d*)?(?:iso|ani|va|val)?")
+_CHARGED = re.compile(
+    r"([A-Z][a-z]?)(?:\d*\.?\d*[+-]\d*\.?\d*|[+-]?\d+\.?\d*|\(\w{1,4}\))?(?:iso|ani|va|val|_(?:pv|sv|[dhs23])(?:_GW)?)?"
+)
 #: A molecule that is refined as one atom, its hydrogen unplaced: OH, H2O, OH2, NH4, CH3, BH4.
 _WITH_HYDROGEN = re.compile(r"(?:[HD]\d*-?([BCNOS])|([BCNOS])-?[HD]\d*)[+-]?\d*", re.IGNORECASE)
-_WATER = re.compile(r"(?:wat|ow|aq|hoh)[\d_]*", re.IGNORECASE)
+_WATER = re.compile(r"(?:wat|ow|aq|hoh|o\d+w)[\d_]*", re.IGNORECASE)
 _STABLE = frozenset(SYMBOLS[:LAST_COVERED])
 _MADE_OF = {"OW": "O", "WAT": "O", "HOH": "O", "AQ": "O", "HW": "H"}
 
@@ -210,7 +212,7 @@ def _padded(block: Block, count: int, name: str, *keys: str) -> list[str]:
 def _is_nothing(symbol: str, label: str) -> bool:
     """Whether a row is a dummy, a centroid, a lone pair or a vacancy: by its symbol, else by its label."""
     if not is_null(symbol):
-        return _NOTHING.fullmatch(symbol) is not None or symbol == "X"
+        return _NOTHING.fullmatch(symbol) is not None or symbol in {"X", "Xx", "XX"}
     return re.fullmatch(rf"(?:{_NOTHING.pattern}|[XQ]\d+\w?)", label, re.IGNORECASE) is not None and not is_element(
         re.sub(r"[^A-Za-z].*", "", label)
     )
@@ -226,6 +228,9 @@ def _contents(  # noqa: PLR0911 - one return for each way to write a symbol
         return shares
     plain = _CHARGED.fullmatch(symbol)
     if plain and (is_element(plain[1]) or plain[1] == "D"):
+        # so is water labelled, but for oxygen beside tungsten
+        if plain[1] == "O" and _WATER.fullmatch(label) and (not formula or "H" in formula):
+            notes.with_hydrogen.setdefault("O", []).append(label)
         return ((plain_symbol(plain[1], where), 1.0),)
     if element := _MADE_OF.get(symbol.upper().rstrip("0123456789")):
         if element == "O":

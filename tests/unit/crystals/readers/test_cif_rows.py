@@ -34,6 +34,11 @@ def read_row(row: str, **items: str) -> tuple[str, str]:
         ("Ho3+", "Ho"),
         ("Co", "Co"),
         ("CO", "Co"),
+        ("Li(1)", "Li"),
+        ("S(1A)", "S"),
+        ("Li_sv", "Li"),
+        ("Na_pv", "Na"),
+        ("Ga_d_GW", "Ga"),
     ],
 )
 def test_symbols_of_elements_in_the_ways_they_are_written(symbol: str, element: str) -> None:
@@ -49,6 +54,16 @@ def test_a_molecule_in_one_symbol_is_its_heavy_atom_and_the_hydrogen_is_missing(
     formula, warnings = read_row(f"X1 {symbol} 0 0 0 1")
     assert formula == ("O3" if element == "O" else f"{element}1 O2")
     assert f"Hydrogen without a position is missing from made-up.cif: X1 was read as {element}." in warnings
+
+
+@pytest.mark.parametrize("label", ["Ow1", "OW", "O1W", "O12w", "Wat1"])
+@pytest.mark.parametrize("symbol", ["?", "O"])
+def test_a_label_of_water_is_an_oxygen_whose_hydrogen_is_missing(label: str, symbol: str) -> None:
+    formula, warnings = read_row(f"{label} {symbol} 0 0 0 1")
+    assert formula == "O3"
+    assert f"Hydrogen without a position is missing from made-up.cif: {label} was read as O." in warnings
+    # such as oxygen beside tungsten
+    assert "Hydrogen" not in read_row(f"{label} O 0 0 0 1", chemical_formula_sum="O3")[1]
 
 
 def test_the_formula_decides_between_holmium_and_hydroxide() -> None:
@@ -100,7 +115,7 @@ def test_a_row_without_a_symbol_is_the_element_of_its_label(label: str, formula:
 
 
 @pytest.mark.parametrize(
-    "row", ["DUM1 Dum 0 0 0 1", "Cg1 ? 0 0 0 1", "Va1 Va 0 0 0 0.5", "X1 X 0 0 0 1", "Q1 . 0 0 0 1"]
+    "row", ["DUM1 Dum 0 0 0 1", "Cg1 ? 0 0 0 1", "Va1 Va 0 0 0 0.5", "X1 X 0 0 0 1", "X1 Xx 0 0 0 1", "Q1 . 0 0 0 1"]
 )
 def test_dummies_centroids_and_vacancies_are_left_out_with_a_warning(row: str) -> None:
     formula, warnings = read_row(row)
@@ -196,6 +211,16 @@ def test_atoms_that_symmetry_makes_of_other_rows_are_taken_once_with_a_warning()
     crystal = crystal_of(cif(cell=(8, 7, 9, 80, 85, 95), atoms=atoms, symbol="P -1", operations="P -1"))
     assert crystal.formula == "Li2 O1"
     assert "Li2 are symmetry copies of other rows" in said(crystal)
+
+
+def test_atoms_on_both_faces_of_the_cell_are_taken_once_with_a_warning() -> None:
+    corners = [f"Li{k} Li {k & 1} {k >> 1 & 1} {k >> 2}.0000 1" for k in range(8)]
+    crystal = crystal_of(cif(cell=BOX, atoms=(*corners, "O1 O 0.5 0.5 0.5 1"), symbol="P 1"))
+    assert crystal.formula == "Li1 O1"
+    assert "Li1, Li2, Li3, Li4, Li5, Li6, Li7 are other rows moved by whole cells" in said(crystal)
+    for others in (("Na2 Na 1 0 0 1",), ("Li2 Li 0 0 0 1",)):  # another element; the same place twice
+        with pytest.raises(InputError, match="several atoms in one place"):
+            crystal_of(cif(cell=BOX, atoms=("Li1 Li 0 0 0 1", *others), symbol="P 1"))
 
 
 def test_a_split_atom_off_its_symmetry_element_keeps_both_places() -> None:
