@@ -10,7 +10,7 @@ from app.crystals.band import FloatArray
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Contents, Crystal, Site
 from app.crystals.elements import plain_symbol
 from app.crystals.geometry.contacts import close_contacts
-from app.crystals.sites.split_sites import FRAME_SPLIT_ANGSTROM, merge_split_sites
+from app.crystals.sites.split_sites import HOST_SPLIT_ANGSTROM, merge_split_sites
 from app.errors import InputError
 
 #: What usually hops: the migrating elements of the published barriers, suggested where no ion was named.
@@ -151,7 +151,7 @@ def _host(lattice_angstrom: FloatArray, host: list[Site]) -> tuple[tuple[Content
         np.array([host[k].frac_coords for k in partly], dtype=np.float64).reshape(-1, 3),
         np.array([sum(amount for _, amount in host[k].species) for k in partly]),
         ["+".join(symbol for symbol, _ in host[k].species) for k in partly],
-        within_angstrom=FRAME_SPLIT_ANGSTROM,
+        within_angstrom=HOST_SPLIT_ANGSTROM,
         others=_listed([site for k, site in enumerate(host) if k not in set(partly)]),
     )
     places: dict[int, tuple[Contents, FloatArray]] = {

@@ -15,7 +15,7 @@ from app.crystals.geometry.periodic import near_pairs, shortest_vectors
 #: Two places nearer than this are one site that is split, for an ion does not hop so short a way.
 SPLIT_ANGSTROM = 1.0
 #: The same for atoms of the host, whose places a refinement splits up farther: two such atoms are never so near.
-FRAME_SPLIT_ANGSTROM = 1.3
+HOST_SPLIT_ANGSTROM = 1.3
 #: Refined occupancies of the parts of a full site add up to a little more than one.
 MOST_OCCUPANCY = 1.05
 #: So many split sites are named one by one; the rest are counted.
