@@ -1,4 +1,4 @@
-"""Writers of bands in every format that is read, for the log, downloads, examples and tests."""
+"""Writers of bands as JSON, extended XYZ and POSCAR, for the log, downloads and examples."""
 
 import io
 import zipfile
@@ -38,11 +38,6 @@ def band_to_extxyz(band: Band) -> str:
     return "\n".join(lines) + "\n"
 
 
-def band_to_poscar_zip(band: Band) -> bytes:
-    """The band as the zip of an NEB folder, 00/POSCAR to NN/POSCAR, positions wrapped into the cell."""
-    return pack_files({f"{number:02d}/POSCAR": text for number, text in enumerate(band_to_poscars(band))})
-
-
 def band_to_poscars(band: Band) -> list[str]:
     """The band as one POSCAR per image, positions wrapped into the cell, the ion last."""
     return [_poscar(band, frac_coords) for frac_coords in band_images(band)]
@@ -58,21 +53,6 @@ def pack_files(files: Mapping[str, str]) -> bytes:
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, text)
     return packed.getvalue()
-
-
-def band_to_cif_end_points(band: Band) -> tuple[str, str]:
-    """The first and the last image as CIFs in P1."""
-    # pymatgen takes a second to import, and the log's writer never needs it
-    from pymatgen.core import Lattice, Structure  # noqa: PLC0415
-    from pymatgen.io.cif import CifWriter  # noqa: PLC0415
-
-    images = band_images(band)
-    lattice = Lattice(band.lattice_angstrom)
-    first, last = (
-        str(CifWriter(Structure(lattice, (*band.host_species, band.ion), frac_coords, to_unit_cell=True)))
-        for frac_coords in (images[0], images[-1])
-    )
-    return first, last
 
 
 def band_images(band: Band) -> FloatArray:

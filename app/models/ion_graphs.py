@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.crystals.band import Band
-from app.models.ion_bonds import IonBonds, ion_bonds
+from app.models.ion_bonds import IonBonds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +51,6 @@ _COUNTED_IN = {
     "at_host_one": "short_ion",
     "at_host_other": "short_host",
 }
-
-
-def ion_graph(band: Band) -> IonGraph:
-    """The graph of one band's five straight images."""
-    return join_ion_graphs([ion_bonds(band)])
 
 
 def join_ion_graphs(bands: Sequence[IonBonds]) -> IonGraph:

@@ -12,6 +12,7 @@ import numpy as np
 import orjson
 import pytest
 from api_server import Service, running_service
+from band_files import band_to_cif_end_points, band_to_poscar_zip
 from bands import CHANGES, band_of, with_images
 from put_back import own_hop, perfect_crystal
 from pymatgen.core import Lattice, Structure
@@ -22,7 +23,7 @@ from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal
-from app.crystals.writers import band_to_cif_end_points, band_to_extxyz, band_to_json, band_to_poscar_zip
+from app.crystals.writers import band_to_extxyz, band_to_json
 
 FORMATS_EV = 5e-3  # CIF and POSCAR round, and pymatgen's CIF reader moves coordinates by up to 8e-4 angstrom
 EXACT_EV = 1e-4

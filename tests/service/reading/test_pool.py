@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from band_files import band_to_cif_end_points, band_to_poscar_zip
 from structlog.testing import capture_logs
 from waiting import until
 
@@ -20,7 +21,7 @@ from app.crystals.band import Band
 from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
-from app.crystals.writers import band_to_cif_end_points, band_to_extxyz, band_to_poscar_zip
+from app.crystals.writers import band_to_extxyz
 from app.errors import FormatError, InputError, IonpathError, NotReadyError, TooLargeError
 from app.serving.reading import pool as module
 from app.serving.reading.pool import Reader, ReadingPool, ReadSettings

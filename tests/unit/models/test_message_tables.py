@@ -11,7 +11,7 @@ import torch
 from bands import band_of
 
 from app.models.ion_bonds import ion_bonds
-from app.models.ion_graphs import IonGraph, ion_graph, join_ion_graphs
+from app.models.ion_graphs import IonGraph, join_ion_graphs
 from app.models.networks import message_tables
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.ion_environment import IonEnvironment
@@ -30,7 +30,7 @@ def potential() -> Iterator[Chgnet]:
 
 @pytest.fixture(scope="module")
 def graphs(data_rows: list[dict[str, Any]]) -> list[IonGraph]:
-    return [ion_graph(band_of(row)) for row in [row for row in data_rows if row["sound"]][::20]]
+    return [join_ion_graphs([ion_bonds(band_of(row))]) for row in [row for row in data_rows if row["sound"]][::20]]
 
 
 def messages_to(tables: MessageTables, graph: IonGraph) -> torch.Tensor:

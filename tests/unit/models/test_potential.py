@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from app.crystals.band import Band, model_band
 from app.models.features.tables import atomic_number
 from app.models.ion_bonds import ion_bonds
-from app.models.ion_graphs import ion_graph, join_ion_graphs
+from app.models.ion_graphs import join_ion_graphs
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.ion_environment import IonEnvironment
 from app.models.potential_graphs import PotentialGraph, join, potential_graph
@@ -110,7 +110,7 @@ def test_the_ion_s_features_from_its_surroundings_are_those_in_the_whole_cell(
     environment = IonEnvironment(potential)
     with torch.inference_mode():
         for band in large:
-            first, second = environment(ion_graph(band))
+            first, second = environment(join_ion_graphs([ion_bonds(band)]))
             for image in range(5):
                 whole = potential(image_graph(band, image), layers=2).features
                 assert first[image].numpy() == pytest.approx(whole[0][0].numpy(), abs=TOLERANCE)
@@ -121,7 +121,7 @@ def test_bands_side_by_side_have_the_features_of_each_alone(potential: Chgnet, s
     environment = IonEnvironment(potential)
     with torch.inference_mode():
         together = environment(join_ion_graphs([ion_bonds(band) for band in small]))
-        alone = [environment(ion_graph(band)) for band in small]
+        alone = [environment(join_ion_graphs([ion_bonds(band)])) for band in small]
     for layer in (0, 1):
         expected = torch.cat([one[layer] for one in alone]).numpy()
         assert together[layer].numpy() == pytest.approx(expected, abs=TOLERANCE)
@@ -146,5 +146,5 @@ def test_a_small_cell_and_its_repetition_with_the_copied_sites_filled_look_alike
     )
     environment = IonEnvironment(potential)
     with torch.inference_mode():
-        one, other = (environment(ion_graph(each))[0].numpy() for each in (band, repeated))
+        one, other = (environment(join_ion_graphs([ion_bonds(each)]))[0].numpy() for each in (band, repeated))
     assert one == pytest.approx(other, abs=TOLERANCE)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from band_files import band_to_cif_end_points
 from made_crystals import crystal_of, layered_oxide, repeated, rock_salt, spinel
 from put_back import congruent, own_hop, perfect_crystal, row_band
 
@@ -26,7 +27,6 @@ from app.crystals.readers.reading import File
 from app.crystals.sites.filling import CROWDED_ANGSTROM
 from app.crystals.sites.ion_sites import split
 from app.crystals.sites.supercell import choose_supercell
-from app.crystals.writers import band_to_cif_end_points
 from app.errors import InputError, TooLargeError
 
 Rows = Sequence[Mapping[str, Any]]

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import write
+from band_files import band_to_cif_end_points, band_to_poscar_zip
 from pymatgen.core import Lattice, Structure
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
-from app.crystals.writers import band_to_cif_end_points, band_to_extxyz, band_to_json, band_to_poscar_zip
+from app.crystals.writers import band_to_extxyz, band_to_json
 
 LIMITS = Limits()
 #: Host atoms, or an end point and a host atom, 0.01 angstrom apart in the data set itself.

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from band_files import band_to_poscar_zip
 
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
-from app.crystals.writers import band_to_extxyz, band_to_poscar_zip
+from app.crystals.writers import band_to_extxyz
 from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
 
 LIMITS = Limits()
