@@ -332,8 +332,10 @@ def _settings(block: Block, lattice_angstrom: FloatArray) -> tuple[tuple[Setting
     common = tuple(one for one in first.settings if all(_may_mean(other, one) for other in others))
     if common:
         return common, ""
-    every = tuple(dict.fromkeys(one for name in names for one in name.settings))
     of_one_group = set.intersection(*(name.numbers for name in names))
+    # a number that goes with all other names is no reason to read a setting that none of them means
+    meant = [name for name in names if not (of_one_group and name.is_number)]
+    every = tuple(dict.fromkeys(one for name in meant for one in name.settings))
     return every, f"The names {_said(block)} are of different {'settings' if of_one_group else 'space groups'}."
 
 

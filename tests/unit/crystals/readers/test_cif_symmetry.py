@@ -186,6 +186,7 @@ def test_two_names_that_no_setting_has_are_refused_with_the_settings_they_mean(
     assert error.kind == "symmetry-disagrees"
     assert all(one in error.detail for one in candidates), error.detail
     assert all(repr(value) in error.detail or value in error.detail for value in names.values())
+    assert "P 1 21/a 1" not in error.detail  # of the number 14 alone
 
 
 @pytest.mark.parametrize(
