@@ -56,9 +56,23 @@ class Topology:
 
     def script(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
         """Run one of deploy/'s scripts, or `docker`."""
-        variables = os.environ | {"PATH": f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-        variables |= {"STAND_IN": str(self._folder), "START_TIMEOUT_S": str(int(DEADLINE_S))}
-        return subprocess.run(words, cwd=REPOSITORY, env=variables, capture_output=True, text=True, check=False)
+        with self.started_script(*words) as script:
+            stdout, stderr = script.communicate()
+        return subprocess.CompletedProcess(words, script.returncode, stdout, stderr)
+
+    def started_script(self, *words: str | Path, **variables: str) -> subprocess.Popen[str]:
+        """Start one, in a process group of its own."""
+        settings = {"STAND_IN": str(self._folder), "START_TIMEOUT_S": str(int(DEADLINE_S))} | variables
+        settings["PATH"] = f"{self._folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        return subprocess.Popen(
+            words,
+            cwd=REPOSITORY,
+            env=os.environ | settings,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
 
     def check_out(self, code: Path) -> None:
         """Make a folder with the package `app` what the next image is built from."""
@@ -123,6 +137,11 @@ class Topology:
         """The log's database, as its owner."""
         url = make_url(self._postgres.url).set(username=ROLE, database=DATABASE)
         return url.render_as_string(hide_password=False)
+
+    @property
+    def server_url(self) -> str:
+        """The server's maintenance database."""
+        return self._postgres.url
 
     def logged(self) -> list[str]:
         """Ids of all rows of the log."""

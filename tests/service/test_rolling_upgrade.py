@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -212,6 +213,60 @@ def test_a_backup_is_restored_while_the_service_runs(two: Topology, calls: Itera
     two.wait_until(lambda: set(tally.answered) <= {*two.logged(), *written_before})
     rows = [*two.logged(), *written_before]
     assert len(rows) == len(set(rows))
+
+
+def takes_connections(topology: Topology) -> dict[str, bool]:
+    """Of each database, but for those that PostgreSQL has of its own."""
+    with psycopg.connect(topology.server_url) as connection:
+        found = connection.execute("SELECT datname, datallowconn FROM pg_database WHERE datname LIKE 'ionpath%'")
+        return dict(found.fetchall())
+
+
+def backup(topology: Topology, file: Path) -> Path:
+    done = topology.script("deploy/backup", file)
+    assert done.returncode == 0, done.stderr
+    return file
+
+
+def test_a_restore_that_fails_leaves_the_log_open(topology: Topology, tmp_path: Path) -> None:
+    """A database with a session in it cannot be renamed."""
+    file = backup(topology, tmp_path / "log.dump")
+    rows, databases = set(topology.logged()), takes_connections(topology)
+    restored_url = make_url(topology.database_url).set(database="ionpath_restored")
+    with topology.started_script("deploy/restore", file) as script:
+        topology.wait_until(lambda: "ionpath_restored" in takes_connections(topology))
+        with psycopg.connect(restored_url.render_as_string(hide_password=False)):
+            _, text = script.communicate()
+    assert script.returncode == 1, text
+    assert "being accessed by other users" in text
+    assert "every database takes connections again" in text
+    assert takes_connections(topology) == databases | {"ionpath": True, "ionpath_restored": True}
+    assert rows <= set(topology.logged())
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_restore_that_is_stopped_leaves_the_log_open(
+    topology: Topology, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """With the log closed and the renaming waiting for a lock."""
+    file = backup(topology, tmp_path / "log.dump")
+    rows = set(topology.logged())
+    with topology.started_script("deploy/restore", file) as script:
+        topology.wait_until(lambda: not takes_connections(topology)["ionpath"])
+        with psycopg.connect(topology.server_url) as connection:
+            connection.execute("LOCK TABLE pg_database IN EXCLUSIVE MODE")
+            topology.wait_until(lambda: renaming_waits(topology))
+            os.killpg(script.pid, number)  # as Ctrl-C does: everything that the script runs
+        _, text = script.communicate()
+    assert script.returncode == status, text
+    assert takes_connections(topology)["ionpath"], text
+    assert rows <= set(topology.logged())
+
+
+def renaming_waits(topology: Topology) -> bool:
+    with psycopg.connect(topology.server_url) as connection:
+        query = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'ALTER DATABASE%RENAME%' AND wait_event_type = 'Lock'"
+        return connection.execute(query).fetchone() is not None
 
 
 def test_a_replica_is_killed_and_nobody_notices(two: Topology, calls: Iterator[Call]) -> None:
