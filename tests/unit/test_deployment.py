@@ -23,6 +23,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from sqlalchemy.engine import make_url
 
 from app.main import create_app
 from app.settings import GONE_SETTINGS, OTHER_VARIABLES, REPOSITORY, Settings
@@ -550,8 +551,70 @@ def test_passwords_are_made_once_and_taken_over_from_an_earlier_release(tmp_path
     assert _made_secrets(tmp_path) == first
 
 
-def _made_secrets(folder: Path) -> dict[str, str]:
-    subprocess.run([folder / "deploy" / "secrets"], check=True, capture_output=True, env={"PATH": os.environ["PATH"]})
+@pytest.mark.parametrize(
+    ("line", "password"),
+    [
+        ('POSTGRES_PASSWORD="quoted"', "quoted"),
+        ("POSTGRES_PASSWORD='quoted'", "quoted"),
+        ('POSTGRES_PASSWORD="quoted" # of the log', "quoted"),
+        ("POSTGRES_PASSWORD='quoted'  # it's the log's", "quoted"),
+        ("POSTGRES_PASSWORD=plain # of the log", "plain"),
+        ("POSTGRES_PASSWORD=plain \t ", "plain"),
+        ("POSTGRES_PASSWORD= plain\r", "plain"),
+        ("export POSTGRES_PASSWORD=plain", "plain"),
+        ("POSTGRES_PASSWORD = plain", "plain"),
+        ("POSTGRES_PASSWORD=plain # for $5", "plain"),
+        ("POSTGRES_PASSWORD=first\nPOSTGRES_PASSWORD=last", "last"),
+        ("MY_POSTGRES_PASSWORD=other\nPOSTGRES_PASSWORD=Az09._~!&()*+,;=-", "Az09._~!&()*+,;=-"),
+    ],
+)
+def test_an_earlier_password_is_read_as_compose_reads_it(tmp_path: Path, line: str, password: str) -> None:
+    shutil.copytree(REPOSITORY / "deploy", tmp_path / "deploy")
+    (tmp_path / ".env").write_text(f"{line}\nREDIS_PASSWORD=\n", newline="")
+    made = _made_secrets(tmp_path)
+    assert made["postgres_password"] == password
+    assert make_url(made["ionpath_database_url"]).password == password
+    assert re.fullmatch("[0-9a-f]{64}", made["redis_password"]), "an empty one is none"
+
+
+def test_the_environment_comes_before_the_file_as_in_compose(tmp_path: Path) -> None:
+    shutil.copytree(REPOSITORY / "deploy", tmp_path / "deploy")
+    (tmp_path / ".env").write_text("POSTGRES_PASSWORD=file\n")
+    made = _made_secrets(tmp_path, POSTGRES_PASSWORD="environment", GRAFANA_PASSWORD="p@ss #1")  # noqa: S106
+    assert (made["postgres_password"], made["grafana_password"]) == ("environment", "p@ss #1")
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        *((f"REDIS_PASSWORD='a{character}b'", "cannot stand in a URL") for character in '@/:#?%[] $é"'),
+        ("REDIS_PASSWORD=a@b", "cannot stand in a URL"),
+        ("REDIS_PASSWORD=a$b", "between single quotes"),
+        ('REDIS_PASSWORD="a$b"', "between single quotes"),
+        ('REDIS_PASSWORD="a\\nb"', "between single quotes"),
+        ("REDIS_PASSWORD='a\\'b'", "between single quotes"),
+        ("REDIS_PASSWORD='open", "between single quotes"),
+    ],
+)
+def test_an_earlier_password_that_would_not_work_is_refused(tmp_path: Path, line: str, why: str) -> None:
+    shutil.copytree(REPOSITORY / "deploy", tmp_path / "deploy")
+    (tmp_path / ".env").write_text(f"{line}\n")
+    done = _run_secrets(tmp_path)
+    assert done.returncode == 1
+    assert "REDIS_PASSWORD" in done.stderr
+    assert why in done.stderr
+    assert not (tmp_path / "secrets" / "redis_password").exists()
+    assert not (tmp_path / "secrets" / "ionpath_redis_url").exists()
+
+
+def _run_secrets(folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], **variables}
+    return subprocess.run([folder / "deploy" / "secrets"], check=False, capture_output=True, text=True, env=environment)
+
+
+def _made_secrets(folder: Path, **variables: str) -> dict[str, str]:
+    done = _run_secrets(folder, **variables)
+    assert done.returncode == 0, done.stderr
     return {path.name: path.read_text().rstrip("\n") for path in (folder / "secrets").iterdir()}
 
 
