@@ -80,7 +80,12 @@ def start() -> None:
     name = f"replica-{number:03}"
     with (FOLDER / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
-            command, env=environment(code), stdout=log, stderr=log, cwd=FOLDER, start_new_session=True
+            command,
+            env=environment(code) | {"IONPATH_METRICS_HOST": address},
+            stdout=log,
+            stderr=log,
+            cwd=FOLDER,
+            start_new_session=True,
         )
     container = {"pid": process.pid, "image": code, "address": address}
     (FOLDER / "containers" / f"{name}.json").write_text(json.dumps(container))
@@ -99,6 +104,15 @@ def inspect(form: str, name: str) -> str:
             return "running 0 healthy"
     except OSError:
         return "running 0 starting"
+
+
+def in_replica(name: str, program: str) -> int:
+    """Run Python in it; what it calls its own address is the one that it has here."""
+    container = json.loads((FOLDER / "containers" / f"{name}.json").read_text())
+    program = program.replace(
+        "127.0.0.1:9100", f"{container['address']}:{ENGINE['environment']['IONPATH_METRICS_PORT']}"
+    )
+    return subprocess.run([sys.executable, "-c", program], check=False).returncode
 
 
 def stop(name: str) -> None:
@@ -153,6 +167,8 @@ def main(*words: str) -> int:
         case ("logs", "--tail", number, name):
             lines = (FOLDER / f"{name}.log").read_text().splitlines()
             sys.stdout.write("".join(f"{line}\n" for line in lines[-int(number) :]))
+        case ("exec", name, "python", "-c", program):
+            return in_replica(name, program)
         case ("stop", name):
             stop(name)
         case ("rm", name) | ("rm", "--force", name):

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,9 @@ class Topology:
 
     # Scripts
 
-    def script(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def script(self, *words: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run one of deploy/'s scripts, or `docker`."""
-        with self.started_script(*words) as script:
+        with self.started_script(*words, **variables) as script:
             stdout, stderr = script.communicate()
         return subprocess.CompletedProcess(words, script.returncode, stdout, stderr)
 
@@ -119,6 +119,24 @@ class Topology:
         """Kill all its processes at once, as when its container dies."""
         os.killpg(self.replicas[replica]["pid"], signal.SIGKILL)
 
+    @contextmanager
+    def workers_stopped(self) -> Generator[Callable[[], None]]:
+        """No work of the replicas goes on, while they answer, until what is given is called."""
+        leaders = {replica["pid"] for replica in self.replicas.values()}
+        workers = [pid for pid in (int(path.name) for path in Path("/proc").glob("[0-9]*")) if pid not in leaders]
+        workers = [pid for pid in workers if _group(pid) in leaders]
+
+        def send(number: signal.Signals) -> None:
+            for pid in workers:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+
+        send(signal.SIGSTOP)
+        try:
+            yield lambda: send(signal.SIGCONT)
+        finally:
+            send(signal.SIGCONT)
+
     def wait_until(self, holds: Callable[[], bool]) -> None:
         """Wait for it.
 
@@ -170,6 +188,13 @@ def has_not_ended(pid: int) -> bool:
     return state not in {"Z", "X"}
 
 
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None
+
+
 @contextmanager
 def running_topology(code: Path, **settings: object) -> Generator[Topology]:
     """A topology of one's own without a replica; its schema is migrated.
@@ -192,7 +217,7 @@ def running_topology(code: Path, **settings: object) -> Generator[Topology]:
             "secrets_dir": folder / "secrets",
             "spool_dir": folder / "spool",
             "api_keys_file": "",
-            "metrics_port": "",
+            "metrics_port": free_port(),
         }
         _write_engine(folder, postgres, replica_port, count_port, elsewhere | settings)
         topology.check_out(code)

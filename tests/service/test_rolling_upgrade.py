@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from sqlalchemy.engine import make_url
 from topology import Topology, running_topology
 
-from benchmarks.faults.calls import Call, distinct_calls
+from benchmarks.faults.calls import PATH, Call, distinct_calls
 from benchmarks.faults.traffic import Tally, Traffic
 
 ANSWERS = 200
@@ -66,6 +67,7 @@ def topology(store: Path, repository: Path) -> Iterator[Topology]:
         "prepare_processes": 1,
         "model_process": 0,
         "drain_notice_s": 2,
+        "second_opinion_timeout_s": 300,
     }
     with running_topology(repository, **settings) as topology:
         yield topology
@@ -152,6 +154,38 @@ def test_an_upgrade_whose_replicas_do_not_start_leaves_the_others(
     assert "a bad release" in done.stderr, "the end of its log"
     assert two.replicas == replicas
     two.scale(2)  # an image's name stands for what runs, so that one that is started anew is of it
+
+
+def test_an_upgrade_waits_for_jobs(two: Topology, repository: Path) -> None:
+    """Held up in the second opinion, which is computed by a worker after the job was accepted."""
+    two.check_out(repository)
+    replicas = two.replicas
+    structure = (repository / "examples" / "LiFePO4.cif").read_bytes()
+    with httpx.Client(base_url=f"http://127.0.0.1:{two.proxy_port}", timeout=60) as client:
+        accepted = client.post(
+            PATH,
+            files={"structure": ("LiFePO4.cif", structure)},
+            data={"ion": "Li"},
+            params={"second_opinion": "bvse"},
+            headers={"Prefer": "respond-async"},
+        )
+        with two.workers_stopped() as go_on:
+            assert accepted.status_code == httpx.codes.ACCEPTED, accepted.text
+            done = two.script("deploy/upgrade", JOBS_TIMEOUT_S="0")
+            assert done.returncode == 1, done.stderr
+            assert "Unfinished jobs: 1. Stopping" in done.stderr
+            assert "nothing was changed" in done.stderr
+            assert "INTERRUPT_JOBS=1" in done.stderr
+            assert two.replicas == replicas
+            with two.started_script("deploy/upgrade") as script:
+                assert script.stderr is not None
+                assert "Unfinished jobs: 1. Waiting" in script.stderr.readline()
+                go_on()
+                _, text = script.communicate()
+        assert script.returncode == 0, text
+        assert len(two.replicas) == len(replicas)
+        assert not two.replicas.keys() & replicas.keys()
+        assert client.get(accepted.headers["location"]).json()["status"] == "done"
 
 
 def test_an_upgrade_is_noticed_by_nobody(

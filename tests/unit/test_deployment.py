@@ -451,6 +451,7 @@ def test_the_proxy_sends_again_what_a_dying_replica_took_and_no_deletion() -> No
     rules = _rules()
     assert "retry-on conn-failure empty-response" in rules
     assert "option redispatch 1" in rules
+    assert "retries 1" in rules, "a request that ends every replica that it reaches may end two"
     assert "option http-buffer-request" in rules, "what is not there as a whole cannot be sent again"
     assert "option http-server-close" in rules
     assert "http-request disable-l7-retry unless METH_GET or METH_POST" in rules
@@ -580,7 +581,7 @@ def test_an_earlier_password_is_read_as_compose_reads_it(tmp_path: Path, line: s
 def test_the_environment_comes_before_the_file_as_in_compose(tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "deploy", tmp_path / "deploy")
     (tmp_path / ".env").write_text("POSTGRES_PASSWORD=file\n")
-    made = _made_secrets(tmp_path, POSTGRES_PASSWORD="environment", GRAFANA_PASSWORD="p@ss #1")  # noqa: S106
+    made = _made_secrets(tmp_path, POSTGRES_PASSWORD="environment", GRAFANA_PASSWORD="p@ss #1")
     assert (made["postgres_password"], made["grafana_password"]) == ("environment", "p@ss #1")
 
 
@@ -675,6 +676,11 @@ def test_a_script_can_be_run_and_says_how(name: str) -> None:
     assert f"#   deploy/{name}" in path.read_text()
     assert f"deploy/{name}" in _read("docs/deployment.md")
     subprocess.run(["bash", "-n", path], check=True)
+
+
+def test_an_upgrade_asks_replicas_for_their_jobs_on_the_port_of_their_metrics() -> None:
+    port = _services()["api"]["environment"]["IONPATH_METRICS_PORT"]
+    assert f"http://127.0.0.1:{port}/metrics" in _read("deploy/upgrade")
 
 
 # The documents
