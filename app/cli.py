@@ -281,6 +281,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     if plot is not None:
         _draw(report, plot, threshold_ev)
     if report.failed:
+        _say(_failures(report))
         raise typer.Exit(1)
 
 
@@ -292,10 +293,10 @@ def _run(caller: Callable[[], "Caller"], inputs: Sequence["Input"], question: "Q
         with report:
             asyncio.run(ask(caller(), inputs, question, report))
     except StoppedError as error:
-        _say(f"{error.detail} {_done_so_far(report)}")
+        _say(f"{error.detail} {_done_so_far(report, inputs)}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        _say(f"Interrupted. {_done_so_far(report)}")
+        _say(f"Interrupted. {_done_so_far(report, inputs)}")
         raise typer.Exit(_INTERRUPTED) from None
     except BrokenPipeError:
         raise  # `| head`: typer ends without a word
@@ -315,11 +316,25 @@ def _draw(report: "Reporter", plot: Path, threshold_ev: float) -> None:
     _tell_written([plot])
 
 
-def _done_so_far(report: "Reporter") -> str:
-    """What a run came to that ends early."""
-    return f"{report.written} of {report.total} files were done" + (
+def _done_so_far(report: "Reporter", inputs: Sequence["Input"]) -> str:
+    """What a run came to that ends early; files that were passed by are named, since later ones are in the output."""
+    done = f"{report.written} of {report.total} files were done" + (
         f", {report.failed} of them with a problem." if report.failed else "."
     )
+    labels = [one.label for one in inputs]
+    last = max((number for number, label in enumerate(labels) if label in report.labels), default=-1)
+    missing = [label for label in labels[:last] if label not in report.labels]
+    return f"{done} Not among them, though later files are: {_listed(missing)}." if missing else done
+
+
+def _failures(report: "Reporter") -> str:
+    named = [f"{label} ({kind})" for label, kind in report.failures]
+    return f"{report.written - report.failed} of {report.total} files were predicted; not {_listed(named)}."
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _tell_written(paths: Sequence[Path]) -> None:

@@ -13,9 +13,10 @@ from rich.text import Text
 
 from app.console.asking import Result
 from app.console.printing import CsvPrinter, Heading, TablePrinter, plain_table, problem_line, problem_row, show
-from app.serving.answers.as_csv import HOP_COLUMNS, PERCOLATION_COLUMNS, answer_rows
+from app.serving.answers.as_csv import HOP_COLUMNS, NOTE_COLUMNS, PERCOLATION_COLUMNS, answer_rows
 
-CSV_COLUMNS = ("file", *HOP_COLUMNS, "problem", *PERCOLATION_COLUMNS)  # new ones come last: scripts count columns
+#: New ones come last: scripts count columns.
+CSV_COLUMNS = ("file", *HOP_COLUMNS, "problem", *PERCOLATION_COLUMNS, *NOTE_COLUMNS)
 
 
 class JsonWriter:

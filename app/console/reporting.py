@@ -26,7 +26,8 @@ class Reporter(AbstractContextManager["Reporter"]):
     Attributes:
         total: as given.
         written: results that were written.
-        failed: those of them that are problems.
+        labels: their files.
+        failures: of those that are problems, file and kind.
         results: those kept.
         folders: with unpacked bands.
 
@@ -53,7 +54,8 @@ class Reporter(AbstractContextManager["Reporter"]):
         self._keep = keep
         self._shown = _bar(total) if sys.stderr.isatty() else _Lines(total, clock)
         self.written = 0
-        self.failed = 0
+        self.labels: set[str] = set()
+        self.failures: list[tuple[str, str]] = []
         self.results: list[Result] = []
         self.folders: list[Path] = []
 
@@ -82,11 +84,18 @@ class Reporter(AbstractContextManager["Reporter"]):
             if sys.stdout.isatty():
                 self._shown.start()
         self.written += 1
-        self.failed += result.problem is not None
+        self.labels.add(result.label)
+        if result.problem is not None:
+            self.failures.append((result.label, str(result.problem.get("kind", "problem"))))
         if self._neb_folder is not None and (folder := write_neb(result, self._neb_folder)) is not None:
             self.folders.append(folder)
         if self._keep:
             self.results.append(replace(result, bands_zip=None))
+
+    @property
+    def failed(self) -> int:
+        """How many of those written are problems."""
+        return len(self.failures)
 
     def progress(self, *, done: int, failed: int) -> None:
         """Show how many are done, and how many of them could not be predicted."""

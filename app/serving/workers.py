@@ -337,7 +337,7 @@ class WorkerPool:
                 continue
             finally:
                 control.finish()
-                self._give_back(worker, keep)
+                self._give_back(worker, keep, was_cancelled=control.cancelled)
             if isinstance(answer, Exception):
                 raise answer
             assert isinstance(answer, Done)
@@ -416,19 +416,21 @@ class WorkerPool:
             raise WorkerStartError(self._failure) from error
         return worker
 
-    def _give_back(self, worker: Worker, keep: Worker | None) -> None:
+    def _give_back(self, worker: Worker, keep: Worker | None, *, was_cancelled: bool) -> None:
         """Free the slot; a worker that is not kept is ended, since it may be at the task still."""
         if keep is None:
-            self._discard(worker, "it crashed or was ended in the middle of a task")
+            why = "its task was cancelled" if was_cancelled else "it crashed or was ended in the middle of a task"
+            self._discard(worker, why, expected=was_cancelled)
         self._slots.put(keep)
 
-    def _discard(self, worker: Worker, why: str) -> None:
+    def _discard(self, worker: Worker, why: str, *, expected: bool = False) -> None:
         with self._changing:
             self._workers.discard(worker)
             stopped = self._stopped
         exit_code = worker.end()
         if not stopped:
-            _log.warning("worker-gone", worker=self._name, exit_code=exit_code, why=why)
+            write = _log.debug if expected else _log.warning
+            write("worker-gone", worker=self._name, exit_code=exit_code, why=why)
 
     def _spawn(self) -> Worker:
         with self._changing:

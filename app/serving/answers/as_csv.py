@@ -29,7 +29,9 @@ HOP_COLUMNS = (
 #: Of the whole crystal, the same in each of its rows: the barriers at which its hops connect, eV, empty where they
 #: never do; and whether hops that were not predicted could make them lower.
 PERCOLATION_COLUMNS = ("percolation_1d_ev", "percolation_2d_ev", "percolation_3d_ev", "percolation_upper_bound")
-COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS)
+#: Why a hop or band is outside of the model's domain, and what was noticed of the whole input.
+NOTE_COLUMNS = ("reasons", "warnings")
+COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS)
 
 
 def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -38,7 +40,12 @@ def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     Args:
         answer: as `answer_to_json` writes it.
     """
-    common = {"ion": answer["ion"], "formula": answer["formula"], "model": answer["model"]["name"]}
+    common = {
+        "ion": answer["ion"],
+        "formula": answer["formula"],
+        "model": answer["model"]["name"],
+        "warnings": " | ".join(answer["warnings"]),
+    }
     if answer.get("hops") is None:
         yield {**common, **_figures(answer)}
         return
@@ -80,6 +87,7 @@ def _figures(predicted: Mapping[str, Any]) -> dict[str, Any]:
         "probability": round(good["probability"], 3),
         "threshold_ev": good["threshold_ev"],
         "in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
+        "reasons": " | ".join(predicted["in_domain"]["reasons"]),
     }
 
 
