@@ -156,6 +156,7 @@ def test_an_upgrade_whose_replicas_do_not_start_leaves_the_others(
     two.scale(2)  # an image's name stands for what runs, so that one that is started anew is of it
 
 
+@pytest.mark.nightly
 def test_an_upgrade_waits_for_jobs(two: Topology, repository: Path) -> None:
     """Held up in the second opinion, which is computed by a worker after the job was accepted."""
     two.check_out(repository)
