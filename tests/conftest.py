@@ -17,6 +17,7 @@ Asynchronous tests are marked `pytest.mark.anyio` and run on asyncio. `selection
 import gzip
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import islice
@@ -48,6 +49,13 @@ __all__ = [  # hooks, found by their names
 ]
 
 KEPT_VARIABLES = ("IONPATH_DATA_DIR", "IONPATH_TEST_")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interrupts_arrive() -> None:
+    """A shell starts what runs in its background with Ctrl-C ignored, and so would be every process of a test."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

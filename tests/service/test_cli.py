@@ -162,7 +162,7 @@ def test_an_interrupted_run_says_how_many_files_were_done(tmp_path: Path, store:
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to its worker processes as well
         pipe.write_bytes(b"")  # who waits for a file of a dead network drive waits as long
         rest, err = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert err.splitlines()[-1] == "ionpath: Interrupted. 1 of 2 files were done."
     assert "Traceback" not in err
     assert rest == ""

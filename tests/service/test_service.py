@@ -564,16 +564,26 @@ async def test_past_the_bound_a_request_is_refused_and_below_it_answered(
 ) -> None:
     asked = request(json_band(rows[3]), key_id=key)
     with service.admission.admit("made up", size_bytes=0) as other:
-        other.expect(Lane.MAIN, 1e6)
+        other.expect(Lane.BAND, 1e6)
         with pytest.raises(BusyError, match="IONPATH_QUEUE_MAX_WAIT_S") as busy:
             await service.predict(asked)
         assert busy.value.retry_after_s > 1e3
-        other.expect(Lane.MAIN, 0.0)
+        other.expect(Lane.BAND, 0.0)
         other.expect(Lane.SECOND_OPINION, 1e6)
         assert barrier(await service.predict(asked)) > 0.0
         with pytest.raises(BusyError):
             await service.predict(request(crystal(), key_id=key, second_opinion="bvse"))
     assert nothing_waits(service)
+
+
+async def test_a_band_is_not_refused_for_crystals_that_it_does_not_wait_behind(
+    service: PredictionService, rows: list[dict[str, Any]], key: str
+) -> None:
+    with service.admission.admit("made up", size_bytes=0) as other:
+        other.expect(Lane.MAIN, 1e6)
+        assert barrier(await service.predict(request(json_band(rows[3]), key_id=key))) > 0.0
+        with pytest.raises(BusyError):
+            await service.predict(request(crystal(), key_id=key))
 
 
 async def test_a_slow_model_is_bounded_apart_from_the_others(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
@@ -582,7 +592,7 @@ async def test_a_slow_model_is_bounded_apart_from_the_others(tmp_path: Path, row
     write_untrained(tmp_path / "store", "patient", seconds_per_band=3.0)
     async with open_service(settings_of(tmp_path / "store", tmp_path)) as service:
         patient, usual = (request(json_band(rows[0]), model=model) for model in ("patient", None))
-        for full, refused, answered in ((Lane.SLOW_MODEL, patient, usual), (Lane.MAIN, usual, patient)):
+        for full, refused, answered in ((Lane.SLOW_MODEL, patient, usual), (Lane.BAND, usual, patient)):
             with service.admission.admit("made up", size_bytes=0) as other:
                 other.expect(full, 1e6)
                 with pytest.raises(BusyError):
@@ -598,7 +608,7 @@ async def test_what_was_admitted_is_answered_whatever_comes_after_it(
         service.admit(None, kind="json", size_bytes=0) as work,
         service.admission.admit("made up", size_bytes=2**40) as other,
     ):
-        other.expect(Lane.MAIN, 1e6)
+        other.expect(Lane.BAND, 1e6)
         answer = await service.predict(request(json_band(rows[4]), key_id=key, work=work))
     assert barrier(answer) > 0.0
     assert work.closed
