@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.crystals.hops.options import HopOptions
 from app.errors import IonpathError
-from app.models.cards import CheckpointError
+from app.models.cards.card import CheckpointError
 from app.settings import Settings, ignored_settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from app.crystals.band import Band
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from benchmarks.throughput import STORE
 from training.corpus import record_from_json

@@ -35,7 +35,7 @@ from rich.table import Table
 
 from app.cores import usable_cores
 from app.crystals.band import Band, model_band
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from benchmarks.throughput import STORE
 from training.corpus import FOLDINGS, Corpus, Record, read_corpus

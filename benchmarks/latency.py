@@ -19,10 +19,10 @@ from rich.table import Table
 from app.cores import usable_cores
 from app.crystals.band import Band
 from app.models.features.path import path_descriptors
-from app.models.ion_bonds import ion_bonds
-from app.models.kernel_predictor import KernelPredictor
-from app.models.predictor import Predictor
-from app.models.preparation import PreparedBand
+from app.models.graphs.ion_bonds import ion_bonds
+from app.models.predictors.kernel_predictor import KernelPredictor
+from app.models.predictors.predictor import Predictor
+from app.models.predictors.preparation import PreparedBand
 from app.models.registry import Registry
 from benchmarks.throughput import STORE
 from training.corpus import read_corpus

@@ -9,7 +9,7 @@ import numpy as np
 
 from app.crystals.band import Band
 from app.models.prediction import Prediction
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 
 STORE = Path(__file__).resolve().parent.parent / "model_store"

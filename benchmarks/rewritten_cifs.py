@@ -40,7 +40,7 @@ from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal
 from app.errors import InputError
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from benchmarks.throughput import STORE
 

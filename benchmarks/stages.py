@@ -22,7 +22,7 @@ from app.crystals.limits import Limits
 from app.crystals.readers import read_json_band
 from app.crystals.writers import band_to_json
 from app.models.prediction import Prediction
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.answers.as_json import answer_to_json
 from app.serving.answers.types import Answer, ModelReference

@@ -14,7 +14,7 @@ import waiting
 from app.crystals.band import Band
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.models.predictor import OutOfMemoryError
+from app.models.predictors.predictor import OutOfMemoryError
 from app.serving.inference.batcher import Batcher, Track
 from app.serving.inference.model import ModelHere
 from app.serving.inference.queue import WorkQueue

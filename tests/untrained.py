@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from app.models.cards import Calibration, Card, Domain, TargetTransform
+from app.models.cards.card import Calibration, Card, Domain, TargetTransform
+from app.models.cards.property_card import PropertyCard, PropertyScale
 from app.models.checkpoints import write_checkpoint
 from app.models.networks.model_3 import Model3
 from app.models.networks.multi_property import MultiProperty
 from app.models.prediction import QUANTILE_LEVELS
-from app.models.property_cards import PropertyCard, PropertyScale
 
 #: The compact checkpoint's own size.
 TRUNK: dict[str, int | bool] = {

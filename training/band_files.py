@@ -7,8 +7,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from app.crystals.band import Band
-from app.models.band_graphs import State, band_graph
-from app.models.graphs import AtomGraph, GraphSpec
+from app.models.graphs.band_graphs import State, band_graph
+from app.models.graphs.shells import AtomGraph, GraphSpec
 from training import editions
 from training.barrier_task import BandGraphs
 from training.corpus import Corpus

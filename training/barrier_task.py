@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from app.models.graphs import AtomGraph, GraphBatch, collate
+from app.models.graphs.shells import AtomGraph, GraphBatch, collate
 
 #: The graphs of one band, one for each state that the network reads.
 BandGraphs = tuple[AtomGraph, ...]

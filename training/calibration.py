@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from app.models.cards import Calibration, Domain
-from app.models.graph_domain import VectorDistance, closest_approach_angstrom
+from app.models.cards.card import Calibration, Domain
 from app.models.prediction import QUANTILE_LEVELS
+from app.models.predictors.graph_domain import VectorDistance, closest_approach_angstrom
 from training.evaluation import OutOfFold
 from training.runs import Run
 

@@ -160,7 +160,7 @@ def _config_name(model: str, size: Size) -> str:
 
 
 def _run(config: str, data: Path, runs: Path, device: Device, threads: int, *, store: Path) -> "Run":
-    from app.models.cards import CheckpointError  # noqa: PLC0415 - see above
+    from app.models.cards.card import CheckpointError  # noqa: PLC0415 - see above
     from app.models.registry import choose_device  # noqa: PLC0415 - see above
     from training.config import read_config  # noqa: PLC0415 - see above
     from training.corpus import read_corpus  # noqa: PLC0415 - see above
@@ -186,7 +186,7 @@ def _pretraining_path(model: str, size: Size) -> Path | None:
 
 
 def _pretraining(path: Path, data: Path, runs: Path, device: Device, threads: int) -> "Pretraining":
-    from app.models.cards import CheckpointError  # noqa: PLC0415 - see above
+    from app.models.cards.card import CheckpointError  # noqa: PLC0415 - see above
     from app.models.registry import choose_device  # noqa: PLC0415 - see above
     from training.pretraining.config import read_pretraining_config  # noqa: PLC0415 - see above
     from training.pretraining.run import Pretraining  # noqa: PLC0415 - see above

@@ -51,7 +51,7 @@ def prepare(
     It can be stopped at any time: the same command makes only what is missing.
     """
     from app.models.checkpoints import GRAPH_NETWORKS  # noqa: PLC0415 - torch takes seconds to import
-    from app.models.graphs import GraphSpec  # noqa: PLC0415 - as above
+    from app.models.graphs.shells import GraphSpec  # noqa: PLC0415 - as above
     from training.band_files import prepare_bands  # noqa: PLC0415 - as above
     from training.config import CONFIGS, read_config  # noqa: PLC0415 - as above
     from training.corpus import read_corpus  # noqa: PLC0415 - as above

@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from app.models.graphs import AtomGraph
+from app.models.graphs.shells import AtomGraph
 
 
 def write_graphs(path: Path, graphs: Sequence[AtomGraph], extra: dict[str, torch.Tensor]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.models.cards import Card
+from app.models.cards.card import Card
 from app.models.checkpoints import write_checkpoint
 from training.barrier_task import outputs_of
 from training.calibration import calibrate, coverage, fitted_domain

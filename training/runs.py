@@ -11,8 +11,8 @@ from torch import nn
 
 from app.models.allocator import keep_freed_memory
 from app.models.checkpoints import GRAPH_NETWORKS
-from app.models.graph_domain import VectorDistance
-from app.models.graphs import GraphSpec
+from app.models.graphs.shells import GraphSpec
+from app.models.predictors.graph_domain import VectorDistance
 from training import editions
 from training.band_files import prepare_bands
 from training.barrier_task import BandGraphs, BarrierTask, outputs_of
@@ -31,7 +31,7 @@ class FoldResult:
     Attributes:
         rows: the fold's rows in the corpus, shape [n].
         outputs: of the network, in transformed units, shape [n].
-        distances: of each band to the nearest fitted one (app.models.graph_domain.VectorDistance), shape [n].
+        distances: of each band to the nearest fitted one (graph_domain.VectorDistance), shape [n].
         seconds: duration of the fit.
     """
 

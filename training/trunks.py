@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from app.models.cards import CARD_FILE
-from app.models.property_checkpoints import read_property_checkpoint
+from app.models.cards.card import CARD_FILE
+from app.models.checkpoints import read_property_checkpoint
 from training.config import RunConfig
 
 # Weights that bulk crystals have no use for, learned on bands alone.

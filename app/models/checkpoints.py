@@ -11,11 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from app.models.cards import CARD_FILE, WEIGHTS_FILE, AnyCardT, Card, CheckpointError, read_card
-from app.models.graph_predictor import GraphPredictor
-from app.models.graphs import GraphSpec
-from app.models.kernel_predictor import KernelPredictor
-from app.models.lanes import Lanes
+from app.models.cards.card import CARD_FILE, WEIGHTS_FILE, AnyCardT, Card, CheckpointError, read_card
+from app.models.cards.property_card import PropertyCard, read_property_card
+from app.models.graphs.shells import GraphSpec
 from app.models.networks.graph_network import GraphNetwork
 from app.models.networks.hop_kernel import HopKernel
 from app.models.networks.message_tables import SharedTables
@@ -23,7 +21,12 @@ from app.models.networks.model_1 import Model1
 from app.models.networks.model_2 import Model2
 from app.models.networks.model_3 import Model3
 from app.models.networks.model_4 import Model4
-from app.models.predictor import Predictor
+from app.models.networks.multi_property import MultiProperty
+from app.models.predictors.graph_predictor import GraphPredictor
+from app.models.predictors.kernel_predictor import KernelPredictor
+from app.models.predictors.parallel_passes import Lanes
+from app.models.predictors.predictor import Predictor
+from app.models.predictors.property_predictor import PropertyPredictor
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -35,6 +38,8 @@ GRAPH_NETWORKS: dict[str, type[GraphNetwork]] = {
     "model-4": Model4,
 }
 NETWORKS: dict[str, type[nn.Module]] = {**GRAPH_NETWORKS, "hop-kernel": HopKernel}
+#: Networks of bulk properties.
+PROPERTY_NETWORKS: dict[str, type[MultiProperty]] = {"multi-property": MultiProperty}
 
 #: The fitted bands' pooled vectors travel with the weights under this name.
 DOMAIN_VECTORS = "domain_vectors"
@@ -140,3 +145,32 @@ def read_predictor(
     if vectors is None or not isinstance(network, GraphNetwork):
         raise CheckpointError(f"{folder} has no {DOMAIN_VECTORS} among its tensors")
     return GraphPredictor(card, network, vectors, device=device, lanes=lanes)
+
+
+def read_property_checkpoint(folder: Path) -> tuple[PropertyCard, MultiProperty]:
+    """Read a checkpoint: its card, and its network in evaluation mode on the CPU.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, the weights do not have the digest that the card names, or
+            they do not fit the network that it describes.
+    """
+    card = read_property_card(folder)
+    tensors = checked_tensors(folder, card.weights_sha256)
+    try:
+        GraphSpec(**card.graph)
+        network = restored(PROPERTY_NETWORKS[card.network](**card.arguments), tensors)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} does not fit its card: {error}") from error
+    if list(network.properties) != [scale.name for scale in card.properties]:
+        raise CheckpointError(f"{folder} does not fit its card: the network's properties are not those that it names")
+    return card, network
+
+
+def read_property_predictor(folder: Path, *, device: torch.device, lanes: Lanes | None = None) -> PropertyPredictor:
+    """Read a checkpoint of bulk properties and return a predictor.
+
+    Raises:
+        CheckpointError: as read_property_checkpoint.
+    """
+    card, network = read_property_checkpoint(folder)
+    return PropertyPredictor(card, network, device=device, lanes=lanes)

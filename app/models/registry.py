@@ -9,13 +9,13 @@ import torch
 from app.cores import usable_cores
 from app.errors import InputError, NotFoundError
 from app.models.allocator import keep_freed_memory
-from app.models.cards import CARD_FILE, CheckpointError, OtherModel
-from app.models.checkpoints import read_predictor
-from app.models.lanes import Lanes
+from app.models.cards.card import CARD_FILE, CheckpointError, OtherModel
+from app.models.cards.property_card import answers_properties
+from app.models.checkpoints import read_predictor, read_property_predictor
 from app.models.networks.message_tables import SharedTables
-from app.models.predictor import Predictor
-from app.models.property_cards import answers_properties
-from app.models.property_predictor import PropertyPredictor, read_property_predictor
+from app.models.predictors.parallel_passes import Lanes
+from app.models.predictors.predictor import Predictor
+from app.models.predictors.property_predictor import PropertyPredictor
 
 
 class Registry:

@@ -10,8 +10,8 @@ from typing import Any
 from app.crystals.crystal import Crystal
 from app.crystals.limits import Limits
 from app.errors import NotReadyError, TooLargeError
-from app.models.predictor import OutOfMemoryError
-from app.models.property_predictor import PropertyAnswer, PropertyPredictor
+from app.models.predictors.predictor import OutOfMemoryError
+from app.models.predictors.property_predictor import PropertyAnswer, PropertyPredictor
 from app.models.registry import Registry
 from app.serving.answers.as_json import Json
 from app.serving.answers.types import ModelReference

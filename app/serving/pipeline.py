@@ -15,7 +15,7 @@ from app.crystals.geometry.identity import CanonicalBand
 from app.crystals.limits import Limits
 from app.errors import InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.answers.crystal import (
     BandKey,

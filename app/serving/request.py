@@ -9,7 +9,7 @@ from uuid import UUID
 from app.crystals.band import Band
 from app.crystals.hops.options import USUAL, HopOptions
 from app.errors import IonpathError
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.serving.answers.as_json import error_to_json
 from app.serving.answers.types import Answer, Status
 from app.serving.cache import CacheScope

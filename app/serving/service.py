@@ -11,7 +11,7 @@ import structlog
 
 from app.cores import usable_cores
 from app.crystals.limits import Limits
-from app.models.cards import CheckpointError
+from app.models.cards.card import CheckpointError
 from app.models.registry import Registry, choose_device
 from app.serving.bulk_properties import PropertyAnswering
 from app.serving.cache import open_cache
@@ -57,7 +57,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
     """Open the service; it is warm and ready when given, and drained when left.
 
     Raises:
-        app.models.cards.CheckpointError: a checkpoint is missing or damaged, or the device is not there.
+        app.models.cards.card.CheckpointError: a checkpoint is missing or damaged, or the device is not there.
         app.serving.workers.WorkerStartError: a worker process does not start.
         sqlalchemy.exc.SQLAlchemyError: the log's database cannot be brought up to date.
         ValueError: a URL is of no known form.

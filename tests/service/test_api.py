@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from app.api.log_schemas import AcceptedPrediction, PredictionPage, StoredPrediction
 from app.api.schemas import ClassificationAnswer, Live, ModelList, PredictionAnswer, Ready
-from app.models.property_cards import answers_properties
+from app.models.cards.property_card import answers_properties
 
 BAND_FIELDS = {
     "barrier_ev",

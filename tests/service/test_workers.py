@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from waiting import until, wait_until
 
 from app.errors import InputError
-from app.models.cards import CheckpointError
+from app.models.cards.card import CheckpointError
 from app.serving import workers
 from app.serving.workers import (
     Done,

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from app.crystals.band import Band
-from app.models.cards import CARD_FILE
+from app.models.cards.card import CARD_FILE
 from app.models.checkpoints import read_predictor
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from training.comparison.baselines import BASELINES, judge_baseline
 from training.config import read_config
 from training.corpus import Corpus

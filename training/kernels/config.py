@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app.models.cards import TargetTransform
+from app.models.cards.card import TargetTransform
 from training.config import CONFIGS
 
 

@@ -11,14 +11,14 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from app.crystals.band import Band
-from app.models import ion_bonds
 from app.models.allocator import keep_freed_memory
 from app.models.features.path import path_descriptors
-from app.models.features.relaxed import relaxed_descriptors
-from app.models.ion_graphs import join_ion_graphs
+from app.models.graphs import ion_bonds
+from app.models.graphs.ion_graphs import join_ion_graphs
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.hop_kernel import HopKernel
-from app.models.relaxation import RelaxedBand, band_structure, relax
+from app.models.predictors.relaxation import RelaxedBand, band_structure, relax
+from app.models.predictors.relaxed_descriptors import relaxed_descriptors
 from training import editions
 from training.corpus import Corpus
 from training.potentials import POTENTIAL, published_chgnet

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from app.cores import usable_cores
-from app.models.cards import Calibration, Card, Domain
+from app.models.cards.card import Calibration, Card, Domain
 from app.models.checkpoints import write_checkpoint
-from app.models.ion_bonds import ion_bonds
-from app.models.kernel_predictor import KernelPredictor
+from app.models.graphs.ion_bonds import ion_bonds
 from app.models.networks.hop_kernel import HopKernel
 from app.models.networks.message_tables import MessageTables
+from app.models.predictors.kernel_predictor import KernelPredictor
 from training.corpus import CORPUS_CITATIONS
 from training.kernels.figures import figures
 from training.kernels.run import KernelRun, OutOfFold, calibrate

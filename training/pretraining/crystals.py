@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from pymatgen.core import Element
 
-from app.models.crystal_graphs import crystal_graph
-from app.models.graphs import AtomGraph, GraphSpec
+from app.models.graphs.crystal_graphs import crystal_graph
+from app.models.graphs.shells import AtomGraph, GraphSpec
 from training import editions
 from training.graph_files import GraphFile, write_graphs
 from training.pretraining.properties import PROPERTIES

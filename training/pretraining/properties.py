@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from app.models.property_cards import PropertyScale
+from app.models.cards.property_card import PropertyScale
 
 #: In the order of a network's outputs; the eighth is an extra beside the paper's seven.
 PROPERTIES = (

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from pymatgen.core import Element
 
+from app.models.cards.property_card import PropertyCard
 from app.models.checkpoints import write_checkpoint
-from app.models.property_cards import PropertyCard
 from training.fit import EpochReport
 from training.metadata import fitted_on
 from training.pretraining.figures import property_figures

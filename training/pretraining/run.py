@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from app.models.allocator import keep_freed_memory
-from app.models.graphs import GraphSpec
+from app.models.cards.property_card import PropertyScale
+from app.models.graphs.shells import GraphSpec
 from app.models.networks.multi_property import MultiProperty
-from app.models.property_cards import PropertyScale
 from training import editions
 from training.fit import EpochReport, fit
 from training.pretraining.config import PretrainingConfig

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from app.models.graphs import GraphBatch, collate
+from app.models.graphs.shells import GraphBatch, collate
 from training.pretraining.crystals import CrystalSet
 
 

@@ -8,7 +8,7 @@ equations are the published ones.
 import torch
 from torch import nn
 
-from app.models.graphs import GraphBatch
+from app.models.graphs.shells import GraphBatch
 from app.models.networks.elements import FEATURE_COUNT, element_features
 from app.models.networks.sums import summed
 

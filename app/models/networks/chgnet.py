@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from app.models.potential_graphs import PotentialGraph
-from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
+from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
+from app.models.graphs.potential_graphs import PotentialGraph
 
 FEATURES = 64
 LAYERS = 4

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from app.models.band_graphs import State
+from app.models.graphs.band_graphs import State
 
 
 class GraphNetwork(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from app.models.features.ion import by_band, direction_free
-from app.models.ion_graphs import IonGraph
+from app.models.graphs.ion_graphs import IonGraph
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.ion_environment import IonEnvironment
 from app.models.networks.kernel_machines import KernelMachines

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from app.models.ion_graphs import IonGraph
+from app.models.graphs.ion_graphs import IonGraph
 from app.models.networks.chgnet import FEATURES, Chgnet
 from app.models.networks.message_tables import MessageTables
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from app.models.ion_bonds import SAME_PLACE_ANGSTROM
-from app.models.ion_graphs import IonGraph
+from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM
+from app.models.graphs.ion_bonds import SAME_PLACE_ANGSTROM
+from app.models.graphs.ion_graphs import IonGraph
 from app.models.networks.chgnet import ELEMENTS, FEATURES, Chgnet
-from app.models.reach import ATOM_CUTOFF_ANGSTROM
 
 #: Nodes of a table, equally spaced in the square root of the distance: messages of short bonds vary fastest. An
 #: interpolated message is within 5e-5 of the exact one for bonds longer than 1.2 angstrom, within 1e-3 for any.

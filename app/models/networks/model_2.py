@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import torch
 
-from app.models.band_graphs import State
-from app.models.graphs import GraphBatch
+from app.models.graphs.band_graphs import State
+from app.models.graphs.shells import GraphBatch
 from app.models.networks.alignn import Alignn
 from app.models.networks.graph_network import GraphNetwork
 from app.models.networks.readout import Readout, checked_readout, make_head, pooled

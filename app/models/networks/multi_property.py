@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from app.models.graphs import GraphBatch
+from app.models.graphs.shells import GraphBatch
 from app.models.networks.alignn import Alignn
 from app.models.networks.readout import make_head, pooled
 

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from app.models.graphs import GraphBatch
+from app.models.graphs.shells import GraphBatch
 from app.models.networks.sums import summed
 
 #: "path" is the mean over atoms, each counting by its weight; "ion" the mean over the ion's images.

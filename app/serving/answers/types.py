@@ -6,7 +6,7 @@ from typing import Literal
 from uuid import UUID
 
 from app.crystals.hops.percolation import PercolationBarriers
-from app.models.cards import OtherModel
+from app.models.cards.card import OtherModel
 from app.models.prediction import Prediction
 
 Status = Literal["queued", "running", "done", "failed"]

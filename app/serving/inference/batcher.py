@@ -19,7 +19,7 @@ import structlog
 from app.crystals.band import Band
 from app.errors import IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
-from app.models.predictor import OutOfMemoryError
+from app.models.predictors.predictor import OutOfMemoryError
 from app.serving.inference.model import Predicted, Runner
 from app.serving.inference.preparing import Prepare
 from app.serving.inference.queue import WorkQueue

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from app.crystals.band import Band
 from app.errors import InputError, NotReadyError
-from app.models.preparation import Preparation
+from app.models.predictors.preparation import Preparation
 from app.serving.inference.work_item import BatchPredictor
 from app.serving.workers import (
     Done,

@@ -18,9 +18,9 @@ from waiting import wait_until
 
 from app.crystals.band import Band
 from app.errors import InputError, NotReadyError
-from app.models.cards import CheckpointError
+from app.models.cards.card import CheckpointError
 from app.models.prediction import Prediction
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.inference.model import Loading, ModelHere, ModelWorker, Predicted
 from app.serving.workers import IDLE_S, TaskFailedError, WorkersStoppedError

@@ -15,8 +15,8 @@ from bands import rock_salt
 
 from app.crystals.band import Band
 from app.errors import InputError, NotReadyError
-from app.models.cards import Domain
-from app.models.preparation import HopInputs, HopPreparation, Preparation, PreparedBand
+from app.models.cards.card import Domain
+from app.models.predictors.preparation import HopInputs, HopPreparation, Preparation, PreparedBand
 from app.serving import workers
 from app.serving.inference.preparing import BandPreparer
 from app.serving.workers import TaskFailedError, WorkersStoppedError

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from app.errors import NotFoundError
-from app.models.cards import Card, CheckpointError, read_card
-from app.models.checkpoints import read_checkpoint
-from app.models.property_cards import PropertyCard, answers_properties
-from app.models.property_checkpoints import read_property_checkpoint
+from app.models.cards.card import Card, CheckpointError, read_card
+from app.models.cards.property_card import PropertyCard, answers_properties
+from app.models.checkpoints import read_checkpoint, read_property_checkpoint
 from app.models.registry import Registry, choose_device
 
 

@@ -7,10 +7,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from app.models.cards import CARD_FILE
-from app.models.checkpoints import read_predictor
-from app.models.property_cards import answers_properties
-from app.models.property_predictor import read_property_predictor
+from app.models.cards.card import CARD_FILE
+from app.models.cards.property_card import answers_properties
+from app.models.checkpoints import read_predictor, read_property_predictor
 from training.corpus import Corpus, read_corpus
 
 CPU = torch.device("cpu")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from bands import rock_salt
 
-from app.models.band_graphs import band_graph
-from app.models.crystal_graphs import crystal_graph
 from app.models.features.path import path_descriptors
-from app.models.graphs import GraphSpec
-from app.models.ion_bonds import ion_bonds
+from app.models.graphs.band_graphs import band_graph
+from app.models.graphs.crystal_graphs import crystal_graph
+from app.models.graphs.ion_bonds import ion_bonds
+from app.models.graphs.shells import GraphSpec
 from app.models.networks.model_3 import Model3
 from training import editions
 from training.barrier_task import BarrierTask

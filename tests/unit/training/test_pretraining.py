@@ -12,10 +12,10 @@ import torch
 from untrained import write_untrained
 
 from app.crystals.crystal import Crystal, Site
-from app.models.crystal_graphs import crystal_graph
-from app.models.graphs import GraphSpec
+from app.models.checkpoints import read_property_predictor
+from app.models.graphs.crystal_graphs import crystal_graph
+from app.models.graphs.shells import GraphSpec
 from app.models.networks.model_3 import Model3
-from app.models.property_predictor import read_property_predictor
 from app.models.registry import Registry
 from training.config import CONFIGS, read_config
 from training.fit import EpochReport

@@ -35,7 +35,7 @@ from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal
 from app.crystals.writers import band_to_extxyz, band_to_json, band_to_poscars
 from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.history.exports import to_neb_json
 from benchmarks.rewritten_cifs import percolation_barrier_ev

@@ -2,20 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from pymatgen.core import Element
 
 from app.crystals.crystal import Crystal, Site
-from app.models.crystal_graphs import crystal_graph
-from app.models.graphs import AtomGraph, GraphSpec, collate
-from app.models.lanes import Lanes
+from app.models.cards.property_card import PropertyCard
+from app.models.graphs.crystal_graphs import crystal_graph
+from app.models.graphs.shells import AtomGraph, GraphSpec, collate
 from app.models.networks.multi_property import MultiProperty
-from app.models.predictor import out_of_memory_raised
-from app.models.property_cards import PropertyCard
-from app.models.property_checkpoints import read_property_checkpoint
+from app.models.predictors.parallel_passes import Lanes
+from app.models.predictors.predictor import out_of_memory_raised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +36,7 @@ class PropertyPredictor:
     """A predictor with one checkpoint of bulk properties on one device.
 
     Args:
-        card, network: as read_property_checkpoint returns them.
+        card, network: as `read_property_checkpoint` returns them.
         device: where the network runs.
         lanes: run passes on a CPU, shared with other models; None runs them in the caller's thread.
     """
@@ -98,13 +96,3 @@ class PropertyPredictor:
     def _unknown(self, graph: AtomGraph) -> tuple[str, ...]:
         symbols = {Element.from_Z(int(number)).symbol for number in torch.unique(graph.atomic_numbers)}
         return tuple(sorted(symbols - set(self.card.elements)))
-
-
-def read_property_predictor(folder: Path, *, device: torch.device, lanes: Lanes | None = None) -> PropertyPredictor:
-    """Read a checkpoint of bulk properties and return a predictor.
-
-    Raises:
-        CheckpointError: as read_property_checkpoint.
-    """
-    card, network = read_property_checkpoint(folder)
-    return PropertyPredictor(card, network, device=device, lanes=lanes)

@@ -11,8 +11,8 @@ from bands import band_of, rock_salt
 from app.crystals.band import Band
 from app.models.checkpoints import read_predictor
 from app.models.networks.message_tables import SharedTables
-from app.models.predictor import Predictor
-from app.models.preparation import MOST_LOOKED_UP_PAIRS, HopInputs
+from app.models.predictors.predictor import Predictor
+from app.models.predictors.preparation import MOST_LOOKED_UP_PAIRS, HopInputs
 
 CPU = torch.device("cpu")
 TOLERANCE_EV = 1e-5

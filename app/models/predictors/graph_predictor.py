@@ -5,15 +5,15 @@ from collections.abc import Sequence
 import torch
 
 from app.crystals.band import Band
-from app.models.band_graphs import band_graph
-from app.models.cards import Card
-from app.models.domain import reasons_outside
-from app.models.graph_domain import VectorDistance, closest_approach_angstrom
-from app.models.graphs import GraphSpec, collate
-from app.models.lanes import Lanes
+from app.models.cards.card import Card
+from app.models.graphs.band_graphs import band_graph
+from app.models.graphs.shells import GraphSpec, collate
 from app.models.networks.graph_network import GraphNetwork
-from app.models.predictor import Output, Predictor
-from app.models.preparation import PreparedBand, no_host_near_path
+from app.models.predictors.domain import reasons_outside
+from app.models.predictors.graph_domain import VectorDistance, closest_approach_angstrom
+from app.models.predictors.parallel_passes import Lanes
+from app.models.predictors.predictor import Output, Predictor
+from app.models.predictors.preparation import PreparedBand, no_host_near_path
 
 
 class GraphPredictor(Predictor):

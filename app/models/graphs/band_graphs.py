@@ -10,8 +10,8 @@ from pymatgen.core import Element
 
 from app.crystals.band import Band, FloatArray, IntArray, model_band
 from app.crystals.hops.surroundings import NearAtoms, fade, host_near_path
-from app.models.crystal_graphs import crystal_graph
-from app.models.graphs import LEAST_WEIGHT, NEAR_REACH_ANGSTROM, AtomGraph, GraphSpec
+from app.models.graphs.crystal_graphs import crystal_graph
+from app.models.graphs.shells import LEAST_WEIGHT, NEAR_REACH_ANGSTROM, AtomGraph, GraphSpec
 
 #: How far each of the five images is from the middle of the path: 0 there, 1 at the end points.
 IMAGE_POSITIONS = np.array([1.0, 0.5, 0.0, 0.5, 1.0], dtype=np.float32)

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from app.crystals.band import Band
-from app.models.band_graphs import band_graph
 from app.models.checkpoints import GRAPH_NETWORKS
-from app.models.graphs import GraphSpec, collate
+from app.models.graphs.band_graphs import band_graph
+from app.models.graphs.shells import GraphSpec, collate
 from app.models.networks.graph_network import GraphNetwork
 from app.models.networks.model_4 import Model4
 from training.comparison.entries import FORMS

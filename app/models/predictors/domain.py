@@ -1,7 +1,7 @@
 """Whether a band lies in the domain of a model, and the reasons if not."""
 
 from app.crystals.band import Band, model_band
-from app.models.cards import Domain
+from app.models.cards.card import Domain
 
 
 def reasons_outside(band: Band, closest_approach: float, domain: Domain) -> tuple[str, ...]:

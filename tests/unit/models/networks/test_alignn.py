@@ -3,8 +3,8 @@ import pytest
 import torch
 from bands import rock_salt
 
-from app.models.band_graphs import band_graph
-from app.models.graphs import GraphBatch, GraphSpec, collate
+from app.models.graphs.band_graphs import band_graph
+from app.models.graphs.shells import GraphBatch, GraphSpec, collate
 from app.models.networks.alignn import Alignn, AlignnLayer, EdgeGatedConvolution, Expansion, _cosines
 from app.models.networks.elements import FEATURE_COUNT, element_features
 from app.models.networks.model_3 import Model3

@@ -15,9 +15,9 @@ from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray, mod
 from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.hops.surroundings import host_near_path
 from app.models.features.tables import atomic_number
+from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
+from app.models.graphs.potential_graphs import PotentialGraph, join, potential_graph
 from app.models.networks.chgnet import Chgnet
-from app.models.potential_graphs import PotentialGraph, join, potential_graph
-from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 
 STEPS = 6
 #: An atom moves freely up to the first distance from the ion, and is fixed beyond the second.

@@ -11,7 +11,7 @@ from bands import CHANGES, band_of, rock_salt, with_images
 from app.crystals.band import Band
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.models.predictor import Predictor
+from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 
 TOLERANCE_EV = 1e-4

@@ -12,12 +12,12 @@ from pymatgen.core import Lattice, Structure
 
 from app.crystals.band import Band, model_band
 from app.models.features.tables import atomic_number
-from app.models.ion_bonds import ion_bonds
-from app.models.ion_graphs import join_ion_graphs
+from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
+from app.models.graphs.ion_bonds import ion_bonds
+from app.models.graphs.ion_graphs import join_ion_graphs
+from app.models.graphs.potential_graphs import PotentialGraph, join, potential_graph
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.ion_environment import IonEnvironment
-from app.models.potential_graphs import PotentialGraph, join, potential_graph
-from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 from training.potentials import published_chgnet
 
 TOLERANCE = 1e-4

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.models.ion_bonds import IonBonds
+from app.models.graphs.ion_bonds import IonBonds
 
 
 @dataclass(frozen=True, kw_only=True)

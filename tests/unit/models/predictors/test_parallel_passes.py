@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from app.models.lanes import Lanes
+from app.models.predictors.parallel_passes import Lanes
 
 
 def test_pieces_run_side_by_side_on_one_thread_each_and_keep_their_order() -> None:

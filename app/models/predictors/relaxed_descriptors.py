@@ -3,7 +3,7 @@
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.models.relaxation import RelaxedBand
+from app.models.predictors.relaxation import RelaxedBand
 
 _STEPS_SHOWN = (0, 2, 4, 6)
 _SUMMARIES = ("log_range", "middle", "quarters", "ends_differ", "highest", "log_highest")

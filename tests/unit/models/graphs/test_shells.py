@@ -6,8 +6,8 @@ import torch
 from bands import band_of, rock_salt
 
 from app.crystals.band import Band
-from app.models.band_graphs import band_graph
-from app.models.graphs import GraphSpec, collate
+from app.models.graphs.band_graphs import band_graph
+from app.models.graphs.shells import GraphSpec, collate
 
 SPEC = GraphSpec(inner_angstrom=3.0, outer_angstrom=5.0)
 

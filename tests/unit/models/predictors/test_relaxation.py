@@ -9,10 +9,10 @@ import torch
 from bands import CHANGES, band_of
 
 from app.crystals.band import Band
-from app.models.features.relaxed import RELAXED_DESCRIPTOR_NAMES, relaxed_descriptors
 from app.models.networks.chgnet import Chgnet
+from app.models.predictors.relaxation import STEPS, RelaxedBand, band_structure, relax
+from app.models.predictors.relaxed_descriptors import RELAXED_DESCRIPTOR_NAMES, relaxed_descriptors
 from app.models.registry import Registry
-from app.models.relaxation import STEPS, RelaxedBand, band_structure, relax
 from training.potentials import published_chgnet
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from app.models.graphs import AtomGraph
+from app.models.graphs.shells import AtomGraph
 
 
 def closest_approach_angstrom(graph: AtomGraph) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.models.cards import CARD_FILE, AnyCard, CheckpointError, card_content, checked_card
+from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, card_content, checked_card
 
 #: The value of `kind` in the card; a card without `kind` is one of barriers.
 PROPERTIES_KIND = "properties"

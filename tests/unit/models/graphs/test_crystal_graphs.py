@@ -5,8 +5,8 @@ import pytest
 import torch
 from pymatgen.core import Lattice, Structure
 
-from app.models.crystal_graphs import crystal_graph
-from app.models.graphs import AtomGraph, GraphSpec, collate
+from app.models.graphs.crystal_graphs import crystal_graph
+from app.models.graphs.shells import AtomGraph, GraphSpec, collate
 from app.models.networks.multi_property import MultiProperty
 
 SPEC = GraphSpec(neighbour_count=12)

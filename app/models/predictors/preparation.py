@@ -7,12 +7,12 @@ from typing import Any
 from app.crystals.band import Band, FloatArray
 from app.crystals.hops.surroundings import path_surroundings
 from app.errors import InputError
-from app.models.cards import Domain
-from app.models.domain import reasons_outside
+from app.models.cards.card import Domain
 from app.models.features.path import descriptors_in
 from app.models.features.surroundings import OUTER_ANGSTROM
-from app.models.ion_bonds import SEEN_ANGSTROM, IonBonds, bonds_in
-from app.models.reach import ATOM_CUTOFF_ANGSTROM
+from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM
+from app.models.graphs.ion_bonds import SEEN_ANGSTROM, IonBonds, bonds_in
+from app.models.predictors.domain import reasons_outside
 
 #: Measured on a CPU, in batches, in edges of a line graph: what a bond or a pair of bonds of the ion costs, what a bond
 #: between host atoms does that is computed, and how many that are looked up cost one edge.

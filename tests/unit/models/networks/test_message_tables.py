@@ -10,8 +10,8 @@ import pytest
 import torch
 from bands import band_of
 
-from app.models.ion_bonds import ion_bonds
-from app.models.ion_graphs import IonGraph, join_ion_graphs
+from app.models.graphs.ion_bonds import ion_bonds
+from app.models.graphs.ion_graphs import IonGraph, join_ion_graphs
 from app.models.networks import message_tables
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.ion_environment import IonEnvironment

@@ -7,15 +7,21 @@ import numpy as np
 import torch
 
 from app.crystals.band import Band, FloatArray
-from app.models.cards import Card
-from app.models.features.relaxed import relaxed_descriptors
-from app.models.ion_graphs import join_ion_graphs
-from app.models.lanes import Lanes
+from app.models.cards.card import Card
+from app.models.graphs.ion_graphs import join_ion_graphs
 from app.models.networks.hop_kernel import HopKernel
 from app.models.networks.message_tables import MessageTables
-from app.models.predictor import Output, Predictor
-from app.models.preparation import COST_OF_COMPUTED_BOND, HopInputs, HopPreparation, Preparation, PreparedBand
-from app.models.relaxation import STEPS, Structure, band_structure, relax
+from app.models.predictors.parallel_passes import Lanes
+from app.models.predictors.predictor import Output, Predictor
+from app.models.predictors.preparation import (
+    COST_OF_COMPUTED_BOND,
+    HopInputs,
+    HopPreparation,
+    Preparation,
+    PreparedBand,
+)
+from app.models.predictors.relaxation import STEPS, Structure, band_structure, relax
+from app.models.predictors.relaxed_descriptors import relaxed_descriptors
 
 #: Forces cost about three forward passes of each of five images; an atom has some sixty bonds and pairs.
 _COST_OF_RELAXED_ATOM = COST_OF_COMPUTED_BOND * 60 * 5 * 3 * (STEPS + 1)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
 from app.crystals.hops.surroundings import PathSurroundings, path_surroundings
 from app.models.features.tables import atomic_number
-from app.models.reach import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
+from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 
 #: Distances are at least this, so that the Bessel functions of an atom on the line stay finite.
 SAME_PLACE_ANGSTROM = 0.3

@@ -7,7 +7,7 @@ from pymatgen.optimization.neighbors import find_points_in_spheres
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.hops.surroundings import fade
-from app.models.graphs import LEAST_WEIGHT, NEAR_REACH_ANGSTROM, AtomGraph, GraphSpec
+from app.models.graphs.shells import LEAST_WEIGHT, NEAR_REACH_ANGSTROM, AtomGraph, GraphSpec
 
 _SELF_ANGSTROM = 1e-8
 _PERIODIC = np.ones(3, dtype=np.int64)

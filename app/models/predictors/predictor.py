@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from app.crystals.band import Band
-from app.models.cards import Card
-from app.models.lanes import Lanes
+from app.models.cards.card import Card
 from app.models.prediction import Prediction
-from app.models.preparation import Preparation, PreparedBand
+from app.models.predictors.parallel_passes import Lanes
+from app.models.predictors.preparation import Preparation, PreparedBand
 
 # On a CPU, larger pieces are no faster and hold memory (40 MB per tensor); smaller ones take the interpreter lock more
 # often, in competition with the threads that read and answer: pieces a quarter as large gave four fifths of this
@@ -35,7 +35,7 @@ class Output:
     """The output of a model for one band.
 
     Attributes:
-        value: the transformed barrier (app.models.cards.TargetTransform).
+        value: the transformed barrier (app.models.cards.card.TargetTransform).
         distance: to the nearest fitted band, in the card's unit.
         difficulty: the expected scale of the residual, relative to that of the calibration.
     """

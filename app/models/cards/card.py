@@ -112,7 +112,7 @@ class AnyCard:
 
     Attributes:
         network, arguments: the network's name and keyword arguments, enough to rebuild it.
-        graph: keyword arguments of app.models.graphs.GraphSpec.
+        graph: keyword arguments of app.models.graphs.shells.GraphSpec.
         corpus: name, sha256, number of rows and of fitted rows.
         metrics: on held-out rows, with bootstrap intervals.
         training: the run's configuration, hardware and wall time.
