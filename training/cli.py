@@ -24,7 +24,9 @@ _MODEL = typer.Argument(
     help="Which model: default, relaxed, mpt, model-3, ...; or the path of a .toml file like those in training/configs."
 )
 _SIZE = typer.Option(help="compact fits two CPU cores; full is the paper's size, for a GPU.")
-_DATA = typer.Option(envvar="IONPATH_DATA_DIR", help="Folder with barriers/bands.jsonl.gz.")
+_DATA = typer.Option(
+    envvar="IONPATH_DATA_DIR", help="Folder with barriers/: bands.jsonl.gz, and your own as NAME.jsonl.gz."
+)
 _RUNS = typer.Option(help="Where states, TensorBoard logs and results are kept; a run resumes from them.")
 _STORE = typer.Option(help="The model store: checkpoints are written there, and a pre-trained trunk is read from it.")
 _DEVICE = typer.Option(help="auto, cpu or cuda.")
@@ -120,14 +122,15 @@ def _kernel_path(model: str) -> Path | None:
 
 
 def _kernel_run(path: Path, data: Path, runs: Path, threads: int) -> "KernelRun":
-    from training.corpus import read_corpus  # noqa: PLC0415 - see above
+    from training.corpus import LITRAJ, barrier_files, read_corpus  # noqa: PLC0415 - see above
     from training.kernels.config import read_kernel_config  # noqa: PLC0415 - see above
     from training.kernels.run import KernelRun  # noqa: PLC0415 - see above
 
     try:
         return KernelRun(
             read_kernel_config(path),
-            read_corpus(data),
+            # A lab's own barriers count as the literature's; LiTraj's mean something else, and are not fitted yet.
+            read_corpus(data, [source for source in barrier_files(data) if source != LITRAJ]),
             runs,
             processes=threads or usable_cores(),
             report=lambda text: typer.echo(text, err=True),

@@ -1,0 +1,99 @@
+"""A lab's own barriers: folders of NEB runs, and a table that says which barrier is whose."""
+
+import csv
+import math
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from app.console.sources import inputs_of
+from app.crystals.limits import Limits
+from app.crystals.readers.band_file import read_band_file
+from app.crystals.readers.reading import File
+from app.errors import IonpathError
+from training.barrier_rows import barrier_row, straight_band
+from training.conversion.tables import ConversionError, Converted, check_new, write_rows
+from training.corpus import BARRIERS, barrier_files
+
+TABLE = "barriers.csv"
+#: Further columns of the table that go into the rows as they are.
+_ABOUT = ("material_id", "family", "xc")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_EXPECTED = (
+    "a table with the columns band and barrier_ev, where band is an NEB folder (00, 01, .. with a POSCAR each) or a "
+    "file of a band, named from the folder of the table"
+)
+
+
+def convert_own(folder: Path, data: Path, name: str, report: Callable[[int, int], None]) -> Converted:
+    """Write `barriers/NAME.jsonl.gz` of a data folder.
+
+    Every band is read as if it were uploaded, so that a model is fitted on what it will see.
+
+    Args:
+        folder: it holds `barriers.csv`, and what that names.
+        data: the folder of the training data.
+        name: of the source.
+        report: called with the number of bands done and the number of all.
+
+    Raises:
+        ConversionError: the table or a band cannot be read (the message has the line), or the output exists.
+    """
+    if not _NAME.fullmatch(name) or name == "bands" or name in barrier_files(data):
+        raise ConversionError(f"{name!r} is no name for a new source: choose another, of letters, digits, - and _")
+    path = data / BARRIERS / f"{name}.jsonl.gz"
+    check_new(path)
+    table = folder / TABLE
+    listed = _listed(table)
+    rows: list[dict[str, Any]] = []
+    notes: list[str] = []
+    seen: set[str] = set()
+    for number, entry in enumerate(listed, start=2):  # line 1 has the names of the columns
+        where = f"{table}, line {number}"
+        if entry["band"] in seen:
+            raise ConversionError(f"{where}: {entry['band']!r} is listed twice")
+        seen.add(entry["band"])
+        row, warnings = _row(folder, entry, where, name)
+        rows.append(row)
+        notes += (f"{entry['band']}: {warning}" for warning in warnings)
+        report(number - 1, len(listed))
+    write_rows(path, rows)
+    return Converted(path=path, rows=len(rows), notes=tuple(notes))
+
+
+def _listed(table: Path) -> list[dict[str, str]]:
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin a file with a byte order mark
+            reader = csv.DictReader(file)
+            names = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            listed = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConversionError(f"{table} cannot be read ({error}); expected: {_EXPECTED}") from error
+    if not {"band", "barrier_ev"} <= set(names) or not listed:
+        shown = ", ".join(names) or "none"
+        raise ConversionError(f"{table} has the columns {shown} and {len(listed)} rows; expected: {_EXPECTED}")
+    return listed
+
+
+def _row(folder: Path, entry: dict[str, str], where: str, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The row of one band, and the warnings of its reader."""
+    try:
+        barrier_ev = float(entry["barrier_ev"])
+    except ValueError:
+        barrier_ev = math.nan
+    if not 0.0 < barrier_ev < math.inf:
+        raise ConversionError(f"{where}: barrier_ev is {entry['barrier_ev']!r}, not a number of eV above zero")
+    path = folder / entry["band"]
+    if not entry["band"] or not path.exists():
+        raise ConversionError(f"{where}: there is no {path}; expected: {_EXPECTED}")
+    uploaded = inputs_of([path], ion=None, initial=None, final=None)[0].load()
+    try:
+        file, content = uploaded.files.get("band") or uploaded.files["structure"]
+        reading = read_band_file(File(name=file, content=content), Limits())
+    except IonpathError as error:
+        raise ConversionError(f"{where}: {error.detail} Expected: {error.expected}.") from error
+    about = {column: entry[column] for column in _ABOUT if entry.get(column)}
+    row = barrier_row(f"{source}-{entry['band']}", straight_band(reading.band), barrier_ev, {}, source=source, **about)
+    return row, reading.warnings
