@@ -9,6 +9,8 @@ from importlib.resources import files
 import numpy as np
 
 from app.crystals.band import FloatArray
+from app.crystals.sites.ion_sites import Sublattices
+from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
 from app.errors import InputError
 
 #: Coulomb's constant, eV angstrom, and how far it is screened: a share of the sum of the covalent radii.
@@ -113,6 +115,34 @@ def charged_host(
         coulomb_frac_coords=coords[repels],
         coulomb=coulomb * np.concatenate([filled[repels], np.ones((len(coulomb), 1))], axis=1),
     )
+
+
+def crystal_host(lattices: Sublattices) -> tuple[ChargedHost, dict[str, float]]:
+    """The average host of a crystal without its ions, and the oxidation states that were used.
+
+    A mixed or partly empty site counts by its occupancies; so does what shares a site with the ion.
+
+    Raises:
+        InputError: the oxidation states cannot be guessed, or there are no parameters ("no-bond-valence").
+    """
+    guessed = guess_oxidation_states(lattices.amounts)
+    if guessed is None:
+        raise no_parameters(lattices.ion, "their oxidation states could not be guessed")
+    states = {lattices.ion: float(usual_charge(lattices.ion))} | {one: float(state) for one, state in guessed.items()}
+    contents = [*lattices.host_contents, *(site.shared_with for site in lattices.sites)]
+    places = np.vstack([lattices.host_frac_coords, lattices.site_frac_coords])
+    atoms = [
+        (symbol, place, occupancy) for one, place in zip(contents, places, strict=True) for symbol, occupancy in one
+    ]
+    host = charged_host(
+        lattices.lattice_angstrom,
+        [symbol for symbol, _, _ in atoms],
+        np.array([place for _, place, _ in atoms]).reshape(-1, 3),
+        [occupancy for _, _, occupancy in atoms],
+        ion=lattices.ion,
+        oxidation_states=states,
+    )
+    return host, states
 
 
 def _pair(ion: str, charge: float, symbol: str, states: Mapping[str, float]) -> tuple[float, ...]:

@@ -1,0 +1,133 @@
+"""How a grid of energies percolates: the basins of its minima, and the passes between them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import minimum_filter
+
+from app.crystals.band import FloatArray, IntArray
+from app.crystals.hops.percolation import HopEdge, PercolationBarriers, percolation
+
+#: Each pair of neighbouring points once: a point has 26, across edges and corners too.
+_HALF_OF_NEIGHBOURS = [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) > (0, 0, 0)]
+#: A cell (x, y, z) relative to another as one whole number, so that it adds up; each of x, y, z is from -31 to 31.
+_CELL_UNITS = (64 * 64, 64, 1)
+_CELL_CODES = 64**3
+#: Passes higher than this above the lowest point are not searched: no ion takes them.
+HIGHEST_EV = 10.0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Basins:
+    """The minima of a periodic grid, and the lowest pass between each two that border on each other.
+
+    Attributes:
+        frac_coords: of the minima, the lowest first, shape [n_basins, 3].
+        energies_ev: of the minima, above the lowest, shape [n_basins].
+        passes: each a basin, the other, and the cell that the other lies in relative to the first, shape [n_passes, 5];
+            a basin may border on its own copies.
+        passes_ev: the energy of each pass, above the lowest minimum, shape [n_passes].
+    """
+
+    frac_coords: FloatArray
+    energies_ev: FloatArray
+    passes: IntArray
+    passes_ev: FloatArray
+
+    def percolation(self) -> PercolationBarriers:
+        """The lowest energies above the lowest minimum up to which the basins connect in 1, 2 and 3 dimensions."""
+        edges = [
+            HopEdge(from_site=one, to_site=other, offset=(x, y, z), orbit=orbit)
+            for orbit, (one, other, x, y, z) in enumerate(self.passes.tolist())
+        ]
+        return percolation(edges, self.passes_ev.tolist())
+
+
+def basins(energies_ev: FloatArray, *, highest_ev: float = HIGHEST_EV) -> Basins:
+    """Divide a periodic grid into the basins of its minima, as water that runs down its 26 neighbours does.
+
+    A point and the minimum that it runs down to are connected at the point's own energy, so the basins and passes
+    percolate at the energies at which the points do.
+
+    Args:
+        energies_ev: at (i / n_a, j / n_b, k / n_c) of a cell, shape [n_a, n_b, n_c], at least 4 along each.
+        highest_ev: passes above this, counted from the lowest point, are left out.
+    """
+    shape, count = energies_ev.shape, energies_ev.size
+    order = np.argsort(energies_ev, axis=None, kind="stable")
+    rank = np.empty(count, dtype=np.int64)  # ties are broken by place, so that no two points run into each other
+    rank[order] = np.arange(count)
+    minimum, cell = _run_down(order[minimum_filter(rank.reshape(shape), size=3, mode="wrap").ravel()], shape)
+    minima, basin = np.unique(rank[minimum], return_inverse=True)
+    heights_ev = energies_ev.ravel()[order]
+    open_points = int(np.searchsorted(heights_ev, heights_ev[0] + highest_ev))
+    passes, highest_rank = _passes(*(one.reshape(shape) for one in (rank, basin, cell)), below=open_points)
+    return Basins(
+        frac_coords=np.stack(np.unravel_index(order[minima], shape), axis=1) / shape,
+        energies_ev=heights_ev[minima] - heights_ev[0],
+        passes=passes,
+        passes_ev=heights_ev[highest_rank] - heights_ev[0],
+    )
+
+
+def _run_down(below: IntArray, shape: tuple[int, ...]) -> tuple[IntArray, IntArray]:
+    """Follow each point's lowest neighbour down to a minimum: that point, and the code of the cell it lies in."""
+    cell = np.zeros(len(below), dtype=np.int64)
+    here, there = np.unravel_index(np.arange(len(below)), shape), np.unravel_index(below, shape)
+    for one, other, unit in zip(here, there, _CELL_UNITS, strict=True):
+        step = other - one
+        # a neighbour across a face of the cell has its index at the other end
+        cell += unit * ((step < -1).astype(np.int64) - (step > 1))
+    while not np.array_equal(below, further := below[below]):
+        cell += cell[below]
+        below = further
+    return below, cell
+
+
+def _passes(rank: IntArray, basin: IntArray, cell: IntArray, *, below: int) -> tuple[IntArray, IntArray]:
+    """The lowest pass between each two basins that border on each other, each copy apart, the lowest pass first.
+
+    Args:
+        rank: of each point by its energy, shape [n_a, n_b, n_c].
+        basin: that it lies in.
+        cell: the code of the cell that its basin's minimum lies in.
+        below: points of this rank and above are left out.
+
+    Returns:
+        as `Basins.passes`, and the rank of each pass.
+    """
+    copies = [np.pad(one, 1, mode="wrap") for one in (rank, basin, cell)]
+    for axis, unit in enumerate(_CELL_UNITS):
+        faces = np.moveaxis(copies[2], axis, 0)
+        faces[0] -= unit
+        faces[-1] += unit
+    count = int(basin.max()) + 1
+    keys, heights = [], []
+    for step in _HALF_OF_NEIGHBOURS:
+        there = tuple(slice(1 + by, 1 + by + size) for by, size in zip(step, rank.shape, strict=True))
+        other_rank, other_basin, other_cell = (one[there] for one in copies)
+        height, offset = np.maximum(rank, other_rank), other_cell - cell
+        border = (height < below) & ((basin != other_basin) | (offset != 0))
+        one, other, offset = basin[border], other_basin[border], offset[border]
+        swapped = (one > other) | ((one == other) & (offset < 0))
+        one, other = np.where(swapped, other, one), np.where(swapped, one, other)
+        keys.append((one * count + other) * _CELL_CODES + np.where(swapped, -offset, offset) + _CELL_CODES // 2)
+        heights.append(height[border])
+    # the lowest of each kind comes first among its kind
+    sorted_keys, sorted_heights = np.divmod(
+        np.sort(np.concatenate(keys) * rank.size + np.concatenate(heights)), rank.size
+    )
+    first = np.flatnonzero(np.diff(sorted_keys, prepend=-1))
+    first = first[np.argsort(sorted_heights[first], kind="stable")]
+    pair, offset = np.divmod(sorted_keys[first], _CELL_CODES)
+    return np.column_stack([*np.divmod(pair, count), *_cells(offset - _CELL_CODES // 2)]), sorted_heights[first]
+
+
+def _cells(code: IntArray) -> tuple[IntArray, ...]:
+    """The cell of a code, by axis."""
+    found = []
+    for unit in _CELL_UNITS:
+        whole = np.rint(code / unit).astype(np.int64)
+        found.append(whole)
+        code = code - unit * whole
+    return tuple(found)
