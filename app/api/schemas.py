@@ -115,8 +115,13 @@ class PercolationBarriers(BaseModel):
 class PercolationPath(BaseModel):
     """How hops connect through the crystal in one, two or three dimensions."""
 
-    barrier_ev: float = Field(description="eV")
-    interval_ev: Interval
+    barrier_ev: float | None = Field(description="eV; null where they do not connect.")
+    interval_ev: Interval | None
+    percolating_share: float | None = Field(
+        None,
+        description="The share of the sampled fillings of the sites in which they connect; 0 or 1 of an ordered one. "
+        "The barrier is the median over the fillings, and null below one half.",
+    )
     bottleneck_hops: list[int] = Field(description="Indices in `hops` of the hops without which they do not connect.")
     directions: list[Annotated[list[int], Field(min_length=3, max_length=3)]] = Field(
         description="Lattice directions [u, v, w] of the uploaded cell along which they connect."
@@ -124,7 +129,7 @@ class PercolationPath(BaseModel):
 
 
 class PercolationPaths(BaseModel):
-    """The paths by dimension; null where hops do not connect."""
+    """The paths by dimension; null in answers of earlier versions where hops do not connect."""
 
     one_d: PercolationPath | None = Field(alias="1d")
     two_d: PercolationPath | None = Field(alias="2d")
@@ -142,6 +147,23 @@ class Ordering(BaseModel):
     percolation_ev: PercolationBarriers
 
 
+class PercolatingShares(BaseModel):
+    """How many of the fillings connect in one, two and three dimensions, 0 to 1."""
+
+    one_d: float = Field(alias="1d")
+    two_d: float = Field(alias="2d")
+    three_d: float = Field(alias="3d")
+
+
+class Fillings(BaseModel):
+    """Sampled fillings of the ion's sites, closed where an atom of the host is on one."""
+
+    count: int
+    percolating_share: PercolatingShares
+    mean_percolation_ev: PercolationBarriers = Field(description="Of those that connect.")
+    spread_percolation_ev: PercolationBarriers = Field(description="Standard deviation over these.")
+
+
 class Disorder(BaseModel):
     """How the shared and partly empty sites of a crystal's host were filled; each ordering is predicted."""
 
@@ -150,6 +172,7 @@ class Disorder(BaseModel):
     lattice_angstrom: list[Vector] = Field(description="Of the ordered supercell; rows are its vectors.")
     mean_percolation_ev: PercolationBarriers
     spread_percolation_ev: PercolationBarriers = Field(description="Standard deviation over the orderings.")
+    fillings: Fillings | None = None
     orderings: list[Ordering]
 
 

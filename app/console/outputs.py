@@ -145,6 +145,8 @@ def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
         interval = more.get("interval_ev")
         line = f"{name}: {energy:.3f} eV"
         line += f" ({interval['low']:.2f} to {interval['high']:.2f})" if interval else ""
+        share = more.get("percolating_share")
+        line += f" in {share:.0%} of its fillings" if share is not None and share < 1 else ""
         directions = " and ".join(f"[{' '.join(map(str, one))}]" for one in more.get("directions") or ())
         yield f"{line} along {directions}" if directions else line
 

@@ -111,6 +111,24 @@ def connections(edges: Sequence[HopEdge], barriers_ev: Sequence[float | None]) -
     }
 
 
+def directions_of(
+    hops: Iterable[Sequence[int]], dimension: int, *, repeats: tuple[int, int, int] = (1, 1, 1)
+) -> tuple[Offset, ...]:
+    """The directions along which connected parts of at least so many dimensions reach their own copies.
+
+    Args:
+        hops: rows (from, to, offset x, y, z) of a supercell.
+        dimension: 1, 2 or 3.
+        repeats: cells of the supercell along each axis; the directions are in vectors of the cell.
+    """
+    edges = [HopEdge(from_site=i, to_site=j, offset=(a, b, c), orbit=0) for i, j, a, b, c in hops]
+    a, b, c = repeats
+    found: dict[Offset, None] = {}
+    for part in _connecting([(0.0, edge) for edge in edges], dimension):
+        found |= dict.fromkeys(_directions([(a * x, b * y, c * z) for x, y, z in part.periods]))
+    return tuple(sorted(found, key=_by_length))
+
+
 def _passable(edges: Iterable[HopEdge], barriers_ev: Sequence[float | None]) -> list[tuple[float, HopEdge]]:
     return [
         (barrier, edge)

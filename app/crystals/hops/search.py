@@ -9,6 +9,7 @@ from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import short_translations
 from app.crystals.geometry.vacuum import Vacuum, find_vacuum
 from app.crystals.hops.bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
+from app.crystals.hops.fillings import Fillings, sample_fillings
 from app.crystals.hops.options import USUAL, USUAL_HOPS, HopOptions
 from app.crystals.hops.orbits import distinct_hops
 from app.crystals.hops.passed_sites import site_on_the_way
@@ -71,12 +72,14 @@ class Disorder:
         states: the oxidation state of each element; None where they could not be guessed.
         lattice_angstrom: of the supercell that was ordered, shape [3, 3].
         orderings: each is predicted.
+        fillings: samples of which of the ion's sites the host's atoms close.
     """
 
     method: OrderingMethod
     states: dict[str, int] | None
     lattice_angstrom: FloatArray
     orderings: tuple[Ordering, ...]
+    fillings: Fillings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -137,7 +140,7 @@ def find_hops(
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
     orbits = distinct_hops(lattices, supercell.motif, options.max_hop_angstrom)
     orderings = _orderings(lattices, options.max_orderings)
-    disorder = _disorder(supercell, orderings)
+    disorder = _disorder(lattices, supercell, orderings)
     crowded = has_close_sites(lattices)
     hops = [
         _hop(
@@ -172,10 +175,14 @@ def find_hops(
                 between_all=absent or options.interstitials,
             ),
             *(occupancy_warnings(lattices) if chosen == "vacancy" else ()),
-            *(disorder_warnings(lattices, disorder.method, len(disorder.orderings)) if disorder else ()),
+            *(_ordering_warnings(lattices, disorder) if disorder else ()),
         ),
         disorder=disorder,
     )
+
+
+def _ordering_warnings(lattices: Sublattices, disorder: Disorder) -> tuple[str, ...]:
+    return disorder_warnings(lattices, disorder.method, len(disorder.orderings), len(disorder.fillings.closed))
 
 
 def _orderings(lattices: Sublattices, most: int) -> Orderings:
@@ -185,7 +192,7 @@ def _orderings(lattices: Sublattices, most: int) -> Orderings:
     return Orderings(ion=lattices.ion, states=guess_oxidation_states(lattices.amounts), most=most)
 
 
-def _disorder(supercell: Supercell, orderings: Orderings) -> Disorder | None:
+def _disorder(lattices: Sublattices, supercell: Supercell, orderings: Orderings) -> Disorder | None:
     found = orderings.of(supercell)
     if not len(found[0].filled):
         return None
@@ -194,6 +201,7 @@ def _disorder(supercell: Supercell, orderings: Orderings) -> Disorder | None:
         states=None if orderings.states is None else dict(orderings.states),
         lattice_angstrom=supercell.lattice_angstrom,
         orderings=found,
+        fillings=sample_fillings(lattices),
     )
 
 

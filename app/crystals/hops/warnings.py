@@ -61,8 +61,8 @@ def occupancy_warnings(lattices: Sublattices) -> tuple[str, ...]:
     return (sentence,)
 
 
-def disorder_warnings(lattices: Sublattices, method: OrderingMethod, count: int) -> tuple[str, ...]:
-    """Explain which sites were ordered and how, and that an ion's shared sites count as available."""
+def disorder_warnings(lattices: Sublattices, method: OrderingMethod, count: int, fillings: int) -> tuple[str, ...]:
+    """Explain which sites were ordered and how, and that other atoms close an ion's shared sites."""
     mixed = sum(is_mixed(contents) for contents in lattices.host_contents)
     shared = sum(bool(site.shared_with) for site in lattices.sites)
     sites = " and ".join(
@@ -78,5 +78,9 @@ def disorder_warnings(lattices: Sublattices, method: OrderingMethod, count: int)
     sentence = (
         f"Shared between elements or partly empty are {sites}: {how}; equivalent hops are those of the average crystal."
     )
-    closed = "" if not shared else f" Every {lattices.ion} site counts as open, whatever else may occupy it."
+    closed = (
+        f" Percolation is over {fillings} fillings of these sites, in which another atom closes its site."
+        if shared
+        else ""
+    )
     return (sentence + closed,)

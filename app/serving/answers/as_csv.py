@@ -27,8 +27,16 @@ HOP_COLUMNS = (
     "excluded_because",
 )
 #: Of the whole crystal, the same in each of its rows: the barriers at which its hops connect, eV, empty where they
-#: never do; and whether hops that were not predicted could make them lower.
-PERCOLATION_COLUMNS = ("percolation_1d_ev", "percolation_2d_ev", "percolation_3d_ev", "percolation_upper_bound")
+#: never do; whether hops that were not predicted could make them lower; and in which share of the fillings they do.
+PERCOLATION_COLUMNS = (
+    "percolation_1d_ev",
+    "percolation_2d_ev",
+    "percolation_3d_ev",
+    "percolation_upper_bound",
+    "percolation_1d_share",
+    "percolation_2d_share",
+    "percolation_3d_share",
+)
 #: Why a hop or band is outside of the model's domain, and what was noticed of the whole input.
 NOTE_COLUMNS = ("reasons", "warnings")
 COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS)
@@ -96,5 +104,8 @@ def _percolation(answer: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {
         f"percolation_{name}_ev": round(barrier, 4) for name, barrier in barriers.items() if barrier is not None
     }
+    for name, path in (answer.get("percolation") or {}).items():
+        if path is not None and path.get("percolating_share") is not None:
+            row[f"percolation_{name}_share"] = round(path["percolating_share"], 3)
     is_bound = answer.get("percolation_upper_bound")  # not there in answers that were logged long ago
     return row if is_bound is None else {**row, "percolation_upper_bound": "yes" if is_bound else "no"}

@@ -9,6 +9,7 @@ from app.serving.answers.types import (
     Answer,
     CrystalAnswer,
     DisorderAnswer,
+    FillingsAnswer,
     HopAnswer,
     PercolationPath,
 )
@@ -118,7 +119,10 @@ def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
         ],
         "hops": [_hop_to_json(hop, threshold_ev) for hop in crystal.hops],
         "percolation_ev": _percolation_to_json(crystal.percolation_ev),
-        "percolation": {f"{dimension}d": _path_to_json(path) for dimension, path in crystal.percolation.items()},
+        "percolation": {
+            f"{dimension}d": _path_to_json(path) | {"percolating_share": crystal.percolating_share(dimension)}
+            for dimension, path in crystal.percolation.items()
+        },
         "percolation_upper_bound": crystal.percolation_upper_bound,
         "truncated": crystal.truncated,
         "mechanism": crystal.mechanism,
@@ -140,9 +144,9 @@ def _percolation_to_json(barriers: PercolationBarriers) -> Json:
     return {"1d": barriers.one_d, "2d": barriers.two_d, "3d": barriers.three_d}
 
 
-def _path_to_json(path: PercolationPath | None) -> Json | None:
+def _path_to_json(path: PercolationPath | None) -> Json:
     if path is None:
-        return None
+        return {"barrier_ev": None, "interval_ev": None, "bottleneck_hops": [], "directions": []}
     tail = (1.0 - INTERVAL_COVERAGE) / 2.0
     low, high = np.interp([tail, 1.0 - tail], QUANTILE_LEVELS, path.quantiles_ev)
     return {
@@ -160,6 +164,7 @@ def _disorder_to_json(disorder: DisorderAnswer) -> Json:
         "lattice_angstrom": [list(row) for row in disorder.lattice_angstrom],
         "mean_percolation_ev": _percolation_to_json(disorder.mean_ev),
         "spread_percolation_ev": _percolation_to_json(disorder.spread_ev),
+        "fillings": None if disorder.fillings is None else _fillings_to_json(disorder.fillings),
         "orderings": [
             {
                 "species": list(ordering.placed),
@@ -169,6 +174,15 @@ def _disorder_to_json(disorder: DisorderAnswer) -> Json:
             }
             for ordering in disorder.orderings
         ],
+    }
+
+
+def _fillings_to_json(fillings: FillingsAnswer) -> Json:
+    return {
+        "count": fillings.count,
+        "percolating_share": {f"{dimension}d": share for dimension, share in fillings.shares.items()},
+        "mean_percolation_ev": _percolation_to_json(fillings.mean_ev),
+        "spread_percolation_ev": _percolation_to_json(fillings.spread_ev),
     }
 
 

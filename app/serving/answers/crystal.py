@@ -67,18 +67,40 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         _hop(hop, [outcomes.get((index, which)) for which in range(len(hop.bands))])
         for index, hop in enumerate(search.hops)
     )
+    disorder = None if search.disorder is None else _disorder(search, search.disorder, hops)
+    found = percolating(
+        search.all_hops,
+        [hop.prediction for hop in hops],
+        None if search.disorder is None else search.disorder.fillings,
+        [_open_share(hop) for hop in hops],
+    )
+    if disorder is not None:
+        disorder = replace(disorder, fillings=found.fillings)
     return CrystalAnswer(
         sites=tuple(
             SiteAnswer(index=site.index, frac_coords=site.frac_coords, occupancy=site.occupancy)
             for site in search.sites
         ),
         hops=hops,
-        percolation=percolating(search.all_hops, [hop.prediction for hop in hops]),
+        percolation={
+            dimension: None if disorder is not None and _none_connects(disorder, dimension) else path
+            for dimension, path in found.paths.items()
+        },
         truncated=search.truncated,
         percolation_upper_bound=search.truncated or bool(errors) or any(hop.left_out for hop in search.hops),
         mechanism=search.mechanism,
-        disorder=None if search.disorder is None else _disorder(search, search.disorder, hops),
+        disorder=disorder,
     )
+
+
+def _open_share(hop: HopAnswer) -> float:
+    """In how many of the orderings there is room for a hop, 0 to 1."""
+    barriers = hop.ordering_barriers_ev
+    return sum(one is not None for one in barriers) / len(barriers) if barriers else 1.0
+
+
+def _none_connects(disorder: DisorderAnswer, dimension: int) -> bool:
+    return all(one.percolation_ev.of(dimension) is None for one in disorder.orderings)
 
 
 def _doubts(search: HopSearch) -> dict[int, str]:

@@ -71,6 +71,23 @@ class PercolationPath:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FillingsAnswer:
+    """How percolation differs between sampled fillings of the sites that the host's atoms share with the ion.
+
+    Attributes:
+        count: fillings.
+        shares: by dimension, how many of them connect in so many, 0 to 1.
+        mean_ev: of the barriers of those that do; None where none does.
+        spread_ev: the standard deviation of these.
+    """
+
+    count: int
+    shares: dict[int, float]
+    mean_ev: PercolationBarriers
+    spread_ev: PercolationBarriers
+
+
+@dataclass(frozen=True, kw_only=True)
 class OrderingAnswer:
     """One ordering of the frame's mixed sites, and how its hops percolate.
 
@@ -98,6 +115,7 @@ class DisorderAnswer:
         orderings: each was predicted.
         mean_ev: of their percolation barriers; None where one of them does not connect.
         spread_ev: the standard deviation of these.
+        fillings: of the ion's sites.
     """
 
     method: Literal["lowest-energy", "samples"]
@@ -106,6 +124,7 @@ class DisorderAnswer:
     orderings: tuple[OrderingAnswer, ...]
     mean_ev: PercolationBarriers
     spread_ev: PercolationBarriers
+    fillings: FillingsAnswer | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +164,12 @@ class CrystalAnswer:
     mechanism: Literal["vacancy", "dilute"]
     disorder: DisorderAnswer | None = None
     second_opinion: SecondOpinion | None = None
+
+    def percolating_share(self, dimension: int) -> float:
+        """The share of the sampled fillings that connect in so many dimensions; 0 or 1 of an ordered crystal."""
+        if self.disorder is not None and self.disorder.fillings is not None:
+            return self.disorder.fillings.shares[dimension]
+        return float(self.percolation[dimension] is not None)
 
     @property
     def percolation_ev(self) -> PercolationBarriers:

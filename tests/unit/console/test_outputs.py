@@ -100,10 +100,11 @@ def test_a_crystal_s_percolation_stands_in_each_of_its_rows_behind_all_other_col
     writer.write(Result(label="c.cif", answer=ANSWER))
     first, second, failed, without_hops = csv.DictReader(io.StringIO(printed.getvalue()))
     names = ["percolation_1d_ev", "percolation_2d_ev", "percolation_3d_ev", "percolation_upper_bound"]
-    assert list(first)[-7:] == ["problem", *names, "reasons", "warnings"]
+    names += ["percolation_1d_share", "percolation_2d_share", "percolation_3d_share"]
+    assert list(first)[-10:] == ["problem", *names, "reasons", "warnings"]
     assert first["warnings"] == " | ".join(ANSWER["warnings"])
     assert first["reasons"] == " | ".join(HOP["in_domain"]["reasons"])
     for row in (first, second):
-        assert [row[name] for name in names] == ["0.231", "0.7284", "", "yes"]
-    assert [failed[name] for name in ("problem", *names)] == ["no crystal", "", "", "", ""]
+        assert [row[name] for name in names] == ["0.231", "0.7284", "", "yes", "", "", ""]
+    assert [failed[name] for name in ("problem", *names)] == ["no crystal", *[""] * 7]
     assert (without_hops["file"], without_hops["hop"], without_hops["percolation_1d_ev"]) == ("c.cif", "", "0.231")

@@ -21,6 +21,9 @@ export function dimensions(answer, { threshold, picked, onPick }) {
       element("span", { class: "name" }, `${one.name[0]} ${one.name === "1d" ? "direction" : "directions"}`),
       element("b", {}, one.barrier === null ? "never" : `${figure(one.barrier, 3)} eV`),
       one.interval_ev && element("span", {}, `${figure(one.interval_ev.low)} to ${figure(one.interval_ev.high)}`),
+      one.percolating_share > 0 &&
+        one.percolating_share < 1 &&
+        element("span", {}, `in ${Math.round(100 * one.percolating_share)} % of its fillings`),
       along(one.directions),
       one.second !== undefined &&
         element("span", {}, `bond valence ${one.second === null ? "never" : figure(one.second)}`),

@@ -108,7 +108,9 @@ def test_an_answer_has_the_fields_of_the_contract() -> None:
         "coverage": 0.9,
     }
     assert (path["bottleneck_hops"], path["directions"]) == ([0], [[0, 1, 0]])
-    assert body["percolation"]["2d"] is None
+    assert path["percolating_share"] == 1.0
+    nothing: dict[str, object] = {"barrier_ev": None, "interval_ev": None, "bottleneck_hops": [], "directions": []}
+    assert body["percolation"]["2d"] == {**nothing, "percolating_share": 0.0}
     assert body["percolation_upper_bound"] is True
     assert body["second_opinion"]["method"] == "bvse"
     assert body["second_opinion"]["percolation_ev"] == {"1d": 0.4, "2d": None, "3d": None}
