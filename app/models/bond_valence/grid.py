@@ -16,8 +16,8 @@ _STEEP_ANGSTROM = (2.0, 4.0)
 _COARSE_ANGSTROM = 0.4
 #: Places of a table of an energy over the squared distance: the error of the nearest one is under 1 meV.
 _PLACES = 1 << 14
-#: Pairs of an atom and a point that are summed at once: 16 MB a term.
-_PIECE_PAIRS = 4_000_000
+#: Pairs of an atom and a point that are summed at once: what stays in a core's cache.
+_PIECE_PAIRS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,28 +68,26 @@ def _summed(
     """Sums of the steep or the smooth part of the atoms' energies at the points of a grid."""
     tables, kinds = _tables(host, reach_angstrom, smooth=smooth)
     places = np.vstack([host.morse_frac_coords, host.coulomb_frac_coords]) % 1.0 * shape
-    steps, widest = _steps(host.lattice_angstrom, shape, reach_angstrom)
+    step, to_step, widest = _steps(host.lattice_angstrom, shape, reach_angstrom)
     # squared distances in places of the table, |a + b|^2 = a^2 + 2 a b + b^2, by one product of matrices
     to_place = _PLACES / reach_angstrom**2
-    step = steps / shape @ host.lattice_angstrom
     apart = (np.floor(places) - places) / shape @ host.lattice_angstrom
     left = np.column_stack([step, (step**2).sum(axis=1), np.ones(len(step))])
     right = np.column_stack([2.0 * apart, np.ones(len(apart)), (apart**2).sum(axis=1)]) * to_place
     # in a box of which the cell is the middle there is nothing to wrap
     box = np.array(shape) + 2 * widest
-    flat_step = np.ravel_multi_index((steps + widest).T, box) - np.ravel_multi_index(widest, box)
-    flat_atom = np.ravel_multi_index((np.floor(places).astype(np.int64) + widest).T, box)
+    to_atom = np.ravel_multi_index((np.floor(places).astype(np.int64) + widest).T, box)
     table = torch.from_numpy(tables).to(device, torch.float32).flatten()
     of_steps, of_atoms = (torch.from_numpy(one).to(device, torch.float32) for one in (left, right))
-    to_step, to_atom, first_place = (
-        torch.from_numpy(one).to(device) for one in (flat_step, flat_atom, kinds * (_PLACES + 1))
+    here, there, first_place = (
+        torch.from_numpy(one).to(device, torch.int32) for one in (to_atom, to_step, kinds * (_PLACES + 1))
     )
     sums = torch.zeros(int(box.prod()), device=device)
-    at_once = max(1, _PIECE_PAIRS // len(steps))
+    at_once = max(1, _PIECE_PAIRS // len(step))
     for start in range(0, len(places), at_once):
         atoms = slice(start, start + at_once)
-        place = (of_atoms[atoms] @ of_steps.T).clamp_(0, _PLACES).long() + first_place[atoms, None]
-        sums.index_add_(0, (to_atom[atoms, None] + to_step).flatten(), table[place.flatten()])
+        place = (of_atoms[atoms] @ of_steps.T).clamp_(0, _PLACES).int() + first_place[atoms, None]
+        sums.index_add_(0, (here[atoms, None] + there).flatten(), table[place.flatten()])
     return _folded(sums.reshape(tuple(box)), shape, widest)
 
 
@@ -109,14 +107,23 @@ def _tables(host: ChargedHost, reach_angstrom: float, *, smooth: bool) -> tuple[
     return energies, np.concatenate([morse_kinds.ravel(), len(morse) + coulomb_kinds.ravel()])
 
 
-def _steps(lattice_angstrom: FloatArray, shape: tuple[int, ...], reach_angstrom: float) -> tuple[IntArray, IntArray]:
-    """Whole steps on a grid that may lie within reach of an atom beside the first point, [n, 3]; the most by axis."""
-    size = np.array(shape)
-    cells = lattice_angstrom / size[:, None]
+def _steps(
+    lattice_angstrom: FloatArray, shape: tuple[int, ...], reach_angstrom: float
+) -> tuple[FloatArray, IntArray, IntArray]:
+    """Whole steps on a grid that may lie within reach of an atom beside the first point.
+
+    Returns:
+        as vectors, shape [n, 3], angstrom; in a grid that is larger by the most steps on either side, as differences of
+        flat indices, shape [n]; and these most steps by axis, shape [3].
+    """
+    cells = lattice_angstrom / np.array(shape)[:, None]
     reach = reach_angstrom + float(np.linalg.norm(cells, axis=1).sum())
     widest = np.ceil(reach / cell_heights_angstrom(cells)).astype(np.int64)
-    steps = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in widest), indexing="ij"), axis=-1).reshape(-1, 3)
-    return steps[((steps @ cells) ** 2).sum(axis=1) < reach**2], widest
+    axes = np.ix_(*(np.arange(-n, n + 1) for n in widest))
+    vectors = sum(steps[..., None] * cell for steps, cell in zip(axes, cells, strict=True))
+    near = np.einsum("abci,abci->abc", vectors, vectors) < reach**2
+    _, size_b, size_c = np.array(shape) + 2 * widest
+    return vectors[near], ((axes[0] * size_b + axes[1]) * size_c + axes[2])[near], widest
 
 
 def _folded(sums: torch.Tensor, shape: tuple[int, ...], widest: IntArray) -> torch.Tensor:
