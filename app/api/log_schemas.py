@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas import (
+    BondValence,
     Disorder,
     GoodConductor,
     Hop,
@@ -112,6 +113,7 @@ class ListedPrediction(PredictionStatus):
     truncated: bool | None = None
     mechanism: Literal["vacancy", "dilute"] | None = None
     disorder: Disorder | None = None
+    bond_valence: BondValence | None = None
     second_opinion: SecondOpinion | None = None
 
 

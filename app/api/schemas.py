@@ -176,6 +176,16 @@ class Disorder(BaseModel):
     orderings: list[Ordering]
 
 
+class BondValence(BaseModel):
+    """Percolation by bond valence site energies, all ions removed: an independent figure beside the model's."""
+
+    percolation_ev: PercolationBarriers = Field(
+        description="Above the lowest point of the landscape; null where it does not connect within 10 eV."
+    )
+    grid_angstrom: float | None = Field(description="Spacing of its grid; null where there is no landscape.")
+    detail: str | None = Field(description="Why there is none, such as lacking parameters; null where there is one.")
+
+
 class SecondOpinion(BaseModel):
     """Percolation by another method."""
 
@@ -207,6 +217,7 @@ class PredictionAnswer(_Predicted):
     truncated: bool | None = Field(None, description="There are more hops than were predicted.")
     mechanism: Literal["vacancy", "dilute"] | None = None
     disorder: Disorder | None = None
+    bond_valence: BondValence | None = None
     second_opinion: SecondOpinion | None = None
 
 

@@ -111,10 +111,14 @@ def _remarks(result: Result) -> Iterator[Text]:
     if answer.get("percolation_ev") is not None:
         figures = ", ".join(_ways_through(answer))
         yield Text(f"{result.label}: connects through the crystal in {figures} ({answer['mechanism']})", style="bold")
+    by_bond_valence = answer.get("bond_valence") or {}
+    if by_bond_valence.get("detail"):
+        yield Text(f"{result.label}: no figure by bond valence: {by_bond_valence['detail']}")
+    elif by_bond_valence:
+        yield Text(f"{result.label}: by bond valence in {', '.join(_ways_through(by_bond_valence))}")
     opinion = answer.get("second_opinion") or {}
     if opinion.get("answered"):
-        figures = ", ".join(_ways_through(opinion))
-        yield Text(f"{result.label}: by bond-valence site energies in {figures}")
+        yield Text(f"{result.label}: by bond-valence site energies (bvlain) in {', '.join(_ways_through(opinion))}")
     yield from _doubts(result.label, answer)
     if answer.get("truncated"):
         yield Text(f"{result.label}: more hops exist; see --max-hops", style="yellow")

@@ -11,6 +11,7 @@ import numpy as np
 from app.crystals.band import FloatArray
 from app.crystals.sites.ion_sites import Sublattices
 from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
+from app.crystals.sites.supercell import Motif, primitive_motif
 from app.errors import InputError
 
 #: Coulomb's constant, eV angstrom, and how far it is screened: a share of the sum of the covalent radii.
@@ -143,6 +144,14 @@ def crystal_host(lattices: Sublattices) -> tuple[ChargedHost, dict[str, float]]:
         oxidation_states=states,
     )
     return host, states
+
+
+def average_host(motif: Motif) -> ChargedHost | str:
+    """The average host of a crystal in its primitive cell, or the reason why bond valence has none."""
+    try:
+        return crystal_host(primitive_motif(motif.crystal, motif.symmetry).crystal)[0]
+    except InputError as error:
+        return error.detail
 
 
 def _pair(ion: str, charge: float, symbol: str, states: Mapping[str, float]) -> tuple[float, ...]:

@@ -17,6 +17,7 @@ from app.errors import InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction
 from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
+from app.serving.answers.bond_valence import bond_valence_answer
 from app.serving.answers.crystal import (
     BandKey,
     Doubted,
@@ -251,7 +252,15 @@ class Pipeline:
         return raise_if_error(outcome)
 
     async def _predict_crystal(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
-        """Predict its hops, and meanwhile ask for a second opinion where one is wanted."""
+        """Predict its hops, and meanwhile ask bond valence, and bvlain where a second opinion is wanted."""
+        landscape = asyncio.ensure_future(asyncio.to_thread(bond_valence_answer, content.search.bond_valence_host))
+        try:
+            crystal = await self._with_opinion(asked, content, on_done)
+            return replace(crystal, bond_valence=await landscape)
+        finally:
+            landscape.cancel()
+
+    async def _with_opinion(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
         if asked.request.second_opinion is None:
             return await self._predict_hops(asked, content, on_done)
         opinion = asyncio.ensure_future(self._second_opinion(asked.request))

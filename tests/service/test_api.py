@@ -39,6 +39,7 @@ CRYSTAL_FIELDS = BAND_FIELDS | {
     "truncated",
     "mechanism",
     "disorder",
+    "bond_valence",
 }
 HOP_FIELDS = {"from_site", "to_site", "offset", "distance_angstrom", "multiplicity", "excluded_because", "barrier_ev"}
 CALLS = ("/predict/barrier", "/classify/good-conductor")

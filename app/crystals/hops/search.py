@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
+from app.crystals.charged_host import ChargedHost, average_host
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import short_translations
 from app.crystals.geometry.vacuum import Vacuum, find_vacuum
@@ -96,6 +97,7 @@ class HopSearch:
         mechanism: whether the other mobile ions stay ("vacancy") or not ("dilute").
         warnings: for the caller.
         disorder: how the host was ordered; None where it is ordered as uploaded.
+        bond_valence_host: what bond valence computes percolation on, without the ions; or why there is no such thing.
     """
 
     ion: str
@@ -105,6 +107,7 @@ class HopSearch:
     truncated: bool
     mechanism: Mechanism
     warnings: tuple[str, ...]
+    bond_valence_host: ChargedHost | str
     disorder: Disorder | None = None
 
 
@@ -178,6 +181,7 @@ def find_hops(
             *(_ordering_warnings(lattices, disorder) if disorder else ()),
         ),
         disorder=disorder,
+        bond_valence_host=average_host(supercell.motif),
     )
 
 

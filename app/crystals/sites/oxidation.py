@@ -1,8 +1,11 @@
 """Oxidation states guessed from a composition by a bounded search."""
 
 import itertools
+import json
 import math
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 
 #: Maximum number of combinations of oxidation states that are tried.
 MOST_COMBINATIONS = 50_000
@@ -29,7 +32,7 @@ def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | Non
     """
     choices: list[list[tuple[str, int, float]]] = []
     for symbol in sorted(amounts):
-        counts = _counted_states(symbol)
+        counts = counted_states(symbol)
         if not counts:
             return None
         seen = sum(counts.values()) or 1.0
@@ -50,16 +53,19 @@ def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | Non
 
 def usual_charge(symbol: str) -> int:
     """The most frequent oxidation state of an element in the ICSD; 1 where none is known."""
-    return next(iter(_counted_states(symbol)), 1)
+    return next(iter(counted_states(symbol)), 1)
 
 
-def _counted_states(symbol: str) -> dict[int, float]:
-    """Counts of the oxidation states of an element in the ICSD, by pymatgen, the most frequent first."""
-    # pymatgen takes a second to import, and ordered crystals never need it
-    from pymatgen.analysis.bond_valence import PRIOR_PROB  # noqa: PLC0415
-    from pymatgen.core import Element, Species  # noqa: PLC0415
+def counted_states(symbol: str) -> Mapping[int, float]:
+    """Counts of the oxidation states of an element in the ICSD, the most frequent first."""
+    return _table().get(symbol, {})
 
-    element = Element(symbol)
-    states = {int(state) for state in element.icsd_oxidation_states or element.common_oxidation_states} - {0}
-    counts = {state: float(PRIOR_PROB.get(Species(symbol, state), 0.0)) for state in states}
-    return {state: counts[state] for state in sorted(states, key=lambda state: (-counts[state], abs(state)))}
+
+@cache
+def _table() -> Mapping[str, Mapping[int, float]]:
+    """Counts by pymatgen, of the states that it lists for each element; importing it would take a second."""
+    stored = json.loads(files("app.crystals.sites").joinpath("oxidation_counts.json").read_text(encoding="utf-8"))
+    return {
+        symbol: {int(state): float(count) for state, count in counts.items()}
+        for symbol, counts in stored["states"].items()
+    }

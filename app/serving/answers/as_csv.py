@@ -27,7 +27,8 @@ HOP_COLUMNS = (
     "excluded_because",
 )
 #: Of the whole crystal, the same in each of its rows: the barriers at which its hops connect, eV, empty where they
-#: never do; whether hops that were not predicted could make them lower; and in which share of the fillings they do.
+#: never do; whether hops that were not predicted could make them lower; and in which share of the fillings they do;
+#: and the same barriers by bond valence.
 PERCOLATION_COLUMNS = (
     "percolation_1d_ev",
     "percolation_2d_ev",
@@ -36,6 +37,9 @@ PERCOLATION_COLUMNS = (
     "percolation_1d_share",
     "percolation_2d_share",
     "percolation_3d_share",
+    "bond_valence_1d_ev",
+    "bond_valence_2d_ev",
+    "bond_valence_3d_ev",
 )
 #: Why a hop or band is outside of the model's domain, and what was noticed of the whole input.
 NOTE_COLUMNS = ("reasons", "warnings")
@@ -101,8 +105,12 @@ def _figures(predicted: Mapping[str, Any]) -> dict[str, Any]:
 
 def _percolation(answer: Mapping[str, Any]) -> dict[str, Any]:
     barriers = answer.get("percolation_ev") or {}
+    by_bond_valence = (answer.get("bond_valence") or {}).get("percolation_ev") or {}
     row: dict[str, Any] = {
-        f"percolation_{name}_ev": round(barrier, 4) for name, barrier in barriers.items() if barrier is not None
+        f"{method}_{name}_ev": round(barrier, 4)
+        for method, found in (("percolation", barriers), ("bond_valence", by_bond_valence))
+        for name, barrier in found.items()
+        if barrier is not None
     }
     for name, path in (answer.get("percolation") or {}).items():
         if path is not None and path.get("percolating_share") is not None:

@@ -128,6 +128,12 @@ def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
         "mechanism": crystal.mechanism,
         "disorder": None if crystal.disorder is None else _disorder_to_json(crystal.disorder),
     }
+    if crystal.bond_valence is not None:
+        body["bond_valence"] = {
+            "percolation_ev": _percolation_to_json(crystal.bond_valence.percolation_ev),
+            "grid_angstrom": crystal.bond_valence.grid_angstrom,
+            "detail": crystal.bond_valence.detail,
+        }
     if crystal.second_opinion is not None:
         opinion = crystal.second_opinion
         body["second_opinion"] = {

@@ -145,6 +145,21 @@ class SecondOpinion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BondValenceAnswer:
+    """Percolation by bond valence site energies, beside the model's in every crystal's answer.
+
+    Attributes:
+        percolation_ev: eV above the lowest point of the landscape; None where it does not connect, or all without one.
+        grid_angstrom: spacing of the grid; None where there is no landscape.
+        detail: why there is none; None where there is one.
+    """
+
+    percolation_ev: PercolationBarriers
+    grid_angstrom: float | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrystalAnswer:
     """What a crystal's answer adds to a band's.
 
@@ -154,6 +169,7 @@ class CrystalAnswer:
         percolation_upper_bound: hops that may be passable were not predicted.
         disorder: how the frame was ordered; None where it is ordered as uploaded.
         second_opinion: where it was asked for.
+        bond_valence: percolation by bond valence site energies.
     """
 
     sites: tuple[SiteAnswer, ...]
@@ -164,6 +180,7 @@ class CrystalAnswer:
     mechanism: Literal["vacancy", "dilute"]
     disorder: DisorderAnswer | None = None
     second_opinion: SecondOpinion | None = None
+    bond_valence: BondValenceAnswer | None = None
 
     def percolating_share(self, dimension: int) -> float:
         """The share of the sampled fillings that connect in so many dimensions; 0 or 1 of an ordered crystal."""

@@ -33,6 +33,9 @@ HOP: dict[str, Any] = {
 }
 
 
+BOND_VALENCE = {"percolation_ev": {"1d": 0.3, "2d": None, "3d": None}, "grid_angstrom": 0.25, "detail": None}
+
+
 def table_of(answer: dict[str, Any]) -> str:
     printed = io.StringIO()
     TableWriter(["LiFePO4.cif"], printed).write(Result(label="LiFePO4.cif", answer=answer))
@@ -46,9 +49,20 @@ def test_the_ways_through_a_crystal_are_told() -> None:
 
 def test_a_second_opinion_is_told_beside_them() -> None:
     figures = {"1d": 0.3, "2d": None, "3d": None}
-    told = "by bond-valence site energies in 1d: 0.300 eV, 2d: never, 3d: never"
+    told = "by bond-valence site energies (bvlain) in 1d: 0.300 eV, 2d: never, 3d: never"
     assert told in table_of({**ANSWER, "second_opinion": {"answered": True, "percolation_ev": figures}})
     assert "bond-valence" not in table_of({**ANSWER, "second_opinion": {"answered": False, "percolation_ev": figures}})
+
+
+def test_bond_valence_is_told_beside_them_or_why_it_says_nothing() -> None:
+    told = "by bond valence in 1d: 0.300 eV, 2d: never, 3d: never"
+    assert told in table_of({**ANSWER, "bond_valence": BOND_VALENCE})
+    silent = {
+        "percolation_ev": dict.fromkeys(("1d", "2d", "3d")),
+        "grid_angstrom": None,
+        "detail": "none for Li with H-1",
+    }
+    assert "no figure by bond valence: none for Li with H-1" in table_of({**ANSWER, "bond_valence": silent})
 
 
 def test_their_intervals_and_directions_are_told_where_the_answer_has_them() -> None:
@@ -95,16 +109,22 @@ def test_pieces_of_a_table_line_up_under_one_line_of_headings() -> None:
 def test_a_crystal_s_percolation_stands_in_each_of_its_rows_behind_all_other_columns() -> None:
     printed = io.StringIO()
     writer = CsvWriter(printed)
-    writer.write(Result(label="a.cif", answer={**ANSWER, "hops": [HOP, HOP], "percolation_upper_bound": True}))
+    writer.write(
+        Result(
+            label="a.cif",
+            answer={**ANSWER, "hops": [HOP, HOP], "percolation_upper_bound": True, "bond_valence": BOND_VALENCE},
+        )
+    )
     writer.write(Result(label="b.cif", problem={"detail": "no crystal"}))
     writer.write(Result(label="c.cif", answer=ANSWER))
     first, second, failed, without_hops = csv.DictReader(io.StringIO(printed.getvalue()))
     names = ["percolation_1d_ev", "percolation_2d_ev", "percolation_3d_ev", "percolation_upper_bound"]
     names += ["percolation_1d_share", "percolation_2d_share", "percolation_3d_share"]
-    assert list(first)[-10:] == ["problem", *names, "reasons", "warnings"]
+    names += ["bond_valence_1d_ev", "bond_valence_2d_ev", "bond_valence_3d_ev"]
+    assert list(first)[-13:] == ["problem", *names, "reasons", "warnings"]
     assert first["warnings"] == " | ".join(ANSWER["warnings"])
     assert first["reasons"] == " | ".join(HOP["in_domain"]["reasons"])
     for row in (first, second):
-        assert [row[name] for name in names] == ["0.231", "0.7284", "", "yes", "", "", ""]
-    assert [failed[name] for name in ("problem", *names)] == ["no crystal", *[""] * 7]
+        assert [row[name] for name in names] == ["0.231", "0.7284", "", "yes", "", "", "", "0.3", "", ""]
+    assert [failed[name] for name in ("problem", *names)] == ["no crystal", *[""] * 10]
     assert (without_hops["file"], without_hops["hop"], without_hops["percolation_1d_ev"]) == ("c.cif", "", "0.231")

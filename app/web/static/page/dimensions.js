@@ -25,8 +25,8 @@ export function dimensions(answer, { threshold, picked, onPick }) {
         one.percolating_share < 1 &&
         element("span", {}, `in ${Math.round(100 * one.percolating_share)} % of its fillings`),
       along(one.directions),
-      one.second !== undefined &&
-        element("span", {}, `bond valence ${one.second === null ? "never" : figure(one.second)}`),
+      one.bondValence !== undefined && element("span", {}, `bond valence ${energy(one.bondValence)}`),
+      one.second !== undefined && element("span", {}, `bvlain ${energy(one.second)}`),
       one.barrier !== null &&
         bottlenecks.length > 0 &&
         element(
@@ -37,6 +37,11 @@ export function dimensions(answer, { threshold, picked, onPick }) {
         ),
     );
   });
+}
+
+/** A barrier by another method. */
+function energy(barrier) {
+  return barrier === null ? "never" : `${figure(barrier)} eV`;
 }
 
 /** The lattice directions; left out where there are three, since these are all. */

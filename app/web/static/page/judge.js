@@ -26,6 +26,7 @@ export function percolation(answer) {
   return DIMENSIONS.map((name) => ({
     name,
     barrier: answer.percolation_ev[name],
+    bondValence: answer.bond_valence?.detail === null ? answer.bond_valence.percolation_ev[name] : undefined,
     second: answer.second_opinion?.answered ? answer.second_opinion.percolation_ev[name] : undefined,
     ...(answer.percolation?.[name] ?? {}),
   }));

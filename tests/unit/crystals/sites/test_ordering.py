@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from made_crystals import crystal_of, layered_oxide, rock_salt
+from pymatgen.analysis.bond_valence import PRIOR_PROB
+from pymatgen.core import Element, Species
 
 from app.crystals.crystal import Crystal, Site
 from app.crystals.geometry.periodic import near_pairs
 from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.sites.electrostatics import pair_energies_ev
-from app.crystals.sites.oxidation import guess_oxidation_states
+from app.crystals.sites.oxidation import counted_states, guess_oxidation_states, usual_charge
 from app.errors import InputError
 
 
@@ -46,6 +48,16 @@ def test_oxidation_states_are_the_usual_ones_that_cancel(
     amounts: dict[str, float], expected: dict[str, int] | None
 ) -> None:
     assert guess_oxidation_states(amounts) == expected
+
+
+def test_states_and_their_counts_are_those_of_pymatgen() -> None:
+    for symbol in ("Li", "O", "Mn", "Fe", "U", "Cl"):
+        element = Element(symbol)
+        states = set(element.icsd_oxidation_states or element.common_oxidation_states) - {0}
+        counts = {state: PRIOR_PROB.get(Species(symbol, state), 0.0) for state in states}
+        assert counted_states(symbol) == counts
+        assert usual_charge(symbol) == max(counts, key=lambda state: (counts[state], -abs(state)))
+    assert counted_states("He") == {}
 
 
 def test_the_search_for_oxidation_states_is_bounded() -> None:

@@ -12,6 +12,7 @@ from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.answers.as_json import answer_to_json, error_to_json, row_to_json
 from app.serving.answers.types import (
     Answer,
+    BondValenceAnswer,
     CrystalAnswer,
     HopAnswer,
     ModelReference,
@@ -75,6 +76,9 @@ ANSWER = Answer(
         truncated=False,
         percolation_upper_bound=True,
         mechanism="vacancy",
+        bond_valence=BondValenceAnswer(
+            percolation_ev=PercolationBarriers(one_d=0.3, two_d=0.7, three_d=None), grid_angstrom=0.25
+        ),
         second_opinion=SecondOpinion(
             method="bvse",
             percolation_ev=PercolationBarriers(one_d=0.4, two_d=None, three_d=None),
@@ -114,6 +118,11 @@ def test_an_answer_has_the_fields_of_the_contract() -> None:
     assert body["percolation_upper_bound"] is True
     assert body["second_opinion"]["method"] == "bvse"
     assert body["second_opinion"]["percolation_ev"] == {"1d": 0.4, "2d": None, "3d": None}
+    assert body["bond_valence"] == {
+        "percolation_ev": {"1d": 0.3, "2d": 0.7, "3d": None},
+        "grid_angstrom": 0.25,
+        "detail": None,
+    }
     assert body["disorder"] is None
     assert [hop["barrier_ev"] for hop in body["hops"]] == [0.5, None]
     assert body["hops"][1]["good_conductor"] == {"verdict": None, "probability": None, "threshold_ev": 0.65}

@@ -1,0 +1,48 @@
+"""Percolation by bond valence: a host's landscape on a grid, and the lowest passes that connect through it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.crystals.charged_host import ChargedHost
+from app.crystals.hops.percolation import PercolationBarriers
+from app.errors import TooLargeError
+from app.models.bond_valence.basins import basins
+from app.models.bond_valence.grid import energy_grid, grid_shape
+
+#: Spacing of the grid, coarser in a large cell: half of it changes barriers of known conductors by 0.01 to 0.03 eV.
+FINEST_ANGSTROM = 0.25
+MOST_POINTS = 40_000
+#: A path is a few tenths of an angstrom wide; a coarser grid than this does not show it.
+COARSEST_ANGSTROM = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostPercolation:
+    """How the landscape of a host percolates.
+
+    Attributes:
+        barriers: the lowest energies above the lowest point up to which the landscape connects.
+        grid_angstrom: spacing of the grid.
+    """
+
+    barriers: PercolationBarriers
+    grid_angstrom: float
+
+
+def host_percolation(host: ChargedHost) -> HostPercolation:
+    """Find the energies, above the lowest point of a host's landscape, at which it connects in 1, 2 and 3 dimensions.
+
+    Raises:
+        TooLargeError: the cell is too large for a grid that would show the paths ("cell-too-large").
+    """
+    volume = abs(float(np.linalg.det(host.lattice_angstrom)))
+    spacing = max(FINEST_ANGSTROM, (volume / MOST_POINTS) ** (1 / 3))
+    if spacing > COARSEST_ANGSTROM:
+        most = MOST_POINTS * COARSEST_ANGSTROM**3
+        raise TooLargeError(
+            f"The primitive cell has {volume:,.0f} cubic angstrom; bond valence takes at most {most:,.0f}.",
+            kind="cell-too-large",
+        )
+    grid = energy_grid(host, grid_shape(host.lattice_angstrom, spacing))
+    return HostPercolation(barriers=basins(grid.energies_ev).percolation(), grid_angstrom=spacing)

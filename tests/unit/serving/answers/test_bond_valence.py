@@ -1,0 +1,62 @@
+"""What a crystal's answer holds of bond valence: figures, or why there are none."""
+
+import numpy as np
+import pytest
+from made_crystals import crystal_of, garnet, layered_oxide, rock_salt, spinel
+
+from app.crystals.charged_host import ChargedHost, charged_host
+from app.crystals.crystal import Crystal
+from app.crystals.hops.search import find_hops
+from app.serving.answers.bond_valence import bond_valence_answer
+from app.serving.answers.types import BondValenceAnswer
+
+
+def answer_of(crystal: Crystal, ion: str) -> BondValenceAnswer:
+    return bond_valence_answer(find_hops(crystal, ion, max_atoms=2000).bond_valence_host)
+
+
+def test_known_crystals_connect_in_as_many_dimensions_as_is_known() -> None:
+    layered, cubic = answer_of(layered_oxide(), "Li").percolation_ev, answer_of(spinel(), "Mg").percolation_ev
+    assert layered.one_d is not None
+    assert layered.two_d == pytest.approx(layered.one_d, abs=0.1)
+    assert layered.three_d is None or layered.three_d > layered.one_d + 1.0
+    assert cubic.one_d is not None
+    assert cubic.three_d == pytest.approx(cubic.one_d, abs=0.02)
+
+
+def test_a_disordered_host_counts_by_its_occupancies() -> None:
+    found = answer_of(garnet(), "Li")
+    assert found.detail is None
+    assert found.grid_angstrom == pytest.approx((12.98**3 / 2 / 40_000) ** (1 / 3), rel=1e-3)
+    assert found.percolation_ev.three_d is not None
+    assert 0.2 < found.percolation_ev.three_d < 0.8
+
+
+def test_a_supercell_has_the_same_figures() -> None:
+    crystal = rock_salt()
+    steps = ((0.0, 0.0, 0.0), (0.5, 0.0, 0.0))
+    doubled = crystal_of(
+        crystal.lattice_angstrom * [[2], [1], [1]],
+        [
+            (site.species[0][0], (site.frac_coords[0] / 2 + x, site.frac_coords[1] + y, site.frac_coords[2] + z))
+            for site in crystal.sites
+            for x, y, z in steps
+        ],
+    )
+    one, two = (answer_of(each, "Li").percolation_ev for each in (crystal, doubled))
+    assert two.three_d == pytest.approx(one.three_d, abs=1e-3)
+
+
+def test_what_has_no_parameters_has_a_reason_and_an_answer_all_the_same() -> None:
+    found = answer_of(rock_salt(other="H"), "Li")
+    assert found.percolation_ev.one_d is None
+    assert found.grid_angstrom is None
+    assert found.detail is not None
+    assert "none for Li+1 with H-1" in found.detail
+
+
+def test_a_cell_of_which_no_grid_would_show_the_paths_is_left_out() -> None:
+    host = charged_host(np.eye(3) * 18.0, ["O"], np.zeros((1, 3)), [1.0], ion="Li", oxidation_states={"Li": 1, "O": -2})
+    assert isinstance(host, ChargedHost)
+    found = bond_valence_answer(host)
+    assert found.detail == "The primitive cell has 5,832 cubic angstrom; bond valence takes at most 5,000."
