@@ -17,7 +17,7 @@ import orjson
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from app.crystals.geometry.identity import canonical_digest
+from app.crystals.geometry.identity import canonical
 from app.crystals.limits import Limits
 from app.crystals.readers import read_json_band
 from app.crystals.writers import band_to_json
@@ -59,7 +59,7 @@ def main() -> None:
 
     limits = Limits()
     bands = [reading.band for reading in stage("read and check the JSON", lambda b: read_json_band(b, limits), bodies)]
-    stage("digest for the log", canonical_digest, bands)
+    stage("canonical form for the cache", canonical, bands)
     stage("pack the input for the log", lambda band: pack_input(band_to_json(band)), bands)
     prepared = stage("prepare: bonds and descriptors", predictor.graph, bands)
     packed = stage("hand over from process to process, write", lambda one: pickle.dumps(one, protocol=5), prepared)

@@ -219,12 +219,7 @@ def validate_band(band: Band) -> tuple[str, ...]:
         for k, host in enumerate(band.relaxed_host_frac_coords[1:], start=1):
             check_coordinates(host, f"relaxed_host_frac_coords[{k}]")
             _check_host(band, host, f" of image {k}")
-    return (*_host_warnings(band), *_curve_warnings(band), *_check_path(band), *_band_vacuum_warnings(band))
-
-
-def _band_vacuum_warnings(band: Band) -> tuple[str, ...]:
-    doubt = band_vacuum(band)
-    return () if doubt is None else (f"The band is not in a bulk crystal: {doubt}.",)
+    return (*_host_warnings(band), *_curve_warnings(band), *_check_path(band))
 
 
 def _too_long(ion: str, distance_angstrom: float) -> InputError:

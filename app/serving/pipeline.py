@@ -245,7 +245,7 @@ class Pipeline:
             await self.cache.put(scope, form, prediction)
             return prediction
 
-        return await self.flights.predict(scope, asked.read.digest, form, compute), False
+        return await self.flights.predict(scope, form, compute), False
 
     async def _compute_band(self, asked: Asked, band: Band) -> Prediction:
         (outcome,) = await self._compute(asked, [band], Turn.BAND, lambda: None)

@@ -6,7 +6,6 @@ direction of the hop. Mirror images are the same: a network reads only distances
 between the end points, relaxed hosts) is not compared.
 """
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -30,8 +29,6 @@ _BUCKET_INVARIANTS = 5
 _PROBE_ATOMS = 8
 #: Keeps atoms of different elements apart in one k-d tree.
 _ELEMENT_SPACING_ANGSTROM = 10.0
-_DIGEST_STEP_ANGSTROM = 1e-3
-_DIGEST_SHIFT = 0.381966
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -238,23 +235,3 @@ def _all_agree(left: CanonicalBand, host: FloatArray, hop_error: FloatArray) -> 
     moves = np.concatenate([steps, np.zeros((1, 3)), hop_error[None, :]])
     moves = moves - moves.mean(axis=0)
     return bool(np.linalg.norm(moves, axis=1).max() <= TOLERANCE_ANGSTROM)
-
-
-def canonical_digest(band: Band | CanonicalBand) -> str:
-    """A SHA-256 of the band's distances, in hexadecimal: the same in any atom order, origin and setting.
-
-    For single flight and the log. Rounded coordinates give another digest; use `same_band` to compare bands.
-    """
-    form = canonical(band)
-    lattice = np.linalg.norm(form.lattice_angstrom, axis=1)  # the successive minima depend only on the lattice
-    lengths = _digest_steps(np.array([*lattice, *form.invariants_angstrom]))
-    start, middle, end = _digest_steps(_host_distances(form.lattice_angstrom, form.host_frac_coords, form.hop_frac))
-    tables = [np.stack([form.element_numbers, middle, *ends]) for ends in ((start, end), (end, start))]
-    smaller = min(table[:, np.lexsort(table)].astype("<i8").tobytes() for table in tables)
-    head = f"{form.ion}|{form.elements}|{lengths.tolist()}|"
-    return hashlib.sha256(head.encode() + smaller).hexdigest()
-
-
-def _digest_steps(lengths_angstrom: FloatArray) -> IntArray:
-    # The shift keeps round lengths, such as half of 4.0825, away from edges where the last bit would decide.
-    return np.asarray(np.floor(lengths_angstrom / _DIGEST_STEP_ANGSTROM + _DIGEST_SHIFT), dtype=np.int64)

@@ -1,16 +1,14 @@
 """Reads one upload from first byte to canonical input; runs in a thread or in a worker process."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
-import orjson
 
 from app.crystals.band import Band
 from app.crystals.crystal import Crystal, Site
-from app.crystals.geometry.identity import CanonicalBand, canonical, canonical_digest
+from app.crystals.geometry.identity import CanonicalBand, canonical
 from app.crystals.hops.options import USUAL, HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
@@ -37,10 +35,6 @@ from app.serving.reading.uploads import (
 from app.storage.rows import pack_input, unpack_input
 
 T = TypeVar("T")
-
-#: Decimals of a crystal's digest: coarser than any file rounds, so that it serves to find, never to decide.
-DIGEST_DECIMALS = 3
-
 
 #: A reading besides its arrays, and a site or hop of it: some ten Python objects of some fifty bytes.
 _READING_BYTES = 2_000
@@ -79,7 +73,6 @@ class ReadInput:
     Attributes:
         content: the band as it was uploaded, or the crystal with its hops.
         warnings: what was noticed.
-        digest: SHA-256 of the canonical input, in hexadecimal.
         packed: the canonical input, compressed; None where inputs are not kept.
         forms: the canonical form of each of `bands`, in order; none where no cache is asked.
         doubt: why the prediction of a band is out of the domain, whatever the model says; None without doubt, and of a
@@ -88,7 +81,6 @@ class ReadInput:
 
     content: Band | CrystalInput
     warnings: tuple[str, ...]
-    digest: str
     packed: bytes | None
     forms: tuple[CanonicalBand, ...] = ()
     doubt: str | None = None
@@ -136,14 +128,15 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
         reading = read_band_file(upload.file, options.limits)
     else:
         reading = _read_end_points(upload, options.limits)
-    form = canonical(reading.band)
+    band = reading.band
+    doubt = band_vacuum(band)
+    not_bulk = () if doubt is None else (f"The band is not in a bulk crystal: {doubt}.",)
     return ReadInput(
-        content=reading.band,
-        warnings=reading.warnings,
-        digest=canonical_digest(form),
-        packed=pack_input(band_to_json(reading.band)) if options.keep_input else None,
-        forms=(form,) if options.with_forms else (),
-        doubt=band_vacuum(reading.band),
+        content=band,
+        warnings=(*reading.warnings, *not_bulk),
+        packed=pack_input(band_to_json(band)) if options.keep_input else None,
+        forms=(canonical(band),) if options.with_forms else (),
+        doubt=doubt,
     )
 
 
@@ -190,7 +183,6 @@ def _with_hops(crystal: Crystal, ion: str | None, options: ReadOptions) -> ReadI
     read = ReadInput(
         content=CrystalInput(crystal=crystal, search=search),
         warnings=search.warnings,
-        digest=_crystal_digest(crystal, search.ion),
         packed=pack_input(_crystal_to_json(crystal, search.ion, options)) if options.keep_input else None,
     )
     return replace(read, forms=tuple(map(canonical, read.bands))) if options.with_forms else read
@@ -228,26 +220,9 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
         image_frac_coords=np.array(record["image_frac_coords"]),
         relaxed_host_frac_coords=None if relaxed is None else np.array(relaxed),
     )
-    form = canonical(band)
-    return ReadInput(
-        content=band,
-        warnings=(),
-        digest=canonical_digest(form),
-        packed=upload.packed,
-        forms=(form,),
-        doubt=band_vacuum(band),
-    )
+    return ReadInput(content=band, warnings=(), packed=upload.packed, forms=(canonical(band),), doubt=band_vacuum(band))
 
 
 def _band_bytes(band: Band) -> int:
     arrays = (band.lattice_angstrom, band.host_frac_coords, band.image_frac_coords, band.relaxed_host_frac_coords)
     return sum(array.nbytes for array in arrays if array is not None) + 8 * len(band.host_species)
-
-
-def _crystal_digest(crystal: Crystal, ion: str) -> str:
-    sites = sorted(
-        (sorted(site.species), [round(x % 1.0, DIGEST_DECIMALS) % 1.0 for x in site.frac_coords])
-        for site in crystal.sites
-    )
-    lattice = [[round(float(x), DIGEST_DECIMALS) for x in row] for row in crystal.lattice_angstrom]
-    return hashlib.sha256(orjson.dumps([ion, lattice, sites])).hexdigest()

@@ -167,7 +167,6 @@ async def test_the_input_is_kept_only_where_it_is_asked_for(row: dict[str, Any])
     assert kept.packed is not None
     assert np.allclose(np.array(unpack_input(kept.packed)["host_frac_coords"]), row["host_frac_coords"])
     assert left.packed is None
-    assert left.digest == kept.digest
 
 
 async def test_an_error_of_a_reader_arrives_with_all_its_fields() -> None:
@@ -201,7 +200,6 @@ async def test_a_stored_input_is_rebuilt_as_it_was_read(row: dict[str, Any]) -> 
             first = await read_by(pool, upload, asked)
             assert first.packed is not None
             again = await read_by(pool, StoredUpload(packed=first.packed))
-            assert again.digest == first.digest
             assert len(again.bands) == len(first.bands) > 0
             for one, other in zip(again.bands, first.bands, strict=True):
                 assert np.array_equal(one.host_frac_coords, other.host_frac_coords)

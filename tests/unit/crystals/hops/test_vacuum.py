@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import orjson
 import pytest
 from composed import CRYSTALS
 from made_crystals import crystal_of, layered_oxide, repeated, rock_salt
@@ -16,8 +17,11 @@ from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal
-from app.crystals.validation import band_vacuum, check_contacts, validate_band
+from app.crystals.validation import band_vacuum, check_contacts
+from app.crystals.writers import band_to_json
 from app.errors import InputError
+from app.serving.reading.upload_reader import ReadOptions, read_upload
+from app.serving.reading.uploads import JsonBandUpload
 from benchmarks.rewritten_cifs import screening_crystals
 
 TEN = sorted(CRYSTALS)[:10]
@@ -142,4 +146,7 @@ def test_a_band_in_a_slab_is_warned_of() -> None:
         image_frac_coords=np.array([site.frac_coords for site in ions[:2]]),
     )
     assert "slab with a gap of 12.0 angstrom" in str(band_vacuum(band))
-    assert any("The band is not in a bulk crystal" in warning for warning in validate_band(band))
+    upload = JsonBandUpload(payload=orjson.dumps(band_to_json(band)))
+    read = read_upload(upload, ReadOptions(limits=Limits()))
+    assert read.doubt == band_vacuum(band)
+    assert read.warnings[-1] == f"The band is not in a bulk crystal: {read.doubt}."

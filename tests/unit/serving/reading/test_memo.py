@@ -8,7 +8,7 @@ from app.serving.reading.upload_reader import ReadInput
 
 
 def reading(packed: int = 0) -> ReadInput:
-    return ReadInput(content=rock_salt(), warnings=(), digest="", packed=bytes(packed))
+    return ReadInput(content=rock_salt(), warnings=(), packed=bytes(packed))
 
 
 def test_a_reading_weighs_at_least_its_arrays_and_its_packed_input() -> None:
