@@ -82,7 +82,9 @@ class Settings(BaseSettings):
     queue_max_wait_s: float = Field(
         30.0, gt=0, description="longest estimated wait of a request, reading and model together; past it 429"
     )
-    queue_max_mib: int = Field(256, ge=1, description="bytes of the requests that wait; past it 429")
+    queue_max_mib: int = Field(
+        256, ge=1, description="bytes of the requests that wait, and as many of bodies that are arriving; past it 429"
+    )
     batch_cost: int = Field(1_000_000, ge=1, description="most cost in one forward pass; a larger item goes alone")
     batch_wait_ms: float | None = Field(
         None, ge=0, description="how long a batch waits for more, only under load; unset: 50 on a CPU, 2 on a GPU"

@@ -14,7 +14,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.context import RequestContext, context_of
 from app.api.problems import InternalError, problem_response
-from app.errors import NotReadyError, TooLargeError, TooSlowError
+from app.errors import BusyError, NotReadyError, TooLargeError, TooSlowError
+from app.serving.inference.admission import Arrival
 
 _SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _QUIET_PATHS = frozenset({"/health/live", "/health/ready", "/metrics"})
@@ -139,6 +140,9 @@ def _log_request(context: RequestContext, scope: Scope, status: int, seconds: fl
 class BodyLimit:
     """Refuses a body over a number of bytes, whether its length was announced or not, and one that takes too long.
 
+    The bytes of a body that comes in pieces are counted as they arrive, so that many that come slowly cannot fill the
+    memory: admission turns away those that are too much.
+
     Args:
         app: what is called with bodies within the limit.
         max_body_bytes: the limit; the reply names the setting that holds it.
@@ -162,6 +166,16 @@ class BodyLimit:
                 await self._drain(receive, 0)
             await self._refuse(scope, receive, send)
             return
+        service = scope.get("state", {}).get("service")
+        arrival = None if service is None else service.admission.arrival()
+        try:
+            await self._app(scope, self._counted(receive, arrival), send)
+        finally:
+            if arrival is not None:
+                arrival.end()
+
+    def _counted(self, receive: Receive, arrival: Arrival | None) -> Receive:
+        """Receive a body's messages within its limits."""
         received, whole = 0, False
         until = asyncio.get_running_loop().time() + self._timeout_s
 
@@ -179,9 +193,21 @@ class BodyLimit:
             if received > self._max_bytes:
                 await self._drain(receive, received)
                 raise self._error()
+            if arrival is not None:
+                await self._count(arrival, message, receive, received)
             return message
 
-        await self._app(scope, counted, send)
+        return counted
+
+    async def _count(self, arrival: Arrival, message: Message, receive: Receive, received: int) -> None:
+        if not message.get("more_body", False):
+            arrival.end()
+            return
+        try:
+            arrival.add(len(message.get("body", b"")))
+        except BusyError:
+            await self._drain(receive, received)
+            raise
 
     async def _drain(self, receive: Receive, received: int) -> None:
         with contextlib.suppress(TimeoutError):

@@ -50,7 +50,11 @@ class Metrics:
             "ionpath_queue_requests", "admitted requests that are not answered yet", registry=self.registry
         )
         self.queue_items = Gauge("ionpath_queue_items", "bands that wait for the model", registry=self.registry)
-        self.queue_bytes = Gauge("ionpath_queue_bytes", "bytes of the admitted requests", registry=self.registry)
+        self.queue_bytes = Gauge(
+            "ionpath_queue_bytes",
+            "bytes of the admitted requests and of bodies that are arriving",
+            registry=self.registry,
+        )
         wait = Gauge(
             "ionpath_queue_wait_seconds",
             "estimated wait of a new request, by lane",

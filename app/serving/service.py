@@ -176,7 +176,7 @@ async def _started(
 def _show_queue(metrics: Metrics, admission: Admission, batcher: Batcher) -> None:
     metrics.queue_requests.set_function(lambda: admission.requests)
     metrics.queue_items.set_function(lambda: len(batcher))
-    metrics.queue_bytes.set_function(lambda: admission.size_bytes)
+    metrics.queue_bytes.set_function(lambda: admission.size_bytes + admission.arriving_bytes)
     metrics.queue_max_wait.set(admission.max_wait_s)
     for lane, wait in metrics.queue_wait.items():
         wait.set_function(partial(admission.wait_s, lane))

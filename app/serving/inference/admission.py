@@ -27,6 +27,8 @@ SATURATED_S = 0.5
 SPEED_WEIGHT = 0.3
 LEAST_SPEED = 0.1
 LEAST_RETRY_AFTER_S = 1.0
+#: A body that is arriving is turned away only past this: thousands of them fit, and a band is no larger.
+SMALL_BODY_BYTES = 65_536
 #: Accepted jobs (`Prefer: respond-async`) that are not finished, at most, and when to ask again.
 MOST_JOBS = 1000
 JOB_RETRY_AFTER_S = 10.0
@@ -131,8 +133,32 @@ class AdmittedWork:
         self.expect(lane, max(0.0, left_s - seconds))
 
 
+@dataclass(kw_only=True, eq=False)
+class Arrival:
+    """The bytes of one body that is arriving; made by `Admission.arrival`."""
+
+    _admission: "Admission" = field(repr=False)
+    size_bytes: int = 0
+
+    def add(self, size_bytes: int) -> None:
+        """Count a piece of it.
+
+        Raises:
+            BusyError: the bodies that are arriving hold too much already, and this is not the only one.
+        """
+        self._admission.count_arriving(size_bytes, of_this=self.size_bytes)
+        self.size_bytes += size_bytes
+
+    def end(self) -> None:
+        """Count it no more: it is whole, and its request is admitted now, or it is given up."""
+        self._admission.count_arriving(-self.size_bytes, of_this=self.size_bytes)
+        self.size_bytes = 0
+
+
 class Admission:
     """Bounds the work that waits, for reading, preparing and the model together, by time and by bytes.
+
+    Bodies that are arriving have a bound of their own, of as many bytes: slow uploads take no room from other requests.
 
     Args:
         max_wait_s: a request that would wait longer is turned away, seconds.
@@ -152,6 +178,7 @@ class Admission:
         self._requests[Lane.SECOND_OPINION] = _Mean(value=FIRST_OPINION_S)
         self._bands: dict[str, _Mean] = {}
         self._bytes = 0
+        self._arriving_bytes = 0
         self._stopping = False
         self.requests = 0
 
@@ -159,6 +186,11 @@ class Admission:
     def size_bytes(self) -> int:
         """Bytes of all admitted requests that are not answered."""
         return self._bytes
+
+    @property
+    def arriving_bytes(self) -> int:
+        """Bytes of all bodies of which more is to come."""
+        return self._arriving_bytes
 
     @property
     def max_wait_s(self) -> float:
@@ -172,6 +204,22 @@ class Admission:
     def stop(self) -> None:
         """Admit nothing more."""
         self._stopping = True
+
+    def arrival(self) -> Arrival:
+        """A body that begins to arrive."""
+        return Arrival(_admission=self)
+
+    def count_arriving(self, size_bytes: int, *, of_this: int) -> None:
+        """See Arrival."""
+        others = self._arriving_bytes - of_this
+        is_large = of_this + size_bytes > SMALL_BODY_BYTES
+        if is_large and others and self._arriving_bytes + size_bytes > self._max_mib * _MIB:
+            raise BusyError(
+                f"Bodies of {self._arriving_bytes / _MIB:.1f} MiB are arriving already; at most {self._max_mib} MiB "
+                "may (IONPATH_QUEUE_MAX_MIB).",
+                retry_after_s=LEAST_RETRY_AFTER_S,
+            )
+        self._arriving_bytes += size_bytes
 
     @contextmanager
     def admit(

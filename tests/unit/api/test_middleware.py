@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 
 import httpx
 import orjson
@@ -12,6 +13,7 @@ from fastapi import FastAPI, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Scope, Send
+from waiting import until
 
 from app.api.auth import Gate, is_loopback
 from app.api.context import context_of
@@ -19,10 +21,13 @@ from app.api.middleware import AccessLog, BodyLimit
 from app.api.predict import wants_async, while_connected
 from app.api.problems import add_problem_handlers, problem_response
 from app.errors import ForbiddenError, InputError
+from app.serving.inference.admission import SMALL_BODY_BYTES, Admission
+from app.serving.metrics import Metrics
 from app.settings import Settings
 
 pytestmark = pytest.mark.anyio
 
+MIB = 2**20
 Receive = Callable[[], Awaitable[Message]]
 
 
@@ -85,10 +90,10 @@ async def test_respond_async_is_one_preference_among_others(prefer: str, wanted:
     assert wants_async(request_that(never, [(b"prefer", prefer.encode())])) is wanted
 
 
-def small_app() -> FastAPI:
+def small_app(*, max_body_bytes: int = 10, body_timeout_s: float = 0.2) -> FastAPI:
     app = FastAPI()
     add_problem_handlers(app)
-    app.add_middleware(BodyLimit, max_body_bytes=10, body_timeout_s=0.2)
+    app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes, body_timeout_s=body_timeout_s)
     app.add_middleware(AccessLog)
 
     @app.post("/length")
@@ -165,6 +170,47 @@ async def test_a_body_is_counted_whatever_its_pieces(pieces: list[int], status: 
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         response = await client.post("/length", content=body())  # type: ignore[arg-type] # an async generator is taken
     assert response.status_code == status
+
+
+@dataclass
+class Counting:
+    """A service, as far as it is asked of while a body arrives."""
+
+    admission: Admission
+    metrics: Metrics = field(default_factory=Metrics)
+
+
+async def test_bodies_are_counted_as_they_arrive_and_no_longer_than_that() -> None:
+    """Two slow bodies fill the room: a third is turned away, and a small one is taken."""
+    admission = Admission(max_wait_s=10.0, max_mib=1, max_jobs_mib=1, cores=1)
+    app = small_app(max_body_bytes=2 * MIB, body_timeout_s=60.0)
+    more = asyncio.Event()
+    counts: list[int] = []
+
+    async def slow() -> object:
+        yield b"x" * (MIB // 2 - 1)
+        await more.wait()
+        yield b"x"
+        counts.append(admission.arriving_bytes)
+
+    async def large() -> object:
+        for _ in range(3):
+            yield b"x" * SMALL_BODY_BYTES
+
+    async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, "state": {"service": Counting(admission)}}, receive, send)
+
+    transport = httpx.ASGITransport(with_state)  # type: ignore[arg-type] # its scope is a mutable mapping
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        arriving = [asyncio.create_task(client.post("/length", content=slow())) for _ in range(2)]  # type: ignore[arg-type] # an async generator is taken
+        await until(lambda: admission.arriving_bytes == MIB - 2)
+        third = await client.post("/length", content=large())  # type: ignore[arg-type] # an async generator is taken
+        assert (third.status_code, third.json()["kind"]) == (429, "busy")
+        assert (await client.post("/length", content=b"small")).json() == 5
+        more.set()
+        assert [(await one).json() for one in arriving] == [MIB // 2] * 2
+    assert admission.arriving_bytes == 0
+    assert max(counts) > MIB // 2
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for() -> None:

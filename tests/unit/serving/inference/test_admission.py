@@ -9,7 +9,14 @@ import pytest
 
 from app.errors import BusyError, NotReadyError
 from app.serving.inference import admission as module
-from app.serving.inference.admission import FIRST_REQUEST_S, MOST_JOBS, PRIOR_WEIGHT, Admission, AdmittedWork
+from app.serving.inference.admission import (
+    FIRST_REQUEST_S,
+    MOST_JOBS,
+    PRIOR_WEIGHT,
+    SMALL_BODY_BYTES,
+    Admission,
+    AdmittedWork,
+)
 from app.serving.lanes import Lane
 
 KIND = "json small"
@@ -66,6 +73,26 @@ def test_a_request_is_admitted_up_to_the_longest_wait_however_large_it_is_itself
     admit(made, stack, 500.0)
     assert made.wait_s(Lane.MAIN) == pytest.approx(509.9)
     refused(made)
+
+
+def test_bodies_that_arrive_are_bounded_by_themselves(stack: ExitStack) -> None:
+    made = admission(max_mib=1)
+    first, second, third = made.arrival(), made.arrival(), made.arrival()
+    first.add(2 * MIB)  # one is always taken
+    with pytest.raises(BusyError, match="IONPATH_QUEUE_MAX_MIB") as busy:
+        second.add(SMALL_BODY_BYTES + 1)
+    assert (busy.value.kind, busy.value.retry_after_s) == ("busy", 1.0)
+    assert made.arriving_bytes == 2 * MIB
+    stack.enter_context(made.admit(KIND, size_bytes=MIB))  # it takes no room of those that are whole
+    first.end()
+    second.add(MIB // 2)
+    third.add(MIB // 2)
+    with pytest.raises(BusyError):
+        third.add(1)
+    made.arrival().add(SMALL_BODY_BYTES)  # a small one is never turned away
+    for one in (second, third, third):
+        one.end()
+    assert made.arriving_bytes == SMALL_BODY_BYTES
 
 
 def test_who_is_turned_away_hears_when_the_wait_is_below_the_bound(stack: ExitStack) -> None:
