@@ -101,7 +101,11 @@ async def _admitted(
         prediction_id = await service.submit(asked)
         return accepted(await service.get(prediction_id, who.key_id))
     document = await while_connected(request, service.reply(asked))
-    return Response(verdict_on_top(document) if verdict_first else document.text, media_type="application/json")
+    return Response(
+        verdict_on_top(document) if verdict_first else document.text,
+        headers={"Server-Timing": f"wait;dur={1e3 * work.waited_s:.1f}"},
+        media_type="application/json",
+    )
 
 
 def accepted(stored: Mapping[str, object]) -> Response:

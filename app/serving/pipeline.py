@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -35,7 +36,8 @@ from app.serving.cache.single_flight import SingleFlight
 from app.serving.history.recent import StoredInput
 from app.serving.inference.admission import Admission
 from app.serving.inference.batcher import Batcher, Outcome
-from app.serving.inference.work_item import BatchPredictor, Turn
+from app.serving.inference.crystal_turns import CrystalTurns
+from app.serving.inference.work_item import BatchPredictor, Turn, WorkItem
 from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import ReadingPool, raise_if_error
@@ -72,6 +74,7 @@ class Pipeline:
     batcher: Batcher
     pool: ReadingPool
     flights: SingleFlight
+    crystal_turns: CrystalTurns
 
     async def read(self, request: PredictionRequest, *, later: bool = False) -> Asked:
         """Read what was sent.
@@ -95,12 +98,16 @@ class Pipeline:
                 expected="a crystal and its ion (`structure` and `ion`), or no second_opinion",
             )
         options = self._options(request, later=later)
+        read = partial(self.pool.read, request.upload, options, key_id=request.key_id, request_id=request.request_id)
+        in_turn = isinstance(request.upload, CrystalUpload) and self._is_quick(predictor)
         try:
-            timed = await self.pool.read(request.upload, options, key_id=request.key_id, request_id=request.request_id)
+            timed = await (self.crystal_turns.read(read) if in_turn else read())
         except IonpathError as error:
             _charge(request, error.cpu_s)
             raise
         _charge(request, timed.seconds)
+        if request.work is not None and isinstance(request.upload, CrystalUpload):
+            request.work.begin(timed.began_s)
         self.metrics.observe("read", time.monotonic() - started_s)
         return Asked(
             request=request,
@@ -111,6 +118,9 @@ class Pipeline:
             read=timed.read,
             later=later,
         )
+
+    def _is_quick(self, predictor: Predictor) -> bool:
+        return lane_of(self.registry, predictor) is Lane.MAIN
 
     def _check_time(self, predictor: Predictor, bands: int) -> None:
         """Refuse a crystal whose hops would surely take longer than a caller may wait, and offer the other way."""
@@ -305,7 +315,14 @@ class Pipeline:
             self._check_time(predictor, len(missing))
         for _ in range(len(bands) - len(missing)):
             on_done()
-        computed = await self._compute(asked, [bands[key] for key in missing], Turn.HOP, on_done)
+        counted = 0 if asked.later or not self._is_quick(predictor) else len(missing)
+        with self.crystal_turns.hops(counted) as hop_done:
+
+            def done() -> None:
+                hop_done()
+                on_done()
+
+            computed = await self._compute(asked, [bands[key] for key in missing], Turn.HOP, done)
         fresh = dict(zip(missing, computed, strict=True))
         if forms:
             answered = [(forms[key], one) for key, one in fresh.items() if isinstance(one, Prediction)]
@@ -328,11 +345,12 @@ class Pipeline:
             each_s = self.admission.band_s(predictor.name, self.registry.seconds_per_band(predictor.name))
             work.measure(each_s * len(bands))
 
-        def done(seconds: float) -> None:
-            if seconds:
-                self.admission.measured_band(predictor.name, seconds)
+        def done(item: WorkItem) -> None:
+            if item.seconds:
+                self.admission.measured_band(predictor.name, item.seconds)
             if work is not None:
-                work.did(work.lane, seconds)
+                work.begin(item.began_s)
+                work.did(work.lane, item.seconds)
             on_done()
 
         piece = JOB_PIECE_BANDS if asked.later else max(1, len(bands))

@@ -20,6 +20,7 @@ from app.serving.history.jobs import Jobs
 from app.serving.history.records import Records
 from app.serving.inference.admission import Admission
 from app.serving.inference.batcher import Batcher, Track
+from app.serving.inference.crystal_turns import CrystalTurns
 from app.serving.inference.model import Loading, ModelHere, ModelWorker
 from app.serving.inference.preparing import BandPreparer
 from app.serving.inference.queue import WorkQueue
@@ -110,6 +111,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
                 batcher=batcher,
                 pool=pool,
                 flights=SingleFlight(),
+                crystal_turns=CrystalTurns(reading_workers(settings)),
             ),
             records=records,
         )
@@ -143,12 +145,17 @@ async def _open_records(
 def _reading_pool(settings: Settings) -> ReadingPool:
     return ReadingPool(
         ReadSettings(
-            workers=settings.parse_workers or usable_cores(),
+            workers=reading_workers(settings),
             timeout_s=settings.parse_timeout_s,
             memory_mib=settings.parse_memory_mib,
             kept_mib=settings.kept_readings_mib,
         )
     )
+
+
+def reading_workers(settings: Settings) -> int:
+    """How many crystals are read at once."""
+    return settings.parse_workers or usable_cores()
 
 
 def _admission(settings: Settings) -> Admission:

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from typing import Any
@@ -91,10 +91,12 @@ class Done:
     Attributes:
         value: the handler's.
         seconds: CPU time that it took.
+        began_s: when a worker got it, on the monotonic clock; None where it was no worker.
     """
 
     value: Any
     seconds: float
+    began_s: float | None = None
 
 
 def fork_server() -> ForkServerContext:
@@ -325,6 +327,7 @@ class WorkerPool:
                 if not control.begin(worker):
                     keep = worker
                     raise WorkerError("the task was cancelled")  # no caller waits for it any more
+                began_s = time.monotonic()
                 worker.send(task, timeout_s)
                 answer = worker.receive(timeout_s)
                 keep = worker
@@ -341,7 +344,7 @@ class WorkerPool:
             if isinstance(answer, Exception):
                 raise answer
             assert isinstance(answer, Done)
-            return answer
+            return replace(answer, began_s=began_s)
         raise AssertionError  # the last attempt returns or raises
 
     def _take(self) -> Worker:

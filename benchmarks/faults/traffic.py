@@ -32,6 +32,7 @@ class Tally:
         unanswered: connections that ended before a reply.
         wrong: replies that nothing excuses, with their text.
         latencies_s: of those answered, from when the call was due, or was sent again.
+        waits_s: of those answered, how long the service had them wait before it began, by its Server-Timing.
         names: of the calls that were answered.
         answered_at_s: when each was, on the monotonic clock.
         refusals_s: of those refused, from when the call was sent.
@@ -43,6 +44,7 @@ class Tally:
     unanswered: int = 0
     wrong: list[str] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
+    waits_s: list[float] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     answered_at_s: list[float] = field(default_factory=list)
     refusals_s: list[float] = field(default_factory=list)
@@ -155,6 +157,7 @@ class Traffic:
             tally.names.append(call.name)
             tally.answered_at_s.append(now_s)
             tally.latencies_s.append(now_s - due_s)
+            tally.waits_s.append(_wait_s(answer))
             for wanted, reached in self._waiting:
                 if len(tally.answered) >= wanted:
                     reached.set()
@@ -167,6 +170,11 @@ class Traffic:
             return float(answer.headers.get("retry-after", "0"))
         tally.wrong.append(f"{answer.status}: {answer.body.decode(errors='replace')}")
         return None
+
+
+def _wait_s(answer: Answer) -> float:
+    """Seconds of `wait;dur=...`, in which the header has milliseconds."""
+    return 1e-3 * float(answer.headers["server-timing"].removeprefix("wait;dur="))
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:

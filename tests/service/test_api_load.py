@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -132,6 +133,16 @@ def test_bands_and_crystals_with_second_opinions_are_answered_beside_each_other(
     for response in responses[::4]:
         assert response.json()["second_opinion"]["answered"], response.text
     check_nothing_waits(usual)
+
+
+def test_an_answer_says_how_long_it_waited(usual: Service, examples: Path, composed_rows: list[dict[str, Any]]) -> None:
+    band = send_band(usual, composed_rows[3])
+    with (examples / "LiFePO4.cif").open("rb") as file:
+        crystal = usual.client.post("/predict/barrier", files={"structure": file}, data={"ion": "Li"})
+    for answer in (band, crystal):
+        waited = re.fullmatch(r"wait;dur=(\d+\.\d)", answer.headers["server-timing"])
+        assert waited, answer.headers
+        assert 0.0 < float(waited[1]) < 1e3 * answer.elapsed.total_seconds()
 
 
 def test_what_is_replied_is_what_is_found_and_a_classification_has_its_verdict_first(

@@ -32,6 +32,8 @@ SMALL_BODY_BYTES = 65_536
 #: Accepted jobs (`Prefer: respond-async`) that are not finished, at most, and when to ask again.
 MOST_JOBS = 1000
 JOB_RETRY_AFTER_S = 10.0
+#: Lanes that take turns on the same cores.
+QUICK = (Lane.BAND, Lane.MAIN)
 _MIB = 1024 * 1024
 
 
@@ -102,11 +104,23 @@ class AdmittedWork:
     kind: str
     size_bytes: int
     lane: Lane
+    admitted_s: float = field(default_factory=time.monotonic)
+    began_s: float | None = None
     left_s: dict[Lane, float] = field(default_factory=dict)
     spent_s: float = 0.0
     is_unknown: bool = True
     is_learned: bool = False
     closed: bool = False
+
+    @property
+    def waited_s(self) -> float:
+        """How long it waited until its work began, seconds; 0 where there was none to do."""
+        return 0.0 if self.began_s is None else max(0.0, self.began_s - self.admitted_s)
+
+    def begin(self, at_s: float | None) -> None:
+        """Note when the first of its work began, on the monotonic clock; None changes nothing."""
+        if self.began_s is None:
+            self.began_s = at_s
 
     def expect(self, lane: Lane, seconds: float) -> None:
         """Replace the estimate of what is left to do in a lane, once more is known."""
@@ -173,8 +187,9 @@ class Admission:
         self._max_jobs_mib = max_jobs_mib
         self._requests: dict[str, _Mean] = {}
         self._lanes = {lane: _LaneLoad(speed=1.0, means=self._requests) for lane in Lane}
-        for lane in (Lane.BAND, Lane.MAIN):
-            self._lanes[lane].speed = max(1.0, cores / 2)
+        self._quick = _LaneLoad(speed=1.0, means=self._requests)
+        for load in (self._quick, *(self._lanes[lane] for lane in QUICK)):
+            load.speed = max(1.0, cores / 2)
         self._requests[Lane.SECOND_OPINION] = _Mean(value=FIRST_OPINION_S)
         self._bands: dict[str, _Mean] = {}
         self._bytes = 0
@@ -198,8 +213,16 @@ class Admission:
         return self._max_wait_s
 
     def wait_s(self, lane: Lane) -> float:
-        """How long new work of a lane would wait now, seconds."""
-        return self._lanes[lane].wait_s
+        """How long new work of a lane would wait now, seconds.
+
+        Bands and crystals take turns: while one lane is worked off, the other gets as much of the cores. A lane that
+        has had them for itself goes slower once the other fills, and what it was admitted by would be too little.
+        """
+        own = self._lanes[lane]
+        if lane not in QUICK:
+            return own.wait_s
+        others_s = self._quick.left_s - own.left_s
+        return max(own.wait_s, (own.left_s + min(own.left_s, others_s)) / self._quick.speed)
 
     def stop(self) -> None:
         """Admit nothing more."""
@@ -250,7 +273,8 @@ class Admission:
             self._check(Lane.SECOND_OPINION, size_bytes)
             work.expect(Lane.SECOND_OPINION, self._requests[Lane.SECOND_OPINION].value)
         self._requests.setdefault(kind, _Mean(value=first_s))
-        self._lanes[lane].unknown[kind] += 1
+        for load in self._loads(lane):
+            load.unknown[kind] += 1
         self._bytes += size_bytes
         self.requests += 1
         try:
@@ -298,26 +322,32 @@ class Admission:
         """Count a request no longer by its kind's average."""
         if work.is_unknown:
             work.is_unknown = False
-            unknown = self._lanes[work.lane].unknown
-            unknown[work.kind] -= 1
-            if not unknown[work.kind]:
-                del unknown[work.kind]
+            for load in self._loads(work.lane):
+                load.unknown[work.kind] -= 1
+                if not load.unknown[work.kind]:
+                    del load.unknown[work.kind]
 
     def replace_left(self, work: AdmittedWork, lane: Lane, seconds: float) -> None:
         """See AdmittedWork.expect."""
-        self._lanes[lane].change(seconds - work.left_s.get(lane, 0.0))
+        for load in self._loads(lane):
+            load.change(seconds - work.left_s.get(lane, 0.0))
         work.left_s[lane] = seconds
 
     def count_done(self, lane: Lane, seconds: float) -> None:
         """See AdmittedWork.did."""
-        self._lanes[lane].done(seconds)
+        for load in self._loads(lane):
+            load.done(seconds)
         if lane is Lane.SECOND_OPINION:
             self._requests[lane].add(seconds)
+
+    def _loads(self, lane: Lane) -> tuple[_LaneLoad, ...]:
+        """The load of a lane, and that of all which share the cores."""
+        return (self._lanes[lane], self._quick) if lane in QUICK else (self._lanes[lane],)
 
     def _check(self, lane: Lane, size_bytes: int) -> None:
         if self._stopping:
             raise NotReadyError("The service is stopping.", kind="stopping")
-        wait_s = self._lanes[lane].wait_s
+        wait_s = self.wait_s(lane)
         if wait_s >= self._max_wait_s:
             raise BusyError(
                 f"{self.requests} requests wait already, about {wait_s:.0f} s of work; at most {self._max_wait_s:g} s "

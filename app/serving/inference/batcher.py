@@ -28,8 +28,8 @@ from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 
 Outcome = Prediction | IonpathError
-#: Called in the event loop with the CPU seconds of a band that is done.
-OnDone = Callable[[float], None]
+#: Called in the event loop with the item of a band that is done.
+OnDone = Callable[[WorkItem], None]
 
 _log = structlog.get_logger(__name__)
 
@@ -201,7 +201,7 @@ class Batcher:
         if future.cancelled():
             queue.drop(item)
         elif on_done is not None:
-            on_done(item.seconds)
+            on_done(item)
 
     def _close_queues(self) -> None:
         for track in self.tracks.values():
@@ -224,7 +224,7 @@ class Batcher:
         item = queue.next_to_prepare()
         if item is None:
             return False
-        started = self._begin()
+        started = item.began_s = self._begin()
         try:
             done = self.prepare(item.predictor, item.band)
             cost = max(1, int(item.predictor.cost(done.value)))
@@ -246,6 +246,7 @@ class Batcher:
         started = self._begin()
         for item in batch:
             self.metrics.observe("queue", started - item.admitted_at)
+            item.began_s = item.began_s or started
         largest_passed: int | None = None
         passed: list[WorkItem] = []
         seconds = 0.0

@@ -57,6 +57,7 @@ class WorkItem:
         cost: line-graph edges, an estimate until the band is prepared.
         graph: the prepared band; None until it is prepared, or where the model's worker prepares it.
         seconds: CPU time that it took so far.
+        began_s: when it was first taken to be prepared or run, on the monotonic clock; None while it waits.
         request_id: for the log.
     """
 
@@ -70,3 +71,4 @@ class WorkItem:
     stage: Stage = Stage.WAITING
     graph: Any = None
     seconds: float = 0.0
+    began_s: float | None = None

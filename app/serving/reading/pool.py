@@ -71,10 +71,11 @@ class ReadSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Timed:
-    """What was read, and the CPU seconds that it took."""
+    """What was read, the CPU seconds that it took, and when a worker began with it (Done.began_s)."""
 
     read: ReadInput
     seconds: float
+    began_s: float | None = None
 
 
 class ReadingPool:
@@ -256,4 +257,4 @@ def _timed(done: Done) -> Timed:
     if isinstance(done.value, IonpathError):
         done.value.cpu_s = done.seconds
         raise done.value
-    return Timed(read=done.value, seconds=done.seconds)
+    return Timed(read=done.value, seconds=done.seconds, began_s=done.began_s)

@@ -219,7 +219,7 @@ async def test_every_band_that_is_done_is_reported_with_its_time() -> None:
     model.bad["predict"] = {3}
     seconds: list[float] = []
     async with running() as batcher:
-        await batcher.submit([band(n) for n in (1, 2, 3)], model, on_done=seconds.append)
+        await batcher.submit([band(n) for n in (1, 2, 3)], model, on_done=lambda item: seconds.append(item.seconds))
     assert len(seconds) == 3
     assert all(one >= 0.0 for one in seconds)
     assert sum(seconds) > 0.0
@@ -252,7 +252,9 @@ async def test_a_hop_that_fails_leaves_the_other_hops() -> None:
     model.bad["graph"] = {2}
     done: list[float] = []
     async with running() as batcher:
-        outcomes = await batcher.submit([band(n) for n in (1, 2, 3)], model, on_done=done.append)
+        outcomes = await batcher.submit(
+            [band(n) for n in (1, 2, 3)], model, on_done=lambda item: done.append(item.seconds)
+        )
     assert isinstance(outcomes[1], InputError)
     assert [one.barrier_ev for one in outcomes if isinstance(one, Prediction)] == [1.0, 3.0]
     assert len(done) == 3

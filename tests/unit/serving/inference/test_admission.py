@@ -298,6 +298,28 @@ def test_the_speed_of_a_lane_that_never_runs_out_of_work_is_learned(clock: Clock
     assert made.wait_s(Lane.MAIN) == pytest.approx(work.left_s[Lane.MAIN] / 3.0, rel=0.05)
 
 
+def test_a_lane_that_had_the_cores_for_itself_is_bounded_by_its_share_once_the_other_fills(stack: ExitStack) -> None:
+    """Bands and crystals take turns, so each second of one is behind at most a second of the other."""
+    made = admission()
+    admit(made, stack, 6.0, lane=Lane.BAND)
+    assert (made.wait_s(Lane.BAND), made.wait_s(Lane.MAIN)) == (6.0, 0.0)
+    crystal = admit(made, stack, 2.0)
+    assert (made.wait_s(Lane.BAND), made.wait_s(Lane.MAIN)) == (8.0, 4.0)
+    crystal.expect(Lane.MAIN, 50.0)
+    assert (made.wait_s(Lane.BAND), made.wait_s(Lane.MAIN)) == (12.0, 56.0)
+    refused(made, lane=Lane.BAND)
+    assert made.wait_s(Lane.SECOND_OPINION) == made.wait_s(Lane.SLOW_MODEL) == 0.0
+
+
+def test_how_long_a_request_waited_is_from_its_admission_to_the_first_of_its_work(stack: ExitStack) -> None:
+    work = stack.enter_context(admission().admit(KIND, size_bytes=0))
+    work.begin(None)
+    assert work.waited_s == 0.0
+    work.begin(work.admitted_s + 3.0)
+    work.begin(work.admitted_s + 9.0)
+    assert work.waited_s == pytest.approx(3.0)
+
+
 def test_the_speed_of_a_lane_with_little_to_do_is_not_learned(clock: Clock) -> None:
     made = admission(cores=2)
     for _ in range(100):
