@@ -1,12 +1,10 @@
 """The command line: `ionpath serve`, `predict`, `models`, `migrate`, `keys`, and what other packages add."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
@@ -14,15 +12,14 @@ from rich.console import Console
 from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.console.messages import fail
 from app.crystals.hops.options import HopOptions
 from app.errors import IonpathError
 from app.models.cards.card import CheckpointError
 from app.settings import Settings, ignored_settings
 
 if TYPE_CHECKING:
-    from app.console.asking import Caller, Question
-    from app.console.reporting import Reporter
-    from app.console.sources import Input
+    from app.console.asking import Caller
 
 COMMANDS_GROUP = "ionpath.commands"
 _OWN_COMMANDS = frozenset({"serve", "predict", "models", "migrate", "keys"})
@@ -39,8 +36,6 @@ cli = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys: only their hashes are stored.")
 cli.add_typer(keys, name="keys")
 
-#: The exit status of a command that Ctrl-C ended, as shells have it.
-_INTERRUPTED = 130
 #: Under which heading help lists what only a crystal takes.
 _OF_CRYSTALS = "Of a crystal"
 
@@ -78,17 +73,6 @@ def _options(
     ] = False,
 ) -> None:
     """Take the options that stand before a command; its help is the app's."""
-
-
-def fail(message: str) -> NoReturn:
-    """Say on standard error what is wrong, and stop."""
-    _say(message)
-    raise typer.Exit(2)
-
-
-def _say(message: str) -> None:
-    line = Text.assemble(("ionpath:", "bold red"), " ", message)  # text, not markup: messages quote what users typed
-    Console(stderr=True, highlight=False, soft_wrap=True).print(line)
 
 
 def read_settings(**changes: object) -> Settings:
@@ -238,109 +222,27 @@ def predict(  # noqa: PLR0917 - typer passes each by name
 
     The exit status is 1 where a file could not be read or predicted; the others are answered all the same.
     """
-    from app.console import asking, outputs, reporting, sources  # noqa: PLC0415 - what only this command needs
-    from app.console import properties as bulk  # noqa: PLC0415 - as above
+    from app.console import predicting  # noqa: PLC0415 - what only this command needs
 
-    _check_outputs(plot, as_json=as_json, as_csv=as_csv)
-    of_hops = {"--ion": ion, "--initial": initial, "--final": final, "--plot": plot, "--write-neb": write_neb}
-    if properties and (given := [name for name, value in of_hops.items() if value is not None]):
-        fail(f"{given[0]} is for hops, and --properties are of the whole crystal: leave one of them out.")
-    tables = bulk if properties else outputs
-    try:
-        inputs = (
-            sources.crystals_of(files or [])
-            if properties
-            else sources.inputs_of(files or [], ion=ion, initial=initial, final=final)
-        )
-    except sources.SourceError as error:
-        fail(str(error))
-    question = asking.Question(
-        model=model,
-        threshold_ev=threshold_ev,
-        hops=HopOptions(
-            mechanism=mechanism,
-            max_hops=max_hops,
-            max_hop_angstrom=max_hop_angstrom,
-            interstitials=interstitials,
-            include_close_hops=include_close_hops,
+    predicting.predict(
+        predicting.Inputs(files=files or [], ion=ion, initial=initial, final=final),
+        predicting.Question(
+            model=model,
+            threshold_ev=threshold_ev,
+            hops=HopOptions(
+                mechanism=mechanism,
+                max_hops=max_hops,
+                max_hop_angstrom=max_hop_angstrom,
+                interstitials=interstitials,
+                include_close_hops=include_close_hops,
+            ),
+            second_opinion=second_opinion,
+            with_bands=write_neb is not None,
+            properties=properties,
         ),
-        second_opinion=second_opinion,
-        with_bands=write_neb is not None,
-        properties=properties,
+        predicting.Outputs(as_json=as_json, as_csv=as_csv, plot=plot, neb_folder=write_neb),
+        lambda: _remote(url, api_key) if url else _local(),
     )
-    writer = (
-        outputs.JsonWriter(sys.stdout)
-        if as_json
-        else tables.CsvWriter(sys.stdout)
-        if as_csv
-        else tables.TableWriter([one.label for one in inputs], sys.stdout)
-    )
-    report = reporting.Reporter(len(inputs), writer, neb_folder=write_neb, keep=plot is not None)
-    _run(lambda: _remote(url, api_key) if url else _local(), inputs, question, report)
-    _tell_written(report.folders)
-    if plot is not None:
-        _draw(report, plot, threshold_ev)
-    if report.failed:
-        _say(_failures(report))
-        raise typer.Exit(1)
-
-
-def _run(caller: Callable[[], "Caller"], inputs: Sequence["Input"], question: "Question", report: "Reporter") -> None:
-    """Predict every input; where that ends early, say how far it came."""
-    from app.console.asking import StoppedError, ask  # noqa: PLC0415 - what only this command needs
-
-    try:
-        with report:
-            asyncio.run(ask(caller(), inputs, question, report))
-    except StoppedError as error:
-        _say(f"{error.detail} {_done_so_far(report, inputs)}")
-        raise typer.Exit(1) from error
-    except KeyboardInterrupt:
-        _say(f"Interrupted. {_done_so_far(report, inputs)}")
-        raise typer.Exit(_INTERRUPTED) from None
-    except BrokenPipeError:
-        raise  # `| head`: typer ends without a word
-    except IonpathError as error:
-        fail(error.detail)
-    except (CheckpointError, OSError) as error:  # such as a folder that cannot be written
-        fail(str(error))
-
-
-def _draw(report: "Reporter", plot: Path, threshold_ev: float) -> None:
-    from app.console.drawing import draw  # noqa: PLC0415 - matplotlib takes a second to import
-
-    try:
-        draw(report.results, plot, threshold_ev=threshold_ev)
-    except (OSError, ValueError) as error:  # a file that cannot be written, more than a picture holds
-        fail(str(error))
-    _tell_written([plot])
-
-
-def _done_so_far(report: "Reporter", inputs: Sequence["Input"]) -> str:
-    """What a run came to that ends early; files that were passed by are named, since later ones are in the output."""
-    done = f"{report.written} of {report.total} files were done" + (
-        f", {report.failed} of them with a problem." if report.failed else "."
-    )
-    labels = [one.label for one in inputs]
-    last = max((number for number, label in enumerate(labels) if label in report.labels), default=-1)
-    missing = [label for label in labels[:last] if label not in report.labels]
-    return f"{done} Not among them, though later files are: {_listed(missing)}." if missing else done
-
-
-def _failures(report: "Reporter") -> str:
-    named = [f"{label} ({kind})" for label, kind in report.failures]
-    return f"{report.written - report.failed} of {report.total} files were predicted; not {_listed(named)}."
-
-
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    more = len(names) - most
-    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def _tell_written(paths: Sequence[Path]) -> None:
-    """On standard error: standard output is the answer alone."""
-    for path in paths:
-        typer.echo(f"Wrote {path}", err=True)
 
 
 @cli.command()
@@ -359,20 +261,6 @@ def models(
     except CheckpointError as error:
         fail(str(error))
     outputs.write_models(listed, sys.stdout, as_json=as_json)
-
-
-#: As the option's help says.
-_PICTURES = (".png", ".svg", ".pdf")
-
-
-def _check_outputs(plot: Path | None, *, as_json: bool, as_csv: bool) -> None:
-    """Refuse what could not be written, before minutes are spent on what it would show."""
-    if as_json and as_csv:
-        fail("--json and --csv are two forms: leave one of them out.")
-    if plot is not None and plot.suffix.lower() not in _PICTURES:
-        fail(f"--plot {plot}: a picture's name ends in {', '.join(_PICTURES)}.")
-    if plot is not None and not plot.parent.is_dir():
-        fail(f"--plot {plot}: there is no folder {plot.parent}.")
 
 
 def _check_address(url: str) -> None:

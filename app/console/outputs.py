@@ -4,7 +4,7 @@ import io
 import itertools
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -12,7 +12,7 @@ import orjson
 from rich.text import Text
 
 from app.console.asking import Result
-from app.console.printing import CsvPrinter, Heading, TablePrinter, plain_table, problem_line, problem_row, show
+from app.console.printing import CsvWriter, Heading, TableWriter, plain_table, problem_line, show
 from app.serving.answers.as_csv import HOP_COLUMNS, NOTE_COLUMNS, PERCOLATION_COLUMNS, answer_rows
 
 #: New ones come last: scripts count columns.
@@ -32,63 +32,50 @@ class JsonWriter:
         self._stream.flush()
 
 
-class CsvWriter:
-    """One row a band or hop, empty where there is nothing to say."""
+class BarrierCsv(CsvWriter):
+    """One row a band or hop."""
 
-    def __init__(self, stream: TextIO) -> None:
-        self._printer = CsvPrinter(CSV_COLUMNS, stream)
+    columns = CSV_COLUMNS
 
-    def write(self, result: Result) -> None:
-        """Write a file's rows."""
-        self._printer.print(_rows(result))
-
-
-def _rows(result: Result) -> Iterator[dict[str, Any]]:
-    if result.answer is None:
-        yield problem_row(result)
-        return
-    yield from ({"file": result.label, **row} for row in answer_rows(result.answer))
+    def rows(self, answer: dict[str, Any]) -> Iterable[Mapping[str, Any]]:
+        """See CsvWriter."""
+        return answer_rows(answer)
 
 
-def _hop_name(row: dict[str, Any]) -> str:
+def _hop_name(row: Mapping[str, Any]) -> str:
     """Such as `1: 0 to 4 [0 1 0]`; nothing for a band."""
     return f"{row['hop']}: {row['from_site']} to {row['to_site']} [{row['offset']}]" if "hop" in row else ""
 
 
-class TableWriter:
-    """A table for people: bands a row each, crystals a row a hop, and what was noticed below each.
+class BarrierTable(TableWriter):
+    """Bands a row each, crystals a row a hop."""
 
-    Args:
-        labels: of all files that will come; of one file alone the name is known, and not in the rows.
-        stream: where it is printed.
-    """
+    headings = (
+        Heading(name="ion", least_width=3),
+        Heading(name="hop", least_width=21),
+        Heading(name="Å", least_width=5, justify="right"),
+        Heading(name="times", least_width=5, justify="right"),
+        Heading(name="barrier eV", least_width=10, justify="right"),
+        Heading(name="90 % interval", least_width=13, justify="right"),
+        Heading(name="good", least_width=4),
+        Heading(name="chance", least_width=6, justify="right"),
+        Heading(name="in domain", least_width=9),
+    )
 
-    def __init__(self, labels: Sequence[str], stream: TextIO) -> None:
-        self._several = len(labels) > 1
-        headings = [Heading(name="file", least_width=max(map(len, labels), default=0)), *_HEADINGS]
-        self._printer = TablePrinter(headings[0 if self._several else 1 :], stream)
+    def rows(self, result: Result) -> Iterator[Sequence[str]]:
+        """See TableWriter."""
+        return (tuple(_cells(row)) for row in _rows(result) if "barrier_ev" in row)
 
-    def write(self, result: Result) -> None:
-        """Print a file's rows and remarks."""
-        rows = (row for row in _rows(result) if "barrier_ev" in row)
-        named = ([*([str(row["file"])] if self._several else []), *_cells(row)] for row in rows)
-        self._printer.print(named, _remarks(result))
-
-
-_HEADINGS = (
-    Heading(name="ion", least_width=3),
-    Heading(name="hop", least_width=21),
-    Heading(name="Å", least_width=5, justify="right"),
-    Heading(name="times", least_width=5, justify="right"),
-    Heading(name="barrier eV", least_width=10, justify="right"),
-    Heading(name="90 % interval", least_width=13, justify="right"),
-    Heading(name="good", least_width=4),
-    Heading(name="chance", least_width=6, justify="right"),
-    Heading(name="in domain", least_width=9),
-)
+    def remarks(self, result: Result) -> Iterator[Text]:
+        """See TableWriter."""
+        return _remarks(result)
 
 
-def _cells(row: dict[str, Any]) -> Iterator[str]:
+def _rows(result: Result) -> Iterable[Mapping[str, Any]]:
+    return () if result.answer is None else answer_rows(result.answer)
+
+
+def _cells(row: Mapping[str, Any]) -> Iterator[str]:
     length = row.get("distance_angstrom")
     yield from (row["ion"], _hop_name(row))
     yield f"{length:.2f}" if length is not None else ""

@@ -1,9 +1,10 @@
 """What every table and CSV of the command line has in common."""
 
 import csv
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from typing import Any, ClassVar, Protocol, TextIO
 
 from rich.console import Console, JustifyMethod
 from rich.measure import Measurement
@@ -48,17 +49,35 @@ class Heading:
     justify: JustifyMethod = "left"
 
 
-class TablePrinter:
-    """Prints a table in pieces that line up, the headings once, each piece with remarks below it."""
+class TableWriter(ABC):
+    """A table for people, in pieces that line up: a file's rows, and what was noticed below them.
 
-    def __init__(self, headings: Sequence[Heading], stream: TextIO) -> None:
-        self._headings = headings
+    Args:
+        labels: of all files that will come; of one file alone the name is known, and not in the rows.
+        stream: where it is printed.
+    """
+
+    #: Besides the file's.
+    headings: ClassVar[Sequence[Heading]]
+
+    def __init__(self, labels: Sequence[str], stream: TextIO) -> None:
+        self._several = len(labels) > 1
+        of_file = Heading(name="file", least_width=max(map(len, labels), default=0))
+        self._headings = [of_file, *self.headings] if self._several else self.headings
         self._stream = stream
         self._is_first = True
         self._remarked = False
 
-    def print(self, rows: Iterable[Sequence[str]], remarks: Iterable[Text]) -> None:
-        """Print rows, and remarks below."""
+    @abstractmethod
+    def rows(self, result: Result) -> Iterable[Sequence[str]]:
+        """A file's cells, below `headings`."""
+
+    @abstractmethod
+    def remarks(self, result: Result) -> Iterable[Text]:
+        """What was noticed."""
+
+    def write(self, result: Result) -> None:
+        """Print a file's rows and remarks."""
         table = plain_table(show_header=self._is_first)
         for heading in self._headings:
             table.add_column(
@@ -67,40 +86,44 @@ class TablePrinter:
                 no_wrap=True,
                 min_width=max(heading.least_width, len(heading.name)),
             )
-        for row in rows:
-            table.add_row(*row)
+        for row in self.rows(result):
+            table.add_row(*([result.label] if self._several else []), *row)
         if table.row_count:
             if self._remarked:
                 self._stream.write("\n")
             show(table, self._stream)
             self._is_first = self._remarked = False
         console = Console(file=self._stream, highlight=False, markup=False)
-        for remark in remarks:
+        for remark in self.remarks(result):
             console.print(remark, soft_wrap=True)
             self._remarked = True
         self._stream.flush()
 
 
-class CsvPrinter:
-    """Writes a CSV row by row, the columns' names before the first; empty where a row has nothing to say."""
+class CsvWriter(ABC):
+    """A CSV, the columns' names before the first row; empty where a row has nothing to say."""
 
-    def __init__(self, columns: Sequence[str], stream: TextIO) -> None:
+    columns: ClassVar[Sequence[str]]
+
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+        self._writer = csv.DictWriter(stream, self.columns, restval="", lineterminator="\n")
         self._is_first = True
 
-    def print(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Write rows."""
+    @abstractmethod
+    def rows(self, answer: dict[str, Any]) -> Iterable[Mapping[str, Any]]:
+        """The rows of an answer, all but their file."""
+
+    def write(self, result: Result) -> None:
+        """Write a file's rows, or its problem."""
         if self._is_first:
             self._writer.writeheader()
             self._is_first = False
-        self._writer.writerows(rows)
+        if result.answer is None:
+            self._writer.writerow({"file": result.label, "problem": (result.problem or {}).get("detail", "")})
+        else:
+            self._writer.writerows({"file": result.label, **row} for row in self.rows(result.answer))
         self._stream.flush()
-
-
-def problem_row(result: Result) -> dict[str, Any]:
-    """A file that could not be predicted, as a row of a CSV."""
-    return {"file": result.label, "problem": (result.problem or {}).get("detail", "")}
 
 
 def problem_line(result: Result) -> Text:

@@ -1,43 +1,39 @@
 """A crystal's bulk properties as a table or CSV."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 from rich.text import Text
 
 from app.console.asking import Result
-from app.console.printing import CsvPrinter, Heading, TablePrinter, problem_line, problem_row
+from app.console.printing import CsvWriter, Heading, TableWriter, problem_line
 
 CSV_COLUMNS = ("file", "formula", "property", "value", "unit", "test_mae", "test_mae_unit", "model", "problem")
 
 
-class TableWriter:
-    """A table for people: a row a property, and what was noticed below.
+class PropertyTable(TableWriter):
+    """A row a property."""
 
-    Args:
-        labels: of all files that will come; of one file alone the name is known, and not in the rows.
-        stream: where it is printed.
-    """
+    headings = (
+        Heading(name="property", least_width=24),
+        Heading(name="value", least_width=9, justify="right"),
+        Heading(name="unit", least_width=8),
+        Heading(name="mean error", least_width=24),
+    )
 
-    def __init__(self, labels: Sequence[str], stream: TextIO) -> None:
-        self._several = len(labels) > 1
-        headings = [Heading(name="file", least_width=max(map(len, labels), default=0)), *_HEADINGS]
-        self._printer = TablePrinter(headings[0 if self._several else 1 :], stream)
-
-    def write(self, result: Result) -> None:
-        """Print a file's rows and remarks."""
+    def rows(self, result: Result) -> Iterator[Sequence[str]]:
+        """See TableWriter."""
         properties = (result.answer or {}).get("properties", ())
-        cells = ((one["name"], f"{one['value']:.4g}", one["unit"], _off_by(one)) for one in properties)
-        rows = ((result.label, *row) if self._several else row for row in cells)
-        self._printer.print(rows, _remarks(result))
+        return ((one["name"], f"{one['value']:.4g}", one["unit"], _off_by(one)) for one in properties)
 
-
-_HEADINGS = (
-    Heading(name="property", least_width=24),
-    Heading(name="value", least_width=9, justify="right"),
-    Heading(name="unit", least_width=8),
-    Heading(name="mean error", least_width=24),
-)
+    def remarks(self, result: Result) -> Iterator[Text]:
+        """See TableWriter."""
+        if result.answer is None:
+            yield problem_line(result)
+            return
+        yield Text(f"{result.label}: {result.answer['formula']}, by {result.answer['model']['name']}")
+        for warning in result.answer["warnings"]:
+            yield Text(f"{result.label}: {warning}", style="yellow")
 
 
 def _off_by(one: dict[str, Any]) -> str:
@@ -50,39 +46,21 @@ def _off_by(one: dict[str, Any]) -> str:
     return text if error["unit"] == one["unit"] else f"{text} of {error['unit']}"
 
 
-def _remarks(result: Result) -> Iterator[Text]:
-    if result.answer is None:
-        yield problem_line(result)
-        return
-    yield Text(f"{result.label}: {result.answer['formula']}, by {result.answer['model']['name']}")
-    for warning in result.answer["warnings"]:
-        yield Text(f"{result.label}: {warning}", style="yellow")
+class PropertyCsv(CsvWriter):
+    """One row a property."""
 
+    columns = CSV_COLUMNS
 
-class CsvWriter:
-    """One row a property, or the problem of a file."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._printer = CsvPrinter(CSV_COLUMNS, stream)
-
-    def write(self, result: Result) -> None:
-        """Write a file's rows."""
-        self._printer.print(_rows(result))
-
-
-def _rows(result: Result) -> Iterator[dict[str, Any]]:
-    if result.answer is None:
-        yield problem_row(result)
-        return
-    for one in result.answer["properties"]:
-        error = one["test_mae"] or {"value": "", "unit": ""}
-        yield {
-            "file": result.label,
-            "formula": result.answer["formula"],
-            "property": one["name"],
-            "value": one["value"],
-            "unit": one["unit"],
-            "test_mae": error["value"],
-            "test_mae_unit": error["unit"],
-            "model": result.answer["model"]["name"],
-        }
+    def rows(self, answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """See CsvWriter."""
+        for one in answer["properties"]:
+            error = one["test_mae"] or {"value": "", "unit": ""}
+            yield {
+                "formula": answer["formula"],
+                "property": one["name"],
+                "value": one["value"],
+                "unit": one["unit"],
+                "test_mae": error["value"],
+                "test_mae_unit": error["unit"],
+                "model": answer["model"]["name"],
+            }

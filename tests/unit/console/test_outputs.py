@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.console.asking import Result
-from app.console.outputs import CsvWriter, TableWriter, write_neb
+from app.console.outputs import BarrierCsv, BarrierTable, write_neb
 
 ANSWER: dict[str, Any] = {
     "ion": "Li",
@@ -38,7 +38,7 @@ BOND_VALENCE = {"percolation_ev": {"1d": 0.3, "2d": None, "3d": None}, "grid_ang
 
 def table_of(answer: dict[str, Any]) -> str:
     printed = io.StringIO()
-    TableWriter(["LiFePO4.cif"], printed).write(Result(label="LiFePO4.cif", answer=answer))
+    BarrierTable(["LiFePO4.cif"], printed).write(Result(label="LiFePO4.cif", answer=answer))
     return printed.getvalue()
 
 
@@ -97,7 +97,7 @@ def test_a_folder_from_before_is_left_alone(tmp_path: Path) -> None:
 
 def test_pieces_of_a_table_line_up_under_one_line_of_headings() -> None:
     printed = io.StringIO()
-    writer = TableWriter(["a-long-name-of-a-file.cif", "b.cif"], printed)
+    writer = BarrierTable(["a-long-name-of-a-file.cif", "b.cif"], printed)
     writer.write(Result(label="b.cif", answer={**ANSWER, "hops": [HOP, HOP]}))
     writer.write(Result(label="a-long-name-of-a-file.cif", answer={**ANSWER, "hops": [HOP], "percolation_ev": None}))
     lines = printed.getvalue().splitlines()
@@ -108,7 +108,7 @@ def test_pieces_of_a_table_line_up_under_one_line_of_headings() -> None:
 
 def test_a_crystal_s_percolation_stands_in_each_of_its_rows_behind_all_other_columns() -> None:
     printed = io.StringIO()
-    writer = CsvWriter(printed)
+    writer = BarrierCsv(printed)
     writer.write(
         Result(
             label="a.cif",
