@@ -22,7 +22,7 @@ from app.serving.inference.work_item import BatchPredictor
 from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import raise_if_error
-from app.serving.workers import Done
+from app.serving.worker_process import Done
 
 DEADLINE_S = 10.0
 until = waiting.until
@@ -35,7 +35,7 @@ SLOW = "slow"
 
 
 def band(number: int, atoms: int = 5) -> Band:
-    """A band whose hop is `number` angstrom long, by which it is told from others."""
+    """A band whose hop is `number` angstrom long, by which it differs from others."""
     return Band(
         lattice_angstrom=np.eye(3),
         host_species=("O",) * atoms,

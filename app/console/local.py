@@ -30,7 +30,7 @@ _LONGEST_S = 86_400.0
 _INPUTS_PER_CORE, _INPUTS_BESIDE = 4, 8
 #: How long a part of the service that has no room is left alone, seconds.
 _LEAST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
-#: A worker process that died is replaced meanwhile.
+#: A worker process that crashed is replaced meanwhile.
 _TRIES_WHERE_NOT_READY, _RESTART_S = 5, 1.0
 
 T = TypeVar("T")

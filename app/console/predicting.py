@@ -102,10 +102,10 @@ def _run(caller: Callable[[], Caller], inputs: Sequence[Input], question: Questi
         with report:
             asyncio.run(ask(caller(), inputs, question, report))
     except StoppedError as error:
-        say(f"{error.detail} {_done_so_far(report, inputs)}")
+        say(f"{error.detail} {done_so_far(report, inputs)}")
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        say(f"Interrupted. {_done_so_far(report, inputs)}")
+        say(f"Interrupted. {done_so_far(report, inputs)}")
         raise typer.Exit(_INTERRUPTED) from None
     except BrokenPipeError:
         raise  # `| head`: typer ends without a word
@@ -125,14 +125,14 @@ def _draw(report: Reporter, plot: Path, threshold_ev: float) -> None:
     say_written([plot])
 
 
-def _done_so_far(report: Reporter, inputs: Sequence[Input]) -> str:
-    """What a run came to that ends early; files that were passed by are named, since later ones are in the output."""
+def done_so_far(report: Reporter, inputs: Sequence[Input]) -> str:
+    """What a run came to that ends early, and which files are missing though later ones are in the output."""
     done = f"{report.written} of {report.total} files were done" + (
         f", {report.failed} of them with a problem." if report.failed else "."
     )
     labels = [one.label for one in inputs]
     last = max((number for number, label in enumerate(labels) if label in report.labels), default=-1)
-    missing = [label for label in labels[:last] if label not in report.labels]
+    missing = [label for label in labels[: max(last, 0)] if label not in report.labels]
     return f"{done} Not among them, though later files are: {_listed(missing)}." if missing else done
 
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.console.exposure import CannotServeError
 from app.main import configure_logging, create_app
 from app.models.cards.card import CheckpointError
-from app.serving.workers import freeze_gc
+from app.serving.worker_process import freeze_gc
 from app.settings import Settings, ignored_settings
 
 _log = structlog.get_logger("ionpath.serve")

@@ -41,7 +41,7 @@ from app.serving.inference.work_item import BatchPredictor, Turn, WorkItem
 from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import ReadingPool, raise_if_error
-from app.serving.reading.second_opinion import opinion_of
+from app.serving.reading.second_opinion import opinion_of, opinion_within
 from app.serving.reading.upload_reader import CrystalInput, ReadInput, ReadOptions
 from app.serving.reading.uploads import CrystalUpload, StoredUpload
 from app.serving.request import Asked, PredictionRequest
@@ -276,19 +276,12 @@ class Pipeline:
         opinion = asyncio.ensure_future(self._second_opinion(asked.request))
         try:
             crystal = await self._predict_hops(asked, content, on_done)
-            return replace(crystal, second_opinion=await self._opinion_in_time(opinion))
+            settings = self.settings
+            # never so long that the model's own answer is lost over it
+            most_s = min(settings.queue_max_wait_s + settings.second_opinion_timeout_s, settings.request_timeout_s / 2)
+            return replace(crystal, second_opinion=await opinion_within(opinion, most_s))
         finally:
             opinion.cancel()
-
-    async def _opinion_in_time(self, opinion: asyncio.Future[SecondOpinion]) -> SecondOpinion:
-        """Wait for an opinion behind others, but never so long that the model's own answer is lost over it."""
-        settings = self.settings
-        most_s = min(settings.queue_max_wait_s + settings.second_opinion_timeout_s, settings.request_timeout_s / 2)
-        try:
-            return await asyncio.wait_for(opinion, most_s)
-        except TimeoutError:
-            late = InputError(f"it did not come within {most_s:g} s, behind other second opinions")
-            return opinion_of(late, seconds=most_s)
 
     async def _second_opinion(self, request: PredictionRequest) -> SecondOpinion:
         assert isinstance(request.upload, CrystalUpload)

@@ -59,7 +59,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
 
     Raises:
         app.models.cards.card.CheckpointError: a checkpoint is missing or damaged, or the device is not there.
-        app.serving.workers.WorkerStartError: a worker process does not start.
+        app.serving.worker_process.WorkerStartError: a worker process does not start.
         sqlalchemy.exc.SQLAlchemyError: the log's database cannot be brought up to date.
         ValueError: a URL is of no known form.
     """

@@ -1,4 +1,4 @@
-"""Worker processes: each does one task at a time, is ended at a limit of time or memory, and is replaced.
+"""Pools of worker processes: each worker does one task at a time, is ended at a limit of time or memory, and replaced.
 
 Reading, preparing and the model run in such processes: a parser may never return, a library may crash, and a thousand
 short operations of Python must not hold the interpreter of the process that answers.
@@ -6,26 +6,28 @@ short operations of Python must not hold the interpreter of the process that ans
 
 import asyncio
 import contextlib
-import gc
-import multiprocessing
-import os
-import pickle
 import queue
-import resource
-import signal
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing.connection import Connection
-from multiprocessing.context import ForkServerContext
-from typing import Any
 
 import structlog
 
-from app.errors import IonpathError
+from app.errors import InputError, IonpathError, NotReadyError
+from app.serving.worker_process import (
+    USUAL_NICE,
+    Done,
+    Handler,
+    TaskFailedError,
+    Worker,
+    WorkerCrashedError,
+    WorkerError,
+    WorkersStoppedError,
+    WorkerStartError,
+    WorkerTimeoutError,
+)
 
 #: Loading torch and every checkpoint takes some five seconds; a busy machine takes longer.
 START_TIMEOUT_S = 120.0
@@ -33,165 +35,41 @@ START_TIMEOUT_S = 120.0
 BACK_OFF_S = 5.0
 #: A task whose worker crashed is given to a second one: mostly the worker was killed for no fault of the task.
 ATTEMPTS = 2
-#: How long a worker waits for a task before it uses the time for something else, seconds.
-IDLE_S = 1.0
-#: Steps of priority below the service's own process, which hands out the work; work that others must not notice
-#: has a lower one.
-USUAL_NICE = 5
-BACKGROUND_NICE = 10
-_PIPE_HOLDS_BYTES = 32_768
-_MIB = 1024 * 1024
-
 _log = structlog.get_logger(__name__)
 
 
-class WorkerError(Exception):
-    """A task was not done, by no error of its own."""
-
-
-class WorkerCrashedError(WorkerError):
-    """The worker ended in the middle of the task."""
-
-
-class WorkerTimeoutError(WorkerError):
-    """The task took too long; its worker was ended."""
-
-
-class WorkerStartError(WorkerError):
-    """No worker can be started now."""
-
-
-class WorkersStoppedError(WorkerError):
-    """The pool is stopped."""
-
-
-class TaskFailedError(Exception):
-    """The task raised an error that is not one of ours; its notes hold the worker's traceback."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Handler:
-    """What a worker does.
+class TaskKind:
+    """How messages name a kind of task, for `problem_of`.
 
     Attributes:
-        run: does one task.
-        ready: reported once, when the worker is ready for tasks; a replacement must report the same.
-        idle: called while no task comes; says whether there is more to do. None for nothing.
+        kind: begins the kinds of problems, such as "reading-crashed".
+        task, crashed, workers: begin the sentences on time limits, crashes and workers that do not start.
+        expected: what would be right instead.
     """
 
-    run: Callable[[Any], Any]
-    ready: object = None
-    idle: Callable[[], bool] | None = None
+    kind: str
+    task: str
+    crashed: str
+    workers: str
+    expected: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Done:
-    """What a task gave.
-
-    Attributes:
-        value: the handler's.
-        seconds: CPU time that it took.
-        began_s: when a worker got it, on the monotonic clock; None where it was no worker.
-    """
-
-    value: Any
-    seconds: float
-    began_s: float | None = None
-
-
-def fork_server() -> ForkServerContext:
-    """The context in which workers start: a server that has loaded what reading and preparing need, and no tensors.
-
-    Workers that read or prepare are replaced in milliseconds; the model's load torch themselves.
-    """
-    # Not fork: threads of torch run in this process.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["app.serving.reading.pool", "app.serving.inference.preparing"])
-    return context
-
-
-class Worker:
-    """One process; used by one thread at a time, but for `kill`.
-
-    Args:
-        name: of the process.
-        open_handler: a function of a module that gives the worker's Handler.
-        arguments: of that function, pickled.
-        memory_mib: most address space of the process; None sets no limit.
-        nice: steps of priority below this process.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        open_handler: Callable[..., Handler],
-        *arguments: object,
-        memory_mib: int | None = None,
-        nice: int = USUAL_NICE,
-    ) -> None:
-        context = fork_server()
-        self._closing = threading.Lock()
-        self._connection, other = context.Pipe()
-        self._process = context.Process(
-            target=_work, args=(other, open_handler, arguments, memory_mib, nice), name=name, daemon=True
+def problem_of(error: WorkerError, kind: TaskKind, timeout_s: float) -> IonpathError:
+    """What a caller hears of a task that was not done."""
+    if isinstance(error, WorkerTimeoutError):
+        return InputError(
+            f"{kind.task} took more than {timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S) and was given up.",
+            kind=f"{kind.kind}-took-too-long",
+            expected=f"a smaller crystal, or {kind.expected}",
         )
-        self._process.start()
-        other.close()
-
-    def send(self, message: object, timeout_s: float) -> None:
-        """Send a message; a process that does not take it in time is ended.
-
-        Raises:
-            TaskFailedError: it cannot be pickled; the process knows nothing of it.
-            WorkerCrashedError: the process ended.
-        """
-        try:
-            content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-        except Exception as error:
-            raise TaskFailedError(f"the task cannot be sent: {type(error).__name__}: {error}") from error
-        # A pipe holds some messages of a process that stands still; of a larger one the rest would wait for ever.
-        watch = threading.Timer(timeout_s, self.kill) if len(content) > _PIPE_HOLDS_BYTES else None
-        try:
-            if watch is not None:
-                watch.start()
-            self._connection.send_bytes(content)
-        except OSError as error:
-            raise WorkerCrashedError(repr(error)) from error
-        finally:
-            if watch is not None:
-                watch.cancel()
-
-    def receive(self, timeout_s: float) -> Any:
-        """Wait for a message.
-
-        Raises:
-            WorkerCrashedError: the process ended.
-            WorkerTimeoutError: none came in time.
-        """
-        try:
-            if not self._connection.poll(timeout_s):
-                raise WorkerTimeoutError(f"it took more than {timeout_s:g} s")
-            return pickle.loads(self._connection.recv_bytes())  # noqa: S301 # from a process of our own
-        except (EOFError, OSError) as error:
-            raise WorkerCrashedError(repr(error)) from error
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process runs."""
-        return self._process.is_alive()
-
-    def kill(self) -> None:
-        """End the process at once; a thread that waits for its message gets WorkerCrashedError."""
-        self._process.kill()
-
-    def end(self) -> int | None:
-        """Kill it, clean up, and return its exit code; a thread that stops and one whose task ends may both call it."""
-        self._process.kill()
-        self._process.join()
-        with self._closing:
-            if not self._connection.closed:
-                self._connection.close()
-        return self._process.exitcode
+    if isinstance(error, WorkerCrashedError):
+        return InputError(
+            f"{kind.crashed}; other requests are not affected.", kind=f"{kind.kind}-crashed", expected=kind.expected
+        )
+    if isinstance(error, WorkerStartError):
+        return NotReadyError(f"{kind.workers} are being restarted.", kind=f"{kind.kind}-restarts")
+    return NotReadyError("The service is stopping.", kind="stopping")
 
 
 class _Control:
@@ -473,90 +351,3 @@ class WorkerPool:
         self._failure = f"the {self._name} worker does not start: {error}"
         self._not_before_s = time.monotonic() + BACK_OFF_S
         return WorkerStartError(self._failure)
-
-
-def freeze_gc() -> None:
-    """Have the garbage collector skip all that is loaded by now; it stays until the process ends.
-
-    Scanning libraries and networks took 0.4 s, every ten seconds under load, and the process does nothing else
-    meanwhile.
-    """
-    gc.collect()  # what loading left behind would stay as well
-    gc.freeze()
-
-
-def _work(
-    connection: Connection,
-    open_handler: Callable[..., Handler],
-    arguments: tuple[object, ...],
-    memory_mib: int | None,
-    nice: int,
-) -> None:
-    """Do tasks until the other end of the pipe closes."""
-    _ignore_signals()
-    threading.Thread(target=_end_with_the_service, daemon=True).start()
-    os.nice(nice)
-    if memory_mib is not None:
-        with contextlib.suppress(ValueError, OSError):  # not every system limits address space
-            resource.setrlimit(resource.RLIMIT_AS, (memory_mib * _MIB, memory_mib * _MIB))
-    try:
-        handler = open_handler(*arguments)
-    except Exception as error:  # noqa: BLE001 # sent to the service, which does not start then
-        _send(connection, _portable(error))
-        return
-    freeze_gc()
-    _send(connection, handler.ready)
-    idle = handler.idle
-    while True:
-        while idle is not None and not connection.poll(IDLE_S):
-            if not idle():
-                idle = None
-                freeze_gc()
-        try:
-            task = connection.recv()
-        except EOFError:
-            return
-        except Exception as error:  # noqa: BLE001 # the message was read all the same
-            _send(connection, _portable(error))
-            continue
-        _send(connection, _done(handler, task))
-
-
-def _done(handler: Handler, task: object) -> Done | Exception:
-    started_s = time.process_time()
-    try:
-        value = handler.run(task)
-    except Exception as error:  # noqa: BLE001 # whatever one task does, the worker goes on; its caller reports it
-        return _portable(error)
-    return Done(value=value, seconds=time.process_time() - started_s)
-
-
-def _send(connection: Connection, message: object) -> None:
-    try:
-        content = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
-    except Exception as error:  # noqa: BLE001 # the caller must hear something, or it waits until its timeout
-        content = pickle.dumps(TaskFailedError(f"the result cannot be sent: {type(error).__name__}: {error}"))
-    connection.send_bytes(content)
-
-
-def _portable(error: Exception) -> Exception:
-    """The error itself where it is one of ours, else a TaskFailedError that says what it was."""
-    if isinstance(error, IonpathError) or type(error).__module__.partition(".")[0] == "app":
-        return error
-    failed = TaskFailedError(f"{type(error).__name__}: {error}")
-    failed.add_note("".join(traceback.format_exception(error)))
-    return failed
-
-
-def _end_with_the_service() -> None:
-    """End this process when the service's was killed: one that hangs in a task does not see that its pipe closed."""
-    service = multiprocessing.parent_process()
-    if service is not None:
-        service.join()
-        os._exit(1)
-
-
-def _ignore_signals() -> None:
-    """Let Ctrl-C and SIGTERM, which go to a whole process group, end no worker: the service drains, then ends it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)

@@ -20,22 +20,24 @@ from waiting import until, wait_until
 from app.errors import InputError
 from app.models.cards.card import CheckpointError
 from app.serving import workers
-from app.serving.workers import (
+from app.serving.worker_process import (
     Done,
     Handler,
     TaskFailedError,
     WorkerCrashedError,
-    WorkerPool,
     WorkersStoppedError,
     WorkerStartError,
     WorkerTimeoutError,
 )
+from app.serving.workers import WorkerPool
 
 pytestmark = pytest.mark.anyio
 
 NAME = "tested"
 DEADLINE_S = 30.0
 MUCH_MEMORY = 6 * 2**30
+#: More than a pipe holds.
+MUCH_TEXT = 2**22
 Task = tuple[str, str]
 
 
@@ -134,6 +136,11 @@ def running_as_written(folder: Path, count: int = 1) -> Iterator[WorkerPool]:
     with stopped_after(pool):
         pool.start()
         yield pool
+
+
+def waiting_for_a_thread(pool: WorkerPool) -> int:
+    """Calls that no thread has taken yet: a pool has one thread for each worker."""
+    return pool._threads._work_queue.qsize()
 
 
 def run(pool: WorkerPool, order: str = "id", word: str = "", timeout_s: float = DEADLINE_S) -> object:
@@ -272,6 +279,15 @@ class Unreadable:
         return int, ("no number",)
 
 
+def test_a_worker_that_takes_no_task_is_ended_and_another_does_it() -> None:
+    """A pipe holds only the beginning of a large task: sending the rest must not wait for ever."""
+    with running() as pool:
+        standing = run(pool)
+        assert isinstance(standing, int)
+        os.kill(standing, signal.SIGSTOP)
+        assert run(pool, word="x" * MUCH_TEXT, timeout_s=2.0) != standing
+
+
 def test_a_task_that_cannot_be_read_is_an_error_and_the_worker_goes_on() -> None:
     with running() as pool:
         before = run(pool)
@@ -320,7 +336,7 @@ async def test_a_task_that_is_cancelled_before_its_turn_is_never_done(tmp_path: 
             asyncio.create_task(pool.call(("touch", str(tmp_path / f"done-{number}")), DEADLINE_S))
             for number in range(3)
         ]
-        await asyncio.sleep(0.05)  # the first reaches its thread
+        await until(lambda: waiting_for_a_thread(pool) == 2)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -336,7 +352,7 @@ async def test_stopping_fails_what_runs_and_what_waits(tmp_path: Path) -> None:
         await until((tmp_path / "began").exists)
         waits: list[Future[object]] = [threads.submit(run, pool) for _ in range(2)]
         called = [asyncio.create_task(pool.call(("id", ""), DEADLINE_S)) for _ in range(3)]
-        await asyncio.sleep(0.05)  # they reach their threads
+        await until(lambda: waiting_for_a_thread(pool) == 2)
         pool.stop()
         for future in (runs, *waits):
             with pytest.raises(WorkersStoppedError):

@@ -161,7 +161,7 @@ def all_cached(crystal: CrystalAnswer) -> bool:
 
 
 def disagreements(crystal: CrystalAnswer, opinion: SecondOpinion) -> tuple[str, ...]:
-    """In words, where a second opinion is another one."""
+    """Say where a second opinion is another one."""
     if not opinion.answered:
         return (f"There is no second opinion: {opinion.detail}.",)
     ours, theirs = _figures(crystal.percolation_ev), _figures(opinion.percolation_ev)

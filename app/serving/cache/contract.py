@@ -8,7 +8,7 @@ from app.crystals.band import Band
 from app.crystals.geometry.identity import CanonicalBand
 from app.models.prediction import Prediction
 
-#: "error": the cache was away or too slow, and was passed by.
+#: "error": the cache was away or too slow, and was skipped.
 LookupResult = Literal["hit", "miss", "error"]
 #: A band, or its canonical form where that was made already.
 BandLike = Band | CanonicalBand
@@ -16,7 +16,7 @@ BandLike = Band | CanonicalBand
 
 @dataclass(frozen=True, kw_only=True)
 class CacheScope:
-    """Who asks what: answers never cross from one scope to another.
+    """A caller's key and a checkpoint: answers never cross from one scope to another.
 
     Attributes:
         key_id: of the caller's API key; None where there are no keys.

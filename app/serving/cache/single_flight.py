@@ -32,7 +32,7 @@ class SingleFlight:
         """Join the computation of the same band or start one; it is given up when all who wait have left.
 
         Args:
-            scope: who asks and of which checkpoint.
+            scope: the caller's key and the checkpoint.
             band: what is asked.
             compute: starts the computation.
         """

@@ -171,7 +171,7 @@ class Records:
             created_before=query.created_before,
             barrier_below_ev=query.barrier_below_ev,
         )
-        if query.status == "failed":  # those whose process died are among them once they were found
+        if query.status == "failed":  # those whose process crashed are among them once they were found
             for status in UNFINISHED:
                 await self._page(key_id, PredictionFilter(status=status), MOST_ROWS_A_PAGE, None)
         page = await self._page(key_id, where, query.limit, query.cursor)

@@ -17,18 +17,17 @@ from app.errors import NotReadyError
 from app.models.prediction import Prediction
 from app.models.registry import Registry
 from app.serving.inference.work_item import BatchPredictor
-from app.serving.workers import (
-    ATTEMPTS,
+from app.serving.worker_process import (
     BACKGROUND_NICE,
     USUAL_NICE,
     Handler,
     TaskFailedError,
     WorkerCrashedError,
-    WorkerPool,
     WorkersStoppedError,
     WorkerStartError,
     WorkerTimeoutError,
 )
+from app.serving.workers import ATTEMPTS, WorkerPool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,17 +7,17 @@ each of its own, and two cores do the work of one.
 from typing import Protocol
 
 from app.crystals.band import Band
-from app.errors import InputError, NotReadyError
 from app.models.predictors.preparation import Preparation
 from app.serving.inference.work_item import BatchPredictor
-from app.serving.workers import (
-    Done,
-    Handler,
-    WorkerCrashedError,
-    WorkerPool,
-    WorkersStoppedError,
-    WorkerStartError,
-    WorkerTimeoutError,
+from app.serving.worker_process import Done, Handler, WorkerError
+from app.serving.workers import TaskKind, WorkerPool, problem_of
+
+_PREPARING = TaskKind(
+    kind="preparing",
+    task="Preparing this band for the model",
+    crashed="Preparing this band for the model crashed",
+    workers="The processes that prepare bands",
+    expected="a crystal without errors",
 )
 
 
@@ -58,24 +58,8 @@ class BandPreparer:
         """
         try:
             return self._pool.run((predictor.preparation, band), self._timeout_s)
-        except WorkerTimeoutError as error:
-            raise InputError(
-                f"Preparing this band for the model took more than {self._timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S).",
-                kind="preparing-took-too-long",
-                expected="a smaller crystal",
-            ) from error
-        except WorkerCrashedError as error:
-            raise InputError(
-                "Preparing this band for the model crashed; other requests are not affected.",
-                kind="preparing-crashed",
-                expected="a crystal without errors",
-            ) from error
-        except WorkerStartError as error:
-            raise NotReadyError(
-                "A process that prepares bands cannot be started.", kind="preparing-restarts"
-            ) from error
-        except WorkersStoppedError as error:
-            raise NotReadyError("The service is stopping.", kind="stopping") from error
+        except WorkerError as error:
+            raise problem_of(error, _PREPARING, self._timeout_s) from error
 
 
 def open_preparer() -> Handler:

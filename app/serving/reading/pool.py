@@ -12,7 +12,7 @@ import structlog
 
 from app.crystals.bvse import BondValenceOpinion
 from app.crystals.crystal import Crystal
-from app.errors import InputError, IonpathError, NotReadyError
+from app.errors import InputError, IonpathError
 from app.serving.reading.memo import KeptReadings, upload_digest
 from app.serving.reading.second_opinion import bvse_or_refuse
 from app.serving.reading.upload_reader import ReadInput, ReadOptions, read_bulk_or_refuse, read_or_refuse
@@ -27,16 +27,15 @@ from app.serving.reading.uploads import (
     Upload,
     upload_size_bytes,
 )
-from app.serving.workers import (
+from app.serving.worker_process import (
     BACKGROUND_NICE,
     Done,
     Handler,
     WorkerCrashedError,
-    WorkerPool,
-    WorkersStoppedError,
-    WorkerStartError,
+    WorkerError,
     WorkerTimeoutError,
 )
+from app.serving.workers import TaskKind, WorkerPool, problem_of
 
 #: JSON above this is read in a worker like any file: parsing holds the interpreter's lock, and so the event loop.
 LARGEST_JSON_HERE_BYTES = 1_000_000
@@ -48,6 +47,14 @@ T = TypeVar("T")
 Reader = Callable[[Upload, ReadOptions], ReadInput | IonpathError]
 #: What is done with an upload, the upload, and how it is read.
 _Task = tuple[Callable[[Any, ReadOptions], object], Upload | BulkUpload, ReadOptions]
+
+_READING = TaskKind(
+    kind="reading",
+    task="Reading this input",
+    crashed="The parser crashed on this file",
+    workers="The processes that read files",
+    expected="a file without errors",
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -214,25 +221,11 @@ class ReadingPool:
         """Have a worker do something with an upload; a worker that hangs or crashes gives an error as the value."""
         try:
             return await pool.call(task, timeout_s)
-        except WorkerTimeoutError:
-            error: IonpathError = InputError(
-                f"Reading this input took more than {timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S) and was given up.",
-                kind="reading-took-too-long",
-                expected="a smaller crystal, or a file without errors",
-            )
-            return Done(value=error, seconds=timeout_s)
-        except WorkerCrashedError:
-            _log.warning("reading-worker-crashed", request_id=request_id)
-            error = InputError(
-                "The parser crashed on this file; other requests are not affected.",
-                kind="reading-crashed",
-                expected="a file without errors",
-            )
-        except WorkerStartError:
-            error = NotReadyError("The processes that read files are being restarted.", kind="reading-restarts")
-        except WorkersStoppedError:
-            error = NotReadyError("The service is stopping.", kind="stopping")
-        return Done(value=error, seconds=0.0)
+        except WorkerError as error:
+            if isinstance(error, WorkerCrashedError):
+                _log.warning("reading-worker-crashed", request_id=request_id)
+            seconds = timeout_s if isinstance(error, WorkerTimeoutError) else 0.0
+            return Done(value=problem_of(error, _READING, timeout_s), seconds=seconds)
 
 
 def open_reader() -> Handler:

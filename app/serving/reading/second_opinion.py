@@ -1,9 +1,12 @@
 """A second opinion on a crystal's percolation: computed in a worker process, part of the answer."""
 
+import asyncio
+from collections.abc import Awaitable
+
 from app.crystals.bvse import BondValenceOpinion, bond_valence_percolation
 from app.crystals.hops.percolation import PercolationBarriers
 from app.crystals.readers import read_crystal
-from app.errors import FormatError, IonpathError, TooLargeError
+from app.errors import FormatError, InputError, IonpathError, TooLargeError
 from app.serving.answers.types import SecondOpinion
 from app.serving.reading.upload_reader import ReadOptions
 from app.serving.reading.uploads import CrystalUpload
@@ -20,6 +23,15 @@ def bvse_or_refuse(upload: CrystalUpload, options: ReadOptions) -> BondValenceOp
         return TooLargeError("it took more memory than one reading process has (IONPATH_PARSE_MEMORY_MIB)")
     except Exception as error:  # noqa: BLE001 # bvlain may raise anything at a crystal it was not made for
         return FormatError(f"bvlain failed on this crystal ({type(error).__name__}: {str(error)[:200]})")
+
+
+async def opinion_within(opinion: Awaitable[SecondOpinion], most_s: float) -> SecondOpinion:
+    """Wait for an opinion behind others; one that does not come in time is given up and says so."""
+    try:
+        return await asyncio.wait_for(opinion, most_s)
+    except TimeoutError:
+        late = InputError(f"it did not come within {most_s:g} s, behind other second opinions")
+        return opinion_of(late, seconds=most_s)
 
 
 def opinion_of(found: BondValenceOpinion | IonpathError, *, seconds: float) -> SecondOpinion:

@@ -23,7 +23,7 @@ from app.models.prediction import Prediction
 from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.inference.model import Loading, ModelHere, ModelWorker, Predicted
-from app.serving.workers import IDLE_S, TaskFailedError, WorkersStoppedError
+from app.serving.worker_process import IDLE_S, TaskFailedError, WorkersStoppedError
 
 DEADLINE_S = 60.0
 #: Batches of several bands round differently.

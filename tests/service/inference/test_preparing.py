@@ -19,7 +19,7 @@ from app.models.cards.card import Domain
 from app.models.predictors.preparation import HopInputs, HopPreparation, Preparation, PreparedBand
 from app.serving import workers
 from app.serving.inference.preparing import BandPreparer
-from app.serving.workers import TaskFailedError, WorkersStoppedError
+from app.serving.worker_process import TaskFailedError, WorkersStoppedError
 
 DOMAIN = Domain(
     ions=("Na",),

@@ -215,9 +215,9 @@ async def test_a_large_json_band_is_read_in_a_process(monkeypatch: pytest.Monkey
     here = str(os.getpid())
     async with open_pool(tell_process) as pool:
         for size, is_here in ((100, True), (101, False)):
-            with pytest.raises(InputError) as told:
+            with pytest.raises(InputError) as refused:
                 await pool.read(JsonBandUpload(payload=b" " * size), OPTIONS, key_id=None)
-            assert (told.value.detail == here) == is_here
+            assert (refused.value.detail == here) == is_here
 
 
 async def test_a_large_file_is_neither_hashed_nor_kept(band: Band, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,9 +248,9 @@ async def test_a_client_that_leaves_stops_its_reader(band: Band, tmp_path: Path)
 
 async def test_a_reader_that_dies_takes_one_request_with_it(band: Band) -> None:
     async with open_pool(misbehave) as pool:
-        with capture_logs() as lines, pytest.raises(InputError) as died:
+        with capture_logs() as lines, pytest.raises(InputError) as crashed:
             await pool.read(band_file("", "die"), OPTIONS, key_id=None, request_id="r-7")
-        assert died.value.kind == "reading-crashed"
+        assert crashed.value.kind == "reading-crashed"
         assert [line["request_id"] for line in lines if line["event"] == "reading-worker-crashed"] == ["r-7"]
         assert (await read_by(pool, band_file(band_to_extxyz(band)))).ion == band.ion
 

@@ -43,20 +43,20 @@ def table_of(answer: dict[str, Any]) -> str:
 
 
 def test_the_ways_through_a_crystal_are_told() -> None:
-    told = "LiFePO4.cif: connects through the crystal in 1d: 0.231 eV, 2d: 0.728 eV, 3d: never (vacancy)"
-    assert told in table_of(ANSWER)
+    shown = "LiFePO4.cif: connects through the crystal in 1d: 0.231 eV, 2d: 0.728 eV, 3d: never (vacancy)"
+    assert shown in table_of(ANSWER)
 
 
 def test_a_second_opinion_is_told_beside_them() -> None:
     figures = {"1d": 0.3, "2d": None, "3d": None}
-    told = "by bond-valence site energies (bvlain) in 1d: 0.300 eV, 2d: never, 3d: never"
-    assert told in table_of({**ANSWER, "second_opinion": {"answered": True, "percolation_ev": figures}})
+    shown = "by bond-valence site energies (bvlain) in 1d: 0.300 eV, 2d: never, 3d: never"
+    assert shown in table_of({**ANSWER, "second_opinion": {"answered": True, "percolation_ev": figures}})
     assert "bond-valence" not in table_of({**ANSWER, "second_opinion": {"answered": False, "percolation_ev": figures}})
 
 
 def test_bond_valence_is_told_beside_them_or_why_it_says_nothing() -> None:
-    told = "by bond valence in 1d: 0.300 eV, 2d: never, 3d: never"
-    assert told in table_of({**ANSWER, "bond_valence": BOND_VALENCE})
+    shown = "by bond valence in 1d: 0.300 eV, 2d: never, 3d: never"
+    assert shown in table_of({**ANSWER, "bond_valence": BOND_VALENCE})
     silent = {
         "percolation_ev": dict.fromkeys(("1d", "2d", "3d")),
         "grid_angstrom": None,
@@ -68,22 +68,22 @@ def test_bond_valence_is_told_beside_them_or_why_it_says_nothing() -> None:
 def test_their_intervals_and_directions_are_told_where_the_answer_has_them() -> None:
     interval = {"low": 0.06, "high": 0.64, "coverage": 0.9}
     one = {"barrier_ev": 0.231, "interval_ev": interval, "bottleneck_hops": [0], "directions": [[0, 1, 0]]}
-    told = table_of({**ANSWER, "percolation": {"1d": one, "2d": None, "3d": None}})
-    assert "1d: 0.231 eV (0.06 to 0.64) along [0 1 0], 2d: 0.728 eV, 3d: never" in told
+    shown = table_of({**ANSWER, "percolation": {"1d": one, "2d": None, "3d": None}})
+    assert "1d: 0.231 eV (0.06 to 0.64) along [0 1 0], 2d: 0.728 eV, 3d: never" in shown
 
 
 def test_never_is_said_only_where_every_hop_was_predicted() -> None:
-    told = table_of({**ANSWER, "percolation_upper_bound": True})
-    assert "3d: not by these hops" in told
-    assert "never" not in told
+    shown = table_of({**ANSWER, "percolation_upper_bound": True})
+    assert "3d: not by these hops" in shown
+    assert "never" not in shown
 
 
 def test_why_a_hop_is_out_of_the_domain_is_told_once_with_its_hops() -> None:
     doubt = {"verdict": False, "reasons": ["no H among the fitted barriers"]}
     hops = [{**HOP, "in_domain": known} for known in (doubt, {"verdict": True, "reasons": []}, doubt)]
-    told = table_of({**ANSWER, "hops": hops})
-    assert told.count("no H among the fitted barriers") == 1
-    assert "LiFePO4.cif, hop 1, 3: outside of what the model knows: no H" in told
+    shown = table_of({**ANSWER, "hops": hops})
+    assert shown.count("no H among the fitted barriers") == 1
+    assert "LiFePO4.cif, hop 1, 3: outside of what the model knows: no H" in shown
 
 
 def test_a_folder_from_before_is_left_alone(tmp_path: Path) -> None:

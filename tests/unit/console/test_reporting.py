@@ -2,12 +2,15 @@
 
 import io
 import sys
+from typing import NoReturn
 
 import pytest
 
 from app.console.asking import Result
 from app.console.outputs import JsonWriter
+from app.console.predicting import done_so_far
 from app.console.reporting import LINE_EVERY_S, Reporter
+from app.console.sources import Input
 
 
 def test_a_line_now_and_then_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,3 +31,20 @@ def test_a_line_now_and_then_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch)
     assert err.getvalue() == "ionpath: 7 of 40 files done, 1 failed\nionpath: 20 of 40 files done, 1 failed\n"
     assert out.getvalue() == '{"file":"a.cif","problem":{"detail":"no crystal"}}\n'
     assert (report.written, report.failed) == (1, 1)
+
+
+def test_a_run_that_is_interrupted_names_the_files_that_are_missing_before_the_last() -> None:
+    """Those after the last that was written are left out: a reader of the output sees where it ends."""
+
+    def never() -> NoReturn:
+        raise AssertionError
+
+    inputs = [Input(label=label, load=never) for label in ("a.cif", "b.cif", "c.cif", "d.cif")]
+    with Reporter(len(inputs), JsonWriter(io.StringIO())) as report:
+        assert done_so_far(report, inputs) == "0 of 4 files were done."
+        report.finished(Result(label="a.cif", answer={}))
+        assert done_so_far(report, inputs) == "1 of 4 files were done."
+        report.finished(Result(label="c.cif", problem={"detail": "no crystal", "kind": "no-crystal"}))
+    assert done_so_far(report, inputs) == (
+        "2 of 4 files were done, 1 of them with a problem. Not among them, though later files are: b.cif."
+    )
