@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     log_format: Literal["json", "text"] = Field("json", description="structured JSON lines, or text for a terminal")
 
     model_store: Path = Field(REPOSITORY / "model_store", description="folder with one folder a checkpoint")
-    default_model: str = Field("default", description="the checkpoint that answers where ?model= is not given")
+    default_model: str = Field("default", description="the checkpoint that answers without ?model=")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where the networks run")
     model_process: bool = Field(default=True, description="run the model in a process of its own, on a CPU")
     prepare_processes: int = Field(
@@ -77,7 +77,7 @@ class Settings(BaseSettings):
     cache_ttl_s: int = Field(7 * 24 * 3600, ge=1, description="how long an answer is kept")
     cache_entries: int = Field(20_000, ge=1, description="most answers kept by the in-process cache")
     cache_mib: int = Field(128, ge=1, description="memory of the answers kept by the in-process cache")
-    redis_timeout_ms: float = Field(100.0, gt=0, description="a slower Redis is passed by")
+    redis_timeout_ms: float = Field(100.0, gt=0, description="a slower Redis is skipped")
 
     queue_max_wait_s: float = Field(
         30.0, gt=0, description="longest estimated wait of a request, reading and model together; past it 429"

@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("IONPATH_DATA_DIR", "../shared/data")))
     parser.add_argument("--crystals", type=int, default=500)
-    parser.add_argument("--barriers", type=int, help="of how many the barrier is computed; all where it is not given")
+    parser.add_argument("--barriers", type=int, help="of how many the barrier is computed; all by default")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     console = Console(width=120)

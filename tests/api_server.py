@@ -24,7 +24,7 @@ IONPATH = str(Path(sys.executable).parent / "ionpath")
 def environment(folder: Path, **settings: object) -> dict[str, str]:
     """The shell's variables, a log in the folder, and the given IONPATH_* settings.
 
-    The model runs in the service's process unless told otherwise: one of its own loads torch once more.
+    The model runs in the service's process unless asked otherwise: one of its own loads torch once more.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IONPATH_")}
     ours = {"DATABASE_URL": f"sqlite+aiosqlite:///{folder / 'log.sqlite3'}", "DEVICE": "cpu", "MODEL_PROCESS": "0"}

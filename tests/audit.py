@@ -181,7 +181,7 @@ def findings(printed: str, errors: str, pins: Sequence[str]) -> Findings:
     skipped = [entry["skip_reason"] for entry in dependencies if "skip_reason" in entry]
     return Findings(
         known=[
-            f"{name} {flaw['id']}: mended in {', '.join(flaw['fix_versions']) or 'no version yet'}"
+            f"{name} {flaw['id']}: fixed in {', '.join(flaw['fix_versions']) or 'no version yet'}"
             for name, flaws in audited.items()
             for flaw in flaws
         ],

@@ -56,11 +56,11 @@ class Watch:
             self.faults.append(f"asked {request.url}")
 
     def _console(self, message: ConsoleMessage) -> None:
-        told = message.text
-        if message.type in {"error", "warning"} and not any(words in told for words in self.allowed):
-            if "GPU stall due to ReadPixels" in told:  # Chromium's own word on graphics by software
+        text = message.text
+        if message.type in {"error", "warning"} and not any(words in text for words in self.allowed):
+            if "GPU stall due to ReadPixels" in text:  # Chromium's own word on graphics by software
                 return
-            self.faults.append(f"{message.type}: {told}")
+            self.faults.append(f"{message.type}: {text}")
 
 
 def take_example(page: Page, formula: str) -> None:

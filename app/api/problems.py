@@ -162,5 +162,5 @@ class NotAcceptableError(IonpathError):
     """A form of the answer that is not written here."""
 
     status = 406
-    title = "This form is not given"
+    title = "Requested format not available"
     default_kind = "not-acceptable"

@@ -316,7 +316,7 @@ def _check_path(band: Band) -> tuple[str, ...]:
 
 
 def _knocked_on(band: Band, atom: int) -> str:
-    """In words, where the atom in the way leaves its place during the hop: several atoms hop at once."""
+    """Say where the atom in the way leaves its place during the hop: several atoms hop at once."""
     hosts = band.relaxed_host_frac_coords
     if hosts is None:
         return ""

@@ -41,7 +41,7 @@ def main() -> None:
     well = True
     for scenario in SCENARIOS:
         if only in scenario.name:
-            well &= tell(console, played(scenario, calls, arguments.answers, arguments.callers))
+            well &= report(console, played(scenario, calls, arguments.answers, arguments.callers))
     if only in "overload":
         plan = Plan(seconds=arguments.seconds, max_wait_s=arguments.max_wait_s, slow_every=arguments.slow_every)
         _raise_open_files()
@@ -65,7 +65,7 @@ def played(scenario: Scenario, calls: Iterator[Call], answers: int, callers: int
         return uvloop.run(play(world, scenario, calls, answers=answers, callers=callers))
 
 
-def tell(console: Console, outcome: Outcome) -> bool:
+def report(console: Console, outcome: Outcome) -> bool:
     """Print a scenario's line, and say whether all went as it should."""
     tally = outcome.tally
     refused = ", ".join(f"{count} {kind}" for kind, count in sorted(tally.refused.items()))

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from benchmarks.faults.calls import BAND, Call, crystal_calls, mixed
 from benchmarks.faults.traffic import Tally, Traffic
-from benchmarks.faults.verdict import Figure, tell_counts, tell_figures
+from benchmarks.faults.verdict import Figure, print_counts, print_figures
 from benchmarks.faults.world import World
 from benchmarks.servers import cpu_seconds
 
@@ -101,8 +101,8 @@ async def overload(world: World, bands: Iterator[Call], slow: Iterator[Call], co
     flood = await _flooded(world, calls, iter(probes), plan, capacity=capacity, usual_s=alone_s[BAND])
     share = f"one call in {plan.slow_every} a slow crystal"
     what = f"overload, {TIMES_CAPACITY:g} times capacity for {plan.seconds:g} s, {share}"
-    well = await tell_counts(console, world, what, flood.tally)
-    return tell_figures(console, _figures(peak, flood, plan, alone_s)) and well
+    well = await print_counts(console, world, what, flood.tally)
+    return print_figures(console, _figures(peak, flood, plan, alone_s)) and well
 
 
 async def _alone_s(world: World, bands: Iterator[Call], slow: Iterator[Call]) -> dict[str, float]:

@@ -243,7 +243,7 @@ class Outcome:
 
     @property
     def faults(self) -> list[str]:
-        """In words, what should not be; empty where all is well."""
+        """What should not be; empty where all is well."""
         found = [*self.tally.wrong[:3]]
         found += [f"{name}: {value}" for name, value in self._counts().items() if value]
         if self.tally.unanswered and not self.scenario.may_leave_unanswered:

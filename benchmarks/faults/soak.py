@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.faults.calls import Call
 from benchmarks.faults.overload import CAPACITY_CALLERS, stretch
 from benchmarks.faults.traffic import Tally, Traffic
-from benchmarks.faults.verdict import Figure, tell_counts, tell_figures
+from benchmarks.faults.verdict import Figure, print_counts, print_figures
 from benchmarks.faults.world import World
 
 LOAD = 0.7
@@ -45,9 +45,9 @@ async def soak(world: World, calls: Iterator[Call], console: Console, *, minutes
             memory_mib.append(world.service.memory_mib)
             files.append(world.service.open_files)
     what = f"soak, {minutes:g} minutes at {a_second:.1f} calls a second ({100 * LOAD:.0f} %)"
-    well = await tell_counts(console, world, what, traffic.tally)
+    well = await print_counts(console, world, what, traffic.tally)
     at_s = np.array(traffic.tally.answered_at_s) - started_s
-    return tell_figures(console, _figures(traffic.tally, at_s, seconds, memory_mib, files)) and well
+    return print_figures(console, _figures(traffic.tally, at_s, seconds, memory_mib, files)) and well
 
 
 def _figures(tally: Tally, at_s: np.ndarray, seconds: float, memory_mib: list[float], files: list[int]) -> list[Figure]:

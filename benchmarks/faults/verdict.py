@@ -21,7 +21,7 @@ class Figure:
     well: bool = True
 
 
-async def tell_counts(console: Console, world: World, what: str, tally: Tally) -> bool:
+async def print_counts(console: Console, world: World, what: str, tally: Tally) -> bool:
     """Print what became of the calls and of their rows, once the log has them, and say whether nothing went wrong."""
     rows = await world.logged_with(tally.answered)
     lost = len(set(tally.answered) - set(rows))
@@ -35,7 +35,7 @@ async def tell_counts(console: Console, world: World, what: str, tally: Tally) -
     return not (lost or duplicated or tally.unanswered or tally.wrong)
 
 
-def tell_figures(console: Console, figures: list[Figure]) -> bool:
+def print_figures(console: Console, figures: list[Figure]) -> bool:
     """Print each, what is past its bound in red, and say whether none is."""
     for figure in figures:
         console.print(f"    {figure.words}", style="" if figure.well else "red")

@@ -1,4 +1,4 @@
-"""The page is asked: files, examples, the ion, progress, a stop, errors in words, links."""
+"""The page is asked: files, examples, the ion, progress, a stop, errors, links."""
 
 import os
 import re
@@ -105,16 +105,16 @@ def test_a_band_shows_one_barrier_and_its_path(page: Page, examples: Path, names
 
 def test_progress_is_shown_until_the_result_is_there(page: Page, service: Service) -> None:
     page.evaluate("""() => {
-        window.told = new Set();
+        window.shown = new Set();
         const words = document.getElementById("progress-words");
-        new MutationObserver(() => window.told.add(words.textContent)).observe(words, { childList: true });
+        new MutationObserver(() => window.shown.add(words.textContent)).observe(words, { childList: true });
     }""")
     page.get_by_text("Options").click()
     page.get_by_label("Longest hop").fill("6")  # not asked by any other test, so it is not in the cache
     take_example(page, "Li₇La₃Zr₂O₁₂")
-    told = page.evaluate("() => [...window.told]")
-    assert told[0].startswith("Reading")
-    assert any(words.startswith("Predicting hops") for words in told), told
+    shown = page.evaluate("() => [...window.shown]")
+    assert shown[0].startswith("Reading")
+    assert any(words.startswith("Predicting hops") for words in shown), shown
     expect(page.get_by_role("button", name="Stop")).to_be_hidden()
 
 

@@ -176,7 +176,7 @@ def test_replicas_on_one_redis_are_one_rate_and_count_alone_while_it_is_away(
         "rate_per_minute": 1,
         "rate_burst": 4,
         "redis_url": own_redis.url,
-        "redis_timeout_ms": 2_000,  # on a busy machine Redis may answer late, and is not to be passed by for it
+        "redis_timeout_ms": 2_000,  # on a busy machine Redis may answer late, and is not to be skipped for it
         "cache": "off",
     }
     with ExitStack() as stack:

@@ -235,11 +235,11 @@ def test_past_the_longest_wait_callers_are_refused_at_once_and_those_before_them
     assert send_band(service, composed_rows[0], **alice).status_code == 200
 
 
-def test_under_load_a_stranger_hears_401_and_nothing_of_the_queue(
+def test_under_load_a_caller_without_a_key_gets_401_and_nothing_about_the_queue(
     guarded: Guarded, composed_rows: list[dict[str, Any]]
 ) -> None:
-    stranger = {"Authorization": "Bearer ionpath_" + "x" * 43}
-    callers = [guarded.keys["alice"]] * 32 + [{}, stranger] * 4
+    unknown_key = {"Authorization": "Bearer ionpath_" + "x" * 43}
+    callers = [guarded.keys["alice"]] * 32 + [{}, unknown_key] * 4
 
     def send(number: int) -> httpx.Response:
         return send_band(guarded.service, composed_rows[number], **callers[number])

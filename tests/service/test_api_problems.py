@@ -1,4 +1,4 @@
-"""What is wrong with a request is told as a problem: what, where, and what would be right; never a 500."""
+"""What is wrong with a request is answered as a problem: what, where, and what would be right; never a 500."""
 
 import ast
 import io
@@ -95,7 +95,7 @@ def test_ten_kinds_of_bad_input_each_get_their_own_problem(service: Service, exa
     assert "Fe" in responses["mixed sites"].json()["detail"]
 
 
-def test_an_ion_without_a_site_in_the_file_is_refused_in_words(service: Service, examples: Path) -> None:
+def test_an_ion_without_a_site_in_the_file_is_refused(service: Service, examples: Path) -> None:
     cif = (examples / "LiFePO4.cif").read_bytes()
     response = post(service, data={"ion": "Rb"}, structure=("a.cif", cif))
     assert response.status_code == 422
@@ -128,7 +128,7 @@ def test_a_wrong_query_parameter_is_named(
     assert expected in found["expected"]
 
 
-def test_a_wrong_form_is_told_the_right_ones(service: Service, examples: Path) -> None:
+def test_a_wrong_form_is_answered_with_the_right_ones(service: Service, examples: Path) -> None:
     file = ("LiFePO4.cif", (examples / "LiFePO4.cif").read_bytes())
     wrong = {
         "one-end-point": post(service, initial=file),
@@ -203,7 +203,7 @@ def test_utf_8_may_be_named(service: Service, examples: Path, charset: str) -> N
     assert response.status_code == 200, response.text
 
 
-def test_a_file_s_name_is_told_back_by_its_end(service: Service) -> None:
+def test_a_file_s_name_is_quoted_by_its_end(service: Service) -> None:
     problem = problem_of(post(service, data={"ion": "Li"}, structure=("a" * 2_000 + ".cif", b"no crystal")))
     assert ".cif" in problem["detail"]
     assert len(problem["detail"]) < 500
@@ -235,7 +235,7 @@ def test_a_band_may_be_sent_as_a_text_field(service: Service, examples: Path, na
 @pytest.mark.parametrize(
     "filter_", ["formula=Li{long}", "formula=Li{most}", "ion={long}", "model={long}", "cursor={long}"]
 )
-def test_a_filter_of_thousands_of_digits_is_answered_in_words(service: Service, filter_: str) -> None:
+def test_a_filter_of_thousands_of_digits_is_answered_with_what_is_wrong(service: Service, filter_: str) -> None:
     response = service.client.get("/predictions?" + filter_.format(long="9" * 5000, most="9" * 150))
     if response.status_code == 200:
         assert response.json()["predictions"] == []

@@ -16,7 +16,7 @@ from waiting import wait_until
 
 @pytest.fixture(scope="module")
 def stores(new_postgres_database: Callable[[], str], redis_url: str, store: Path) -> dict[str, str]:
-    slow = "10000"  # on a busy machine the cache may answer late, and is not to be passed by for it
+    slow = "10000"  # on a busy machine the cache may answer late, and is not to be skipped for it
     urls = {"database_url": new_postgres_database(), "redis_url": redis_url}
     return {**urls, "redis_timeout_ms": slow, "model_store": str(store)}
 

@@ -390,7 +390,7 @@ async def test_one_upload_answered_by_many_at_once_is_kept_once(clean_redis: str
         assert [client.hlen(key) for key in keys] == [1]
 
 
-async def test_nonsense_in_redis_is_passed_by(clean_redis: str, bands: list[Band]) -> None:
+async def test_nonsense_in_redis_is_skipped(clean_redis: str, bands: list[Band]) -> None:
     lookups = Lookups()
     key = store_key(SCOPE, bucket_keys(fingerprint(bands[0]))[0])
     async with redis_cache(clean_redis, observe=lookups) as cache:
@@ -514,7 +514,7 @@ async def test_a_url_of_something_else_is_refused_at_once() -> None:
         assert "secret" not in str(refused.value)
 
 
-async def test_a_redis_that_is_out_of_memory_is_read_and_passed_by(own_redis: Server, bands: list[Band]) -> None:
+async def test_a_redis_that_is_out_of_memory_is_read_and_not_written(own_redis: Server, bands: list[Band]) -> None:
     lookups, clock = Lookups(), Clock()
     async with redis_cache(own_redis.url, observe=lookups, breaker=Breaker(clock=clock)) as cache:
         await cache.put(SCOPE, bands[0], prediction())
@@ -549,7 +549,7 @@ async def test_a_redis_that_comes_back_empty_is_filled_again(own_redis: Server, 
         assert await cache.get(SCOPE, bands[0]) == prediction(0.7)
 
 
-async def test_a_redis_that_takes_five_seconds_to_reply_is_passed_by(own_redis: Server, bands: list[Band]) -> None:
+async def test_a_redis_that_takes_five_seconds_to_reply_is_skipped(own_redis: Server, bands: list[Band]) -> None:
     """Each reply comes, five seconds late: the caller has gone on, and never takes it for another's."""
     lookups, clock = Lookups(), Clock()
     delay = asyncio.Event()

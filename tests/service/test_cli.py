@@ -303,7 +303,7 @@ def test_a_picture_of_an_unknown_kind_is_refused_in_words(tmp_path: Path, servic
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         ((), "Nothing to predict"),
         (("--initial", "{examples}/LiFePO4_initial.cif"), "--final"),
@@ -315,10 +315,10 @@ def test_a_picture_of_an_unknown_kind_is_refused_in_words(tmp_path: Path, servic
         (("{examples}/LiFePO4.cif", "--mechanism", "teleport"), "teleport"),
     ],
 )
-def test_predict_says_what_is_wrong(tmp_path: Path, examples: Path, words: tuple[str, ...], told: str) -> None:
+def test_predict_says_what_is_wrong(tmp_path: Path, examples: Path, words: tuple[str, ...], message: str) -> None:
     done = ionpath(tmp_path, "predict", *(word.format(examples=examples) for word in words))
     assert done.returncode in {1, 2}
-    assert told in done.stdout + done.stderr
+    assert message in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -370,14 +370,13 @@ def test_an_address_that_is_taken_is_told_before_anything_is_loaded(tmp_path: Pa
         port = taken.getsockname()[1]
         done = ionpath(tmp_path, "serve", "--port", str(port))
     assert done.returncode == 2
-    told = done.stderr.splitlines()
-    assert len(told) == 1
-    assert f"port {port}" in told[0]
-    assert "IONPATH_PORT" in told[0]
+    (line,) = done.stderr.splitlines()
+    assert f"port {port}" in line
+    assert "IONPATH_PORT" in line
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--json", "--csv"), "two forms"),
         (("--plot", "no-such-folder/x.png"), "there is no folder no-such-folder"),
@@ -386,11 +385,11 @@ def test_an_address_that_is_taken_is_told_before_anything_is_loaded(tmp_path: Pa
     ],
 )
 def test_options_that_cannot_be_are_refused_before_anything_is_predicted(
-    tmp_path: Path, examples: Path, words: tuple[str, ...], told: str
+    tmp_path: Path, examples: Path, words: tuple[str, ...], message: str
 ) -> None:
     done = ionpath(tmp_path, "predict", examples / "LiFePO4_band.json", *words)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert message in done.stderr
     assert not done.stdout
 
 

@@ -254,12 +254,12 @@ def test_a_second_opinion_stands_beside_the_model_s(uncached: Service) -> None:
     assert opinion["method"] == "bvse"
     assert opinion["answered"]
     assert opinion["percolation_ev"].keys() == {"1d", "2d", "3d"}
-    told = any("disagree by more than 0.5 eV" in warning for warning in answer["warnings"])
+    is_warned = any("disagree by more than 0.5 eV" in warning for warning in answer["warnings"])
     apart = [
         (ours is None) != (theirs is None) or (ours is not None and abs(ours - theirs) > 0.5)
         for ours, theirs in zip(answer["percolation_ev"].values(), opinion["percolation_ev"].values(), strict=True)
     ]
-    assert told == any(apart)
+    assert is_warned == any(apart)
     assert "second_opinion" not in answered(uncached, spinel(), "Mg")
 
 

@@ -1,4 +1,4 @@
-"""The writer with its spool: what was put is in the database once, whatever was away and whoever was killed."""
+"""The writer with its spool: what was put is in the database once, whatever was away or killed."""
 
 import asyncio
 import resource
@@ -172,7 +172,7 @@ class TestWriter:
         rows = [make_row() for _ in range(3)]
         for row in rows:
             first.put(row)
-        await log.insert_many(rows)  # the database had them and the process died before it knew
+        await log.insert_many(rows)  # the database had them and the process was killed before it knew
         await log.delete(rows[0].id, "alice")  # by another replica
         await kill(first)
         second = make_writer(log, tmp_path)

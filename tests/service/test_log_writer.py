@@ -58,7 +58,7 @@ Context = Callable[[], AbstractContextManager[None]]
 
 
 class Database:
-    """A migrated database, how to take it away, and how to hold up whoever writes to it."""
+    """A migrated database, how to take it away, and how to hold up what writes to it."""
 
     def __init__(self, url: str, *, outage: Context, lock: Context) -> None:
         self.url = url

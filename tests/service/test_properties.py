@@ -150,8 +150,8 @@ def test_what_cannot_be_answered_is_told(service: Service, examples: Path) -> No
         found = problem_of(response)
         assert (response.status_code, found.kind) == (status, kind), response.text
         assert found.expected
-    told = problem_of(responses[422, "mixed-sites"])
-    assert "Li 0.5/Na 0.5 at 0.0000, 0.0000, 0.0000" in told.detail
+    problem = problem_of(responses[422, "mixed-sites"])
+    assert "Li 0.5/Na 0.5 at 0.0000, 0.0000, 0.0000" in problem.detail
     assert "mpt" in str(problem_of(responses[404, "unknown-model"]).expected)
     assert "/predict/barrier" in problem_of(responses[422, "model-of-other-call"]).detail
     band = service.client.post(PATH, files={"band": good})
@@ -215,8 +215,8 @@ def test_the_command_line_shows_a_table_or_csv_and_tells_what_is_wrong(
     words: tuple[str | Path, ...] = ("predict", "--properties", "--url", service.url)
     table = ionpath(tmp_path, *words, examples / "LiFePO4.cif")
     assert table.returncode == 0, table.stderr
-    for told in ("formation_energy_ev_per_atom", "eV/atom", "0.08 (0.07 to 0.09)", "not known", "Fe4 Li4 O16 P4"):
-        assert told in table.stdout
+    for word in ("formation_energy_ev_per_atom", "eV/atom", "0.08 (0.07 to 0.09)", "not known", "Fe4 Li4 O16 P4"):
+        assert word in table.stdout
     rows = ionpath(tmp_path, *words, examples / "LiFePO4.cif", examples / "README.md", "--csv")
     assert rows.returncode == 1  # the last one is no crystal
     first, _, last = csv.DictReader(io.StringIO(rows.stdout))

@@ -656,7 +656,7 @@ async def test_what_requests_and_bands_take_is_learned(
 async def test_a_job_counts_no_more_once_it_was_accepted(
     service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
-    """Whoever submits thousands must not have the callers who wait turned away."""
+    """Thousands of submitted jobs must not have the callers who wait turned away."""
     async with AsyncExitStack() as stack:
         await hold_turns(service, stack)
         with service.admit(None, kind="json", size_bytes=7) as work:

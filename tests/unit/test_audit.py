@@ -47,15 +47,15 @@ def test_the_list_says_what_the_packages_say() -> None:
 
 
 def test_a_new_a_changed_and_a_dropped_package_is_told_with_the_command_that_mends_it() -> None:
-    told = faults(["new==1.0", "changed==2.0"], {"changed==1.0": "MIT", "dropped==1.0": "MIT"}, POLICY)
-    assert len(told) == 4
-    assert all("run `make licences`" in line for line in told)
+    found = faults(["new==1.0", "changed==2.0"], {"changed==1.0": "MIT", "dropped==1.0": "MIT"}, POLICY)
+    assert len(found) == 4
+    assert all("run `make licences`" in line for line in found)
 
 
 @pytest.mark.parametrize("licence", ["AGPL-3.0-only", "GPL-3.0-only", "LGPL-3.0-only", "nothing", "Proprietary", ""])
 def test_a_licence_that_is_not_allowed_is_told(licence: str) -> None:
-    (told,) = faults(["new==1.0"], {"new==1.0": licence}, POLICY)
-    assert told.startswith(f"new==1.0 has the licence {licence!r}")
+    (found,) = faults(["new==1.0"], {"new==1.0": licence}, POLICY)
+    assert found.startswith(f"new==1.0 has the licence {licence!r}")
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_vulnerability_is_told_with_the_version_that_mends_it() -> None:
     printed = {"dependencies": [{"name": "jinja2", "version": "3.1.6", "vulns": flaws}]}
     found = findings(json.dumps(printed), "", PINS[:1])
     assert found.known == [
-        "jinja2 PYSEC-2026-1: mended in 3.1.7",
-        "jinja2 PYSEC-2026-2: mended in no version yet",
+        "jinja2 PYSEC-2026-1: fixed in 3.1.7",
+        "jinja2 PYSEC-2026-2: fixed in no version yet",
     ]
     assert not found.not_audited

@@ -151,12 +151,12 @@ def test_no_address_is_every_address(host: str, near: bool) -> None:
     assert is_loopback(host) is near
 
 
-@pytest.mark.parametrize(("client", "let_in"), [(None, True), (("127.0.0.1", 1), True), (("", 0), False)])
+@pytest.mark.parametrize(("client", "accepted"), [(None, True), (("127.0.0.1", 1), True), (("", 0), False)])
 async def test_a_client_without_an_address_is_one_on_a_unix_socket(
-    client: tuple[str, int] | None, let_in: bool
+    client: tuple[str, int] | None, accepted: bool
 ) -> None:
     scope = {"type": "http", "method": "GET", "path": "/", "client": client, "headers": [(b"host", b"localhost")]}
-    with nullcontext() if let_in else pytest.raises(ForbiddenError):
+    with nullcontext() if accepted else pytest.raises(ForbiddenError):
         await Gate(Settings()).caller(Request(scope))
 
 

@@ -1,4 +1,4 @@
-"""A segment's records: what is damaged is told, what a full disk took is taken back, a lock is one process's."""
+"""A segment's records: what is damaged is reported, what a full disk took is taken back, a lock is one process's."""
 
 import os
 import resource
@@ -85,6 +85,6 @@ def test_a_segment_has_one_owner_and_one_that_ended_has_none(segment: Segment, t
     assert taken is not None
     segment.path.unlink()
     again = os.dup(taken)
-    assert not lock(again)  # its name is gone: whoever had it ended it
+    assert not lock(again)  # its name is gone: its holder ended it
     os.close(taken)
     assert lock_existing(tmp_path / f"{uuid.uuid4()}.spool") is None

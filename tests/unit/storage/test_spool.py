@@ -249,7 +249,7 @@ def left_by(folder: Path, *steps: Callable[[Spool], object]) -> None:
         spool._active = spool._new_segment()
         segments.append(spool._active)
         step(spool)
-        # What a newer record makes idle would be ended; here it stays, as if the process had died before that.
+        # What a newer record makes idle would be ended; here it stays, as if the process had been killed before that.
         for segment in segments:
             segment.live.add(uuid4())
     for segment in segments:

@@ -38,7 +38,7 @@ target = {offset_ev = 0.2, mean = -0.25, scale = 0.6}
 
 @pytest.fixture(scope="module")
 def spoiled(make_run: Callable[[Corpus], KernelRun], corpus: Corpus) -> KernelRun:
-    """The first row is not sound, and so far off that it would lead the table if it were let in."""
+    """The first row is not sound, and so far off that it would lead the table if it were counted."""
     first, *others = corpus.records
     return make_run(replace(corpus, records=(replace(first, sound=False, barrier_ev=9.0), *others)))
 

@@ -113,9 +113,9 @@ def test_dilute_takes_the_other_ions_out_and_vacancy_keeps_them() -> None:
 
 def test_that_the_other_ions_stay_is_told_where_they_might_not() -> None:
     """Of an ion of two charges, and where few of the ion's sites are filled, the empty host is as usual a question."""
-    told = "mechanism is vacancy, as {} is part of the uploaded crystal"
+    warning = "mechanism is vacancy, as {} is part of the uploaded crystal"
     multivalent = find_hops(spinel(), "Mg", max_atoms=2000)
-    assert any(told.format("Mg") in text for text in multivalent.warnings)
+    assert any(warning.format("Mg") in text for text in multivalent.warnings)
     crystal = layered_oxide()
     few = replace(
         crystal,
@@ -123,8 +123,8 @@ def test_that_the_other_ions_stay_is_told_where_they_might_not() -> None:
             replace(site, species=(("Li", 0.4),)) if site.occupancy_of("Li") else site for site in crystal.sites
         ),
     )
-    assert any(told.format("Li") in text for text in search(few).warnings)
-    assert not any(told.format("Li") in text for text in search(few, mechanism="vacancy").warnings)
+    assert any(warning.format("Li") in text for text in search(few).warnings)
+    assert not any(warning.format("Li") in text for text in search(few, mechanism="vacancy").warnings)
 
 
 def test_interstitial_sites_are_not_advised_where_they_were_looked_for() -> None:

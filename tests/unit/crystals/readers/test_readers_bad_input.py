@@ -412,7 +412,7 @@ def test_blank_lines_of_a_cif_change_nothing() -> None:
         ("Li1 O2", ("Li Li1 0 0 0 1", "O O1 0.5 0.5 0.5 1")),  # half of the last element
         ("Li2 O2", ("Li Li1 0 0 0 1", "O O1 0.5 0.5 0.5 1")),  # units one after the other, and one of two
         ("Li1 O1 P1", ("Li Li1 0 0 0 1", "O O1 0.5 0.5 0.5 1")),  # all of an element
-        # a formula is as long as its file, and is told back
+        # a formula is as long as its file, and is quoted
         ("Li1 O1 " + " ".join(f"{a}{b}1" for a in "PRST" for b in "abcdefg") * 99, ("Li Li1 0 0 0 1",)),
     ],
 )
