@@ -47,9 +47,11 @@ $(STAMP): Makefile pyproject.toml requirements.lock requirements-build.lock
 		{ echo "Python 3.11, 3.12 or 3.13 is needed and $(PYTHON) is $(PYTHON_MINOR): make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python$(PYTHON_MINOR) || $(PYTHON) -m venv --clear $(VENV)
 	$(PIP) install --quiet pip==$(PIP_VERSION)
-	$(PIP) install --quiet $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
-	$(PIP) install --quiet --require-hashes -r requirements.lock -r requirements-build.lock
+	$(PIP) install --quiet --no-compile $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) torch==$(TORCH_VERSION)
+	$(PIP) install --quiet --no-compile --require-hashes -r requirements.lock -r requirements-build.lock
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@# pip compiles one file after the other; here all cores do. Files that are no Python of this version are skipped.
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 serve: setup

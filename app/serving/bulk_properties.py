@@ -1,8 +1,8 @@
-"""From an uploaded crystal to its bulk properties: read in a process, predicted in a thread; not cached, not logged."""
+"""From an uploaded crystal to its bulk properties: read in a worker, predicted where models run; never cached."""
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -89,7 +89,11 @@ class PropertiesAnswer:
 
 @dataclass(kw_only=True, eq=False)
 class PropertyAnswering:
-    """Answers for bulk properties, one crystal after the other; belongs to one event loop."""
+    """Answers for bulk properties, one crystal after the other; belongs to one event loop.
+
+    Args:
+        run: predicts a crystal, and gives the seconds that it took; called in a thread.
+    """
 
     settings: Settings
     limits: Limits
@@ -97,6 +101,7 @@ class PropertyAnswering:
     metrics: Metrics
     pool: ReadingPool
     admission: Admission
+    run: Callable[[PropertyPredictor, Crystal], tuple[PropertyAnswer, float]]
 
     def __post_init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="properties")
@@ -136,25 +141,22 @@ class PropertyAnswering:
         return _answer(predictor, crystal, answer, request.request_id)
 
     async def _in_turn(self, predictor: PropertyPredictor, crystal: Crystal, work: AdmittedWork) -> PropertyAnswer:
-        answer, seconds = await asyncio.get_running_loop().run_in_executor(self._thread, _predicted, predictor, crystal)
+        answer, seconds = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._predicted, predictor, crystal
+        )
         work.did(Lane.MAIN, seconds)
         self.metrics.observe("forward", seconds)
         return answer
 
-
-def _predicted(predictor: PropertyPredictor, crystal: Crystal) -> tuple[PropertyAnswer, float]:
-    """Build the graph and run the network."""
-    started = time.monotonic()
-    graph = predictor.graph(crystal)
-    try:
-        (answer,) = predictor.predict([graph])
-    except OutOfMemoryError as error:
-        raise TooLargeError(
-            f"The model's device cannot hold this crystal of {len(crystal.sites)} atoms.",
-            kind="too-large-for-device",
-            expected="its primitive cell, or a service whose device has more memory",
-        ) from error
-    return answer, time.monotonic() - started
+    def _predicted(self, predictor: PropertyPredictor, crystal: Crystal) -> tuple[PropertyAnswer, float]:
+        try:
+            return self.run(predictor, crystal)
+        except OutOfMemoryError as error:
+            raise TooLargeError(
+                f"The model's device cannot hold this crystal of {len(crystal.sites)} atoms.",
+                kind="too-large-for-device",
+                expected="its primitive cell, or a service whose device has more memory",
+            ) from error
 
 
 def _answer(

@@ -21,7 +21,7 @@ from app.serving.history.records import Records
 from app.serving.inference.admission import Admission
 from app.serving.inference.batcher import Batcher, Track
 from app.serving.inference.crystal_turns import CrystalTurns
-from app.serving.inference.model import Loading, ModelHere, ModelWorker
+from app.serving.inference.model import Loading, ModelHere, ModelWorker, properties_here
 from app.serving.inference.preparing import BandPreparer
 from app.serving.inference.queue import WorkQueue
 from app.serving.lanes import Lane
@@ -85,7 +85,13 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         _show_queue(metrics, admission, batcher)
         limits = _limits(settings)
         properties = PropertyAnswering(
-            settings=settings, limits=limits, registry=registry, metrics=metrics, pool=pool, admission=admission
+            settings=settings,
+            limits=limits,
+            registry=registry,
+            metrics=metrics,
+            pool=pool,
+            admission=admission,
+            run=workers[Lane.MAIN].properties if workers else properties_here,
         )
         stack.callback(properties.stop)
         _log.info(
@@ -218,7 +224,9 @@ class _Drain:
 
 def _check_same(registry: Registry, worker: ModelWorker) -> None:
     """Raise (CheckpointError) where a checkpoint was replaced while it was being loaded."""
-    if worker.digests != {name: registry.predictor(name).digest for name in registry.names()}:
+    digests = {name: registry.predictor(name).digest for name in registry.names()}
+    digests |= {name: registry.property_predictor(name).digest for name in registry.property_names()}
+    if worker.digests != digests:
         raise CheckpointError("the model store changed while it was read: start again")
 
 
@@ -249,9 +257,9 @@ def _open_registry(settings: Settings, *, warm: bool) -> Registry:
         default=settings.default_model,
         threads=settings.torch_threads,
     )
-    for name in registry.property_names():  # these run in this process in any case
-        registry.property_predictor(name).warm_up()
     if warm:
+        for name in registry.property_names():
+            registry.property_predictor(name).warm_up()
         for name in registry.names():
             registry.predictor(name).warm_up()
     return registry

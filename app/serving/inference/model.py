@@ -13,13 +13,17 @@ from typing import Any, Protocol
 
 from app.cores import usable_cores
 from app.crystals.band import Band
+from app.crystals.crystal import Crystal
 from app.errors import NotReadyError
 from app.models.prediction import Prediction
+from app.models.predictors.predictor import Predictor
+from app.models.predictors.property_predictor import PropertyAnswer, PropertyPredictor
 from app.models.registry import Registry
 from app.serving.inference.work_item import BatchPredictor
 from app.serving.worker_process import (
     BACKGROUND_NICE,
     USUAL_NICE,
+    Done,
     Handler,
     TaskFailedError,
     WorkerCrashedError,
@@ -90,7 +94,7 @@ class Loading:
 
 
 class ModelWorker:
-    """One worker process with every checkpoint on the CPU.
+    """One worker process with every checkpoint on the CPU, those of bulk properties too.
 
     Args:
         loading: what it loads.
@@ -135,6 +139,12 @@ class ModelWorker:
         """End it, whatever it does."""
         self._pool.stop()
 
+    def properties(self, predictor: PropertyPredictor, crystal: Crystal) -> tuple[PropertyAnswer, float]:
+        """The bulk properties of a crystal and the CPU seconds that they took; raises as `predict`."""
+        done = self._run(_PropertiesTask(name=predictor.name, crystal=crystal), attempts=ATTEMPTS, of="one crystal")
+        answer: PropertyAnswer = done.value
+        return answer, done.seconds
+
     def predict(self, predictor: BatchPredictor, inputs: Sequence[Any]) -> Predicted:
         """See Runner.predict.
 
@@ -145,18 +155,36 @@ class ModelWorker:
             TaskFailedError: the pass failed, took too long or crashed the worker.
             NotReadyError: the worker cannot be started, or the service is stopping.
         """
+        done = self._run(
+            (predictor.name, list(inputs)), attempts=ATTEMPTS if len(inputs) == 1 else 1, of=f"{len(inputs)} bands"
+        )
+        predicted: Predicted = done.value
+        return Predicted(predictions=predicted.predictions, costs=predicted.costs, seconds=done.seconds)
+
+    def _run(self, task: object, *, attempts: int, of: str) -> Done:
         try:
-            done = self._pool.run(
-                (predictor.name, list(inputs)), self._timeout_s, attempts=ATTEMPTS if len(inputs) == 1 else 1
-            )
+            return self._pool.run(task, self._timeout_s, attempts=attempts)
         except (WorkerCrashedError, WorkerTimeoutError) as error:
-            raise TaskFailedError(f"the model's process ended at {len(inputs)} bands: {error}") from error
+            raise TaskFailedError(f"the model's process ended at {of}: {error}") from error
         except WorkerStartError as error:
             raise NotReadyError("The model's process cannot be started.", kind="model-stopped") from error
         except WorkersStoppedError as error:
             raise NotReadyError("The service is stopping.", kind="stopping") from error
-        predicted: Predicted = done.value
-        return Predicted(predictions=predicted.predictions, costs=predicted.costs, seconds=done.seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PropertiesTask:
+    """A crystal, and the checkpoint of bulk properties."""
+
+    name: str
+    crystal: Crystal
+
+
+def properties_here(predictor: PropertyPredictor, crystal: Crystal) -> tuple[PropertyAnswer, float]:
+    """The bulk properties of a crystal, computed in this process, and the seconds that they took."""
+    started_s = time.monotonic()
+    (answer,) = predictor.predict([predictor.graph(crystal)])
+    return answer, time.monotonic() - started_s
 
 
 @dataclass(kw_only=True, eq=False)
@@ -165,9 +193,11 @@ class _Models:
 
     registry: Registry
     ways: int
-    cold: list[str]
+    cold: list[Predictor | PropertyPredictor]
 
-    def run(self, task: tuple[str, Sequence[Any]]) -> Predicted:
+    def run(self, task: tuple[str, Sequence[Any]] | _PropertiesTask) -> Predicted | PropertyAnswer:
+        if isinstance(task, _PropertiesTask):
+            return properties_here(self.registry.property_predictor(task.name), task.crystal)[0]
         name, inputs = task
         predictor = self.registry.predictor(name)
         graphs = _graphs(predictor, inputs)
@@ -178,7 +208,7 @@ class _Models:
         """Warm a checkpoint that was not asked for yet; says whether there are more."""
         if self.cold:
             with contextlib.suppress(Exception):  # the service's log has it once somebody asks for this one
-                self.registry.predictor(self.cold.pop()).warm_up()
+                self.cold.pop().warm_up()
         return bool(self.cold)
 
 
@@ -193,14 +223,15 @@ def open_model(loading: Loading, warm: str | None) -> Handler:
         CheckpointError: a checkpoint is missing or damaged.
     """
     registry = Registry.open(loading.store, "cpu", default=loading.default, threads=loading.threads)
-    names = registry.names()
+    predictors = [registry.predictor(name) for name in registry.names()]
+    of_properties = [registry.property_predictor(name) for name in registry.property_names()]
     if warm is not None:
         registry.predictor(warm).warm_up()
     left = max(1, usable_cores() - loading.prepared_beside)
     models = _Models(
         registry=registry,
         ways=min(loading.threads or left, left),
-        cold=[] if warm is None else [name for name in names if name != warm],
+        cold=[] if warm is None else [*(one for one in predictors if one.name != warm), *of_properties],
     )
-    digests = {name: registry.predictor(name).digest for name in names}
+    digests = {one.name: one.digest for one in (*predictors, *of_properties)}
     return Handler(run=models.run, ready=digests, idle=models.warm_next if models.cold else None)

@@ -13,19 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 from bands import band_of, rock_salt
-from untrained import write_untrained
+from made_crystals import layered_oxide
+from untrained import write_untrained, write_untrained_properties
 from waiting import wait_until
 
 from app.crystals.band import Band
+from app.crystals.crystal import Crystal, Site
 from app.errors import InputError, NotReadyError
 from app.models.cards.card import CheckpointError
 from app.models.prediction import Prediction
 from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
-from app.serving.inference.model import Loading, ModelHere, ModelWorker, Predicted
+from app.serving.inference.model import Loading, ModelHere, ModelWorker, Predicted, properties_here
 from app.serving.worker_process import IDLE_S, TaskFailedError, WorkersStoppedError
 
 DEADLINE_S = 60.0
+HALF = Site(species=(("Li", 0.5), ("Na", 0.5)), frac_coords=(0.0, 0.0, 0.0))
 #: Batches of several bands round differently.
 ROUNDING_EV = 1e-5
 
@@ -121,6 +124,24 @@ def test_a_shipped_model_answers_alike_whoever_prepares(tmp_path: Path, reposito
         one, two = bands[:2]
         assert_same(worker.predict(predictor, [one]), here(predictor, [one]))
         assert_same(worker.predict(predictor, [predictor.preparation(one), two]), here(predictor, [one, two]))
+    finally:
+        worker.stop()
+
+
+def test_bulk_properties_are_predicted_as_the_service_itself_would(tmp_path: Path) -> None:
+    write_untrained(tmp_path)
+    write_untrained_properties(tmp_path)
+    predictor = Registry.open(tmp_path, "cpu", default="default", threads=1).property_predictor()
+    worker = ModelWorker(Loading(store=tmp_path, default="default", threads=1), DEADLINE_S, warm="default")
+    worker.start()
+    try:
+        answer, seconds = worker.properties(predictor, layered_oxide())
+        assert answer.values == pytest.approx(properties_here(predictor, layered_oxide())[0].values, rel=1e-5)
+        assert seconds > 0.0
+        assert worker.digests[predictor.name] == predictor.digest
+        disordered = Crystal(lattice_angstrom=np.eye(3) * 4.0, sites=(HALF,))
+        with pytest.raises(TaskFailedError, match="only an ordered crystal"):
+            worker.properties(predictor, disordered)
     finally:
         worker.stop()
 
