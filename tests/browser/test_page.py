@@ -146,7 +146,7 @@ def test_what_is_stopped_on_its_way_to_the_service_does_not_run_there(page: Page
     expect(page.locator("#barrier")).to_have_count(0)
 
 
-def test_a_file_that_is_no_crystal_is_told_in_words(page: Page, watch: Watch) -> None:
+def test_a_file_that_is_no_crystal_is_reported(page: Page, watch: Watch) -> None:
     watch.allowed.append("400 (Bad Request)")
     page.get_by_label("Drop files here").set_input_files(file("<b>letter</b>.cif", b"Dear Sir or Madam"))
     page.get_by_label("Ion that moves").fill("Li")

@@ -94,12 +94,12 @@ def test_each_key_sees_its_own_predictions_and_its_own_cache(guarded: Guarded, e
     guarded.service.wait_for("/predictions", lambda page: len(page["predictions"]) == 2, **guarded.bob)
 
 
-def test_a_new_key_is_let_in_without_a_restart(guarded: Guarded) -> None:
+def test_a_new_key_is_accepted_without_a_restart(guarded: Guarded) -> None:
     carol = {"X-API-Key": new_key("carol", guarded.keys_file)}
     assert guarded.service.client.get("/models", headers=carol).status_code == 200
 
 
-def test_a_broken_keys_file_keeps_the_keys_and_is_told(guarded: Guarded) -> None:
+def test_a_broken_keys_file_keeps_the_keys_and_is_reported(guarded: Guarded) -> None:
     good = guarded.keys_file.read_text()
     guarded.keys_file.write_text(f"{good}mallory:{guarded.alice['X-API-Key']}\n")
     assert guarded.service.client.get("/models", headers=guarded.alice).status_code == 200
@@ -135,7 +135,7 @@ def test_no_reply_and_no_metric_repeats_a_key(guarded: Guarded) -> None:
     assert secret not in guarded.service.log
 
 
-def test_a_key_over_its_rate_is_told_when_to_come_back(tmp_path: Path, examples: Path) -> None:
+def test_a_key_over_its_rate_is_reported_when_to_come_back(tmp_path: Path, examples: Path) -> None:
     keys, store = tmp_path / "keys", tmp_path / "store"
     write_untrained(store)
     write_untrained_properties(store)
@@ -298,9 +298,7 @@ def test_a_setting_without_effect_is_reported_at_the_start(tmp_path: Path) -> No
         ({"REDIS_URL": "redis://:hidden#more@127.0.0.1:9/0"}, ["IONPATH_REDIS_URL", "host:port"]),
     ],
 )
-def test_settings_that_cannot_be_served_are_refused_in_words(
-    tmp_path: Path, settings: dict[str, str], words: list[str]
-) -> None:
+def test_settings_that_cannot_be_served_are_refused(tmp_path: Path, settings: dict[str, str], words: list[str]) -> None:
     refused = ionpath(tmp_path, "serve", **settings)
     assert refused.returncode == 2
     assert all(word in refused.stderr for word in words), refused.stderr

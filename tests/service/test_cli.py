@@ -294,7 +294,7 @@ def test_predict_writes_bands_and_draws_barriers(
     assert (tmp_path / "hops.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_picture_of_an_unknown_kind_is_refused_in_words(tmp_path: Path, service: Service, examples: Path) -> None:
+def test_a_picture_of_an_unknown_kind_is_refused(tmp_path: Path, service: Service, examples: Path) -> None:
     words = ("predict", examples / "LiFePO4_band.json", "--url", service.url, "--plot", tmp_path / "hops.docx")
     done = ionpath(tmp_path, *words)
     assert done.returncode == 2
@@ -331,7 +331,7 @@ def test_a_file_s_name_is_no_markup(tmp_path: Path, service: Service, examples: 
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999999", "http://[::1", "http://127.0.0.1:9"])
-def test_models_of_a_service_that_is_not_there_are_refused_in_words(tmp_path: Path, url: str) -> None:
+def test_models_of_a_service_that_is_not_there_are_refused(tmp_path: Path, url: str) -> None:
     done = ionpath(tmp_path, "models", "--url", url)
     assert done.returncode == 2
     assert "did not answer" in done.stderr
@@ -354,7 +354,7 @@ def test_a_busy_service_is_asked_again_when_it_says(header: str, seconds: float)
     assert wait_s(header) == seconds
 
 
-def test_a_damaged_checkpoint_is_told_in_words(tmp_path: Path, repository: Path) -> None:
+def test_a_damaged_checkpoint_is_reported(tmp_path: Path, repository: Path) -> None:
     store = tmp_path / "store"
     shutil.copytree(repository / "model_store", store)
     (weights,) = (store / "default").glob("*.safetensors")
@@ -365,7 +365,7 @@ def test_a_damaged_checkpoint_is_told_in_words(tmp_path: Path, repository: Path)
     assert "Traceback" not in done.stderr
 
 
-def test_an_address_that_is_taken_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_an_address_that_is_taken_is_reported_before_anything_is_loaded(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = ionpath(tmp_path, "serve", "--port", str(port))
@@ -394,7 +394,7 @@ def test_options_that_cannot_be_are_refused_before_anything_is_predicted(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-def test_a_gpu_that_is_not_there_is_told_in_words(tmp_path: Path) -> None:
+def test_a_gpu_that_is_not_there_is_reported(tmp_path: Path) -> None:
     done = ionpath(tmp_path, "serve", "--port", "0", device="cuda")
     assert done.returncode == 2
     assert "IONPATH_DEVICE=cuda" in done.stderr.splitlines()[-1]

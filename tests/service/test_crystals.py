@@ -239,7 +239,7 @@ def test_an_ion_that_is_not_in_the_file_hops_between_interstitial_sites(uncached
     assert any("no Mg in the uploaded crystal" in warning for warning in answer["warnings"])
 
 
-def test_an_ion_without_a_site_is_refused_in_words(uncached: Service) -> None:
+def test_an_ion_without_a_site_is_refused(uncached: Service) -> None:
     response = send(uncached, layered_oxide(), "Rb")
     assert response.status_code == 422
     assert response.json()["kind"] == "no-site"
@@ -290,7 +290,7 @@ def test_a_band_has_no_second_opinion(uncached: Service, composed_rows: list[dic
 # --- experimental crystals ----------------------------------------------------------------------------------------
 
 
-def test_experimental_crystals_are_answered_or_refused_in_words(uncached: Service, cif_dir: Path) -> None:
+def test_experimental_crystals_are_answered_or_refused(uncached: Service, cif_dir: Path) -> None:
     """Ordered, mixed frame, ion on shared sites, split frame atoms, and one that cannot be ordered."""
     for name, status in (("p81", 200), ("qer", 200), ("lud", 200), ("l2w", 200), ("ysm", 422)):
         response = send(uncached, (cif_dir / f"{name}.cif").read_bytes())

@@ -155,7 +155,7 @@ async def test_rows_wait_for_a_database_that_is_away(writer: LogWriter, log: Pre
     assert [await log.get(row.id, "alice") for row in rows] == rows
 
 
-async def test_what_does_not_fit_is_counted_and_told(writer: LogWriter, database: Database) -> None:
+async def test_what_does_not_fit_is_counted_and_reported(writer: LogWriter, database: Database) -> None:
     with database.outage():
         rows = [make_row() for _ in range(70)]
         taken = [writer.put(row) for row in rows]
@@ -309,12 +309,12 @@ async def test_a_newer_status_survives_the_failure_of_the_older_ones_batch(
     done = make_row(id=running.id)
     begun, fail = asyncio.Event(), asyncio.Event()
 
-    async def fail_when_told(_rows: object) -> None:
+    async def fail_when_asked(_rows: object) -> None:
         begun.set()
         await fail.wait()
         raise NotReadyError("the connection broke")
 
-    monkeypatch.setattr(log, "insert_many", fail_when_told)
+    monkeypatch.setattr(log, "insert_many", fail_when_asked)
     writer.put(running)
     await begun.wait()
     writer.put(done)

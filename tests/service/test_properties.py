@@ -127,7 +127,7 @@ def test_crystals_sent_together_are_answered_as_each_alone(service: Service, exa
         assert answered == pytest.approx(alone[number % len(files)], rel=SAME, abs=SAME)
 
 
-def test_what_cannot_be_answered_is_told(service: Service, examples: Path) -> None:
+def test_what_cannot_be_answered_is_reported(service: Service, examples: Path) -> None:
     good = ("LiFePO4.cif", (examples / "LiFePO4.cif").read_bytes())
     mixed = structure_of(rock_salt())
     mixed.replace(0, {"Li": 0.5, "Na": 0.5})
@@ -249,7 +249,7 @@ def test_a_key_is_needed_where_all_calls_need_one_and_a_store_may_hold_no_such_m
         assert "IONPATH_MODEL_STORE" in str(found.expected)
 
 
-def test_an_atom_without_neighbours_is_told(service: Service) -> None:
+def test_an_atom_without_neighbours_is_reported(service: Service) -> None:
     far = "lone\n1.0\n20 0 0\n0 20 0\n0 0 20\nLi\n1\nDirect\n0 0 0\n"
     answer = service.client.post("/predict/properties", files={"structure": ("POSCAR", far)}).json()
     assert any(warning.startswith("1 of the atoms has no other near enough") for warning in answer["warnings"])

@@ -331,7 +331,7 @@ async def test_the_same_band_asked_at_once_is_computed_once(
     assert len({barrier(answer) for answer in answers}) == 1
 
 
-async def test_one_who_leaves_does_not_take_the_shared_computation_away(
+async def test_a_caller_who_leaves_does_not_take_the_shared_computation_away(
     service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
     asked = request(json_band(rows[0]), key_id=key)
@@ -440,7 +440,7 @@ async def test_a_deleted_job_ends_and_leaves_nothing(
         await listing(service, key, [], status)
 
 
-async def test_a_job_whose_process_was_killed_is_told_as_failed(service: PredictionService, key: str) -> None:
+async def test_a_job_whose_process_was_killed_is_reported_as_failed(service: PredictionService, key: str) -> None:
     """By GET and by every list, whichever is asked first."""
     queued, running = (
         PredictionRow(
@@ -679,7 +679,7 @@ async def test_an_answer_is_written_once_for_the_reply_and_the_log(
     assert logged == {reply.text for reply in replies}
 
 
-async def test_an_unknown_model_is_told_before_anything_is_read(service: PredictionService) -> None:
+async def test_an_unknown_model_is_reported_before_anything_is_read(service: PredictionService) -> None:
     with pytest.raises(NotFoundError, match="model-9"):
         await service.predict(request(JsonBandUpload(payload=b""), model="model-9"))
 

@@ -46,14 +46,14 @@ def test_the_list_says_what_the_packages_say() -> None:
     assert said == {pin: listed()[pin] for pin in said}, "run `make licences`"
 
 
-def test_a_new_a_changed_and_a_dropped_package_is_told_with_the_command_that_mends_it() -> None:
+def test_a_new_a_changed_and_a_dropped_package_is_reported_with_the_command_that_fixes_it() -> None:
     found = faults(["new==1.0", "changed==2.0"], {"changed==1.0": "MIT", "dropped==1.0": "MIT"}, POLICY)
     assert len(found) == 4
     assert all("run `make licences`" in line for line in found)
 
 
 @pytest.mark.parametrize("licence", ["AGPL-3.0-only", "GPL-3.0-only", "LGPL-3.0-only", "nothing", "Proprietary", ""])
-def test_a_licence_that_is_not_allowed_is_told(licence: str) -> None:
+def test_a_licence_that_is_not_allowed_is_reported(licence: str) -> None:
     (found,) = faults(["new==1.0"], {"new==1.0": licence}, POLICY)
     assert found.startswith(f"new==1.0 has the licence {licence!r}")
 
@@ -132,7 +132,7 @@ def test_a_package_that_was_skipped_is_not_audited_though_no_vulnerability_was_f
     assert "could not be audited" in found.why
 
 
-def test_a_vulnerability_is_told_with_the_version_that_mends_it() -> None:
+def test_a_vulnerability_is_reported_with_the_version_that_fixes_it() -> None:
     flaws = [{"id": "PYSEC-2026-1", "fix_versions": ["3.1.7"]}, {"id": "PYSEC-2026-2", "fix_versions": []}]
     printed = {"dependencies": [{"name": "jinja2", "version": "3.1.6", "vulns": flaws}]}
     found = findings(json.dumps(printed), "", PINS[:1])

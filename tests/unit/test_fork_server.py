@@ -111,7 +111,7 @@ def test_a_command_takes_signals(start: Start, tmp_path: Path, number: signal.Si
     assert process.wait(60.0) == status
 
 
-def test_commands_at_once_are_told_apart(start: Start) -> None:
+def test_commands_at_once_are_kept_apart(start: Start) -> None:
     processes = [
         start("import sys, time; time.sleep(0.2); sys.exit(int(sys.argv[1]))", str(number)) for number in (3, 4)
     ]

@@ -113,7 +113,9 @@ def test_it_answers_what_the_service_itself_would(worker: ModelWorker, predictor
     assert worker.digests == {"default": predictor.digest}
 
 
-def test_a_shipped_model_answers_alike_whoever_prepares(tmp_path: Path, repository: Path, bands: list[Band]) -> None:
+def test_a_shipped_model_answers_alike_wherever_it_is_prepared(
+    tmp_path: Path, repository: Path, bands: list[Band]
+) -> None:
     """Its bands are prepared apart from it, or in its worker where one comes alone."""
     shutil.copytree(repository / "model_store" / "default", tmp_path / "default")
     predictor = Registry.open(tmp_path, "cpu", default="default", threads=1).predictor()

@@ -137,7 +137,7 @@ async def test_what_a_request_starts_knows_its_id_and_what_comes_after_does_not(
     assert seen == ["seven", "seven", "seven", None]
 
 
-def test_text_that_has_no_utf_8_is_told_all_the_same() -> None:
+def test_text_that_has_no_utf_8_is_reported_all_the_same() -> None:
     response = problem_response(InputError("no \ud800", where="\udfff.cif", expected="é"))
     body = orjson.loads(response.body)
     assert (body["detail"], body["where"], body["expected"]) == ("no \\ud800", "\\udfff.cif", "é")

@@ -42,19 +42,19 @@ def table_of(answer: dict[str, Any]) -> str:
     return printed.getvalue()
 
 
-def test_the_ways_through_a_crystal_are_told() -> None:
+def test_the_ways_through_a_crystal_are_reported() -> None:
     shown = "LiFePO4.cif: connects through the crystal in 1d: 0.231 eV, 2d: 0.728 eV, 3d: never (vacancy)"
     assert shown in table_of(ANSWER)
 
 
-def test_a_second_opinion_is_told_beside_them() -> None:
+def test_a_second_opinion_is_reported_beside_them() -> None:
     figures = {"1d": 0.3, "2d": None, "3d": None}
     shown = "by bond-valence site energies (bvlain) in 1d: 0.300 eV, 2d: never, 3d: never"
     assert shown in table_of({**ANSWER, "second_opinion": {"answered": True, "percolation_ev": figures}})
     assert "bond-valence" not in table_of({**ANSWER, "second_opinion": {"answered": False, "percolation_ev": figures}})
 
 
-def test_bond_valence_is_told_beside_them_or_why_it_says_nothing() -> None:
+def test_bond_valence_is_reported_beside_them_or_why_it_says_nothing() -> None:
     shown = "by bond valence in 1d: 0.300 eV, 2d: never, 3d: never"
     assert shown in table_of({**ANSWER, "bond_valence": BOND_VALENCE})
     silent = {
@@ -65,7 +65,7 @@ def test_bond_valence_is_told_beside_them_or_why_it_says_nothing() -> None:
     assert "no figure by bond valence: none for Li with H-1" in table_of({**ANSWER, "bond_valence": silent})
 
 
-def test_their_intervals_and_directions_are_told_where_the_answer_has_them() -> None:
+def test_their_intervals_and_directions_are_reported_where_the_answer_has_them() -> None:
     interval = {"low": 0.06, "high": 0.64, "coverage": 0.9}
     one = {"barrier_ev": 0.231, "interval_ev": interval, "bottleneck_hops": [0], "directions": [[0, 1, 0]]}
     shown = table_of({**ANSWER, "percolation": {"1d": one, "2d": None, "3d": None}})
@@ -78,7 +78,7 @@ def test_never_is_said_only_where_every_hop_was_predicted() -> None:
     assert "never" not in shown
 
 
-def test_why_a_hop_is_out_of_the_domain_is_told_once_with_its_hops() -> None:
+def test_why_a_hop_is_out_of_the_domain_is_reported_once_with_its_hops() -> None:
     doubt = {"verdict": False, "reasons": ["no H among the fitted barriers"]}
     hops = [{**HOP, "in_domain": known} for known in (doubt, {"verdict": True, "reasons": []}, doubt)]
     shown = table_of({**ANSWER, "hops": hops})

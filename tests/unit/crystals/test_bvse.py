@@ -56,9 +56,7 @@ def test_a_large_cell_has_a_coarser_grid() -> None:
         ([("Li", (0.0, 0.0, 0.0)), ("N", (0.5, 0.5, 0.5))], "bond valence parameters"),
     ],
 )
-def test_what_has_no_parameters_is_refused_in_words(
-    atoms: list[tuple[str, tuple[float, float, float]]], words: str
-) -> None:
+def test_what_has_no_parameters_is_refused(atoms: list[tuple[str, tuple[float, float, float]]], words: str) -> None:
     with pytest.raises(InputError, match=words) as refused:
         bond_valence_percolation(crystal_of(np.eye(3) * 3.5, atoms), "Li", max_atoms=2000)
     assert (refused.value.kind, refused.value.where) == ("no-bond-valence", "second_opinion")

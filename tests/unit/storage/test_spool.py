@@ -142,7 +142,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("cut", [1, 200, 700])
-def test_a_last_record_that_was_cut_short_is_left_out_and_told(tmp_path: Path, cut: int) -> None:
+def test_a_last_record_that_was_cut_short_is_left_out_and_reported(tmp_path: Path, cut: int) -> None:
     first = Spool(tmp_path, most_bytes=MIB)
     rows = [make_row() for _ in range(3)]
     for row in rows:

@@ -122,7 +122,7 @@ def test_each_form_differs_from_its_base_by_a_few_lines() -> None:
     assert twin == base
 
 
-def test_a_folder_without_data_is_refused_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("IONPATH_DATA_DIR", raising=False)
     from training.comparison.cli import compare  # noqa: PLC0415 - a command like any other
 

@@ -103,7 +103,7 @@ def test_the_number_of_threads_changes_nothing_and_is_left_as_it_was(
     assert np.array_equal(outputs[0], outputs[1])
 
 
-def test_too_few_steps_are_refused_in_words(run: KernelRun, perceptrons: NetworkConfig, corpus: Corpus) -> None:
+def test_too_few_steps_are_refused(run: KernelRun, perceptrons: NetworkConfig, corpus: Corpus) -> None:
     with pytest.raises(ValueError, match="10 steps are too few"):
         fitted(run, replace(perceptrons, epochs=10), corpus.sound)
 

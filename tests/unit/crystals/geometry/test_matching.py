@@ -64,7 +64,7 @@ def test_coincident_atoms_are_matched_first_so_a_row_of_ions_pushed_on_is_one_ho
     )  # not two hops of 2 angstrom, though their squares add up to less
 
 
-def test_the_atom_that_moves_most_is_the_ion_and_the_others_are_told() -> None:
+def test_the_atom_that_moves_most_is_the_ion_and_the_others_are_reported() -> None:
     start = frame(("Na", 0.0), ("Li", 0.5), ("O", 0.75))
     reading = band_of_frames([start, frame(("Na", 0.1), ("Li", 0.3), ("O", 0.75))], Limits())
     assert reading.band.ion == "Li"

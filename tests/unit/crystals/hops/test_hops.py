@@ -111,7 +111,7 @@ def test_dilute_takes_the_other_ions_out_and_vacancy_keeps_them() -> None:
     assert not any("mechanism" in text for text in (*dilute.warnings, *vacancy.warnings, *automatic.warnings))
 
 
-def test_that_the_other_ions_stay_is_told_where_they_might_not() -> None:
+def test_that_the_other_ions_stay_is_reported_where_they_might_not() -> None:
     """Of an ion of two charges, and where few of the ion's sites are filled, the empty host is as usual a question."""
     warning = "mechanism is vacancy, as {} is part of the uploaded crystal"
     multivalent = find_hops(spinel(), "Mg", max_atoms=2000)
@@ -293,7 +293,7 @@ def test_partly_occupied_sites_are_sites_and_are_filled_as_the_formula_says() ->
         ("Xx", "unknown-element", "Xx"),
     ],
 )
-def test_an_ion_that_makes_no_sense_is_told_in_words(ion: str | None, kind: str, words: str) -> None:
+def test_an_ion_that_is_invalid_is_reported(ion: str | None, kind: str, words: str) -> None:
     with pytest.raises(InputError, match=words) as refused:
         search(layered_oxide(), ion)
     assert refused.value.kind == kind

@@ -18,7 +18,7 @@ def passed(*sites: tuple[float, float, float], end: tuple[float, float, float] =
     return site_on_the_way(CELL, np.array([start, end, *sites]), start, np.array(end))
 
 
-def test_a_site_on_the_line_is_told_by_its_number() -> None:
+def test_a_site_on_the_line_is_reported_by_its_number() -> None:
     assert passed() is None
     assert passed((0.35, 0.1, 0.1)) == 2
     assert passed((0.35, 0.6, 0.1), (0.36, 0.12, 0.11)) == 3

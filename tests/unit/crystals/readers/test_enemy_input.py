@@ -75,7 +75,7 @@ def zipped(members: dict[str, bytes]) -> bytes:
     return written.getvalue()
 
 
-def test_mutated_files_are_read_or_refused_in_words() -> None:
+def test_mutated_files_are_read_or_refused() -> None:
     results = run(INPUTS, SEED)
     assert set(results) == set(readers())
     assert [failure for result in results.values() for failure in result.failures] == []

@@ -269,7 +269,7 @@ def frames_along_x(*numbers: float) -> File:
 
 
 @pytest.mark.parametrize("numbers", [(0.0, 0.7, 1.4), (-0.2, 0.5, 1.2), (1.4, 0.7, 0.0)])
-def test_a_step_that_is_written_the_longer_way_in_unwrapped_images_is_told(numbers: tuple[float, ...]) -> None:
+def test_a_step_that_is_written_the_longer_way_in_unwrapped_images_is_reported(numbers: tuple[float, ...]) -> None:
     for reading in (read_json_band(along_x(*numbers), LIMITS), read_band_file(frames_along_x(*numbers), LIMITS)):
         assert abs(np.diff(reading.band.image_frac_coords[:, 0])) == pytest.approx([0.3, 0.3])
         (warning,) = reading.warnings
@@ -284,7 +284,7 @@ def test_wrapped_images_and_short_steps_are_joined_in_silence(numbers: tuple[flo
         assert reading.warnings == ()
 
 
-def test_a_step_of_half_a_cell_is_told() -> None:
+def test_a_step_of_half_a_cell_is_reported() -> None:
     for read in (
         read_json_band(along_x(0.1, 0.3, 0.797), LIMITS),
         read_band_file(frames_along_x(0.1, 0.3, 0.797), LIMITS),
@@ -338,7 +338,7 @@ def test_a_zip_of_numbered_files_is_sorted_by_number(pattern: str) -> None:
     np.testing.assert_allclose(images[:, 0], np.arange(11) * 0.03)
 
 
-def test_a_zip_may_hold_one_band_file_and_a_gap_is_told() -> None:
+def test_a_zip_may_hold_one_band_file_and_a_gap_is_reported() -> None:
     assert len(read_band_file(zipped({"a/band.xyz": relaxed_frames(0)}), LIMITS).band.image_frac_coords) == 3
     gap = read_band_file(zipped({"00/POSCAR": poscar(0), "02/POSCAR": poscar(0.3)}), LIMITS)
     assert "no image 01" in gap.warnings[0]

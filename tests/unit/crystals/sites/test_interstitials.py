@@ -57,7 +57,7 @@ def test_a_host_without_its_ions_has_sites_where_they_were(name: str, repository
     assert all(ion not in hop.band.host_species for hop in predicted if hop.band)
 
 
-def test_one_site_is_told_as_one() -> None:
+def test_one_site_is_named_as_one() -> None:
     """A cube of four atoms around the middle of a cell, and chlorine is open to one lithium there."""
     cube = crystal_of(np.eye(3) * 4.12, [("Cl", (0.0, 0.0, 0.0)), ("Cs", (0.5, 0.5, 0.5))])
     found = search(without(cube, "Cs"), "Cs", max_hop_angstrom=4.5)
