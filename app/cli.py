@@ -222,11 +222,11 @@ def predict(  # noqa: PLR0917 - typer passes each by name
 
     The exit status is 1 where a file could not be read or predicted; the others are answered all the same.
     """
-    from app.console import predicting  # noqa: PLC0415 - what only this command needs
+    from app.console import asking, predicting  # noqa: PLC0415 - what only this command needs
 
     predicting.predict(
         predicting.Inputs(files=files or [], ion=ion, initial=initial, final=final),
-        predicting.Question(
+        asking.Question(
             model=model,
             threshold_ev=threshold_ev,
             hops=HopOptions(

@@ -233,5 +233,6 @@ def open_model(loading: Loading, warm: str | None) -> Handler:
         ways=min(loading.threads or left, left),
         cold=[] if warm is None else [*(one for one in predictors if one.name != warm), *of_properties],
     )
-    digests = {one.name: one.digest for one in (*predictors, *of_properties)}
+    every: list[Predictor | PropertyPredictor] = [*predictors, *of_properties]
+    digests = {one.name: one.digest for one in every}
     return Handler(run=models.run, ready=digests, idle=models.warm_next if models.cold else None)

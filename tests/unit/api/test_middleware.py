@@ -200,7 +200,7 @@ async def test_bodies_are_counted_as_they_arrive_and_no_longer_than_that() -> No
     async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
         await app({**scope, "state": {"service": Counting(admission)}}, receive, send)
 
-    transport = httpx.ASGITransport(with_state)  # type: ignore[arg-type] # its scope is a mutable mapping
+    transport = httpx.ASGITransport(with_state)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         arriving = [asyncio.create_task(client.post("/length", content=slow())) for _ in range(2)]  # type: ignore[arg-type] # an async generator is taken
         await until(lambda: admission.arriving_bytes == MIB - 2)
