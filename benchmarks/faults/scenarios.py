@@ -119,7 +119,7 @@ async def _workers_are_killed(world: World, traffic: Traffic, answers: int) -> N
         await traffic.more(answers // 3)
 
 
-async def _it_is_told_to_stop(world: World, _traffic: Traffic, _answers: int) -> None:
+async def _it_is_asked_to_stop(world: World, _traffic: Traffic, _answers: int) -> None:
     status = await asyncio.to_thread(world.service.terminate)
     if status != 0:
         raise RuntimeError(f"it stopped with status {status}")
@@ -208,7 +208,7 @@ SCENARIOS = (
     ),
     Scenario(
         name="SIGTERM, and a start",
-        step=_it_is_told_to_stop,
+        step=_it_is_asked_to_stop,
         excused=frozenset({"busy", "stopping"}),
         may_leave_unanswered=True,  # a kept connection ends when nothing of it is on its way
     ),
