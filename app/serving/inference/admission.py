@@ -158,14 +158,14 @@ class Arrival:
         """Count a piece of it.
 
         Raises:
-            BusyError: the bodies that are arriving hold too much already, and this is not the only one.
+            BusyError: the bodies that are arriving hold too much already, and this is not the first of them.
         """
-        self._admission.count_arriving(size_bytes, of_this=self.size_bytes)
+        self._admission.count_arriving(self, size_bytes)
         self.size_bytes += size_bytes
 
     def end(self) -> None:
         """Count it no more: it is whole, and its request is admitted now, or it is given up."""
-        self._admission.count_arriving(-self.size_bytes, of_this=self.size_bytes)
+        self._admission.forget_arriving(self)
         self.size_bytes = 0
 
 
@@ -194,6 +194,7 @@ class Admission:
         self._bands: dict[str, _Mean] = {}
         self._bytes = 0
         self._arriving_bytes = 0
+        self._arriving: dict[Arrival, None] = {}  # in their order, without those that were turned away
         self._stopping = False
         self.requests = 0
 
@@ -232,17 +233,24 @@ class Admission:
         """A body that begins to arrive."""
         return Arrival(_admission=self)
 
-    def count_arriving(self, size_bytes: int, *, of_this: int) -> None:
-        """See Arrival."""
-        others = self._arriving_bytes - of_this
-        is_large = of_this + size_bytes > SMALL_BODY_BYTES
-        if is_large and others and self._arriving_bytes + size_bytes > self._max_mib * _MIB:
+    def count_arriving(self, arrival: Arrival, size_bytes: int) -> None:
+        """See Arrival.add. The first of all is always taken, or many that come at once would turn each other away."""
+        self._arriving.setdefault(arrival)
+        is_large = arrival.size_bytes + size_bytes > SMALL_BODY_BYTES
+        is_first = next(iter(self._arriving)) is arrival
+        if is_large and not is_first and self._arriving_bytes + size_bytes > self._max_mib * _MIB:
+            del self._arriving[arrival]
             raise BusyError(
                 f"Bodies of {self._arriving_bytes / _MIB:.1f} MiB are arriving already; at most {self._max_mib} MiB "
                 "may (IONPATH_QUEUE_MAX_MIB).",
                 retry_after_s=LEAST_RETRY_AFTER_S,
             )
         self._arriving_bytes += size_bytes
+
+    def forget_arriving(self, arrival: Arrival) -> None:
+        """See Arrival.end."""
+        self._arriving.pop(arrival, None)
+        self._arriving_bytes -= arrival.size_bytes
 
     @contextmanager
     def admit(

@@ -95,6 +95,23 @@ def test_bodies_that_arrive_are_bounded_by_themselves(stack: ExitStack) -> None:
     assert made.arriving_bytes == SMALL_BODY_BYTES
 
 
+def test_of_bodies_that_arrive_at_once_the_first_is_taken_and_then_the_next() -> None:
+    """The one that was turned away still holds what came of it, and is in nobody's way."""
+    made = admission(max_mib=1)
+    arrivals = [made.arrival() for _ in range(3)]
+    for arrival in arrivals:
+        arrival.add(MIB // 3)
+    with pytest.raises(BusyError):
+        arrivals[1].add(MIB)
+    arrivals[0].add(MIB)
+    arrivals[0].end()
+    assert made.arriving_bytes == 2 * (MIB // 3)
+    arrivals[2].add(MIB)
+    for arrival in arrivals:
+        arrival.end()
+    assert made.arriving_bytes == 0
+
+
 def test_who_is_turned_away_hears_when_the_wait_is_below_the_bound(stack: ExitStack) -> None:
     made = admission(max_wait_s=10.0)
     work = admit(made, stack, 25.0)
