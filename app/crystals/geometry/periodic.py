@@ -106,19 +106,36 @@ def pairs_of_copies(
     Returns:
         the atom, its neighbour and their distance, angstrom; each of shape [n_pairs], every pair in both orders.
     """
-    basis, steps = reduced_lattice(lattice_angstrom)  # the cell that needs the fewest copies
+    _, positions, atom, is_home = copies_near_cell(frac, lattice_angstrom, within_angstrom)
+    home = np.flatnonzero(is_home)
+    near = cKDTree(positions[home]).sparse_distance_matrix(cKDTree(positions), within_angstrom, output_type="ndarray")
+    one, other = near["i"].astype(np.int64), near["j"].astype(np.int64)
+    others = other != home[one]
+    return one[others], atom[other[others]], near["v"][others]
+
+
+def copies_near_cell(
+    frac: FloatArray, lattice_angstrom: FloatArray, within_angstrom: float
+) -> tuple[FloatArray, FloatArray, IntArray, NDArray[np.bool_]]:
+    """All periodic copies of atoms within a distance of the reduced cell, which needs the fewest.
+
+    Args:
+        frac: fractional coordinates, shape [n, 3].
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        within_angstrom: along the cell's heights.
+
+    Returns:
+        the reduced cell, shape [3, 3], angstrom; the copies' positions, shape [n_copies, 3], angstrom; the atom that
+        each is a copy of; and which are the n atoms in the cell itself, in order.
+    """
+    basis, steps = reduced_lattice(lattice_angstrom)
     home = (frac @ np.linalg.inv(steps)) % 1.0
     margin = within_angstrom / cell_heights_angstrom(basis)
     axes = [np.arange(-n, n + 1) for n in np.ceil(margin).astype(np.int64)]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     copies = home + cells[:, None]
     cell, atom = np.nonzero(((copies >= -margin) & (copies <= 1.0 + margin)).all(axis=2))
-    near = cKDTree(home @ basis).sparse_distance_matrix(
-        cKDTree(copies[cell, atom] @ basis), within_angstrom, output_type="ndarray"
-    )
-    one, other = near["i"].astype(np.int64), near["j"].astype(np.int64)
-    itself = (atom[other] == one) & (cell[other] == len(cells) // 2)
-    return one[~itself], atom[other[~itself]], near["v"][~itself]
+    return basis, copies[cell, atom] @ basis, atom, cell == len(cells) // 2
 
 
 def _boxed(frac: FloatArray, heights: FloatArray) -> FloatArray:

@@ -1,11 +1,14 @@
 """The input of two layers of a potential at the migrating ion: the ion's bonds and their neighbourhoods."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
+from app.crystals.geometry.periodic import copies_near_cell
+from app.crystals.hops.surroundings import SAME_PLACE_ANGSTROM as ITSELF_ANGSTROM
 from app.crystals.hops.surroundings import PathSurroundings, path_surroundings
 from app.models.features.tables import atomic_number
 from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
@@ -13,8 +16,8 @@ from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 #: Distances are at least this, so that the Bessel functions of an atom on the line stay finite.
 SAME_PLACE_ANGSTROM = 0.3
 _ROUNDING_ANGSTROM = 1e-6
-#: Two layers reach the neighbours of neighbours.
-SEEN_ANGSTROM = 2 * ATOM_CUTOFF_ANGSTROM
+#: Hosts whose bonds are kept: all hops of a crystal share one.
+_HOSTS_KEPT = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +29,7 @@ class IonBonds:
     Attributes:
         ion_numbers: atomic number of the ion, once for every image, shape [n_images].
         host_numbers: of the atoms within six angstrom of a path, shape [n_host].
-        source_numbers: of the atoms that these are bound to, shape [n_source].
+        source_numbers: of the host's atoms, copies of which these are bound to, shape [n_source].
         host_target, host_source: bonds among them, from a host atom to a source, target by target, shape [n_bonds].
         host_vector: along each, shape [n_bonds, 3], angstrom.
         ion_image, ion_host: the ion's bonds at every image, shape [n_ion_bonds].
@@ -74,18 +77,24 @@ class IonBonds:
 
 def ion_bonds(band: Band) -> IonBonds:
     """The bonds of a band's five straight images."""
-    return bonds_in(path_surroundings(band, SEEN_ANGSTROM))
+    return bonds_in(path_surroundings(band, ATOM_CUTOFF_ANGSTROM))
 
 
 def bonds_in(around: PathSurroundings) -> IonBonds:
-    """The same from the surroundings within twelve angstrom of the path."""
+    """The same from the surroundings within six angstrom of the path, or more."""
     band, images, near = around.band, around.images, around.near
-    numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)[near.host_index]
+    numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)
     host = np.flatnonzero(near.path_distance < ATOM_CUTOFF_ANGSTROM)
-    target, source, host_vector = _bonds(near.positions[host], near.positions)
-    itself = host[target] == source
-    target, source, host_vector = target[~itself], source[~itself], host_vector[~itself]
-    image, neighbour, ion_vector = _bonds(images, near.positions[host])
+    positions, cell_atom = near.positions[host], near.host_index[host]
+    all_bonds = _host_bonds(band.lattice_angstrom.tobytes(), band.host_frac_coords.tobytes())
+    target, source, host_vector = all_bonds.of(cell_atom)
+    # the host has both sites of the hop filled, and here the ion is on its way between them
+    own = np.flatnonzero(numbers[source] == atomic_number(band.ion))
+    to_ends = (positions[target[own]] + host_vector[own])[:, None] - images[[0, -1]]
+    kept = np.ones(len(target), dtype=bool)
+    kept[own[(np.einsum("bei,bei->be", to_ends, to_ends) < ITSELF_ANGSTROM**2).any(axis=1)]] = False
+    target, source, host_vector = target[kept], source[kept], host_vector[kept]
+    image, neighbour, ion_vector = _bonds(images, positions)
     short_ion = np.flatnonzero(np.linalg.norm(ion_vector, axis=1) < BOND_CUTOFF_ANGSTROM)
     meets_ion = np.zeros(len(host), dtype=bool)
     meets_ion[neighbour[short_ion]] = True
@@ -96,11 +105,11 @@ def bonds_in(around: PathSurroundings) -> IonBonds:
     at_host = _meeting(neighbour[short_ion], target[short_host], len(host))
     return IonBonds(
         ion_numbers=np.full(MODEL_IMAGE_COUNT, atomic_number(band.ion), dtype=np.int64),
-        host_numbers=numbers[host],
+        host_numbers=numbers[cell_atom],
         source_numbers=numbers,
         host_target=target,
         host_source=source,
-        host_vector=host_vector.astype(np.float32),
+        host_vector=host_vector,
         ion_image=image,
         ion_host=neighbour,
         ion_vector=ion_vector.astype(np.float32),
@@ -111,6 +120,55 @@ def bonds_in(around: PathSurroundings) -> IonBonds:
         at_host_one=at_host[0],
         at_host_other=at_host[1],
     )
+
+
+class _HostBonds:
+    """The bonds of the atoms of a periodic host, those of an atom found when they are first asked for.
+
+    Args:
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        frac_coords: of the host's atoms, shape [n_host, 3].
+    """
+
+    def __init__(self, lattice_angstrom: FloatArray, frac_coords: FloatArray) -> None:
+        within = ATOM_CUTOFF_ANGSTROM + _ROUNDING_ANGSTROM
+        _, self._positions, self._atoms, is_home = copies_near_cell(frac_coords, lattice_angstrom, within)
+        self._home = np.flatnonzero(is_home)
+        self._found: dict[int, tuple[IntArray, NDArray[np.float32]]] = {}
+
+    def of(self, atoms: IntArray) -> tuple[IntArray, IntArray, NDArray[np.float32]]:
+        """The bonds of some atoms, one after the other.
+
+        Args:
+            atoms: indices in the host, of several copies of an atom each, shape [n].
+
+        Returns:
+            for each bond its place among the atoms, the host's atom that it leads to, and its vector, angstrom.
+        """
+        asked = atoms.tolist()
+        missing = [atom for atom in dict.fromkeys(asked) if atom not in self._found]
+        if missing:
+            self._find(missing)
+        found = [self._found[atom] for atom in asked]
+        counts = [len(others) for others, _ in found]
+        return (
+            np.repeat(np.arange(len(atoms)), counts),
+            np.concatenate([others for others, _ in found]),
+            np.concatenate([vectors for _, vectors in found]),
+        )
+
+    def _find(self, atoms: list[int]) -> None:
+        centre, other, vector = _bonds(self._positions[self._home[atoms]], self._positions)
+        others = other != self._home[atoms][centre]  # not to itself
+        centre, other, vector = centre[others], self._atoms[other[others]], vector[others].astype(np.float32)
+        ends = np.cumsum(np.bincount(centre, minlength=len(atoms)))[:-1]
+        for atom, others, vectors in zip(atoms, np.split(other, ends), np.split(vector, ends), strict=True):
+            self._found[atom] = others, vectors
+
+
+@lru_cache(maxsize=_HOSTS_KEPT)
+def _host_bonds(lattice_bytes: bytes, frac_bytes: bytes) -> _HostBonds:
+    return _HostBonds(*(np.frombuffer(one).reshape(-1, 3) for one in (lattice_bytes, frac_bytes)))
 
 
 def _bonds(centres: FloatArray, others: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
