@@ -84,7 +84,7 @@ def easing(around: Surroundings) -> dict[str, float]:
         valence[2] - 0.5 * (valence[0] + valence[4]),
         0.5 * (room[0] + room[4]),
         room[2],
-        *_yielding(potential.pair_forces(eased)[0], around.held, after),
+        *_yielding(potential.pair_forces(eased), around.held, after),
     )
     return {name: float(value) for name, value in zip(EASING_NAMES, values, strict=True)}
 
@@ -126,38 +126,54 @@ class PairPotential:
     """
 
     def __init__(self, around: Surroundings) -> None:
-        self._positions = around.positions
+        self._middle = around.points[MIDDLE]
+        self._positions = around.positions - self._middle
+        # so that a squared distance is one product, |p|^2 - 2 p.r + |r|^2
+        squared = np.einsum("ai,ai->a", self._positions, self._positions)
+        self._columns = np.vstack([-2.0 * self._positions.T, np.ones(len(squared)), squared])
         self._charge = around.ion_charge
         touching = (around.radius_angstrom + around.ion_radius_angstrom).clip(0.8)
         self._coulomb = COULOMB_EV_ANGSTROM * around.ion_charge * around.charge
         at_touch = _OVERLAP_SHARE * np.abs(self._coulomb) * HARDNESS_ANGSTROM / touching**2
         self._overlap = at_touch * np.exp(touching / HARDNESS_ANGSTROM)
+        self._push = self._overlap / HARDNESS_ANGSTROM
 
     def energy(self, points: FloatArray) -> FloatArray:
         """The energy at each point, shape [n_points], eV."""
-        distance = np.minimum(distances(points, self._positions), OUTER_ANGSTROM)
+        distance = self._distances(points - self._middle)
         coulomb = (1.0 - distance / OUTER_ANGSTROM) ** 2 / distance
         return np.asarray(coulomb @ self._coulomb + np.exp(-distance / HARDNESS_ANGSTROM) @ self._overlap)
 
     def eased(self, points: FloatArray, hop: FloatArray) -> FloatArray:
         """The points after the steps; all but the first and last stay in their plane across the hop."""
         axis = hop / max(float(np.linalg.norm(hop)), 1e-6)
-        along = np.ones((len(points), 1))
-        along[[0, -1]] = 0.0
+        across = np.eye(3) - np.outer(axis, axis)
+        points = points - self._middle
         for _ in range(_STEPS):
-            forces, stiffness = self.pair_forces(points)
-            downhill = forces.sum(axis=1)
-            downhill -= along * (downhill @ axis)[:, None] * axis
-            size = np.linalg.norm(downhill, axis=1)
+            weights, stiffness = self._weights(points)
+            downhill = weights.sum(axis=1)[:, None] * points - weights @ self._positions
+            downhill[1:-1] = downhill[1:-1] @ across
+            size = np.sqrt((downhill * downhill).sum(axis=1))
             points = points + downhill / (_STIFFNESS_SHARE * stiffness + size / _LONGEST_STEP_ANGSTROM)[:, None]
-        return points
+        return points + self._middle
 
-    def pair_forces(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The force of each atom on the ion, [n_points, n_atoms, 3], and the contacts' stiffness, [n_points]."""
-        apart = points[:, None, :] - self._positions[None, :, :]
-        distance = np.sqrt(np.einsum("pai,pai->pa", apart, apart))
-        distance = np.minimum(np.maximum(distance, SAME_PLACE_ANGSTROM), OUTER_ANGSTROM)
-        pull = self._coulomb * (1.0 / distance**2 - 1.0 / OUTER_ANGSTROM**2)
-        push = self._overlap / HARDNESS_ANGSTROM * np.exp(-distance / HARDNESS_ANGSTROM)
+    def pair_forces(self, points: FloatArray) -> FloatArray:
+        """The force of each atom on the ion, shape [n_points, n_atoms, 3], eV/angstrom."""
+        points = points - self._middle
+        return np.asarray(self._weights(points)[0][:, :, None] * (points[:, None, :] - self._positions))
+
+    def _weights(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Forces over distances, [n_points, n_atoms], eV/angstrom^2, and the contacts' stiffness, [n_points]."""
+        distance = self._distances(points)
+        inverse = 1.0 / distance
+        push = self._push * np.exp(distance / -HARDNESS_ANGSTROM)
         stiffness = push.sum(axis=1) / HARDNESS_ANGSTROM + _LEAST_STIFFNESS_EV_ANGSTROM2 * self._charge
-        return np.asarray(((pull + push) / distance)[:, :, None] * apart), stiffness
+        pull = self._coulomb * (inverse * inverse - 1.0 / OUTER_ANGSTROM**2)
+        return (pull + push) * inverse, stiffness
+
+    def _distances(self, points: FloatArray) -> FloatArray:
+        """From points relative to the middle to each atom, from 0.3 to 8 angstrom, shape [n_points, n_atoms]."""
+        ones = np.ones(len(points))
+        rows = np.column_stack([points, (points * points).sum(axis=1), ones])
+        squared = np.minimum(np.maximum(rows @ self._columns, SAME_PLACE_ANGSTROM**2), OUTER_ANGSTROM**2)
+        return np.asarray(np.sqrt(squared))
