@@ -140,7 +140,7 @@ def blocked_because(band: Band, *, include_close_hops: bool) -> str | None:
     """
     if not band.host_species:
         return f"nothing is left in the supercell but the {band.ion} that hops"
-    images, line = clearances_angstrom(band)
+    images, line = clearances_angstrom(band, PASSABLE_CLEARANCE_ANGSTROM)
     for distances, limit in ((images, IMAGE_CLEARANCE_ANGSTROM), (line, LINE_CLEARANCE_ANGSTROM)):
         atom = int(distances.argmin())
         if distances[atom] < limit:

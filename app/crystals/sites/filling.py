@@ -30,7 +30,9 @@ def filled_sites(supercell: Supercell, empty: Band, vacant: set[int], blocked: S
     Returns:
         indices of the filled sites, in rising order.
     """
-    others = np.setdiff1d(np.arange(len(supercell.occupancies)), [*vacant, *blocked])
+    is_other = np.ones(len(supercell.occupancies), dtype=bool)
+    is_other[[*vacant, *blocked]] = False
+    others = np.flatnonzero(is_other)
     occupancies = supercell.occupancies[others]
     full = occupancies > 1.0 - FULL_OCCUPANCY_TOLERANCE
     filled = list(others[full])

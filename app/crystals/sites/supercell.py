@@ -92,6 +92,11 @@ class Supercell:
         return int(np.prod(np.diag(self.form)))
 
     @cached_property
+    def to_frac(self) -> FloatArray:
+        """From angstrom to fractional coordinates in the supercell, shape [3, 3]."""
+        return np.asarray(np.linalg.inv(self.lattice_angstrom))
+
+    @cached_property
     def host_frac_coords(self) -> FloatArray:
         """The host's atoms, those of each copy together, shape [copies * n_host, 3], in 0..1."""
         return self._repeated(self.motif.crystal.host_frac_coords)
@@ -144,11 +149,11 @@ class Supercell:
         copy = (inside[0] * sizes[1] + inside[1]) * sizes[2] + inside[2]  # the order of `cosets`
         ion = int(motif.site_ion[site])
         position = (motif.crystal.site_frac_coords[ion] + cell) @ motif.lattice_angstrom
-        return int(copy) * len(motif.crystal.sites) + ion, position @ np.linalg.inv(self.lattice_angstrom)
+        return int(copy) * len(motif.crystal.sites) + ion, position @ self.to_frac
 
     def _repeated(self, frac_coords: FloatArray) -> FloatArray:
         positions = (cosets(self.form)[:, None] + frac_coords[None]).reshape(-1, 3) @ self.motif.lattice_angstrom
-        return np.asarray(positions @ np.linalg.inv(self.lattice_angstrom) % 1.0)
+        return np.asarray(positions @ self.to_frac % 1.0)
 
 
 def choose_supercell(crystal: Sublattices, *, max_atoms: int) -> Supercell:
