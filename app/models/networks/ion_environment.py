@@ -11,6 +11,8 @@ from app.models.networks.message_tables import MessageTables
 
 #: On a CPU the features of this many bonds stay in a core's cache through all operations.
 _BONDS_IN_CACHE = 1024
+#: Messages along shorter bonds of the ion are computed, also where there are tables.
+COMPUTED_ANGSTROM = 2.5
 #: On a GPU this many take about two gibibytes during the computation.
 _BONDS_ON_GPU = 1 << 19
 
@@ -40,13 +42,11 @@ class IonEnvironment(nn.Module):
         bonds, weights = net.bond_embedding(radial), net.atom_weights(radial)
 
         layer: Any = net.atom_layers[0]  # the type of modules in a list is lost
-        own, bond, other = layer.gated.first
         host_total = None if self.tables is None else self.tables.totals(graph)
         if host_total is None:
             host_total = self._between_hosts(graph)
         image, neighbour = graph.ion_image, graph.ion_host
-        to_host = layer.gated(own(host)[neighbour] + bond(bonds) + other(ion)[image]) * weights
-        to_ion = layer.gated(own(ion)[image] + bond(bonds) + other(host)[neighbour]) * weights
+        to_host, to_ion = self._between_ion_and_hosts(graph, ion=ion, host=host, bonds=bonds, weights=weights)
         # One copy of a host atom for every image that it is bonded to.
         host = host[neighbour] + layer.out(host_total[neighbour] + to_host)
         ion = first = ion + layer.out(torch.zeros_like(ion).index_add(0, image, to_ion))
@@ -82,6 +82,27 @@ class IonEnvironment(nn.Module):
             total.index_add_(0, to, layer.gated(joined) * net.atom_weights(radial))
         return total
 
+    def _between_ion_and_hosts(
+        self, graph: IonGraph, *, ion: torch.Tensor, host: torch.Tensor, bonds: torch.Tensor, weights: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The messages along the ion's bonds to the host atoms and to the ion, each of shape [n_ion_bonds, 64].
+
+        Those of short bonds are computed in any case: they are few, and in them rounding counts most.
+        """
+        layer: Any = self.potential.atom_layers[0]
+        own, bond, other = layer.gated.first
+        image, neighbour = graph.ion_image, graph.ion_host
+        looked_up = None if self.tables is None else self.tables.of_ion(graph)
+        if looked_up is not None:
+            short = (graph.ion_vector.square().sum(dim=1) < COMPUTED_ANGSTROM**2).nonzero()[:, 0]
+            image, neighbour, bonds, weights = image[short], neighbour[short], bonds[short], weights[short]
+        along = bond(bonds)
+        to_host = layer.gated(own(host[neighbour]) + along + other(ion)[image]) * weights
+        to_ion = layer.gated(own(ion)[image] + along + other(host[neighbour])) * weights
+        if looked_up is None:
+            return to_host, to_ion
+        return looked_up[0].index_copy(0, short, to_host), looked_up[1].index_copy(0, short, to_ion)
+
     def _updated(self, graph: IonGraph, *, ion: torch.Tensor, host: torch.Tensor, bonds: torch.Tensor) -> torch.Tensor:
         """The ion's bonds after the first layer on pairs of short bonds."""
         net, short, short_host = self.potential, graph.short_ion, graph.short_host
@@ -97,14 +118,13 @@ class IonEnvironment(nn.Module):
 
         first, second = graph.at_ion_one, graph.at_ion_other
         cosine = (outward[first] * outward[second]).sum(dim=1)
-        joined = of_one[first] + other(bonds[short])[second] + angle(net.angles(cosine))
-        joined = joined + atom(ion)[graph.ion_image[short][first]]
+        joined = (of_one + atom(ion)[graph.ion_image[short]])[first] + other(bonds[short])[second]
+        joined = joined + angle(net.angles(cosine))
         total = torch.zeros(len(short), FEATURES, device=bonds.device)
         total = total.index_add(0, first, layer.pairs.gated(joined) * weights[first] * weights[second])
 
         first, second = graph.at_host_one, graph.at_host_other
         cosine = -(outward[first] * host_outward[second]).sum(dim=1)
-        joined = of_one[first] + other(host_bonds)[second] + angle(net.angles(cosine))
-        joined = joined + atom(host[short])[first]
+        joined = (of_one + atom(host[short]))[first] + other(host_bonds)[second] + angle(net.angles(cosine))
         total = total.index_add(0, first, layer.pairs.gated(joined) * weights[first] * host_weights[second])
         return bonds.index_copy(0, short, bonds[short] + layer.out(total))
