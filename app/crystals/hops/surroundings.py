@@ -110,17 +110,28 @@ def _arranged(band: Band) -> Band:
 
 def host_near_path(band: Band, images: FloatArray, radius: float) -> NearAtoms:
     """Every host atom within a radius (angstrom) of the line through images, shape [n_images, 3], angstrom."""
-    axis = images[-1] - images[0]
+    return near_line(band.lattice_angstrom, band.host_frac_coords, images[[0, -1]], radius)
+
+
+def near_line(lattice_angstrom: FloatArray, frac_coords: FloatArray, ends: FloatArray, radius: float) -> NearAtoms:
+    """Every periodic copy of some atoms that is within a distance of a line.
+
+    Args:
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        frac_coords: of the atoms, shape [n, 3]; what follows from them alone is kept for the next line.
+        ends: of the line, shape [2, 3], angstrom.
+        radius: largest distance from the line between them, angstrom.
+    """
+    axis = ends[1] - ends[0]
     reach = radius + 0.5 * float(np.linalg.norm(axis))
-    lattice = band.lattice_angstrom
-    around = _host_around_cell(lattice.tobytes(), band.host_frac_coords.tobytes(), math.ceil(reach))
-    middle = 0.5 * (images[0] + images[-1])
+    around = _host_around_cell(lattice_angstrom.tobytes(), frac_coords.tobytes(), math.ceil(reach))
+    middle = 0.5 * (ends[0] + ends[1])
     shift = np.floor(middle @ around.to_frac) @ around.basis_angstrom
     # most copies are rejected by a cheap test: outside the sphere around the path, with a margin for rounding
     apart = around.positions - (middle - shift)
     inside = np.flatnonzero(np.einsum("ai,ai->a", apart, apart) < (reach + _ROUNDING_ANGSTROM) ** 2)
     positions = around.positions[inside] + shift
-    from_start = positions - images[0]
+    from_start = positions - ends[0]
     along = np.minimum(np.maximum(from_start @ axis / max(float(axis @ axis), 1e-12), 0.0), 1.0)
     off_path = from_start - along[:, None] * axis
     distance = np.sqrt(np.einsum("ai,ai->a", off_path, off_path))
