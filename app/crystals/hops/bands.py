@@ -61,7 +61,7 @@ def hop_band(
         )
     ordering = _ordering(orderings or Orderings(ion=lattices.ion, states=None, most=1), supercell, which)
     ordering = ordering.freed({start_ion, end_ion})
-    species, frac_coords = _host(supercell, ordering)
+    species, frac_coords = _host(ordering)
     home = np.floor(start + 1e-9)
     steps = np.linspace(0.0, 1.0, MODEL_IMAGE_COUNT)[:, None]
     empty = Band(
@@ -89,13 +89,10 @@ def _ordering(orderings: Orderings, supercell: Supercell, which: int) -> Orderin
     return found[which % len(found)]  # a larger supercell may have fewer distinct ones
 
 
-def _host(supercell: Supercell, ordering: Ordering) -> tuple[tuple[str, ...], FloatArray]:
+def _host(ordering: Ordering) -> tuple[tuple[str, ...], FloatArray]:
     """The host's atoms in one ordering, those on mixed sites last."""
-    mixed = set(ordering.places.host_sites)
-    fixed = [k for k in range(len(supercell.host_contents)) if k not in mixed]
     placed, frac_coords = ordering.atoms
-    species = tuple(supercell.host_contents[k][0][0] for k in fixed)
-    return (*species, *placed), np.vstack([supercell.host_frac_coords[fixed], frac_coords])
+    return ordering.places.fixed_species + placed, np.vstack([ordering.places.fixed_frac_coords, frac_coords])
 
 
 def has_close_sites(lattices: Sublattices) -> bool:

@@ -44,8 +44,8 @@ def filled_sites(supercell: Supercell, empty: Band, vacant: set[int], blocked: S
     # how far each partly occupied site is from the nearest image, ion or atom on one of the ion's sites
     vectors = nearest_vectors(lattice, (coords[partly][:, None] - empty.image_frac_coords[None]) @ lattice)
     free = np.asarray(np.linalg.norm(vectors, axis=-1).min(axis=1))
-    for ion in (*filled, *blocked):
-        free = np.minimum(free, supercell.distances_from(int(ion))[partly])
+    if occupied := [supercell.distances_from(int(ion)) for ion in (*filled, *blocked)]:
+        free = np.minimum(free, np.min(occupied, axis=0)[partly])
     taken, _ = near_pairs(coords[partly], empty.host_frac_coords, lattice, OVERLAP_ANGSTROM)
     free[taken[:, 0]] = 0.0
     while len(filled) < wanted and (free >= CROWDED_ANGSTROM).any():
