@@ -49,11 +49,13 @@ class PathSurroundings:
             crystal that have one host: what depends on the host alone can be kept.
         images: of the ion, shape [5, 3], angstrom.
         near: the host atoms, without the ion itself.
+        ion_index: indices of the host's atoms that are the ion at an end of the hop.
     """
 
     band: Band
     images: FloatArray
     near: NearAtoms
+    ion_index: IntArray
 
     def within(self, radius_angstrom: float) -> "PathSurroundings":
         """The surroundings within a smaller radius, angstrom."""
@@ -70,10 +72,20 @@ def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
     band = _arranged(_with_copies(model_band(band)))
     images = band.image_frac_coords @ band.lattice_angstrom
     near = host_near_path(band, images, radius_angstrom)
-    same = np.array([symbol == band.ion for symbol in band.host_species], dtype=bool)[near.host_index]
-    to_ends = np.linalg.norm(near.positions[:, None] - images[[0, -1]], axis=2).min(axis=1)
-    kept = ~(same & (to_ends < SAME_PLACE_ANGSTROM))
-    return PathSurroundings(band=band, images=images, near=_chosen(near, kept))
+    same = np.array([symbol == band.ion for symbol in band.host_species], dtype=bool)
+    own = np.flatnonzero(same[near.host_index] & (near.path_distance < SAME_PLACE_ANGSTROM))
+    itself = own[at_ends(near.positions[own], images)]
+    kept = np.ones(len(near.host_index), dtype=bool)
+    kept[itself] = False
+    return PathSurroundings(
+        band=band, images=images, near=_chosen(near, kept), ion_index=np.unique(near.host_index[itself])
+    )
+
+
+def at_ends(positions: FloatArray, images: FloatArray) -> NDArray[np.bool_]:
+    """Which of some positions, shape [n, 3], are an end of the path: there an ion is the one that hops."""
+    apart = positions[:, None] - images[[0, -1]]
+    return np.asarray((np.einsum("nei,nei->ne", apart, apart) < SAME_PLACE_ANGSTROM**2).any(axis=1))
 
 
 def _chosen(near: NearAtoms, kept: NDArray[np.bool_]) -> NearAtoms:

@@ -102,13 +102,13 @@ def _yielding(
 ) -> tuple[float, float, float, float, float]:
     """The energy gained as the host yields at quarters and middle, energies without it, and its largest shift."""
     stiffness = _HOST_STIFFNESS_EV_ANGSTROM2 * (held + _LEAST_HELD)
-    changed = pair_forces - 0.5 * (pair_forces[0] + pair_forces[4])
+    changed = pair_forces[1:4] - 0.5 * (pair_forces[0] + pair_forces[4])
     squared = np.einsum("pai,pai->pa", changed, changed)
     given = 0.5 * (squared / stiffness).sum(axis=1)
-    left = energy - given - 0.5 * (energy[0] + energy[4])
-    seen = (0.5 * (given[1] + given[3]), given[2], 0.5 * (left[1] + left[3]), left[2])
+    left = energy[1:4] - given - 0.5 * (energy[0] + energy[4])
+    seen = (0.5 * (given[0] + given[2]), given[1], 0.5 * (left[0] + left[2]), left[1])
     first, second, third, fourth = np.arcsinh(seen).tolist()
-    move = float((np.sqrt(squared[2]) / stiffness).max(initial=0.0))
+    move = float((np.sqrt(squared[1]) / stiffness).max(initial=0.0))
     return first, second, third, fourth, min(move, _MOST_YIELD_ANGSTROM)
 
 
@@ -131,6 +131,7 @@ class PairPotential:
         # so that a squared distance is one product, |p|^2 - 2 p.r + |r|^2
         squared = np.einsum("ai,ai->a", self._positions, self._positions)
         self._columns = np.vstack([-2.0 * self._positions.T, np.ones(len(squared)), squared])
+        self._rows = np.column_stack([self._positions, np.ones(len(squared))])
         self._charge = around.ion_charge
         touching = (around.radius_angstrom + around.ion_radius_angstrom).clip(0.8)
         self._coulomb = COULOMB_EV_ANGSTROM * around.ion_charge * around.charge
@@ -151,9 +152,10 @@ class PairPotential:
         points = points - self._middle
         for _ in range(_STEPS):
             weights, stiffness = self._weights(points)
-            downhill = weights.sum(axis=1)[:, None] * points - weights @ self._positions
+            sums = weights @ self._rows
+            downhill = sums[:, 3:] * points - sums[:, :3]
             downhill[1:-1] = downhill[1:-1] @ across
-            size = np.sqrt((downhill * downhill).sum(axis=1))
+            size = np.sqrt(np.einsum("pi,pi->p", downhill, downhill))
             points = points + downhill / (_STIFFNESS_SHARE * stiffness + size / _LONGEST_STEP_ANGSTROM)[:, None]
         return points + self._middle
 
@@ -173,7 +175,7 @@ class PairPotential:
 
     def _distances(self, points: FloatArray) -> FloatArray:
         """From points relative to the middle to each atom, from 0.3 to 8 angstrom, shape [n_points, n_atoms]."""
-        ones = np.ones(len(points))
-        rows = np.column_stack([points, (points * points).sum(axis=1), ones])
+        rows = np.ones((len(points), len(self._columns)))
+        rows[:, :3], rows[:, 3] = points, np.einsum("pi,pi->p", points, points)
         squared = np.minimum(np.maximum(rows @ self._columns, SAME_PLACE_ANGSTROM**2), OUTER_ANGSTROM**2)
         return np.asarray(np.sqrt(squared))

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray, IntArray
 from app.crystals.geometry.periodic import copies_near_cell
-from app.crystals.hops.surroundings import SAME_PLACE_ANGSTROM as ITSELF_ANGSTROM
-from app.crystals.hops.surroundings import PathSurroundings, path_surroundings
+from app.crystals.hops.surroundings import PathSurroundings, at_ends, path_surroundings
 from app.models.features.tables import atomic_number
 from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM, BOND_CUTOFF_ANGSTROM
 
@@ -89,17 +88,17 @@ def bonds_in(around: PathSurroundings) -> IonBonds:
     all_bonds = _host_bonds(band.lattice_angstrom.tobytes(), band.host_frac_coords.tobytes())
     target, source, host_vector = all_bonds.of(cell_atom)
     # the host has both sites of the hop filled, and here the ion is on its way between them
-    own = np.flatnonzero(numbers[source] == atomic_number(band.ion))
-    to_ends = (positions[target[own]] + host_vector[own])[:, None] - images[[0, -1]]
-    kept = np.ones(len(target), dtype=bool)
-    kept[own[(np.einsum("bei,bei->be", to_ends, to_ends) < ITSELF_ANGSTROM**2).any(axis=1)]] = False
-    target, source, host_vector = target[kept], source[kept], host_vector[kept]
+    is_ion = np.zeros(len(numbers), dtype=bool)
+    is_ion[around.ion_index] = True
+    own = np.flatnonzero(is_ion[source])
+    kept = np.delete(np.arange(len(target)), own[at_ends(positions[target[own]] + host_vector[own], images)])
+    target, source, host_vector = target.take(kept), source.take(kept), host_vector.take(kept, axis=0)
     image, neighbour, ion_vector = _bonds(images, positions)
-    short_ion = np.flatnonzero(np.linalg.norm(ion_vector, axis=1) < BOND_CUTOFF_ANGSTROM)
+    short_ion = np.flatnonzero(_lengths(ion_vector) < BOND_CUTOFF_ANGSTROM)
     meets_ion = np.zeros(len(host), dtype=bool)
     meets_ion[neighbour[short_ion]] = True
     short_host = np.flatnonzero(meets_ion[target])
-    short_host = short_host[np.linalg.norm(host_vector[short_host], axis=1) < BOND_CUTOFF_ANGSTROM]
+    short_host = short_host[_lengths(host_vector[short_host]) < BOND_CUTOFF_ANGSTROM]
     at_ion = _meeting(image[short_ion], image[short_ion], MODEL_IMAGE_COUNT)
     at_ion = at_ion[:, at_ion[0] != at_ion[1]]
     at_host = _meeting(neighbour[short_ion], target[short_host], len(host))
@@ -179,12 +178,16 @@ def _bonds(centres: FloatArray, others: FloatArray) -> tuple[IntArray, IntArray,
     squared = np.einsum("ci,ci->c", one, one)[:, None] + np.einsum("oi,oi->o", two, two) - 2.0 * one @ two.T
     centre, other = np.nonzero(squared < (ATOM_CUTOFF_ANGSTROM + _ROUNDING_ANGSTROM) ** 2)
     vector = others[other] - centres[centre]
-    length = np.linalg.norm(vector, axis=1)
+    length = _lengths(vector)
     near = length <= ATOM_CUTOFF_ANGSTROM
     centre, other, vector, length = centre[near], other[near], vector[near], length[near]
     # Too close to have a direction: moved apart along the first axis; only an unphysical band needs this.
     vector[length < SAME_PLACE_ANGSTROM] = (SAME_PLACE_ANGSTROM, 0.0, 0.0)
     return centre, other, vector
+
+
+def _lengths(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.asarray(np.sqrt(np.einsum("bi,bi->b", vectors, vectors)))
 
 
 def _meeting(one: IntArray, other: IntArray, count: int) -> IntArray:
