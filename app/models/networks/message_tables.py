@@ -43,7 +43,8 @@ class MessageTables:
 
         None where the bonds have more pairs of elements than tables are kept.
         """
-        pairs = graph.host_numbers[graph.host_target] * (ELEMENTS + 1) + graph.source_numbers[graph.host_source]
+        to = graph.host_numbers.index_select(0, graph.host_target)
+        pairs = to * (ELEMENTS + 1) + graph.source_numbers.index_select(0, graph.host_source)
         return self._sums(pairs, graph.host_vector, graph.host_target, len(graph.host_numbers))
 
     @torch.inference_mode()
@@ -52,7 +53,8 @@ class MessageTables:
 
         None where the bonds have more pairs of elements than tables are kept.
         """
-        ion, host = graph.ion_numbers[graph.ion_image], graph.host_numbers[graph.ion_host]
+        ion = graph.ion_numbers.index_select(0, graph.ion_image)
+        host = graph.host_numbers.index_select(0, graph.ion_host)
         pairs = torch.cat([host * (ELEMENTS + 1) + ion, ion * (ELEMENTS + 1) + host])
         each = torch.arange(len(pairs))
         found = self._sums(pairs, graph.ion_vector.repeat(2, 1), each, len(pairs))
@@ -68,7 +70,8 @@ class MessageTables:
         root = vectors.norm(dim=1).sqrt()
         place = (root - _FIRST_ROOT) / _STEP
         node = place.floor().clamp(1, NODES - _POINTS + 1)
-        rows = (kept.row_of_pair[pairs] * NODES + node.long() - 1)[:, None] + torch.arange(_POINTS)
+        first = kept.row_of_pair.index_select(0, pairs) * NODES + node.long() - 1
+        rows = first[:, None] + torch.arange(_POINTS)
         bonds = torch.bincount(targets, minlength=count)
         return functional.embedding_bag(
             rows.flatten(),
@@ -81,7 +84,7 @@ class MessageTables:
     def _holding(self, pairs: torch.Tensor) -> "_Kept | None":
         """Tables that include all these pairs; None if there are too many pairs."""
         kept = self._kept
-        if bool((kept.row_of_pair[pairs] >= 0).all()):
+        if bool((kept.row_of_pair.index_select(0, pairs) >= 0).all()):
             return kept
         wanted: torch.Tensor = torch.unique(pairs)
         if len(wanted) > MOST_PAIRS:
