@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from app.console.asking import Call, Question, Reply
 from app.console.sources import Source
 from app.cores import usable_cores
+from app.crystals.readers.given_cell import parse_cell
 from app.crystals.readers.reading import File
 from app.errors import BusyError, NotReadyError
 from app.models.registry import Registry
@@ -99,8 +100,7 @@ async def _predict_here(service: PredictionService, source: Source, question: Qu
 
 
 async def _properties_here(service: PredictionService, source: Source, model: str | None) -> Reply:
-    name, content = source.files["structure"]
-    upload = BulkUpload(file=File(name=name, content=content))
+    upload = BulkUpload(file=_files(source)["structure"])
     asked = PropertiesRequest(upload=upload, model=model, request_id=uuid4().hex)
     answer = await _once_there_is_room(lambda: service.properties.predict(asked))
     return Reply(answer=properties_to_json(answer))
@@ -121,8 +121,15 @@ async def _once_there_is_room(work: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_RESTART_S)
 
 
+def _files(source: Source) -> dict[str, File]:
+    cell = parse_cell(source.cell, "--cell") if source.cell else None
+    return {
+        field: File(name=name, content=content, cell_angstrom=cell) for field, (name, content) in source.files.items()
+    }
+
+
 def _upload(source: Source) -> FileUpload:
-    files = {field: File(name=name, content=content) for field, (name, content) in source.files.items()}
+    files = _files(source)
     if "band" in files:
         return BandFileUpload(file=files["band"])
     if "structure" in files:

@@ -173,7 +173,7 @@ def _detail(response: httpx.Response) -> str:
 
 
 async def _predict_there(service: _PatientClient, source: Source, question: Question) -> dict[str, Any]:
-    data = {"ion": source.ion} if source.ion else {}
+    data = source.texts
     query = _query(source, question)
 
     async def post(headers: dict[str, str]) -> httpx.Response:
@@ -211,7 +211,7 @@ async def _when_done(service: _PatientClient, path: str) -> dict[str, Any]:
 
 async def _properties_there(service: _PatientClient, source: Source, model: str | None) -> dict[str, Any]:
     query = {"model": model} if model is not None else {}
-    return _answer(await service.post("/predict/properties", params=query, files=source.files))
+    return _answer(await service.post("/predict/properties", params=query, files=source.files, data=source.texts))
 
 
 async def _bands(service: _PatientClient, answer: dict[str, Any]) -> bytes:
