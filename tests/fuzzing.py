@@ -529,7 +529,7 @@ def _joined(files: dict[str, bytes]) -> bytes:
 
 def _through_zip(read: Callable[[bytes, str], object], files: dict[str, bytes]) -> Callable[[bytes, str], object]:
     def zipped(content: bytes, name: str) -> object:
-        chance = random.Random(content[:64])
+        chance = random.Random(content)
         names = [chance.choice(_NAMES) if chance.random() < 0.05 else name for name in files]
         written = io.BytesIO()
         with zipfile.ZipFile(written, "w", chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:

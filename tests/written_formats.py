@@ -258,7 +258,7 @@ def crd(images: Sequence[Structure]) -> bytes:
 def path(images: Sequence[Structure]) -> bytes:
     lines = ["RESTART INFORMATION", "       5", "      10", "       0", "NUMBER OF IMAGES", f"       {len(images)}"]
     lines += ["ENERGIES, POSITIONS AND GRADIENTS"]
-    for number, (image, energy) in enumerate(zip(images, ENERGIES_EV, strict=True), 1):
+    for number, (image, energy) in enumerate(zip(images, ENERGIES_EV, strict=False), 1):
         lines += [f"Image: {number:4}", f"    {energy / HARTREE_EV:.10f}"]
         lines += ["".join(f"{value:18.10f}" for value in (*site.coords / BOHR_ANGSTROM, 0, 0, 0)) for site in image]
     return "\n".join(lines).encode()

@@ -29,7 +29,7 @@ class Interval(BaseModel):
     """A central interval of the barrier's predictive distribution."""
 
     low: float = Field(description="eV")
-    high: float = Field(description="eV")
+    high: float | None = Field(description="eV; null where it is above 15 eV: unbounded.")
     coverage: float = Field(description="The share of barriers that such intervals contain, 0.9.")
 
 
@@ -75,9 +75,9 @@ class Site(BaseModel):
 class _Predicted(BaseModel):
     barrier_ev: float | None = Field(description="eV; null where there is none.")
     interval_ev: Interval | None
-    quantiles_ev: dict[str, float] | None = Field(
-        description="The barrier's predictive distribution, eV by level from 0.01 to 0.99; linear between them it "
-        "gives the probability at any threshold."
+    quantiles_ev: dict[str, float | None] | None = Field(
+        description="The barrier's predictive distribution, eV by level from 0.01 to 0.99, null above 15 eV; linear "
+        "between them it gives the probability at any threshold."
     )
     good_conductor: GoodConductor
     in_domain: InDomain | None
@@ -196,6 +196,19 @@ class SecondOpinion(BaseModel):
     seconds: float
 
 
+class UploadedBand(BaseModel):
+    """The barrier that an uploaded band shows by itself, by the energies of its images."""
+
+    forward_ev: float | None = Field(
+        description="From the first image to the highest; null where the first has no energy, or no other image has."
+    )
+    reverse_ev: float | None = Field(description="From the last image to the highest; null likewise.")
+    highest_image: int = Field(description="Counted from 0.")
+    energies_ev: list[float | None] = Field(
+        description="Of each image above the lower end point, eV; null where the file has none."
+    )
+
+
 class PredictionAnswer(_Predicted):
     """The answer of all prediction calls; for a crystal, with the fields from `sites` on."""
 
@@ -206,6 +219,9 @@ class PredictionAnswer(_Predicted):
     ion: str
     formula: str
     model: ModelReference
+    uploaded_band: UploadedBand | None = Field(
+        None, description="Of a band whose file has energies; `barrier_ev` is ionpath's all the same."
+    )
     other_models: list[OtherModel] = Field(default=[], description="Other checkpoints, with their cost and error.")
     sites: list[Site] | None = None
     hops: list[Hop] | None = None

@@ -27,6 +27,7 @@ from app.serving.answers.crystal import (
     compose,
     disagreements,
     percolating_prediction,
+    unconnected,
     with_copies,
 )
 from app.serving.answers.types import Answer, CrystalAnswer, ModelReference, SecondOpinion
@@ -163,6 +164,7 @@ class Pipeline:
         if isinstance(content, CrystalInput):
             crystal = await self._predict_crystal(asked, content, on_done)
             prediction, cached = percolating_prediction(crystal), all_cached(crystal)
+            warnings = (*warnings, *unconnected(crystal))
             if crystal.second_opinion is not None:
                 warnings = (*warnings, *disagreements(crystal, crystal.second_opinion))
         else:
@@ -183,6 +185,7 @@ class Pipeline:
             cached=cached,
             warnings=warnings,
             crystal=crystal,
+            uploaded_band=asked.read.energies,
         )
 
     async def forget(self, asked: Asked) -> None:

@@ -17,6 +17,7 @@ from app.crystals.hops.passed_sites import site_on_the_way
 from app.crystals.hops.percolation import HopEdge, Offset
 from app.crystals.hops.surface import at_surface_because
 from app.crystals.hops.warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
+from app.crystals.sites.empty_shares import with_empty_shares
 from app.crystals.sites.interstitials import with_interstitials
 from app.crystals.sites.ion_sites import IonSite, Sublattices, is_mixed, split
 from app.crystals.sites.ordering import Ordering, OrderingMethod, Orderings
@@ -135,7 +136,7 @@ def find_hops(
     lattices = split(crystal, ion)
     absent = not lattices.sites
     if absent or options.interstitials:
-        lattices = with_interstitials(lattices)
+        lattices = with_interstitials(with_empty_shares(lattices))
     chosen: Mechanism = "dilute" if absent or options.mechanism == "dilute" else "vacancy"
     if not lattices.host_contents and not any(site.shared_with for site in lattices.sites):
         raise no_host(lattices.ion, "structure")

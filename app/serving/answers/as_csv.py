@@ -43,7 +43,11 @@ PERCOLATION_COLUMNS = (
 )
 #: Why a hop or band is outside of the model's domain, and what was noticed of the whole input.
 NOTE_COLUMNS = ("reasons", "warnings")
-COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS)
+#: Of a band that was sent with the energies of its images: the barrier that these show, forward and back.
+UPLOADED_COLUMNS = ("uploaded_forward_ev", "uploaded_reverse_ev")
+COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *UPLOADED_COLUMNS)
+#: In place of the top of an interval that is null.
+UNBOUNDED = "unbounded"
 
 
 def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -59,7 +63,7 @@ def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "warnings": " | ".join(answer["warnings"]),
     }
     if answer.get("hops") is None:
-        yield {**common, **_figures(answer)}
+        yield {**common, **_figures(answer), **_uploaded(answer)}
         return
     common |= {"mechanism": answer["mechanism"], **_percolation(answer)}
     if not answer["hops"]:
@@ -90,17 +94,23 @@ def answer_to_csv(answer: Mapping[str, Any]) -> bytes:
 def _figures(predicted: Mapping[str, Any]) -> dict[str, Any]:
     if predicted.get("barrier_ev") is None:
         return {}
-    good = predicted["good_conductor"]
+    good, high = predicted["good_conductor"], predicted["interval_ev"]["high"]
     return {
         "barrier_ev": round(predicted["barrier_ev"], 4),
         "low_ev": round(predicted["interval_ev"]["low"], 4),
-        "high_ev": round(predicted["interval_ev"]["high"], 4),
+        "high_ev": UNBOUNDED if high is None else round(high, 4),
         "good_conductor": "yes" if good["verdict"] else "no",
         "probability": round(good["probability"], 3),
         "threshold_ev": good["threshold_ev"],
         "in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
         "reasons": " | ".join(predicted["in_domain"]["reasons"]),
     }
+
+
+def _uploaded(answer: Mapping[str, Any]) -> dict[str, Any]:
+    found = answer.get("uploaded_band") or {}
+    own = {name: found.get(f"{name}_ev") for name in ("forward", "reverse")}
+    return {f"uploaded_{name}_ev": round(energy, 4) for name, energy in own.items() if energy is not None}
 
 
 def _percolation(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from app.crystals.hops.percolation import PercolationBarriers
+from app.crystals.path_energies import PathEnergies
 from app.errors import IonpathError
 from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
 from app.serving.answers.types import (
@@ -19,6 +20,10 @@ Json = dict[str, object]
 
 #: Far finer than any barrier is known.
 QUANTILE_DECIMALS = 4
+ENERGY_DECIMALS = 6
+#: The tops of intervals above this are null: no published barrier is as high, and what an extrapolation says there is
+#: no figure.
+UNBOUNDED_EV = 15.0
 
 
 def answer_to_json(answer: Answer) -> Json:
@@ -41,9 +46,30 @@ def answer_to_json(answer: Answer) -> Json:
         "cached": answer.cached,
         "warnings": list(answer.warnings),
     }
+    if answer.uploaded_band is not None:
+        body["uploaded_band"] = _path_energies_to_json(answer.uploaded_band)
     if answer.crystal is not None:
         body |= _crystal_to_json(answer.crystal, answer.threshold_ev)
     return body
+
+
+def _path_energies_to_json(path: PathEnergies) -> Json:
+    return {
+        "forward_ev": _rounded(path.forward_ev),
+        "reverse_ev": _rounded(path.reverse_ev),
+        "highest_image": path.highest_image,
+        "energies_ev": [_rounded(energy) for energy in path.relative_ev],
+    }
+
+
+def _rounded(energy_ev: float | None) -> float | None:
+    """As far as differences of total energies mean anything."""
+    return None if energy_ev is None else round(energy_ev, ENERGY_DECIMALS)
+
+
+def known_top(energy_ev: float) -> float | None:
+    """An upper end, None where it is so high that it says nothing: barriers end far below."""
+    return None if energy_ev > UNBOUNDED_EV else energy_ev
 
 
 def error_to_json(error: IonpathError) -> Json:
@@ -97,9 +123,9 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
     low, high = prediction.interval_ev
     return {
         "barrier_ev": prediction.barrier_ev,
-        "interval_ev": {"low": low, "high": high, "coverage": INTERVAL_COVERAGE},
+        "interval_ev": {"low": low, "high": known_top(high), "coverage": INTERVAL_COVERAGE},
         "quantiles_ev": {
-            f"{level:g}": round(value, QUANTILE_DECIMALS)
+            f"{level:g}": None if known_top(value) is None else round(value, QUANTILE_DECIMALS)
             for level, value in zip(QUANTILE_LEVELS, prediction.quantiles_ev, strict=True)
         },
         "good_conductor": {
@@ -157,7 +183,7 @@ def _path_to_json(path: PercolationPath | None) -> Json:
     low, high = np.interp([tail, 1.0 - tail], QUANTILE_LEVELS, path.quantiles_ev)
     return {
         "barrier_ev": path.barrier_ev,
-        "interval_ev": {"low": float(low), "high": float(high), "coverage": INTERVAL_COVERAGE},
+        "interval_ev": {"low": float(low), "high": known_top(float(high)), "coverage": INTERVAL_COVERAGE},
         "bottleneck_hops": list(path.bottleneck_hops),
         "directions": [list(direction) for direction in path.directions],
     }

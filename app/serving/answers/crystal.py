@@ -105,14 +105,26 @@ def _none_connects(disorder: DisorderAnswer, dimension: int) -> bool:
 
 def _doubts(search: HopSearch) -> dict[int, str]:
     """Why a hop is unlike the fitted ones, by its index: those end on relaxed sites, among atoms that have room."""
-    found = {site.index for site in search.sites if site.is_interstitial}
-    names = {2: "both ends of the hop are interstitial sites", 1: "an end of the hop is an interstitial site"}
+    kinds = {site.index: bool(site.shared_with) for site in search.sites if site.is_interstitial}
     doubts = {index: hop.doubt for index, hop in enumerate(search.hops) if hop.doubt}
     for index, hop in enumerate(search.hops):
-        if count := (hop.from_site in found) + (hop.to_site in found):
-            interstitial = f"{names[count]} found by geometry, and no fitted hop ends where the ion was not relaxed"
-            doubts[index] = f"{doubts[index]}; {interstitial}" if index in doubts else interstitial
+        if ends := [kinds[site] for site in (hop.from_site, hop.to_site) if site in kinds]:
+            found = f"{_ENDS[tuple(sorted(ends))]}, and no fitted hop ends where the ion was not relaxed"
+            doubts[index] = f"{doubts[index]}; {found}" if index in doubts else found
     return doubts
+
+
+#: By which ends of a hop are found: False at an interstitial site, True in an empty share of the host's.
+_ENDS = {
+    (False,): "an end of the hop is an interstitial site found by geometry",
+    (True,): "an end of the hop is in the empty share of a site of the host",
+    (False, False): "both ends of the hop are interstitial sites found by geometry",
+    (True, True): "both ends of the hop are in empty shares of the host's sites",
+    (
+        False,
+        True,
+    ): "the ends of the hop are an interstitial site found by geometry and the empty share of a host's site",
+}
 
 
 def _with_doubt(found: HopOutcome, reason: str | None, doubted: Doubted) -> HopOutcome:
@@ -178,6 +190,25 @@ def disagreements(crystal: CrystalAnswer, opinion: SecondOpinion) -> tuple[str, 
         f"percolates: {', '.join(apart)}."
     )
     return (sentence,)
+
+
+def unconnected(crystal: CrystalAnswer) -> tuple[str, ...]:
+    """Explain a crystal's missing barrier: which hops are excluded and why, or that there are none that connect."""
+    if crystal.percolation[1] is not None or not crystal.hops:
+        return ()
+    excluded = {number: hop for number, hop in enumerate(crystal.hops, 1) if hop.excluded_because}
+    if not excluded:
+        return ("There is no barrier: the hops do not connect a site to its own periodic copies.",)
+    number, first = next(iter(excluded.items()))
+    count, total = len(excluded), len(crystal.hops)
+    which = (
+        f"{'both' if total == 2 else f'all {total}' if total > 1 else 'the only'} hop{'s' if total > 1 else ''}"  # noqa: PLR2004
+        if count == total
+        else f"{count} of {total} hops"
+    )
+    rest = "" if count == total else ", and the others do not connect a site to its own periodic copies"
+    reason = f"hop {number} since {first.excluded_because}"
+    return (f"There is no barrier: {which} {'is' if count == 1 else 'are'} excluded ({reason}){rest}.",)
 
 
 def _figures(barriers: PercolationBarriers) -> tuple[float | None, float | None, float | None]:

@@ -6,6 +6,7 @@ from typing import Literal
 from uuid import UUID
 
 from app.crystals.hops.percolation import PercolationBarriers
+from app.crystals.path_energies import PathEnergies
 from app.models.cards.card import OtherModel
 from app.models.prediction import Prediction
 
@@ -202,6 +203,7 @@ class Answer:
     Attributes:
         prediction: the band's, or a crystal's lowest percolation barrier; None where nothing percolates.
         cached: every part of the answer came from the cache.
+        uploaded_band: the energies of the images of a band that was sent with them.
     """
 
     prediction_id: UUID
@@ -215,3 +217,4 @@ class Answer:
     cached: bool
     warnings: tuple[str, ...]
     crystal: CrystalAnswer | None = None
+    uploaded_band: PathEnergies | None = None

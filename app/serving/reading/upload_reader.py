@@ -14,6 +14,7 @@ from app.crystals.geometry.identity import CanonicalBand, canonical, canonical_d
 from app.crystals.hops.options import USUAL, HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
+from app.crystals.path_energies import PathEnergies, path_energies, path_warnings
 from app.crystals.readers import (
     read_band_file,
     read_crystal,
@@ -84,6 +85,7 @@ class ReadInput:
         forms: the canonical form of each of `bands`, in order; none where no cache is asked.
         doubt: why the prediction of a band is out of the domain, whatever the model says; None without doubt, and of a
             crystal, whose hops have doubts of their own.
+        energies: of the images of a band, where its file has them.
     """
 
     content: Band | CrystalInput
@@ -92,6 +94,7 @@ class ReadInput:
     packed: bytes | None
     forms: tuple[CanonicalBand, ...] = ()
     doubt: str | None = None
+    energies: PathEnergies | None = None
 
     @property
     def ion(self) -> str:
@@ -139,12 +142,19 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
     form = canonical(reading.band)
     return ReadInput(
         content=reading.band,
-        warnings=reading.warnings,
+        warnings=(*reading.warnings, *path_warnings(reading.energies_ev)),
         digest=canonical_digest(form),
-        packed=pack_input(band_to_json(reading.band)) if options.keep_input else None,
+        packed=pack_input(_band_to_json(reading)) if options.keep_input else None,
         forms=(form,) if options.with_forms else (),
         doubt=band_vacuum(reading.band),
+        energies=path_energies(reading.energies_ev),
     )
+
+
+def _band_to_json(reading: Reading) -> dict[str, Any]:
+    """A band as it is kept with its prediction, in the form of a JSON band."""
+    energies = {"image_energies_ev": list(reading.energies_ev)} if reading.energies_ev else {}
+    return band_to_json(reading.band) | energies
 
 
 def read_or_refuse(
