@@ -14,12 +14,12 @@ from app.crystals.readers.text import text_of
 from app.crystals.readers.vasp_output import outcar_energy_ev
 from app.errors import FormatError
 
-_ENDINGS = (
-    *(".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".db", ".xsf", ".axsf", ".crd"),
-    ".xml",
+_ENDINGS = frozenset(
+    {".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".db", ".xsf", ".axsf", ".crd"}
 )
 #: VASP's names of structures, the likeliest result first.
 _VASP_NAMES = ("CONTCAR", "POSCAR", "VASPRUN", "OUTCAR", "CHGCAR", "LOCPOT", "XDATCAR")
+_VASP_FILES = frozenset((*_VASP_NAMES, "VASPRUN.XML"))
 #: Of a run of neb.x, each of which has all images, the one with the cell first.
 _NEB_X_ENDINGS = (".axsf", ".crd")
 _NUMBERED = re.compile(r"(?:(?:image|img|neb)[_-]?)?(\d{1,4})", re.IGNORECASE)
@@ -86,18 +86,12 @@ def unpack_single(file: File, limits: Limits) -> File | None:
 
 
 def _single(candidates: Sequence[Member]) -> Member | None:
-    """The only structure; of one run, whose files lie in one folder, the file of its result."""
+    """The only structure; of one run of VASP, whose files lie in one folder, the file of its result."""
     if len(candidates) <= 1:
         return next(iter(candidates), None)
     in_one_folder = len({member.path.parent for member in candidates}) == 1
-    names = [_vasp_rank(member) for member in candidates]
-    plain = [plain_name(member.path.name).upper() in _VASP_PLAIN for member in candidates]
-    if in_one_folder and all(plain):
-        return min(zip(names, candidates, strict=True), key=lambda pair: (pair[1].size_bytes == 0, pair[0]))[1]
-    return None
-
-
-_VASP_PLAIN = frozenset((*_VASP_NAMES, "VASPRUN.XML"))
+    is_run = in_one_folder and all(_plain_upper(member) in _VASP_FILES for member in candidates)
+    return min(candidates, key=_preference) if is_run else None
 
 
 def _choose(candidates: list[Member], archive: Archive) -> tuple[list[Member], tuple[str, ...]]:
@@ -127,13 +121,16 @@ def _of_neb_x(candidates: Sequence[Member]) -> Member | None:
 
 
 def _is_structure(member: Member) -> bool:
-    name = plain_name(member.path.name)
+    name = _plain_upper(member)
     return not member.is_hidden and (
-        name.upper().startswith(("POSCAR", "CONTCAR", "XDATCAR"))
-        or name.upper() in _VASP_PLAIN
-        or (PurePosixPath(name).suffix.lower() in _ENDINGS and not name.lower().endswith(".xml"))
-        or name.lower().startswith("vasprun")
+        name.startswith(("POSCAR", "CONTCAR", "XDATCAR", "VASPRUN"))
+        or name in _VASP_FILES
+        or PurePosixPath(name).suffix.lower() in _ENDINGS
     )
+
+
+def _plain_upper(member: Member) -> str:
+    return plain_name(member.path.name).upper()
 
 
 def _image_number(name: str) -> int | None:
@@ -209,7 +206,7 @@ def _energies_ev(chosen: Sequence[Member], archive: Archive) -> tuple[tuple[floa
             return (), ()
         text = text_of(archive.read(paths)[0])
         return (path_energies_ev(text) if is_path(text) else ()), ()
-    outcars = {member.path.parent: member for member in visible if plain_name(member.path.name).upper() == "OUTCAR"}
+    outcars = {member.path.parent: member for member in visible if _plain_upper(member) == "OUTCAR"}
     beside = [outcars.get(member.path.parent) for member in chosen]
     found = [member for member in beside if member is not None and member.size_bytes]
     if not found or len({member.path.parent for member in chosen}) < len(chosen):
