@@ -35,17 +35,23 @@ _FORM_SCHEMA = {
     "properties": {
         "band": {
             **_FILE,
-            "description": "Extended XYZ, ASE trajectory, XDATCAR or JSON of all images, or a zipped NEB folder.",
+            "description": "XYZ, ASE trajectory, XDATCAR, vasprun.xml or JSON of all images, or a zipped NEB folder.",
         },
         "initial": {**_FILE, "description": "The first end point: a crystal as CIF, POSCAR or JSON."},
         "final": {**_FILE, "description": "The last end point."},
-        "structure": {**_FILE, "description": "One crystal: CIF, POSCAR, pymatgen or OPTIMADE JSON."},
+        "structure": {**_FILE, "description": "One crystal: CIF, POSCAR, vasprun.xml, JSON."},
         "ion": {**_TEXT, "example": "", "description": "The migrating element, such as `Li`."},
         "offset": {
             **_TEXT,
             "example": "",
             "description": "For two end points: whole lattice vectors from the first to the last, such as `1,0,0`; "
             "the shortest vector if left out.",
+        },
+        "cell": {
+            **_TEXT,
+            "example": "",
+            "description": "For files that have no cell (XYZ of CP2K, `.crd` of neb.x), angstrom: `10.3,12,9.4`, with "
+            "three angles in degrees, or the nine numbers of its vectors.",
         },
     },
 }

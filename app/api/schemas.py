@@ -23,6 +23,9 @@ class JsonBand(BaseModel):
         description="Fractional coordinates of the ion, first to last; two rows (the end points) are enough.",
         min_length=2,
     )
+    image_energies_ev: list[float | None] | None = Field(
+        None, description="The total energy of each image, eV, null where it is not known: a finished NEB's."
+    )
 
 
 class Interval(BaseModel):
