@@ -126,17 +126,7 @@ def _remarks(result: Result) -> Iterator[Text]:
     for row in _rows(result):
         if row.get("excluded_because"):
             yield Text(f"{result.label}: hop {_hop_name(row)} is left out: {as_options(row['excluded_because'])}")
-    if answer.get("percolation_ev") is not None:
-        figures = ", ".join(_ways_through(answer))
-        yield Text(f"{result.label}: connects through the crystal in {figures} ({answer['mechanism']})", style="bold")
-    by_bond_valence = answer.get("bond_valence") or {}
-    if by_bond_valence.get("detail"):
-        yield Text(f"{result.label}: no figure by bond valence: {by_bond_valence['detail']}")
-    elif by_bond_valence:
-        yield Text(f"{result.label}: by bond valence in {', '.join(_ways_through(by_bond_valence))}")
-    opinion = answer.get("second_opinion") or {}
-    if opinion.get("answered"):
-        yield Text(f"{result.label}: by bond-valence site energies (bvlain) in {', '.join(_ways_through(opinion))}")
+    yield from _connections(result.label, answer)
     yield from _uploaded(result.label, answer)
     if any(row.get("high_ev") == UNBOUNDED for row in _rows(result)):
         yield Text(
@@ -147,6 +137,21 @@ def _remarks(result: Result) -> Iterator[Text]:
         yield Text(f"{result.label}: more hops exist; see --max-hops", style="yellow")
     for warning in answer.get("warnings", ()):
         yield Text(f"{result.label}: {as_options(warning)}", style="yellow")
+
+
+def _connections(label: str, answer: dict[str, Any]) -> Iterator[Text]:
+    """How the hops of a crystal connect, by the model, by bond valence and by a second opinion."""
+    if answer.get("percolation_ev") is not None:
+        figures = ", ".join(_ways_through(answer))
+        yield Text(f"{label}: connects through the crystal in {figures} ({answer['mechanism']})", style="bold")
+    by_bond_valence = answer.get("bond_valence") or {}
+    if by_bond_valence.get("detail"):
+        yield Text(f"{label}: no figure by bond valence: {by_bond_valence['detail']}")
+    elif by_bond_valence:
+        yield Text(f"{label}: by bond valence in {', '.join(_ways_through(by_bond_valence))}")
+    opinion = answer.get("second_opinion") or {}
+    if opinion.get("answered"):
+        yield Text(f"{label}: by bond-valence site energies (bvlain) in {', '.join(_ways_through(opinion))}")
 
 
 def _uploaded(label: str, answer: dict[str, Any]) -> Iterator[Text]:

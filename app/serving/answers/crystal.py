@@ -197,6 +197,9 @@ def unconnected(crystal: CrystalAnswer) -> tuple[str, ...]:
     if crystal.percolation[1] is not None or not crystal.hops:
         return ()
     excluded = {number: hop for number, hop in enumerate(crystal.hops, 1) if hop.excluded_because}
+    if not excluded and 0.0 < crystal.percolating_share(1) < 1.0:
+        share = crystal.percolating_share(1)
+        return (f"There is no barrier: the hops connect in {share:.0%} of the fillings of the sites, less than half.",)
     if not excluded:
         return ("There is no barrier: the hops do not connect a site to its own periodic copies.",)
     number, first = next(iter(excluded.items()))

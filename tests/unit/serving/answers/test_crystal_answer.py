@@ -117,3 +117,18 @@ def test_a_missing_barrier_is_explained(disordered: HopSearch, reasons: list[str
 def test_a_crystal_without_hops_has_its_own_warning(disordered: HopSearch) -> None:
     answer = composed(disordered, LEVELS, LEVELS, LEVELS)
     assert unconnected(replace(answer, hops=(), percolation=dict.fromkeys((1, 2, 3)))) == ()
+
+
+def test_a_barrier_that_most_fillings_lack_is_explained_by_them(disordered: HopSearch) -> None:
+    answer = composed(disordered, LEVELS, LEVELS, LEVELS)
+    assert answer.disorder is not None
+    assert answer.disorder.fillings is not None
+    fillings = replace(answer.disorder.fillings, shares={1: 0.25, 2: 0.0, 3: 0.0})
+    rarely = replace(
+        answer,
+        hops=(hop_of(None),),
+        percolation=dict.fromkeys((1, 2, 3)),
+        disorder=replace(answer.disorder, fillings=fillings),
+    )
+    (warning,) = unconnected(rarely)
+    assert "connect in 25% of the fillings" in warning
