@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 
 from app.crystals.band import FloatArray
+from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.sites.ion_sites import Sublattices
 from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.sites.supercell import Motif, primitive_motif
@@ -147,11 +148,19 @@ def crystal_host(lattices: Sublattices) -> tuple[ChargedHost, dict[str, float]]:
 
 
 def average_host(motif: Motif) -> ChargedHost | str:
-    """The average host of a crystal in its primitive cell, or the reason why bond valence has none."""
+    """The average host of a crystal in its reduced primitive cell, or the reason why bond valence has none."""
     try:
-        return crystal_host(primitive_motif(motif.crystal, motif.symmetry).crystal)[0]
+        host, _ = crystal_host(primitive_motif(motif.crystal, motif.symmetry).crystal)
     except InputError as error:
         return error.detail
+    basis, steps = reduced_lattice(host.lattice_angstrom)
+    to_basis = np.linalg.inv(steps)
+    return replace(
+        host,
+        lattice_angstrom=basis,
+        morse_frac_coords=host.morse_frac_coords @ to_basis,
+        coulomb_frac_coords=host.coulomb_frac_coords @ to_basis,
+    )
 
 
 def _pair(ion: str, charge: float, symbol: str, states: Mapping[str, float]) -> tuple[float, ...]:
