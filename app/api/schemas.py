@@ -73,6 +73,11 @@ class Site(BaseModel):
     index: int
     frac_coords: Vector
     occupancy: float = Field(description="0 for an interstitial site.")
+    energy_ev: float | None = Field(
+        None,
+        description="Of the ion there by bond valence, relative to the mean of its sites in the file, eV; null where "
+        "all hops are in the domain, or there are no parameters.",
+    )
 
 
 class _Predicted(BaseModel):
@@ -101,6 +106,11 @@ class Hop(_Predicted):
         default=[],
         description="The barrier in each ordering of a disordered crystal, eV, of which `barrier_ev` is the mean; "
         "empty if there is only one.",
+    )
+    climb_ev: float | None = Field(
+        None,
+        description="What the hop counts in percolation, eV: its barrier; outside the model's domain the mean of that "
+        "and of its climb by bond valence.",
     )
     copies: list[Annotated[list[int], Field(min_length=5, max_length=5)]] = Field(
         description="All symmetry-equivalent hops, itself included: from_site, to_site, offset."

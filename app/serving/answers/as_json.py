@@ -140,7 +140,12 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
 def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
     body: Json = {
         "sites": [
-            {"index": site.index, "frac_coords": list(site.frac_coords), "occupancy": site.occupancy}
+            {
+                "index": site.index,
+                "frac_coords": list(site.frac_coords),
+                "occupancy": site.occupancy,
+                "energy_ev": site.energy_ev,
+            }
             for site in crystal.sites
         ],
         "hops": [_hop_to_json(hop, threshold_ev) for hop in crystal.hops],
@@ -230,5 +235,6 @@ def _hop_to_json(hop: HopAnswer, threshold_ev: float) -> Json:
         "cached": hop.cached,
         "warnings": list(hop.warnings),
         "ordering_barriers_ev": list(hop.ordering_barriers_ev),
+        "climb_ev": hop.climb_ev,
         "copies": [list(copy) for copy in hop.copies],
     }

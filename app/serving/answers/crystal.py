@@ -10,6 +10,7 @@ from app.crystals.hops.percolation import HopEdge, PercolationBarriers, percolat
 from app.crystals.hops.search import Disorder, Hop, HopSearch
 from app.errors import IonpathError, NotReadyError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
+from app.serving.answers.climbs import Climbs, climb_ev, climbing, climbs
 from app.serving.answers.percolation_interval import percolating
 from app.serving.answers.types import (
     CrystalAnswer,
@@ -67,10 +68,16 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         _hop(hop, [outcomes.get((index, which)) for which in range(len(hop.bands))])
         for index, hop in enumerate(search.hops)
     )
-    disorder = None if search.disorder is None else _disorder(search, search.disorder, hops)
+    own = [hop.prediction for hop in hops]
+    energies = climbs(search, own)
+    climbed = climbing(search, energies, own)
+    hops = tuple(
+        replace(hop, climb_ev=None if one is None else one.barrier_ev) for hop, one in zip(hops, climbed, strict=True)
+    )
+    disorder = None if search.disorder is None else _disorder(search, search.disorder, hops, energies)
     found = percolating(
         search.all_hops,
-        [hop.prediction for hop in hops],
+        climbed,
         None if search.disorder is None else search.disorder.fillings,
         [_open_share(hop) for hop in hops],
     )
@@ -78,7 +85,12 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         disorder = replace(disorder, fillings=found.fillings)
     return CrystalAnswer(
         sites=tuple(
-            SiteAnswer(index=site.index, frac_coords=site.frac_coords, occupancy=site.occupancy)
+            SiteAnswer(
+                index=site.index,
+                frac_coords=site.frac_coords,
+                occupancy=site.occupancy,
+                energy_ev=None if energies is None else float(energies.sites_ev[site.index]),
+            )
             for site in search.sites
         ),
         hops=hops,
@@ -275,10 +287,12 @@ def _shares(quantiles: FloatArray, grid: FloatArray) -> FloatArray:
     return np.column_stack([below, up_to])
 
 
-def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) -> DisorderAnswer:
+def _disorder(
+    search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer], energies: Climbs | None
+) -> DisorderAnswer:
     count = len(disorder.orderings)
     barriers = [
-        [hop.ordering_barriers_ev[which] if count > 1 and hop.prediction else _barrier_ev(hop) for hop in hops]
+        [_climb_ev(search, energies, index, hop, which if count > 1 else None) for index, hop in enumerate(hops)]
         for which in range(count)
     ]
     percolations = [percolation(search.all_hops, one) for one in barriers]
@@ -307,8 +321,16 @@ def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) 
     )
 
 
-def _barrier_ev(hop: HopAnswer) -> float | None:
-    return None if hop.prediction is None else hop.prediction.barrier_ev
+def _climb_ev(
+    search: HopSearch, energies: Climbs | None, index: int, hop: HopAnswer, ordering: int | None
+) -> float | None:
+    """What a hop counts in percolation in one ordering."""
+    if hop.prediction is None or ordering is None:
+        return hop.climb_ev
+    barrier_ev = hop.ordering_barriers_ev[ordering]
+    if barrier_ev is None or energies is None or hop.prediction.in_domain:
+        return barrier_ev
+    return climb_ev(barrier_ev, energies.shift_ev(search.hops[index], index))
 
 
 def _vectors(rows: np.ndarray) -> tuple[tuple[float, float, float], ...]:

@@ -24,11 +24,16 @@ class ModelReference:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteAnswer:
-    """A site of the migrating ion in the uploaded cell."""
+    """A site of the migrating ion in the uploaded cell.
+
+    Attributes:
+        energy_ev: of the ion there by bond valence, relative to the mean of the sites in the file.
+    """
 
     index: int
     frac_coords: tuple[float, float, float]
     occupancy: float
+    energy_ev: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +43,7 @@ class HopAnswer:
     Attributes:
         prediction: of the hop; the mean over the frame's orderings where there are several.
         ordering_barriers_ev: in each ordering, eV, None where there is no room for it; empty where there is one alone.
+        climb_ev: what the hop counts in percolation; None where it is not predicted.
         copies: every hop that symmetry makes equal to it, itself included: (from_site, to_site, offset x, y, z).
     """
 
@@ -51,6 +57,7 @@ class HopAnswer:
     cached: bool
     warnings: tuple[str, ...]
     ordering_barriers_ev: tuple[float | None, ...] = ()
+    climb_ev: float | None = None
     copies: tuple[tuple[int, int, int, int, int], ...] = ()
 
 
