@@ -140,14 +140,14 @@ def find_hops(
         TooLargeError: the supercell is too large ("too-many-atoms").
     """
     found = _search(crystal, ion, options, max_atoms=max_atoms)
-    if options.interstitials or found.truncated or _connects(found):
+    if options.interstitials or any(hop.band for hop in found.hops):
         return found
     between = _search(crystal, ion, replace(options, interstitials=True), max_atoms=max_atoms)
     if not _connects(between):
         return found
     warning = (
-        f"The {found.ion} sites of the file do not connect by hops that are open, so sites between them were added, as "
-        "with interstitials=true."
+        f"There is no open hop between the {found.ion} sites of the file, so sites between them were added, as with "
+        "interstitials=true."
     )
     return replace(between, warnings=(*between.warnings, warning))
 

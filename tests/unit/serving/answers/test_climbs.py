@@ -116,7 +116,7 @@ def sparse() -> Crystal:
     return Crystal(lattice_angstrom=small.lattice_angstrom * np.array([[2.0], [2.0], [1.0]]), sites=tuple(sites))
 
 
-def test_sites_between_are_found_without_being_asked_for_where_the_file_s_own_do_not_connect() -> None:
+def test_sites_between_are_found_without_being_asked_for_where_the_file_has_no_open_hop() -> None:
     search = find_hops(sparse(), "Li", max_atoms=2000)
     assert sum(not site.is_interstitial for site in search.sites) == 1
     assert any(site.is_interstitial for site in search.sites)
