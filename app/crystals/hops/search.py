@@ -140,7 +140,8 @@ def find_hops(
         TooLargeError: the supercell is too large ("too-many-atoms").
     """
     found = _search(crystal, ion, options, max_atoms=max_atoms)
-    if options.interstitials or any(hop.band for hop in found.hops):
+    searched = options.interstitials or any(site.is_interstitial for site in found.sites)
+    if searched or any(hop.band for hop in found.hops):
         return found
     between = _search(crystal, ion, replace(options, interstitials=True), max_atoms=max_atoms)
     if not _connects(between):
