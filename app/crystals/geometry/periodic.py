@@ -56,6 +56,21 @@ def shortest_vectors(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> 
     return ShortestVectors(offsets=offsets, lengths_angstrom=shortest, runner_up_angstrom=lengths.min(axis=1))
 
 
+def shortest_lengths(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> FloatArray:
+    """The lengths of the shortest periodic forms of vectors, to 1e-6 angstrom: less work than `shortest_vectors`.
+
+    Args:
+        frac_vectors: fractional, shape [n, 3].
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+    """
+    basis, _ = reduced_lattice(lattice_angstrom)
+    in_reduced = frac_vectors @ to_reduced(lattice_angstrom)
+    home, cells = (in_reduced - np.rint(in_reduced)) @ basis, _NEIGHBOUR_CELLS @ basis
+    # |home + cell|^2 = |home|^2 + 2 home.cell + |cell|^2
+    squared = (2.0 * home @ cells.T + np.einsum("ci,ci->c", cells, cells)).min(axis=1)
+    return np.asarray(np.sqrt(np.maximum(squared + np.einsum("ni,ni->n", home, home), 0.0)))
+
+
 def cell_heights_angstrom(lattice_angstrom: FloatArray) -> FloatArray:
     """The distances between opposite faces of the cell, shape [3], angstrom."""
     return _heights(np.ascontiguousarray(lattice_angstrom).tobytes())

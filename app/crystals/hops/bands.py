@@ -73,10 +73,7 @@ def hop_band(
     )
     if mechanism == "dilute":
         return empty
-    blocked = [
-        ion for ion, symbol in zip(ordering.places.ion_sites, ordering.filled, strict=True) if ion >= 0 and symbol
-    ]
-    filled = filled_sites(supercell, empty, {start_ion, end_ion}, blocked)
+    filled = filled_sites(supercell, empty.image_frac_coords, {start_ion, end_ion}, ordering)
     return replace(
         empty,
         host_species=empty.host_species + (lattices.ion,) * len(filled),

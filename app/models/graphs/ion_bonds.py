@@ -186,7 +186,7 @@ def _bonds(centres: FloatArray, others: FloatArray) -> tuple[IntArray, IntArray,
     return centre, other, vector
 
 
-def _lengths(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+def _lengths(vectors: FloatArray | NDArray[np.float32]) -> FloatArray:
     return np.asarray(np.sqrt(np.einsum("bi,bi->b", vectors, vectors)))
 
 
