@@ -55,6 +55,8 @@ def main() -> None:
         before = stack.enter_context(checked_out(arguments.before))
         pair = [stack.enter_context(Worker(root, before / "model_store")) for root in (before, ROOT)]
         for title, crystals in sets.items():
+            if not crystals:
+                continue
             report(title, compare(pair, crystals, arguments.batch), arguments.before)
 
 
@@ -185,7 +187,7 @@ def _compare_one(found: Comparison, name: str, old: dict[str, Any], new: dict[st
 def report(title: str, found: Comparison, before: str) -> None:
     """Print a table of stages, and where answers differ."""
     console = Console(width=120)
-    table = Table(title=f"{found.count} {title}: ms of CPU a crystal, one core")
+    table = Table(title=f"{found.count} {title}: ms of CPU a crystal")
     for heading in ("stage", before, "now", "times faster"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
     rows = [(stage, [one.get(stage, 0.0) for one in found.stages_s]) for stage in found.stages_s[0]]

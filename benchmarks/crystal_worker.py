@@ -54,7 +54,7 @@ class Batch:
         every = [graph for _, graphs in whole for graph in graphs]
         self._stage("forward, all together", self._predictor.predict, every)
         answered = iter(zip(whole, alone, strict=True))
-        results = []
+        results: list[dict[str, Any]] = []
         for one in read:
             if isinstance(one, str):
                 results.append({"problem": one})

@@ -174,9 +174,8 @@ class _HostAroundCell:
 def _host_around_cell(lattice_bytes: bytes, frac_bytes: bytes, within_angstrom: int) -> _HostAroundCell:
     lattice, frac = (np.frombuffer(one).reshape(-1, 3) for one in (lattice_bytes, frac_bytes))
     basis, positions, host_index, _ = copies_near_cell(frac, lattice, within_angstrom + _ROUNDING_ANGSTROM)
-    return _HostAroundCell(
-        basis_angstrom=basis, to_frac=np.linalg.inv(basis), positions=positions, host_index=host_index
-    )
+    to_frac = np.asarray(np.linalg.inv(basis), dtype=np.float64)
+    return _HostAroundCell(basis_angstrom=basis, to_frac=to_frac, positions=positions, host_index=host_index)
 
 
 def fade(excess: FloatArray) -> FloatArray:

@@ -157,7 +157,7 @@ class PairPotential:
             downhill[1:-1] = downhill[1:-1] @ across
             size = np.sqrt(np.einsum("pi,pi->p", downhill, downhill))
             points = points + downhill / (_STIFFNESS_SHARE * stiffness + size / _LONGEST_STEP_ANGSTROM)[:, None]
-        return points + self._middle
+        return np.asarray(points + self._middle)
 
     def pair_forces(self, points: FloatArray) -> FloatArray:
         """The force of each atom on the ion, shape [n_points, n_atoms, 3], eV/angstrom."""
