@@ -222,6 +222,12 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     properties: Annotated[
         bool, typer.Option("--properties", help="Predict the bulk properties of crystals, not barriers.")
     ] = False,
+    conductivity: Annotated[
+        bool,
+        typer.Option(
+            "--conductivity", help="Predict how well crystals conduct lithium at room temperature, not each barrier."
+        ),
+    ] = False,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -239,7 +245,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     `ionpath predict --initial a.cif --final b.cif`; `ionpath predict *.xyz --csv > barriers.csv`;
     `ionpath predict LiFePO4.cif --ion Li --plot hops.png --write-neb bands`;
     `ionpath predict FePO4.cif --ion Na --max-hop-angstrom 6 --second-opinion bvse`;
-    `ionpath predict LiFePO4.cif --properties`;
+    `ionpath predict LiFePO4.cif --properties`; `ionpath predict *.cif --conductivity`;
     `ionpath predict cp2k-pos.xyz --cell 10.3,12,9.4`.
 
     Any number of files may be named: each is read when its turn comes, and its result printed as soon as it and those
@@ -248,17 +254,23 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     The exit status is 1 where a file could not be read or predicted; the others are answered all the same.
     """
     from app.console import asking, outputs, reporting, sources  # noqa: PLC0415 - what only this command needs
+    from app.console import conductivity as conductors  # noqa: PLC0415 - as above
     from app.console import properties as bulk  # noqa: PLC0415 - as above
 
     _check_outputs(plot, as_json=as_json, as_csv=as_csv)
-    of_hops = {"--ion": ion, "--initial": initial, "--final": final, "--plot": plot, "--write-neb": write_neb}
-    if properties and (given := [name for name, value in of_hops.items() if value is not None]):
-        fail(f"{given[0]} is for hops, and --properties are of the whole crystal: leave one of them out.")
-    tables = bulk if properties else outputs
+    of_hops: dict[str, object] = {"--initial": initial, "--final": final, "--plot": plot, "--write-neb": write_neb}
+    whole = "--properties" if properties else "--conductivity" if conductivity else None
+    if properties and conductivity:
+        fail("--properties and --conductivity are two calls: leave one of them out.")
+    if properties:
+        of_hops |= {"--ion": ion}
+    if whole and (given := [name for name, value in of_hops.items() if value is not None]):
+        fail(f"{given[0]} is for hops, and {whole} is of the whole crystal: leave one of them out.")
+    tables = bulk if properties else conductors if conductivity else outputs
     try:
         inputs = (
-            sources.crystals_of(files or [], cell=cell)
-            if properties
+            sources.crystals_of(files or [], ion=ion, cell=cell)
+            if whole
             else sources.inputs_of(files or [], ion=ion, initial=initial, final=final, cell=cell)
         )
     except sources.SourceError as error:
@@ -276,6 +288,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         second_opinion=second_opinion,
         with_bands=write_neb is not None,
         properties=properties,
+        conductivity=conductivity,
     )
     writer = (
         outputs.JsonWriter(sys.stdout)

@@ -11,6 +11,7 @@ from rich.table import Table
 from app.cores import usable_cores
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `ionpath --help` loads this file
+    from training.conductivity.run import ConductivityRun
     from training.fit import EpochReport
     from training.kernels.run import KernelRun
     from training.pretraining.run import Pretraining
@@ -57,6 +58,13 @@ def train(
         card = publish_kernels(_kernel_run(path, data, runs, threads), store, version=version)
         typer.echo(f"wrote {store / card.name}, digest {card.digest[:12]}")
         return
+    if path := _conductivity_path(model):
+        from training.conductivity.publish import publish_conductivity  # noqa: PLC0415 - see above
+
+        conductivity = publish_conductivity(_conductivity(path, data, runs, store), store, version=version)
+        _print_conductivity(conductivity.metrics, conductivity.name)
+        typer.echo(f"wrote {store / conductivity.name}, digest {conductivity.digest[:12]}")
+        return
     if path := _pretraining_path(model, size):
         from training.pretraining.publish import publish_pretraining  # noqa: PLC0415 - see above
 
@@ -94,6 +102,19 @@ def evaluate(
     """
     if path := _kernel_path(model):
         _evaluate_kernels(_kernel_run(path, data, runs, threads), report)
+        return
+    if path := _conductivity_path(model):
+        from training.conductivity.figures import figures as conductivity_figures  # noqa: PLC0415 - see above
+        from training.conductivity.run import both_out_of_fold, cross_calibrated  # noqa: PLC0415 - see above
+
+        measured = _conductivity(path, data, runs, store)
+        outs = both_out_of_fold(measured)
+        every = list(outs.values())
+        tables = {
+            name: conductivity_figures(measured, out, cross_calibrated(measured, out, every))
+            for name, out in outs.items()
+        }
+        _print_conductivity(tables, model)
         return
     if path := _pretraining_path(model, size):
         from training.pretraining.figures import property_figures  # noqa: PLC0415 - see above
@@ -156,6 +177,30 @@ def _evaluate_kernels(run: "KernelRun", folder: Path | None) -> None:
     if folder is not None:
         for path in write_report(run, outs, folder):
             typer.echo(f"wrote {path}")
+
+
+def _conductivity_path(model: str) -> Path | None:
+    from training.conductivity.config import conductivity_config_path  # noqa: PLC0415 - see above
+
+    return conductivity_config_path(model)
+
+
+def _conductivity(path: Path, data: Path, runs: Path, store: Path) -> "ConductivityRun":
+    from app.models.cards.card import CheckpointError  # noqa: PLC0415 - see above
+    from app.models.registry import Registry  # noqa: PLC0415 - see above
+    from training.conductivity.config import read_conductivity_config  # noqa: PLC0415 - see above
+    from training.conductivity.measured import read_measurements  # noqa: PLC0415 - see above
+    from training.conductivity.run import ConductivityRun  # noqa: PLC0415 - see above
+
+    try:
+        config = read_conductivity_config(path)
+        measurements = read_measurements(data, config.ion)
+        predictor = Registry.open(store, "cpu", default="default").predictor()
+        return ConductivityRun(
+            config, measurements, predictor, runs / "features", report=lambda text: typer.echo(text, err=True)
+        )
+    except (FileNotFoundError, TypeError, ValueError, CheckpointError) as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 def _config_name(model: str, size: Size) -> str:
@@ -243,6 +288,18 @@ def _print_properties(table: dict[str, dict[str, Any]], title: str) -> None:
         median = f"{row['median_predictor_mae']:.3f}"
         shown.add_row(name, str(row["rows"]), row["unit"], _figure(row["mae"]), median, _figure(row["times_better"]))
     Console(width=int(os.environ.get("COLUMNS", "140"))).print(shown)
+
+
+def _print_conductivity(tables: dict[str, dict[str, Any]], name: str) -> None:
+    """Print what a conductivity model, trees and the median get out of fold, in each folding."""
+    for folding, table in tables.items():
+        shown = Table("", "model", "trees on composition", "median", title=f"{name}, {folding}, out of fold")
+        for metric in ("mae_decades", "rank", "roc_1e-4", "roc_1e-3"):
+            shown.add_row(metric, *[_figure(table[one][metric]) for one in ("model", "trees", "median")])
+        Console(width=int(os.environ.get("COLUMNS", "120"))).print(shown)
+        for metric in ("less_than_trees_decades", "less_than_median_decades", "coverage", "interval_width_decades"):
+            typer.echo(f"  {metric}: {_figure(table[metric])}")
+        typer.echo(f"  bounds at or above the prediction: {table['model']['bounds_held']:.2f} of {table['bounds']}")
 
 
 def _print_figures(table: dict[str, object], title: str) -> None:

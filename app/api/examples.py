@@ -94,3 +94,17 @@ def bulk_body() -> dict[str, Any]:
     }
     shown = _form_example("A crystal", {"structure": "@LiFePO4.cif"}, "/predict/properties")
     return {"required": True, "content": {"multipart/form-data": {"schema": schema, "examples": {"crystal": shown}}}}
+
+
+def crystal_body() -> dict[str, Any]:
+    """The OpenAPI request body of the call for a conductivity."""
+    schema = {
+        "type": "object",
+        "required": ["structure"],
+        "properties": {
+            "structure": {**_FILE, "description": "One crystal, disordered or not: CIF, POSCAR, pymatgen JSON."},
+            "ion": {**_TEXT, "example": "", "description": "The conducting element: `Li`, also if left out."},
+        },
+    }
+    shown = _form_example("A garnet", {"structure": "@Li7La3Zr2O12.cif"}, "/predict/conductivity")
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema, "examples": {"crystal": shown}}}}

@@ -222,6 +222,61 @@ class UploadedBand(BaseModel):
     )
 
 
+class IntervalLog10(BaseModel):
+    """A central interval of the conductivity's predictive distribution."""
+
+    low: float = Field(description="log10 of S/cm")
+    high: float = Field(description="log10 of S/cm")
+    coverage: float = Field(description="The share of conductivities that such intervals contain, 0.9.")
+
+
+class ProbabilityAbove(BaseModel):
+    """The probability that the conductivity is above a value in S/cm."""
+
+    above_1e_5: float = Field(alias="1e-5")
+    above_1e_4: float = Field(alias="1e-4")
+    above_1e_3: float = Field(alias="1e-3")
+
+
+class Influence(BaseModel):
+    """A number that speaks for or against a high conductivity."""
+
+    name: str
+    value: float | None = Field(description="Null for `measured_relatives`, which are many.")
+    decades: float = Field(description="What it adds to log10, against the mean of the measured crystals.")
+    text: str
+
+
+class Conductivity(BaseModel):
+    """A crystal's ionic conductivity at room temperature."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    log10_conductivity_s_per_cm: float
+    interval_log10: IntervalLog10
+    probability_above: ProbabilityAbove
+    temperature_kelvin: float
+    in_domain: InDomain
+    influences: list[Influence] = Field(description="Three numbers, the strongest first.")
+    model: ModelReference
+
+
+class ConductivityAnswer(Conductivity):
+    """The answer of the call for a conductivity; `GET /predictions/{id}` adds every hop."""
+
+    ion: str
+    formula: str
+    percolation_ev: PercolationBarriers
+    percolation_upper_bound: bool = Field(
+        description="Hops that may be passable were not predicted, so the true barriers may be lower."
+    )
+    barrier_model: ModelReference
+    prediction_id: UUID
+    created_at: datetime
+    cached: bool
+    warnings: list[str]
+
+
 class PredictionAnswer(_Predicted):
     """The answer of all prediction calls; for a crystal, with the fields from `sites` on."""
 
@@ -248,6 +303,7 @@ class PredictionAnswer(_Predicted):
     disorder: Disorder | None = None
     bond_valence: BondValence | None = None
     second_opinion: SecondOpinion | None = None
+    conductivity: Conductivity | None = Field(None, description="Of a crystal, where it was asked for.")
 
 
 class ClassificationAnswer(PredictionAnswer):
@@ -256,6 +312,11 @@ class ClassificationAnswer(PredictionAnswer):
     verdict: bool | None = Field(description="Whether the barrier lies below the threshold.")
     probability: float | None = Field(description="That the barrier lies below the threshold.")
     threshold_ev: float = Field(description="eV")
+    probability_above_1e_4_s_per_cm: float | None = Field(
+        alias="probability_above_1e-4_s_per_cm",
+        description="That a crystal conducts better than 1e-4 S/cm at room temperature; null for a band, and for an "
+        "ion whose conductivity is not predicted.",
+    )
 
 
 class ModelList(BaseModel):

@@ -27,7 +27,8 @@ class Question:
         model, threshold_ev: as the HTTP call takes them.
         hops, second_opinion: the same, of a crystal alone.
         with_bands: whether the bands of its hops are wanted too, as the zip of NEB folders.
-        properties: asks for the crystal's bulk properties, and of the rest for `model` alone.
+        properties, conductivity: asks for the crystal's bulk properties or its conductivity, and of the rest for
+            `model` alone.
     """
 
     model: str | None
@@ -36,6 +37,7 @@ class Question:
     second_opinion: Literal["bvse"] | None = None
     with_bands: bool = False
     properties: bool = False
+    conductivity: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

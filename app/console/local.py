@@ -18,7 +18,7 @@ from app.crystals.readers.given_cell import parse_cell
 from app.crystals.readers.reading import File
 from app.errors import BusyError, NotReadyError
 from app.models.registry import Registry
-from app.serving.answers.as_json import answer_to_json
+from app.serving.answers.as_json import answer_to_json, conductivity_alone
 from app.serving.bulk_properties import PropertiesRequest, properties_to_json
 from app.serving.reading.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, FileUpload
 from app.serving.service import PredictionRequest, PredictionService, open_service
@@ -77,6 +77,8 @@ class Local:
                 async def call(source: Source, question: Question) -> Reply:
                     if question.properties:
                         return await _properties_here(service, source, question.model)
+                    if question.conductivity:
+                        return await _conductivity_here(service, source, question)
                     return await _predict_here(service, source, question, usual_hops=self._usual_hops)
 
                 yield call
@@ -97,6 +99,19 @@ async def _predict_here(service: PredictionService, source: Source, question: Qu
         return Reply(answer=answer_to_json(answer))
     bands_zip = await _once_there_is_room(lambda: service.export(answer.prediction_id, None, "zip"))
     return Reply(answer=answer_to_json(answer), bands_zip=bands_zip)
+
+
+async def _conductivity_here(service: PredictionService, source: Source, question: Question) -> Reply:
+    asked = PredictionRequest(
+        upload=_upload(source),
+        model=question.model,
+        threshold_ev=question.threshold_ev,
+        conductivity="required",
+        key_id=None,
+        request_id=uuid4().hex,
+    )
+    answer = await _once_there_is_room(lambda: service.predict(asked))
+    return Reply(answer=conductivity_alone(answer_to_json(answer)))
 
 
 async def _properties_here(service: PredictionService, source: Source, model: str | None) -> Reply:

@@ -236,8 +236,13 @@ def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> No
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:
-    """On sound bands, eV, by folding, or on test crystals, by property; with its 95 % interval."""
+    """On sound bands or measured crystals, by folding, or on test crystals, by property; with its 95 % interval."""
     errors = [(figures["sound"]["mae_ev"], f"eV, {name}") for name, figures in metrics.items() if "sound" in figures]
+    errors += [
+        (figures["model"]["mae_decades"], f"decades, {name}")
+        for name, figures in metrics.items()
+        if "mae_decades" in figures.get("model", {})
+    ]
     errors += [
         (figures["mae"], f"{figures['unit']}, {name}".removeprefix(", "))
         for name, figures in metrics.get("test", {}).items()

@@ -98,7 +98,7 @@ def inputs_of(
     return inputs
 
 
-def crystals_of(paths: Sequence[Path], *, cell: str | None = None) -> list[Input]:
+def crystals_of(paths: Sequence[Path], *, ion: str | None = None, cell: str | None = None) -> list[Input]:
     """The same of files that are crystals, whatever they are called.
 
     Raises:
@@ -109,7 +109,7 @@ def crystals_of(paths: Sequence[Path], *, cell: str | None = None) -> list[Input
         raise SourceError(
             f"{folders[0]} is a folder, not a crystal's file." if folders else "Nothing to predict: name a FILE."
         )
-    return [Input(label=path.name, load=partial(_crystal, path, None, cell)) for path in paths]
+    return [Input(label=path.name, load=partial(_crystal, path, ion, cell)) for path in paths]
 
 
 def _source(path: Path, ion: str | None, cell: str | None) -> Source:

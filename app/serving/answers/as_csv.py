@@ -41,13 +41,26 @@ PERCOLATION_COLUMNS = (
     "bond_valence_2d_ev",
     "bond_valence_3d_ev",
 )
+#: Of a crystal for which it was asked, at room temperature, the interval's ends at its coverage.
+CONDUCTIVITY_COLUMNS = (
+    "log10_conductivity_s_per_cm",
+    "log10_conductivity_low",
+    "log10_conductivity_high",
+    "probability_above_1e-4_s_per_cm",
+    "conductivity_in_domain",
+)
 #: Why a hop or band is outside of the model's domain, and what was noticed of the whole input.
 NOTE_COLUMNS = ("reasons", "warnings")
+<<<<<<< HEAD
 #: Of a band that was sent with the energies of its images: the barrier that these show, forward and back.
 UPLOADED_COLUMNS = ("uploaded_forward_ev", "uploaded_reverse_ev")
 COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *UPLOADED_COLUMNS)
 #: In place of the top of an interval that is null.
 UNBOUNDED = "unbounded"
+=======
+#: New ones come last: scripts count columns.
+COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *CONDUCTIVITY_COLUMNS)
+>>>>>>> 78888f3 (POST /predict/conductivity: how well a crystal conducts lithium, from its host, its disorder and its percolation)
 
 
 def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -65,7 +78,7 @@ def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if answer.get("hops") is None:
         yield {**common, **_figures(answer), **_uploaded(answer)}
         return
-    common |= {"mechanism": answer["mechanism"], **_percolation(answer)}
+    common |= {"mechanism": answer["mechanism"], **_percolation(answer), **_conductivity(answer)}
     if not answer["hops"]:
         yield common
     for number, hop in enumerate(answer["hops"], start=1):
@@ -127,3 +140,16 @@ def _percolation(answer: Mapping[str, Any]) -> dict[str, Any]:
             row[f"percolation_{name}_share"] = round(path["percolating_share"], 3)
     is_bound = answer.get("percolation_upper_bound")  # not there in answers that were logged long ago
     return row if is_bound is None else {**row, "percolation_upper_bound": "yes" if is_bound else "no"}
+
+
+def _conductivity(answer: Mapping[str, Any]) -> dict[str, Any]:
+    predicted = answer.get("conductivity")
+    if predicted is None:
+        return {}
+    return {
+        "log10_conductivity_s_per_cm": round(predicted["log10_conductivity_s_per_cm"], 2),
+        "log10_conductivity_low": round(predicted["interval_log10"]["low"], 2),
+        "log10_conductivity_high": round(predicted["interval_log10"]["high"], 2),
+        "probability_above_1e-4_s_per_cm": round(predicted["probability_above"]["1e-4"], 3),
+        "conductivity_in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
+    }

@@ -1,5 +1,8 @@
 """The wire form: answers, problems and stored predictions as JSON values, one shape for replies and log."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from app.crystals.hops.percolation import PercolationBarriers
@@ -8,6 +11,7 @@ from app.errors import IonpathError
 from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
 from app.serving.answers.types import (
     Answer,
+    ConductivityAnswer,
     CrystalAnswer,
     DisorderAnswer,
     FillingsAnswer,
@@ -18,6 +22,13 @@ from app.storage.rows import PredictionRow
 
 Json = dict[str, object]
 
+#: Conductivities in S/cm above which a crystal's probability to be is given, by their name in answers.
+CONDUCTIVITIES_S_PER_CM = {"1e-5": 1e-5, "1e-4": 1e-4, "1e-3": 1e-3}
+#: What a reply on a conductivity alone has of the crystal's answer.
+_BESIDE_CONDUCTIVITY = (
+    *("ion", "formula", "percolation_ev", "percolation_upper_bound", "prediction_id", "created_at", "cached"),
+    "warnings",
+)
 #: Far finer than any barrier is known.
 QUANTILE_DECIMALS = 4
 ENERGY_DECIMALS = 6
@@ -53,6 +64,7 @@ def answer_to_json(answer: Answer) -> Json:
     return body
 
 
+<<<<<<< HEAD
 def _path_energies_to_json(path: PathEnergies) -> Json:
     return {
         "forward_ev": _rounded(path.forward_ev),
@@ -70,6 +82,12 @@ def _rounded(energy_ev: float | None) -> float | None:
 def known_top(energy_ev: float) -> float | None:
     """An upper end, None where it is so high that it says nothing: barriers end far below."""
     return None if energy_ev > UNBOUNDED_EV else energy_ev
+=======
+def conductivity_alone(answer: Mapping[str, Any]) -> Json:
+    """The conductivity in a crystal's answer as JSON, and what it rests on, without the hops."""
+    beside = {name: answer[name] for name in _BESIDE_CONDUCTIVITY}
+    return {**answer["conductivity"], **beside, "barrier_model": answer["model"]}
+>>>>>>> 78888f3 (POST /predict/conductivity: how well a crystal conducts lithium, from its host, its disorder and its percolation)
 
 
 def error_to_json(error: IonpathError) -> Json:
@@ -165,6 +183,8 @@ def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
             "grid_angstrom": crystal.bond_valence.grid_angstrom,
             "detail": crystal.bond_valence.detail,
         }
+    if crystal.conductivity is not None:
+        body["conductivity"] = _conductivity_to_json(crystal.conductivity)
     if crystal.second_opinion is not None:
         opinion = crystal.second_opinion
         body["second_opinion"] = {
@@ -175,6 +195,22 @@ def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
             "seconds": round(opinion.seconds, 3),
         }
     return body
+
+
+def _conductivity_to_json(conductivity: ConductivityAnswer) -> Json:
+    prediction = conductivity.prediction
+    low, high = prediction.interval
+    return {
+        "log10_conductivity_s_per_cm": prediction.log10_s_per_cm,
+        "interval_log10": {"low": low, "high": high, "coverage": INTERVAL_COVERAGE},
+        "probability_above": {
+            name: prediction.probability_above(value) for name, value in CONDUCTIVITIES_S_PER_CM.items()
+        },
+        "temperature_kelvin": conductivity.temperature_kelvin,
+        "in_domain": {"verdict": prediction.in_domain, "reasons": list(prediction.domain_reasons)},
+        "influences": [vars(influence) for influence in prediction.influences],
+        "model": vars(conductivity.model),
+    }
 
 
 def _percolation_to_json(barriers: PercolationBarriers) -> Json:

@@ -8,7 +8,7 @@ from uuid import UUID
 from app.crystals.hops.percolation import PercolationBarriers
 from app.crystals.path_energies import PathEnergies
 from app.models.cards.card import OtherModel
-from app.models.prediction import Prediction
+from app.models.prediction import ConductivityPrediction, Prediction
 
 Status = Literal["queued", "running", "done", "failed"]
 
@@ -168,6 +168,20 @@ class BondValenceAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConductivityAnswer:
+    """A crystal's ionic conductivity, which rests on its percolation.
+
+    Attributes:
+        temperature_kelvin: for which it is predicted.
+        model: which checkpoint predicted it.
+    """
+
+    prediction: ConductivityPrediction
+    temperature_kelvin: float
+    model: ModelReference
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrystalAnswer:
     """What a crystal's answer adds to a band's.
 
@@ -178,6 +192,7 @@ class CrystalAnswer:
         disorder: how the frame was ordered; None where it is ordered as uploaded.
         second_opinion: where it was asked for.
         bond_valence: percolation by bond valence site energies.
+        conductivity: where it was asked for and is predicted for the ion.
     """
 
     sites: tuple[SiteAnswer, ...]
@@ -189,6 +204,7 @@ class CrystalAnswer:
     disorder: DisorderAnswer | None = None
     second_opinion: SecondOpinion | None = None
     bond_valence: BondValenceAnswer | None = None
+    conductivity: ConductivityAnswer | None = None
 
     def percolating_share(self, dimension: int) -> float:
         """The share of the sampled fillings that connect in so many dimensions; 0 or 1 of an ordered crystal."""
