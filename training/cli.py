@@ -22,7 +22,7 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 _MODEL = typer.Argument(
-    help="Which model: default, relaxed, mpt, model-3, ...; or the path of a .toml file like those in training/configs."
+    help="Which model: default, conductivity, mpt, model-3, ...; or the path of a .toml file like those in training/configs."
 )
 _SIZE = typer.Option(help="compact fits two CPU cores; full is the paper's size, for a GPU.")
 _DATA = typer.Option(
@@ -33,7 +33,9 @@ _STORE = typer.Option(help="The model store: checkpoints are written there, and 
 _DEVICE = typer.Option(help="auto, cpu or cuda.")
 _THREADS = typer.Option(help="Threads of a CPU fit; 0 lets torch choose.")
 
-_REPORT = typer.Option(metavar="DIR", help="Also draw the errors of default or relaxed, as PNGs in this folder.")
+_REPORT = typer.Option(
+    metavar="DIR", help="Also draw the errors of default, relaxed or conductivity, as PNGs in this folder."
+)
 
 
 def train(
@@ -104,17 +106,7 @@ def evaluate(
         _evaluate_kernels(_kernel_run(path, data, runs, threads), report)
         return
     if path := _conductivity_path(model):
-        from training.conductivity.figures import figures as conductivity_figures  # noqa: PLC0415 - see above
-        from training.conductivity.run import both_out_of_fold, cross_calibrated  # noqa: PLC0415 - see above
-
-        measured = _conductivity(path, data, runs, store)
-        outs = both_out_of_fold(measured)
-        every = list(outs.values())
-        tables = {
-            name: conductivity_figures(measured, out, cross_calibrated(measured, out, every))
-            for name, out in outs.items()
-        }
-        _print_conductivity(tables, model)
+        _evaluate_conductivity(_conductivity(path, data, runs, store), model, report)
         return
     if path := _pretraining_path(model, size):
         from training.pretraining.figures import property_figures  # noqa: PLC0415 - see above
@@ -124,7 +116,7 @@ def evaluate(
         _print_properties(property_figures(trained, *trained.predictions(network, "test")), f"{model}, test rows")
         return
     if report is not None:
-        raise typer.BadParameter(f"--report is for kernel machines (default, relaxed), and {model} is not one")
+        raise typer.BadParameter(f"--report is for default, relaxed and conductivity, and {model} is not one")
     from training.evaluation import figures  # noqa: PLC0415 - see above
 
     run = _run(_config_name(model, size), data, runs, device, threads, store=store)
@@ -201,6 +193,20 @@ def _conductivity(path: Path, data: Path, runs: Path, store: Path) -> "Conductiv
         )
     except (FileNotFoundError, TypeError, ValueError, CheckpointError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _evaluate_conductivity(run: "ConductivityRun", name: str, folder: Path | None) -> None:
+    from training.conductivity.figures import figures  # noqa: PLC0415 - see above
+    from training.conductivity.report import write_report  # noqa: PLC0415 - see above
+    from training.conductivity.run import both_out_of_fold, cross_calibrated  # noqa: PLC0415 - see above
+
+    outs = both_out_of_fold(run)
+    every = list(outs.values())
+    tables = {folding: figures(run, out, cross_calibrated(run, out, every)) for folding, out in outs.items()}
+    _print_conductivity(tables, name)
+    if folder is not None:
+        for path in write_report(run, outs, folder):
+            typer.echo(f"wrote {path}")
 
 
 def _config_name(model: str, size: Size) -> str:

@@ -176,10 +176,6 @@ def _detail(response: httpx.Response) -> str:
 
 
 async def _predict_there(service: _PatientClient, source: Source, question: Question) -> dict[str, Any]:
-<<<<<<< HEAD
-    data = source.texts
-    query = _query(source, question)
-=======
     return await _patiently(service, source, "/predict/barrier", _query(source, question))
 
 
@@ -193,8 +189,7 @@ async def _patiently(
     service: _PatientClient, source: Source, path: str, query: dict[str, str | float]
 ) -> dict[str, Any]:
     """Predict, as a job where that would take too long; a job's answer has every hop."""
-    data = {"ion": source.ion} if source.ion else {}
->>>>>>> 78888f3 (POST /predict/conductivity: how well a crystal conducts lithium, from its host, its disorder and its percolation)
+    data = source.texts
 
     async def post(headers: dict[str, str]) -> httpx.Response:
         return await service.post(path, params=query, files=source.files, data=data, headers=headers)

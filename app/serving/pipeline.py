@@ -175,15 +175,12 @@ class Pipeline:
         if isinstance(content, CrystalInput):
             crystal = await self._predict_crystal(asked, content, on_done)
             prediction, cached = percolating_prediction(crystal), all_cached(crystal)
-<<<<<<< HEAD
             warnings = (*warnings, *unconnected(crystal))
-=======
             if (conductor := self._conductor(asked)) is not None:
-                conductivity = await asyncio.to_thread(with_conductivity, crystal, content.crystal, conductor)
+                conductivity = await asyncio.to_thread(with_conductivity, crystal, content.search.lattices, conductor)
                 crystal = replace(crystal, conductivity=conductivity)
                 other = other_barriers(conductor, model)
                 warnings = (*warnings, *([other] if other else []))
->>>>>>> 78888f3 (POST /predict/conductivity: how well a crystal conducts lithium, from its host, its disorder and its percolation)
             if crystal.second_opinion is not None:
                 warnings = (*warnings, *disagreements(crystal, crystal.second_opinion))
         else:

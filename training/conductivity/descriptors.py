@@ -11,17 +11,22 @@ from pymatgen.core import Composition
 from app.crystals.band import Band
 from app.crystals.crystal import Crystal
 from app.crystals.elements import LAST_COVERED
-from app.crystals.hops.percolation import PercolationBarriers
+from app.crystals.hops.percolation import DIMENSIONS, PercolationBarriers
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
+from app.crystals.sites.ion_sites import split
 from app.errors import IonpathError
 from app.models.features.conductor import DESCRIPTORS, ConductorDescriptors, conductor_descriptors
 from app.models.features.tables import atomic_number
 from app.models.prediction import Prediction
 from app.models.predictors.predictor import Predictor
+from app.serving.answers.bond_valence import bond_valence_answer
 from app.serving.answers.crystal import HopOutcome, bands_of, compose
 from training import editions
 from training.conductivity.measured import Measured, Measurements
+
+#: What is kept of each crystal, by its id.
+Kept = dict[str, dict[str, list[float | None]] | None]
 
 
 def described(
@@ -38,7 +43,7 @@ def described(
     """
     digest = editions.short_digest(measurements.sha256, predictor.digest, editions.PERCOLATION)
     path = folder / f"percolation-{digest}.json"
-    kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    kept: Kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     started, fresh = time.monotonic(), 0
     missing = sum(row.id not in kept for row in measurements.rows)
     for row in measurements.rows:
@@ -52,24 +57,32 @@ def described(
     return [_described(row, ion, kept.get(row.id)) for row in measurements.rows]
 
 
-def _save(kept: dict[str, list[float | None] | None], path: Path) -> None:
+def _save(kept: Kept, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pending = path.with_suffix(".pending")
     pending.write_text(json.dumps(kept), encoding="utf-8")
     pending.replace(path)
 
 
-def _percolation(crystal: Crystal, ion: str, predictor: Predictor) -> list[float | None] | None:
-    """Percolation barriers in one, two and three dimensions, eV; None for a crystal whose hops are refused."""
+def _percolation(crystal: Crystal, ion: str, predictor: Predictor) -> dict[str, list[float | None]] | None:
+    """How hops percolate in one, two and three dimensions; None for a crystal whose hops are refused.
+
+    Barriers by the model and by bond valence, eV, and the share of the fillings that connect.
+    """
     try:
         search = find_hops(crystal, ion, max_atoms=Limits().max_atoms)
         outcomes = {
             key: HopOutcome(outcome=_outcome(predictor, band), cached=False) for key, band in bands_of(search).items()
         }
-        found = compose(search, outcomes, predictor.doubted).percolation_ev
+        answer = compose(search, outcomes, predictor.doubted)
     except IonpathError:
         return None
-    return [found.one_d, found.two_d, found.three_d]
+    by_bond_valence = bond_valence_answer(search.bond_valence_host).percolation_ev
+    return {
+        "barriers_ev": [answer.percolation_ev.of(dimension) for dimension in DIMENSIONS],
+        "bond_valence_ev": [by_bond_valence.of(dimension) for dimension in DIMENSIONS],
+        "shares": [answer.percolating_share(dimension) for dimension in DIMENSIONS],
+    }
 
 
 def _outcome(predictor: Predictor, band: Band) -> Prediction | IonpathError:
@@ -79,12 +92,14 @@ def _outcome(predictor: Predictor, band: Band) -> Prediction | IonpathError:
         return error
 
 
-def _described(row: Measured, ion: str, barriers: list[float | None] | None) -> ConductorDescriptors:
+def _described(row: Measured, ion: str, found: dict[str, list[float | None]] | None) -> ConductorDescriptors:
     if row.crystal is None:
         return _of_composition(row.composition)
-    one, two, three = barriers or (None, None, None)
-    percolation = None if barriers is None else PercolationBarriers(one_d=one, two_d=two, three_d=three)
-    return conductor_descriptors(row.crystal, ion, percolation)
+    lattices = split(row.crystal, ion)
+    if found is None:
+        return conductor_descriptors(lattices, None)
+    one, two, three = found["barriers_ev"]
+    return conductor_descriptors(lattices, PercolationBarriers(one_d=one, two_d=two, three_d=three))
 
 
 def _of_composition(formula: str) -> ConductorDescriptors:

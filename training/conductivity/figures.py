@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
-from sklearn.metrics import roc_auc_score
+from scipy.stats import rankdata
 
 from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS
 from training.conductivity.run import ConductivityRun, OutOfFold
@@ -85,8 +84,16 @@ def by_family(run: ConductivityRun, out: OutOfFold, *, least: int = 5) -> list[d
 
 
 def _rank(one: np.ndarray, other: np.ndarray) -> float:
-    return float(spearmanr(one, other)[0]) if np.ptp(one) > 0 and np.ptp(other) > 0 else float("nan")
+    """Spearman's rank correlation; NaN where either does not vary."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return float("nan")
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 
 def _roc(positive: np.ndarray, scores: np.ndarray) -> float:
-    return float(roc_auc_score(positive, scores)) if 0 < positive.sum() < len(positive) else float("nan")
+    """The area under the ROC curve, by the ranks of the positive rows; NaN where there are none, or no others."""
+    count = int(positive.sum())
+    if not 0 < count < len(positive):
+        return float("nan")
+    ranks = rankdata(scores)[positive]
+    return float((ranks.sum() - count * (count + 1) / 2) / (count * (len(positive) - count)))

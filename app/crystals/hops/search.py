@@ -103,6 +103,7 @@ class HopSearch:
         mechanism: whether the other mobile ions stay ("vacancy") or not ("dilute").
         warnings: for the caller.
         disorder: how the host was ordered; None where it is ordered as uploaded.
+        lattices: those sites and the host around them.
         bond_valence_host: what bond valence computes percolation on, without the ions; or why there is no such thing.
         host: the same in the uploaded cell, for the climbs of its hops; None where bond valence has no part in them.
     """
@@ -114,6 +115,7 @@ class HopSearch:
     truncated: bool
     mechanism: Mechanism
     warnings: tuple[str, ...]
+    lattices: Sublattices
     bond_valence_host: ChargedHost | str
     disorder: Disorder | None = None
     host: ChargedHost | None = None
@@ -209,6 +211,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
             *(_ordering_warnings(lattices, disorder) if disorder else ()),
         ),
         disorder=disorder,
+        lattices=lattices,
         bond_valence_host=average_host(supercell.motif),
         host=_charged(lattices),
     )

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.crystal import Contents, Crystal
+from app.crystals.crystal import Contents
 from app.crystals.elements import LAST_COVERED
 from app.crystals.geometry.periodic import pairs_of_copies
 from app.crystals.hops.percolation import PercolationBarriers
-from app.crystals.sites.ion_sites import Sublattices, split
+from app.crystals.sites.ion_sites import Sublattices
 from app.models.features.tables import atomic_number, element_table
 
 #: In the order of the values. Each is monotone for a reason, which docs/conductivity.md gives.
@@ -55,28 +55,26 @@ class ConductorDescriptors:
     elements: tuple[str, ...]
 
 
-def conductor_descriptors(crystal: Crystal, ion: str, barriers: PercolationBarriers | None) -> ConductorDescriptors:
+def conductor_descriptors(lattices: Sublattices, barriers: PercolationBarriers | None) -> ConductorDescriptors:
     """Describe a crystal.
 
     Args:
-        crystal: as it was uploaded.
-        ion: that conducts.
+        lattices: the sites of the ion that conducts, and the host.
         barriers: at which its hops connect, eV; None where that is not known.
     """
-    lattices = split(crystal, ion)
     atoms = _Atoms(lattices)
     anions = atoms.occupancies * atoms.is_anion
     anion_amount = float(anions.sum())
     volume = abs(float(np.linalg.det(lattices.lattice_angstrom)))
     entropy = float(np.mean([_entropy(contents) for contents in lattices.host_contents])) if atoms.has_host else 0.0
-    sites = len(lattices.sites)
+    occupancies = [site.occupancy for site in lattices.sites if not site.is_interstitial]
     electronegativity = element_table().electronegativity[atoms.numbers]
     values = [
         min(entropy / _FULL_DISORDER, 1.0),
         entropy / (entropy + _HALF_SUBSTITUTED),
         float((electronegativity * anions).sum()) / anion_amount if anion_amount > 0 else np.nan,
         _percolation_ev(barriers),
-        float(lattices.occupancies.sum()) / sites if sites else np.nan,
+        float(np.mean(occupancies)) if occupancies else np.nan,
     ]
     amounts = {symbol: amount for symbol, amount in lattices.amounts.items() if amount > 0}
     fractions = np.zeros(LAST_COVERED)

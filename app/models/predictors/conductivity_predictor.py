@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from app.crystals.crystal import Crystal
 from app.crystals.hops.percolation import PercolationBarriers
+from app.crystals.sites.ion_sites import Sublattices
 from app.models.cards.conductivity_card import ConductivityCard
 from app.models.features.conductor import (
     DESCRIPTORS,
@@ -51,16 +51,16 @@ class ConductivityPredictor:
         self._residuals = np.asarray(card.calibration.residual_quantiles)
 
     def predict(
-        self, crystal: Crystal, barriers: PercolationBarriers | None, doubts: Sequence[str] = ()
+        self, lattices: Sublattices, barriers: PercolationBarriers | None, doubts: Sequence[str] = ()
     ) -> ConductivityPrediction:
         """Predict a crystal's conductivity.
 
         Args:
-            crystal: as it was uploaded.
+            lattices: the sites of its ions, and the host.
             barriers: at which its hops connect, eV; None where that is not known.
             doubts: why the barriers are out of their own model's domain.
         """
-        return self.predict_described(conductor_descriptors(crystal, self.card.ion, barriers), doubts)
+        return self.predict_described(conductor_descriptors(lattices, barriers), doubts)
 
     def predict_described(self, described: ConductorDescriptors, doubts: Sequence[str] = ()) -> ConductivityPrediction:
         """Do the same from a crystal's descriptors."""

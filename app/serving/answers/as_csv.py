@@ -51,16 +51,12 @@ CONDUCTIVITY_COLUMNS = (
 )
 #: Why a hop or band is outside of the model's domain, and what was noticed of the whole input.
 NOTE_COLUMNS = ("reasons", "warnings")
-<<<<<<< HEAD
 #: Of a band that was sent with the energies of its images: the barrier that these show, forward and back.
 UPLOADED_COLUMNS = ("uploaded_forward_ev", "uploaded_reverse_ev")
-COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *UPLOADED_COLUMNS)
+#: New ones come last: scripts count columns.
+COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *UPLOADED_COLUMNS, *CONDUCTIVITY_COLUMNS)
 #: In place of the top of an interval that is null.
 UNBOUNDED = "unbounded"
-=======
-#: New ones come last: scripts count columns.
-COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *CONDUCTIVITY_COLUMNS)
->>>>>>> 78888f3 (POST /predict/conductivity: how well a crystal conducts lithium, from its host, its disorder and its percolation)
 
 
 def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

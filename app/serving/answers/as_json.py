@@ -64,7 +64,6 @@ def answer_to_json(answer: Answer) -> Json:
     return body
 
 
-<<<<<<< HEAD
 def _path_energies_to_json(path: PathEnergies) -> Json:
     return {
         "forward_ev": _rounded(path.forward_ev),
@@ -82,12 +81,12 @@ def _rounded(energy_ev: float | None) -> float | None:
 def known_top(energy_ev: float) -> float | None:
     """An upper end, None where it is so high that it says nothing: barriers end far below."""
     return None if energy_ev > UNBOUNDED_EV else energy_ev
-=======
+
+
 def conductivity_alone(answer: Mapping[str, Any]) -> Json:
     """The conductivity in a crystal's answer as JSON, and what it rests on, without the hops."""
     beside = {name: answer[name] for name in _BESIDE_CONDUCTIVITY}
     return {**answer["conductivity"], **beside, "barrier_model": answer["model"]}
->>>>>>> 78888f3 (POST /predict/conductivity: how well a crystal conducts lithium, from its host, its disorder and its percolation)
 
 
 def error_to_json(error: IonpathError) -> Json:

@@ -1,12 +1,14 @@
 """A crystal's conductivity, from what its percolation says."""
 
-from app.crystals.crystal import Crystal
+from app.crystals.sites.ion_sites import Sublattices
 from app.models.predictors.conductivity_predictor import ConductivityPredictor
 from app.serving.answers.types import ConductivityAnswer, CrystalAnswer, ModelReference
 
 
-def with_conductivity(answer: CrystalAnswer, crystal: Crystal, predictor: ConductivityPredictor) -> ConductivityAnswer:
-    """Predict the conductivity of a crystal whose hops were predicted; takes some milliseconds.
+def with_conductivity(
+    answer: CrystalAnswer, lattices: Sublattices, predictor: ConductivityPredictor
+) -> ConductivityAnswer:
+    """Predict the conductivity of a crystal whose hops were predicted; takes a millisecond.
 
     A path through hops that the barriers' model does not know takes the conductivity out of the domain as well.
     """
@@ -19,7 +21,7 @@ def with_conductivity(answer: CrystalAnswer, crystal: Crystal, predictor: Conduc
         for reason in hop.domain_reasons
     )
     return ConductivityAnswer(
-        prediction=predictor.predict(crystal, answer.percolation_ev, tuple(doubts)),
+        prediction=predictor.predict(lattices, answer.percolation_ev, tuple(doubts)),
         temperature_kelvin=predictor.card.temperature_kelvin,
         model=ModelReference(name=predictor.name, version=predictor.version, digest=predictor.digest),
     )
@@ -31,6 +33,6 @@ def other_barriers(predictor: ConductivityPredictor, barriers: ModelReference) -
     if fitted["digest"] == barriers.digest:
         return None
     return (
-        f"The conductivity was fitted on barriers of the checkpoint {fitted['name']} {fitted['digest'][:12]}, and these "
-        f"are of {barriers.name} {barriers.digest[:12]}: it may be off by more than its interval says."
+        f"The conductivity was fitted on barriers of {fitted['name']} {fitted['digest'][:12]}, and these "
+        f"are those of {barriers.name} {barriers.digest[:12]}: it may be off by more than its interval says."
     )

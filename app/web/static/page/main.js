@@ -226,7 +226,7 @@ async function listModels() {
   try {
     const listed = await models();
     const named = (name) => (name === listed.default ? `${name} (default)` : name);
-    const ofBarriers = listed.models.filter(({ kind }) => kind !== "properties");
+    const ofBarriers = listed.models.filter(({ kind }) => kind === undefined); // a card of barriers has none
     find("model").replaceChildren(...ofBarriers.map(({ name }) => element("option", { value: name }, named(name))));
     find("model").value = listed.default;
     if (find("result").querySelector(".problem")) find("result").replaceChildren();

@@ -1,6 +1,7 @@
-// Shows one answer: figures, picture, chart, percolation, table, notes, downloads; all follow one threshold.
+// Shows one answer: figures, picture, chart, percolation, conductivity, table, notes, downloads; all follow one threshold.
 
 import { chart } from "./chart.js";
+import { conductivity } from "./conductivity.js";
 import { dimensions } from "./dimensions.js";
 import { element, figure, top } from "./dom.js";
 import { downloads } from "./downloads.js";
@@ -35,6 +36,7 @@ export class Result {
       ...[
         this.#summary(),
         this.#middle(),
+        conductivity(answer),
         this.#hops(),
         notes(answer),
         downloads(answer, { pictureOf: () => this.#picture?.picture(), onError: this.#onError }),
