@@ -39,7 +39,9 @@ from written_formats import ase_file, cell_of, crd, outcar, path, plain_xyz, pos
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
 from app.crystals.readers.given_cell import parse_cell
+from app.crystals.sites.ion_sites import split
 from app.errors import InputError
+from app.models.features.conductor import conductor_descriptors
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"
@@ -156,7 +158,8 @@ def readers() -> dict[str, Reader]:
         return [(name, (EXAMPLES / name).read_bytes()) for name in names]
 
     def crystal(content: bytes, name: str) -> object:
-        return read_crystal(File(name=name, content=content), LIMITS)
+        read = read_crystal(File(name=name, content=content), LIMITS)
+        return conductor_descriptors(split(read, "Li"), None)
 
     def band(content: bytes, name: str) -> object:
         return read_band_file(File(name=name, content=content), LIMITS)

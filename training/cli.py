@@ -22,7 +22,8 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 _MODEL = typer.Argument(
-    help="Which model: default, conductivity, mpt, model-3, ...; or the path of a .toml file like those in training/configs."
+    help="Which model: default, relaxed, conductivity, mpt, model-3, ...; or the path of a .toml file like those in "
+    "training/configs."
 )
 _SIZE = typer.Option(help="compact fits two CPU cores; full is the paper's size, for a GPU.")
 _DATA = typer.Option(

@@ -90,7 +90,7 @@ def test_a_classification_says_how_likely_a_crystal_conducts(service: Service, c
     sodium = {"structure": ("Na3PS4.cif", (examples / "Na3PS4.cif").read_bytes())}
     for body in ({"files": sodium, "data": {"ion": "Na"}}, {"content": (examples / "LiFePO4_band.json").read_bytes()}):
         headers = {"content-type": "application/json"} if "content" in body else {}
-        other = service.client.post(CLASSIFY, headers=headers, **body)  # type: ignore[arg-type] # as httpx takes them
+        other = service.client.post(CLASSIFY, headers=headers, **body)
         assert other.status_code == 200, other.text
         assert other.json()[CHANCE] is None
         assert "conductivity" not in other.json()
@@ -128,19 +128,19 @@ def test_a_store_without_a_model_of_conductivity_says_so(tmp_path: Path, crystal
 
 def test_the_command_line_asks_here_and_there(service: Service, store: Path, examples: Path, tmp_path: Path) -> None:
     files = [str(examples / name) for name in ("LiFePO4.cif", "LiCoO2.cif")]
-    here = ionpath("predict", *files, "--conductivity", "--json", folder=tmp_path, model_store=store)
-    there = ionpath("predict", *files, "--conductivity", "--json", "--url", service.url, folder=tmp_path)
+    here = ionpath(tmp_path, "predict", *files, "--conductivity", "--json", model_store=store)
+    there = ionpath(tmp_path, "predict", *files, "--conductivity", "--json", "--url", service.url)
     assert (here.returncode, there.returncode) == (0, 0), here.stderr + there.stderr
     for one, other in zip(here.stdout.splitlines(), there.stdout.splitlines(), strict=True):
         values = [json.loads(line)["log10_conductivity_s_per_cm"] for line in (one, other)]
         assert values[0] == pytest.approx(values[1], abs=1e-4)
-    shown = ionpath("predict", *files, "--conductivity", "--url", service.url, folder=tmp_path)
+    shown = ionpath(tmp_path, "predict", *files, "--conductivity", "--url", service.url)
     for words in ("S/cm", "LiFePO4.cif", "90 % interval", "decades"):
         assert words in shown.stdout
-    table = ionpath("predict", *files, "--conductivity", "--csv", "--url", service.url, folder=tmp_path)
+    table = ionpath(tmp_path, "predict", *files, "--conductivity", "--csv", "--url", service.url)
     rows = list(csv.DictReader(io.StringIO(table.stdout)))
     assert [row["file"] for row in rows] == ["LiFePO4.cif", "LiCoO2.cif"]
-    refused = ionpath("predict", files[0], "--conductivity", "--ion", "Fe", "--url", service.url, folder=tmp_path)
+    refused = ionpath(tmp_path, "predict", files[0], "--conductivity", "--ion", "Fe", "--url", service.url)
     assert (refused.returncode, "of Li alone" in refused.stdout) == (1, True)
-    both = ionpath("predict", files[0], "--conductivity", "--properties", folder=tmp_path)
+    both = ionpath(tmp_path, "predict", files[0], "--conductivity", "--properties")
     assert (both.returncode, "leave one of them out" in both.stderr) == (2, True)

@@ -13,6 +13,7 @@ from conductors import LAW, config, fitted, made_conductors
 from training.conductivity.figures import figures
 from training.conductivity.fit import fit_regression
 from training.conductivity.measured import Measured, Measurements, read_measurements
+from training.conductivity.report import write_report
 from training.conductivity.run import ConductivityRun, both_out_of_fold, calibrated, cross_calibrated, predicted
 
 
@@ -42,8 +43,10 @@ def test_a_bound_raises_no_prediction_and_lowers_one_that_is_above() -> None:
 
 
 @pytest.fixture
-def run() -> Callable[[np.ndarray], ConductivityRun]:
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[[np.ndarray], ConductivityRun]:
     described, _ = made_conductors(90)
+    monkeypatch.setattr("training.conductivity.run._TREES", 30)
+    monkeypatch.setattr("training.metrics._RESAMPLES", 200)
 
     def made(values: np.ndarray) -> ConductivityRun:
         rows = tuple(
@@ -79,7 +82,7 @@ def test_a_fold_is_predicted_by_what_has_not_seen_it(run: Callable[[np.ndarray],
     assert not np.allclose(one.predicted[~held], other.predicted[~held])
 
 
-def test_intervals_hold_and_figures_say_so(run: Callable[[np.ndarray], ConductivityRun]) -> None:
+def test_intervals_hold_and_figures_say_so(run: Callable[[np.ndarray], ConductivityRun], tmp_path: Path) -> None:
     _, values = made_conductors(90)
     noisy = values + np.random.default_rng(1).normal(0, 1.0, len(values))
     made = run(noisy)
@@ -92,6 +95,14 @@ def test_intervals_hold_and_figures_say_so(run: Callable[[np.ndarray], Conductiv
     assert table["less_than_trees_decades"]["high"] < 0
     calibration = calibrated(made, every, np.ones(90, dtype=bool))
     assert calibration.scale(1.0) >= calibration.scale(0.0) > 0
+    pictures = write_report(made, outs, tmp_path / "report")
+    assert [path.name for path in pictures] == ["conductivity.png", "conductivity-worst.csv"]
+    assert pictures[0].read_bytes().startswith(b"\x89PNG")
+    worst = list(csv.DictReader(pictures[1].open()))
+    assert len(worst) == 10
+    off = [abs(float(row["measured_log10"]) - float(row["predicted_log10"])) for row in worst]
+    assert off[0] >= off[-1] - 0.11
+    assert all(int(row["id"]) % 15 for row in worst)  # no bounds
 
 
 def _write(data: Path, rows: list[dict[str, str]]) -> None:
