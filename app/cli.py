@@ -138,12 +138,20 @@ def predict(  # noqa: PLR0917 - typer passes each by name
         list[Path] | None,
         typer.Argument(
             metavar="FILE...",
-            help="Bands (JSON, extended XYZ, zip or folder of an NEB run), or crystals (CIF, POSCAR) with --ion.",
+            help="Bands (JSON, XYZ, ASE's files, zip or folder of an NEB run), or crystals (CIF, POSCAR, vasprun.xml) "
+            "with --ion.",
         ),
     ] = None,
     ion: Annotated[str | None, typer.Option(help="The ion that hops in a crystal, such as Li.")] = None,
     initial: Annotated[Path | None, typer.Option(help="The first of two end points.")] = None,
     final: Annotated[Path | None, typer.Option(help="The last of two end points.")] = None,
+    cell: Annotated[
+        str | None,
+        typer.Option(
+            help="The cell of files that have none (XYZ of CP2K, .crd of neb.x), angstrom: `10.3,12,9.4`, with three "
+            "angles, or nine numbers."
+        ),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A checkpoint; `ionpath models` lists them.")] = None,
     threshold_ev: Annotated[float, typer.Option(help="A good conductor's barrier is below this, eV.")] = 0.65,
     mechanism: Annotated[
@@ -198,6 +206,12 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     properties: Annotated[
         bool, typer.Option("--properties", help="Predict the bulk properties of crystals, not barriers.")
     ] = False,
+    conductivity: Annotated[
+        bool,
+        typer.Option(
+            "--conductivity", help="Predict how well crystals conduct lithium at room temperature, not each barrier."
+        ),
+    ] = False,
     url: Url = None,
     api_key: ApiKey = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
@@ -215,7 +229,8 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     `ionpath predict --initial a.cif --final b.cif`; `ionpath predict *.xyz --csv > barriers.csv`;
     `ionpath predict LiFePO4.cif --ion Li --plot hops.png --write-neb bands`;
     `ionpath predict FePO4.cif --ion Na --max-hop-angstrom 6 --second-opinion bvse`;
-    `ionpath predict LiFePO4.cif --properties`.
+    `ionpath predict LiFePO4.cif --properties`; `ionpath predict *.cif --conductivity`;
+    `ionpath predict cp2k-pos.xyz --cell 10.3,12,9.4`.
 
     Any number of files may be named: each is read when its turn comes, and its result printed as soon as it and those
     before it are done, in the order of the files. Nothing is refused for load. How far it is, standard error shows.
@@ -225,7 +240,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
     from app.console import asking, predicting  # noqa: PLC0415 - what only this command needs
 
     predicting.predict(
-        predicting.Inputs(files=files or [], ion=ion, initial=initial, final=final),
+        predicting.Inputs(files=files or [], ion=ion, initial=initial, final=final, cell=cell),
         asking.Question(
             model=model,
             threshold_ev=threshold_ev,
@@ -239,6 +254,7 @@ def predict(  # noqa: PLR0917 - typer passes each by name
             second_opinion=second_opinion,
             with_bands=write_neb is not None,
             properties=properties,
+            conductivity=conductivity,
         ),
         predicting.Outputs(as_json=as_json, as_csv=as_csv, plot=plot, neb_folder=write_neb),
         lambda: _remote(url, api_key) if url else _local(),

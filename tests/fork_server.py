@@ -30,6 +30,7 @@ from typing import IO, Protocol
 PRELOADED = (
     "app.cli",
     "app.console.asking",
+    "app.console.conductivity",
     "app.console.drawing",
     "app.console.local",
     "app.console.outputs",

@@ -19,6 +19,7 @@ import resource
 import signal
 import sys
 import tarfile
+import tempfile
 import time
 import traceback
 import zipfile
@@ -32,10 +33,15 @@ from typing import Any
 
 from ase import Atoms
 from ase.io.trajectory import TrajectoryWriter
+from pymatgen.core import Lattice, Structure
+from written_formats import ase_file, cell_of, crd, outcar, path, plain_xyz, poscar, vasprun
 
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
+from app.crystals.readers.given_cell import parse_cell
+from app.crystals.sites.ion_sites import split
 from app.errors import InputError
+from app.models.features.conductor import conductor_descriptors
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 EXAMPLES = REPOSITORY / "examples"
@@ -77,6 +83,7 @@ STRUCTURE: dict[str, Any] = {
     ],
 }
 
+_CORNERS = [[0.0, 0.0, 0.0], [0.0, 0.5, 0.5], [0.5, 0.0, 0.5]]
 _CONFIGURATIONS = b"".join(
     b"Direct configuration=%6d\n 0 0 0\n 0 .5 .5\n .5 0 .5\n .25 .25 %s\n" % (k, z)
     for k, z in enumerate((b".25", b".375", b".5"), 1)
@@ -151,7 +158,8 @@ def readers() -> dict[str, Reader]:
         return [(name, (EXAMPLES / name).read_bytes()) for name in names]
 
     def crystal(content: bytes, name: str) -> object:
-        return read_crystal(File(name=name, content=content), LIMITS)
+        read = read_crystal(File(name=name, content=content), LIMITS)
+        return conductor_descriptors(split(read, "Li"), None)
 
     def band(content: bytes, name: str) -> object:
         return read_band_file(File(name=name, content=content), LIMITS)
@@ -162,6 +170,9 @@ def readers() -> dict[str, Reader]:
             File(name="POSCAR", content=POSCAR.replace(b".75 .75 .75", b"0.5 .5 .5")),
             LIMITS,
         )
+
+    def beside_cell(content: bytes, name: str) -> object:
+        return read_band_file(File(name=name, content=content, cell_angstrom=cell_of(_IMAGES[0])), LIMITS)
 
     bands = json.loads((EXAMPLES / "LiFePO4_band.json").read_bytes())
     small = json.dumps(_smaller(bands)).encode()
@@ -180,6 +191,23 @@ def readers() -> dict[str, Reader]:
         "pymatgen JSON": Reader(read=crystal, seeds=[("structure.json", json.dumps(STRUCTURE).encode())], weight=4),
         "XDATCAR": Reader(read=band, seeds=[("XDATCAR", XDATCAR), ("POSCARS", POSCAR + POSCAR)], weight=3),
         "ASE trajectory": Reader(read=band, seeds=[("band.traj", _trajectory())], weight=3),
+        "VASP's output": Reader(
+            read=lambda content, name: (crystal if name == "crystal" else band)(content, name),
+            seeds=[("vasprun.xml", vasprun(_IMAGES)), ("OUTCAR", outcar(_IMAGES)), ("crystal", vasprun(_IMAGES[:1]))],
+            weight=4,
+        ),
+        "ASE database": Reader(read=band, seeds=[("band.db", _database())], weight=3),
+        "without a cell": Reader(
+            read=beside_cell,
+            seeds=[("x.crd", crd(_IMAGES)), ("cp2k.xyz", plain_xyz(_IMAGES)), ("x.path", path(_IMAGES))],
+            weight=3,
+        ),
+        "cell": Reader(
+            read=lambda content, _: parse_cell(content.decode("latin-1"), "cell"),
+            seeds=[("cell", b"4.62,4.62,4.62,90,90,120"), ("cell", b"4.62 0 0 0 4.62 0 0 0 4.62")],
+            weight=1,
+        ),
+        "run in a zip": Reader(read=_through_zip(band, _run()), seeds=[("run.zip", _joined(_run()))], weight=2),
         "XSF": Reader(read=band, seeds=[("neb.axsf", AXSF)], weight=2),
         "JSON structures": Reader(
             read=lambda content, name: (crystal if name == "entry.json" else band)(content, name),
@@ -199,6 +227,24 @@ def readers() -> dict[str, Reader]:
         ),
         "end points": Reader(read=end_points, seeds=[("POSCAR", POSCAR)], weight=2),
     }
+
+
+_IMAGES = tuple(
+    Structure(Lattice.cubic(4.62), ["O", "O", "O", "Li"], [*_CORNERS, [0.25, 0.25, z]]) for z in (0.25, 0.4, 0.6)
+)
+
+
+def _database() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return ase_file(_IMAGES, Path(folder), "db")
+
+
+def _run() -> dict[str, bytes]:
+    """A folder of VTST's scripts."""
+    files: dict[str, bytes] = {}
+    for number, image in enumerate(_IMAGES):
+        files |= {f"{number:02d}/POSCAR": poscar(image), f"{number:02d}/OUTCAR": outcar((image,))}
+    return files
 
 
 def _trajectory() -> bytes:
@@ -486,7 +532,7 @@ def _joined(files: dict[str, bytes]) -> bytes:
 
 def _through_zip(read: Callable[[bytes, str], object], files: dict[str, bytes]) -> Callable[[bytes, str], object]:
     def zipped(content: bytes, name: str) -> object:
-        chance = random.Random(content[:64])
+        chance = random.Random(content)
         names = [chance.choice(_NAMES) if chance.random() < 0.05 else name for name in files]
         written = io.BytesIO()
         with zipfile.ZipFile(written, "w", chance.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))) as archive:

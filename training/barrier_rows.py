@@ -66,7 +66,7 @@ def chemical_system(band: Band) -> str:
 def closest_approach_angstrom(band: Band) -> float:
     """The smallest distance between any two atoms over the band's images, angstrom."""
     _, between_host = near_pairs(band.host_frac_coords, None, band.lattice_angstrom, _NEIGHBOURS_ANGSTROM)
-    from_images, _ = clearances_angstrom(band)
+    from_images, _ = clearances_angstrom(band, _NEIGHBOURS_ANGSTROM)
     return float(min(between_host.min(initial=np.inf), from_images.min(initial=np.inf)))
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from app.cores import usable_cores
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `ionpath --help` loads this file
+    from training.conductivity.run import ConductivityRun
     from training.fit import EpochReport
     from training.kernels.run import KernelRun
     from training.pretraining.run import Pretraining
@@ -21,7 +22,8 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 _MODEL = typer.Argument(
-    help="Which model: default, relaxed, mpt, model-3, ...; or the path of a .toml file like those in training/configs."
+    help="Which model: default, relaxed, conductivity, mpt, model-3, ...; or the path of a .toml file like those in "
+    "training/configs."
 )
 _SIZE = typer.Option(help="compact fits two CPU cores; full is the paper's size, for a GPU.")
 _DATA = typer.Option(
@@ -32,7 +34,9 @@ _STORE = typer.Option(help="The model store: checkpoints are written there, and 
 _DEVICE = typer.Option(help="auto, cpu or cuda.")
 _THREADS = typer.Option(help="Threads of a CPU fit; 0 lets torch choose.")
 
-_REPORT = typer.Option(metavar="DIR", help="Also draw the errors of default or relaxed, as PNGs in this folder.")
+_REPORT = typer.Option(
+    metavar="DIR", help="Also draw the errors of default, relaxed or conductivity, as PNGs in this folder."
+)
 
 
 def train(
@@ -56,6 +60,13 @@ def train(
 
         card = publish_kernels(_kernel_run(path, data, runs, threads), store, version=version)
         typer.echo(f"wrote {store / card.name}, digest {card.digest[:12]}")
+        return
+    if path := _conductivity_path(model):
+        from training.conductivity.publish import publish_conductivity  # noqa: PLC0415 - see above
+
+        conductivity = publish_conductivity(_conductivity(path, data, runs, store), store, version=version)
+        _print_conductivity(conductivity.metrics, conductivity.name)
+        typer.echo(f"wrote {store / conductivity.name}, digest {conductivity.digest[:12]}")
         return
     if path := _pretraining_path(model, size):
         from training.pretraining.publish import publish_pretraining  # noqa: PLC0415 - see above
@@ -95,6 +106,9 @@ def evaluate(
     if path := _kernel_path(model):
         _evaluate_kernels(_kernel_run(path, data, runs, threads), report)
         return
+    if path := _conductivity_path(model):
+        _evaluate_conductivity(_conductivity(path, data, runs, store), model, report)
+        return
     if path := _pretraining_path(model, size):
         from training.pretraining.figures import property_figures  # noqa: PLC0415 - see above
 
@@ -103,7 +117,7 @@ def evaluate(
         _print_properties(property_figures(trained, *trained.predictions(network, "test")), f"{model}, test rows")
         return
     if report is not None:
-        raise typer.BadParameter(f"--report is for kernel machines (default, relaxed), and {model} is not one")
+        raise typer.BadParameter(f"--report is for default, relaxed and conductivity, and {model} is not one")
     from training.evaluation import figures  # noqa: PLC0415 - see above
 
     run = _run(_config_name(model, size), data, runs, device, threads, store=store)
@@ -153,6 +167,44 @@ def _evaluate_kernels(run: "KernelRun", folder: Path | None) -> None:
         for name, value in calibration.items():
             shown = _figure(value) if "value" in value else "  ".join(f"{k}: {v:.3f}" for k, v in value.items())
             typer.echo(f"  {name}: {shown}")
+    if folder is not None:
+        for path in write_report(run, outs, folder):
+            typer.echo(f"wrote {path}")
+
+
+def _conductivity_path(model: str) -> Path | None:
+    from training.conductivity.config import conductivity_config_path  # noqa: PLC0415 - see above
+
+    return conductivity_config_path(model)
+
+
+def _conductivity(path: Path, data: Path, runs: Path, store: Path) -> "ConductivityRun":
+    from app.models.cards.card import CheckpointError  # noqa: PLC0415 - see above
+    from app.models.registry import Registry  # noqa: PLC0415 - see above
+    from training.conductivity.config import read_conductivity_config  # noqa: PLC0415 - see above
+    from training.conductivity.measured import read_measurements  # noqa: PLC0415 - see above
+    from training.conductivity.run import ConductivityRun  # noqa: PLC0415 - see above
+
+    try:
+        config = read_conductivity_config(path)
+        measurements = read_measurements(data, config.ion)
+        predictor = Registry.open(store, "cpu", default="default").predictor()
+        return ConductivityRun(
+            config, measurements, predictor, runs / "features", report=lambda text: typer.echo(text, err=True)
+        )
+    except (FileNotFoundError, TypeError, ValueError, CheckpointError) as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def _evaluate_conductivity(run: "ConductivityRun", name: str, folder: Path | None) -> None:
+    from training.conductivity.figures import figures  # noqa: PLC0415 - see above
+    from training.conductivity.report import write_report  # noqa: PLC0415 - see above
+    from training.conductivity.run import both_out_of_fold, cross_calibrated  # noqa: PLC0415 - see above
+
+    outs = both_out_of_fold(run)
+    every = list(outs.values())
+    tables = {folding: figures(run, out, cross_calibrated(run, out, every)) for folding, out in outs.items()}
+    _print_conductivity(tables, name)
     if folder is not None:
         for path in write_report(run, outs, folder):
             typer.echo(f"wrote {path}")
@@ -243,6 +295,18 @@ def _print_properties(table: dict[str, dict[str, Any]], title: str) -> None:
         median = f"{row['median_predictor_mae']:.3f}"
         shown.add_row(name, str(row["rows"]), row["unit"], _figure(row["mae"]), median, _figure(row["times_better"]))
     Console(width=int(os.environ.get("COLUMNS", "140"))).print(shown)
+
+
+def _print_conductivity(tables: dict[str, dict[str, Any]], name: str) -> None:
+    """Print what a conductivity model, trees and the median get out of fold, in each folding."""
+    for folding, table in tables.items():
+        shown = Table("", "model", "trees on composition", "median", title=f"{name}, {folding}, out of fold")
+        for metric in ("mae_decades", "rank", "roc_1e-4", "roc_1e-3"):
+            shown.add_row(metric, *[_figure(table[one][metric]) for one in ("model", "trees", "median")])
+        Console(width=int(os.environ.get("COLUMNS", "120"))).print(shown)
+        for metric in ("less_than_trees_decades", "less_than_median_decades", "coverage", "interval_width_decades"):
+            typer.echo(f"  {metric}: {_figure(table[metric])}")
+        typer.echo(f"  bounds at or above the prediction: {table['model']['bounds_held']:.2f} of {table['bounds']}")
 
 
 def _print_figures(table: dict[str, object], title: str) -> None:

@@ -14,6 +14,8 @@ GRAPHS = 1
 FEATURES = 1
 #: Of a potential's relaxation; tests/unit/models/test_relaxation.py has its figures.
 RELAXATIONS = 1
+#: Of a crystal's hops and of how they percolate, for crystals whose conductivity is measured.
+PERCOLATION = 1
 #: Of networks and of the loop that fits them; graphs have an edition of their own, which counts here as well.
 FITS = 1
 

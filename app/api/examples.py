@@ -35,17 +35,23 @@ _FORM_SCHEMA = {
     "properties": {
         "band": {
             **_FILE,
-            "description": "Extended XYZ, ASE trajectory, XDATCAR or JSON of all images, or a zipped NEB folder.",
+            "description": "XYZ, ASE trajectory, XDATCAR, vasprun.xml or JSON of all images, or a zipped NEB folder.",
         },
         "initial": {**_FILE, "description": "The first end point: a crystal as CIF, POSCAR or JSON."},
         "final": {**_FILE, "description": "The last end point."},
-        "structure": {**_FILE, "description": "One crystal: CIF, POSCAR, pymatgen or OPTIMADE JSON."},
+        "structure": {**_FILE, "description": "One crystal: CIF, POSCAR, vasprun.xml, JSON."},
         "ion": {**_TEXT, "example": "", "description": "The migrating element, such as `Li`."},
         "offset": {
             **_TEXT,
             "example": "",
             "description": "For two end points: whole lattice vectors from the first to the last, such as `1,0,0`; "
             "the shortest vector if left out.",
+        },
+        "cell": {
+            **_TEXT,
+            "example": "",
+            "description": "For files that have no cell (XYZ of CP2K, `.crd` of neb.x), angstrom: `10.3,12,9.4`, with "
+            "three angles in degrees, or the nine numbers of its vectors.",
         },
     },
 }
@@ -87,4 +93,18 @@ def bulk_body() -> dict[str, Any]:
         "properties": {"structure": {**_FILE, "description": "One ordered crystal: CIF, POSCAR or pymatgen JSON."}},
     }
     shown = _form_example("A crystal", {"structure": "@LiFePO4.cif"}, "/predict/properties")
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema, "examples": {"crystal": shown}}}}
+
+
+def crystal_body() -> dict[str, Any]:
+    """The OpenAPI request body of the call for a conductivity."""
+    schema = {
+        "type": "object",
+        "required": ["structure"],
+        "properties": {
+            "structure": {**_FILE, "description": "One crystal, disordered or not: CIF, POSCAR, pymatgen JSON."},
+            "ion": {**_TEXT, "example": "", "description": "The conducting element: `Li`, also if left out."},
+        },
+    }
+    shown = _form_example("A garnet", {"structure": "@Li7La3Zr2O12.cif"}, "/predict/conductivity")
     return {"required": True, "content": {"multipart/form-data": {"schema": schema, "examples": {"crystal": shown}}}}

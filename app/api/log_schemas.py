@@ -20,6 +20,7 @@ from app.api.schemas import (
     SecondOpinion,
     Site,
     Status,
+    UploadedBand,
     Vector,
 )
 
@@ -34,6 +35,9 @@ class StoredBand(BaseModel):
     image_frac_coords: list[Vector]
     relaxed_host_frac_coords: list[list[Vector]] | None = Field(
         None, description="The host of each image, if its atoms move between images."
+    )
+    image_energies_ev: list[float | None] | None = Field(
+        None, description="The energies that the file had of its images, eV."
     )
 
 
@@ -96,7 +100,8 @@ class ListedPrediction(PredictionStatus):
     threshold_ev: float | None = Field(None, description="eV; in `good_conductor` once it is done.")
     barrier_ev: float | None = None
     interval_ev: Interval | None = None
-    quantiles_ev: dict[str, float] | None = None
+    quantiles_ev: dict[str, float | None] | None = None
+    uploaded_band: UploadedBand | None = None
     good_conductor: GoodConductor | None = None
     in_domain: InDomain | None = None
     model: ModelReference | None = None

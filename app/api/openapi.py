@@ -5,10 +5,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.examples import PREFER_HEADER, bulk_body, upload_body
+from app.api.examples import PREFER_HEADER, bulk_body, crystal_body, upload_body
 from app.api.problems import MEDIA_TYPE
 from app.api.schemas import Problem
 
+CONDUCTIVITY_PATH = "/predict/conductivity"
 UPLOAD_PATHS = ("/predict/barrier", "/classify/good-conductor")
 BULK_PATH = "/predict/properties"
 DESCRIPTION = """\
@@ -62,6 +63,9 @@ def describe(app: FastAPI) -> dict[str, Any]:
             call["requestBody"] = upload_body()
             call["parameters"].append(PREFER_HEADER)
         document["paths"][BULK_PATH]["post"]["requestBody"] = bulk_body()
+        conductivity = document["paths"][CONDUCTIVITY_PATH]["post"]
+        conductivity["requestBody"] = crystal_body()
+        conductivity["parameters"].append(PREFER_HEADER)
         document["security"] = [{}, {"key": []}, {"bearer": []}]
         app.openapi_schema = document
     return app.openapi_schema

@@ -1,8 +1,8 @@
-"""`POST /predict/barrier` and `POST /classify/good-conductor`."""
+"""`POST /predict/barrier`, `POST /classify/good-conductor` and `POST /predict/conductivity`."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -12,13 +12,16 @@ from app.api.auth import Caller, Gate, caller
 from app.api.context import context_of
 from app.api.log_schemas import AcceptedPrediction, PredictionStatus
 from app.api.openapi import problems
-from app.api.queries import PredictQuery
-from app.api.schemas import ClassificationAnswer, PredictionAnswer
+from app.api.queries import ConductivityQuery, PredictQuery
+from app.api.schemas import ClassificationAnswer, ConductivityAnswer, PredictionAnswer
 from app.api.uploads import read_upload
-from app.serving.inference.admission import AdmittedWork
+from app.serving.answers.as_json import conductivity_alone
 from app.serving.service import JsonDocument, PredictionRequest, PredictionService
 
 T = TypeVar("T")
+#: How an answer is written in a reply.
+Shape = Callable[[JsonDocument], bytes]
+
 
 router = APIRouter(tags=["predict"])
 
@@ -42,7 +45,7 @@ async def predict_barrier(
     request: Request, query: Annotated[PredictQuery, Query()], who: Annotated[Caller, Depends(caller)]
 ) -> Response:
     """Send a JSON band, or a form with one band file, two end points, or a crystal and its ion."""
-    return await _answer(request, query, who, verdict_first=False)
+    return await _answer(request, query, who, _whole)
 
 
 @router.post(
@@ -55,10 +58,31 @@ async def classify_good_conductor(
     request: Request, query: Annotated[PredictQuery, Query()], who: Annotated[Caller, Depends(caller)]
 ) -> Response:
     """Take the same input and give the same answer, with the verdict at its top."""
-    return await _answer(request, query, who, verdict_first=True)
+    return await _answer(request, query, who, verdict_on_top, conductivity="where-known")
 
 
-async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict_first: bool) -> Response:
+@router.post(
+    "/predict/conductivity",
+    summary="Predict how well a crystal conducts",
+    response_model=ConductivityAnswer,
+    responses={**_ACCEPTED, **_PROBLEMS},
+)
+async def predict_conductivity(
+    request: Request, query: Annotated[ConductivityQuery, Query()], who: Annotated[Caller, Depends(caller)]
+) -> Response:
+    """Send a form with one crystal; its hops are predicted, and from how they percolate its conductivity."""
+    asked = PredictQuery(model=query.model)
+    return await _answer(request, asked, who, _conductivity_alone, conductivity="required")
+
+
+async def _answer(
+    request: Request,
+    query: PredictQuery,
+    who: Caller,
+    shape: Shape,
+    *,
+    conductivity: Literal["required", "where-known"] | None = None,
+) -> Response:
     service: PredictionService = request.state.service
     gate: Gate = request.state.gate
     await gate.demand_rate(request, who)
@@ -69,7 +93,26 @@ async def _answer(request: Request, query: PredictQuery, who: Caller, *, verdict
         size_bytes=len(body),
         second_opinion=query.second_opinion is not None,
     ) as work:
-        return await _admitted(request, query, who, work, verdict_first=verdict_first)
+        asked = PredictionRequest(
+            upload=await read_upload(request),
+            model=query.model,
+            threshold_ev=query.threshold_ev,
+            hops=query.hops,
+            second_opinion=query.second_opinion,
+            conductivity=conductivity,
+            key_id=who.key_id,
+            request_id=context_of(request).request_id,
+            work=work,
+        )
+        if wants_async(request):
+            prediction_id = await service.submit(asked)
+            return accepted(await service.get(prediction_id, who.key_id))
+        document = await while_connected(request, service.reply(asked))
+        return Response(
+            shape(document),
+            headers={"Server-Timing": f"wait;dur={1e3 * work.waited_s:.1f}"},
+            media_type="application/json",
+        )
 
 
 def wants_async(request: Request) -> bool:
@@ -83,31 +126,6 @@ def _kind(request: Request) -> str:
     return "form" if request.headers.get("content-type", "").lower().startswith("multipart/") else "json"
 
 
-async def _admitted(
-    request: Request, query: PredictQuery, who: Caller, work: AdmittedWork, *, verdict_first: bool
-) -> Response:
-    service: PredictionService = request.state.service
-    asked = PredictionRequest(
-        upload=await read_upload(request),
-        model=query.model,
-        threshold_ev=query.threshold_ev,
-        hops=query.hops,
-        second_opinion=query.second_opinion,
-        key_id=who.key_id,
-        request_id=context_of(request).request_id,
-        work=work,
-    )
-    if wants_async(request):
-        prediction_id = await service.submit(asked)
-        return accepted(await service.get(prediction_id, who.key_id))
-    document = await while_connected(request, service.reply(asked))
-    return Response(
-        verdict_on_top(document) if verdict_first else document.text,
-        headers={"Server-Timing": f"wait;dur={1e3 * work.waited_s:.1f}"},
-        media_type="application/json",
-    )
-
-
 def accepted(stored: Mapping[str, object]) -> Response:
     """Say how far a stored prediction is and where its answer will be."""
     path = f"/predictions/{stored['prediction_id']}"
@@ -117,11 +135,21 @@ def accepted(stored: Mapping[str, object]) -> Response:
 
 
 def verdict_on_top(document: JsonDocument) -> bytes:
-    """Write the verdict, its probability and its threshold before the rest of an answer."""
+    """Write the verdict, its probability and its threshold before the rest of an answer, and how likely it conducts."""
     good = document["good_conductor"]
     assert isinstance(good, dict)
-    top = orjson.dumps({name: good[name] for name in ("verdict", "probability", "threshold_ev")})
-    return top[:-1] + b"," + document.text[1:]
+    conductivity = document.get("conductivity")
+    above = conductivity["probability_above"]["1e-4"] if isinstance(conductivity, dict) else None
+    top = {name: good[name] for name in ("verdict", "probability", "threshold_ev")}
+    return orjson.dumps({**top, "probability_above_1e-4_s_per_cm": above})[:-1] + b"," + document.text[1:]
+
+
+def _whole(document: JsonDocument) -> bytes:
+    return document.text
+
+
+def _conductivity_alone(document: JsonDocument) -> bytes:
+    return orjson.dumps(conductivity_alone(document))
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -77,6 +77,16 @@ class PredictQuery(_Query):
         )
 
 
+class ConductivityQuery(_Query):
+    """The query parameters of the call for a conductivity."""
+
+    model: str | None = Field(
+        None,
+        description="Name of a checkpoint of barriers, as `GET /models` lists them; the default one, with whose "
+        "percolation the conductivities were fitted, if left out.",
+    )
+
+
 class ListQuery(_Query):
     """Filters of the list of predictions."""
 

@@ -23,13 +23,16 @@ class JsonBand(BaseModel):
         description="Fractional coordinates of the ion, first to last; two rows (the end points) are enough.",
         min_length=2,
     )
+    image_energies_ev: list[float | None] | None = Field(
+        None, description="The total energy of each image, eV, null where it is not known: a finished NEB's."
+    )
 
 
 class Interval(BaseModel):
     """A central interval of the barrier's predictive distribution."""
 
     low: float = Field(description="eV")
-    high: float = Field(description="eV")
+    high: float | None = Field(description="eV; null where it is above 15 eV: unbounded.")
     coverage: float = Field(description="The share of barriers that such intervals contain, 0.9.")
 
 
@@ -70,14 +73,19 @@ class Site(BaseModel):
     index: int
     frac_coords: Vector
     occupancy: float = Field(description="0 for an interstitial site.")
+    energy_ev: float | None = Field(
+        None,
+        description="Of the ion there by bond valence, relative to the mean of its sites in the file, eV; null where "
+        "all hops are in the domain, or there are no parameters.",
+    )
 
 
 class _Predicted(BaseModel):
     barrier_ev: float | None = Field(description="eV; null where there is none.")
     interval_ev: Interval | None
-    quantiles_ev: dict[str, float] | None = Field(
-        description="The barrier's predictive distribution, eV by level from 0.01 to 0.99; linear between them it "
-        "gives the probability at any threshold."
+    quantiles_ev: dict[str, float | None] | None = Field(
+        description="The barrier's predictive distribution, eV by level from 0.01 to 0.99, null above 15 eV; linear "
+        "between them it gives the probability at any threshold."
     )
     good_conductor: GoodConductor
     in_domain: InDomain | None
@@ -98,6 +106,11 @@ class Hop(_Predicted):
         default=[],
         description="The barrier in each ordering of a disordered crystal, eV, of which `barrier_ev` is the mean; "
         "empty if there is only one.",
+    )
+    climb_ev: float | None = Field(
+        None,
+        description="What the hop counts in percolation, eV: its barrier; outside the model's domain the mean of that "
+        "and of its climb by bond valence.",
     )
     copies: list[Annotated[list[int], Field(min_length=5, max_length=5)]] = Field(
         description="All symmetry-equivalent hops, itself included: from_site, to_site, offset."
@@ -196,6 +209,74 @@ class SecondOpinion(BaseModel):
     seconds: float
 
 
+class UploadedBand(BaseModel):
+    """The barrier that an uploaded band shows by itself, by the energies of its images."""
+
+    forward_ev: float | None = Field(
+        description="From the first image to the highest; null where the first has no energy, or no other image has."
+    )
+    reverse_ev: float | None = Field(description="From the last image to the highest; null likewise.")
+    highest_image: int = Field(description="Counted from 0.")
+    energies_ev: list[float | None] = Field(
+        description="Of each image above the lower end point, eV; null where the file has none."
+    )
+
+
+class IntervalLog10(BaseModel):
+    """A central interval of the conductivity's predictive distribution."""
+
+    low: float = Field(description="log10 of S/cm")
+    high: float = Field(description="log10 of S/cm")
+    coverage: float = Field(description="The share of conductivities that such intervals contain, 0.9.")
+
+
+class ProbabilityAbove(BaseModel):
+    """The probability that the conductivity is above a value in S/cm."""
+
+    above_1e_5: float = Field(alias="1e-5")
+    above_1e_4: float = Field(alias="1e-4")
+    above_1e_3: float = Field(alias="1e-3")
+
+
+class Influence(BaseModel):
+    """A number that speaks for or against a high conductivity."""
+
+    name: str
+    value: float | None = Field(description="Null for `measured_relatives`, which are many.")
+    decades: float = Field(description="What it adds to log10, against the mean of the measured crystals.")
+    text: str
+
+
+class Conductivity(BaseModel):
+    """A crystal's ionic conductivity at room temperature."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+    log10_conductivity_s_per_cm: float
+    interval_log10: IntervalLog10
+    probability_above: ProbabilityAbove
+    temperature_kelvin: float
+    in_domain: InDomain
+    influences: list[Influence] = Field(description="Three numbers, the strongest first.")
+    model: ModelReference
+
+
+class ConductivityAnswer(Conductivity):
+    """The answer of the call for a conductivity; `GET /predictions/{id}` adds every hop."""
+
+    ion: str
+    formula: str
+    percolation_ev: PercolationBarriers
+    percolation_upper_bound: bool = Field(
+        description="Hops that may be passable were not predicted, so the true barriers may be lower."
+    )
+    barrier_model: ModelReference
+    prediction_id: UUID
+    created_at: datetime
+    cached: bool
+    warnings: list[str]
+
+
 class PredictionAnswer(_Predicted):
     """The answer of all prediction calls; for a crystal, with the fields from `sites` on."""
 
@@ -206,6 +287,9 @@ class PredictionAnswer(_Predicted):
     ion: str
     formula: str
     model: ModelReference
+    uploaded_band: UploadedBand | None = Field(
+        None, description="Of a band whose file has energies; `barrier_ev` is ionpath's all the same."
+    )
     other_models: list[OtherModel] = Field(default=[], description="Other checkpoints, with their cost and error.")
     sites: list[Site] | None = None
     hops: list[Hop] | None = None
@@ -219,6 +303,7 @@ class PredictionAnswer(_Predicted):
     disorder: Disorder | None = None
     bond_valence: BondValence | None = None
     second_opinion: SecondOpinion | None = None
+    conductivity: Conductivity | None = Field(None, description="Of a crystal, where it was asked for.")
 
 
 class ClassificationAnswer(PredictionAnswer):
@@ -227,6 +312,11 @@ class ClassificationAnswer(PredictionAnswer):
     verdict: bool | None = Field(description="Whether the barrier lies below the threshold.")
     probability: float | None = Field(description="That the barrier lies below the threshold.")
     threshold_ev: float = Field(description="eV")
+    probability_above_1e_4_s_per_cm: float | None = Field(
+        alias="probability_above_1e-4_s_per_cm",
+        description="That a crystal conducts better than 1e-4 S/cm at room temperature; null for a band, and for an "
+        "ion whose conductivity is not predicted.",
+    )
 
 
 class ModelList(BaseModel):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
@@ -9,6 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
 from app.api.queries import PredictQuery
+from app.crystals.readers.given_cell import parse_cell
 from app.crystals.readers.reading import File
 from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
 from app.serving.reading.uploads import (
@@ -28,10 +30,10 @@ WAYS = (
 BULK_WAY = "multipart/form-data with `structure`: one ordered crystal (CIF, POSCAR, pymatgen JSON)."
 _FILES_OF_WAYS = (frozenset({"band"}), frozenset({"initial", "final"}), frozenset({"structure"}))
 _FILE_FIELDS = frozenset().union(*_FILES_OF_WAYS)
-_KNOWN_FIELDS = _FILE_FIELDS | {"ion", "offset"}
-_TEXT_FIELDS = {"band": (), "initial": ("ion", "offset"), "structure": ("ion",)}
+_KNOWN_FIELDS = _FILE_FIELDS | {"ion", "offset", "cell"}
+_TEXT_FIELDS = {"band": ("cell",), "initial": ("ion", "offset", "cell"), "structure": ("ion", "cell")}
 _FARTHEST_OFFSET = 3
-_MOST_FILES, _MOST_FIELDS, _MOST_TEXT = 8, 8, 200
+_MOST_FILES, _MOST_FIELDS, _MOST_TEXT = 8, 8, 300
 _UTF8 = frozenset({"utf-8", "utf8"})
 
 
@@ -71,7 +73,7 @@ async def read_bulk_upload(request: Request) -> BulkUpload:
         files, texts = await _fields(form)
     finally:
         await form.close()
-    unknown = sorted({*files, *texts} - {"structure"})
+    unknown = sorted({*files, *texts} - {"structure", "cell"})
     if unknown:
         raise InputError(
             f"The form field {unknown[0]!r} is not accepted here.",
@@ -81,7 +83,7 @@ async def read_bulk_upload(request: Request) -> BulkUpload:
         )
     if not files:
         raise InputError("The form has no crystal.", kind="no-file", where="form field structure", expected=BULK_WAY)
-    return BulkUpload(file=files["structure"])
+    return BulkUpload(file=_with_cell(files, texts)["structure"])
 
 
 def _unsupported(content_type: str, ways: str) -> UnsupportedError:
@@ -132,12 +134,22 @@ async def _read_form(form: FormData) -> Upload:
         raise _wrong_files(files)
     _refuse_unknown_texts(texts, _TEXT_FIELDS[min(way & _TEXT_FIELDS.keys())])
     ion = texts.get("ion", "").strip() or None
+    files = _with_cell(files, texts)
     if "band" in files:
         return BandFileUpload(file=files["band"])
     if "structure" in files:
         return CrystalUpload(file=files["structure"], ion=ion)
     offset = _offset(texts["offset"]) if texts.get("offset", "").strip() else None
     return EndPointsUpload(initial=files["initial"], final=files["final"], ion=ion, offset=offset)
+
+
+def _with_cell(files: dict[str, File], texts: Mapping[str, str]) -> dict[str, File]:
+    """The files with the cell that was sent beside them, if one was."""
+    text = texts.get("cell", "").strip()
+    if not text:
+        return files
+    cell = parse_cell(text, "form field cell")
+    return {name: replace(file, cell_angstrom=cell) for name, file in files.items()}
 
 
 async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:

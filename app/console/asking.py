@@ -27,7 +27,8 @@ class Question:
         model, threshold_ev: as the HTTP call takes them.
         hops, second_opinion: the same, of a crystal alone.
         with_bands: whether the bands of its hops are wanted too, as the zip of NEB folders.
-        properties: asks for the crystal's bulk properties, and of the rest for `model` alone.
+        properties, conductivity: asks for the crystal's bulk properties or its conductivity, and of the rest for
+            `model` alone.
     """
 
     model: str | None
@@ -36,6 +37,7 @@ class Question:
     second_opinion: Literal["bvse"] | None = None
     with_bands: bool = False
     properties: bool = False
+    conductivity: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,9 @@ class Reply:
     answer: dict[str, Any]
     bands_zip: bytes | None = None
 
+
+#: Problems of a crystal that was sent as a band, and the reverse.
+_OTHER_WAY = frozenset({"single-crystal", "band-not-crystal"})
 
 Call = Callable[[Source, Question], Awaitable[Reply]]
 
@@ -160,12 +165,22 @@ class _Run:
 
     async def _predict(self, source: Source) -> Result:
         try:
-            reply = await self._call(source, self._question)
+            reply = await self._reply(source)
         except StoppedError:
             raise
         except IonpathError as error:
             return Result(label=source.label, problem=_problem(error))
         return Result(label=source.label, answer=reply.answer, bands_zip=reply.bands_zip)
+
+    async def _reply(self, source: Source) -> Reply:
+        """Ask; once more as what the file turns out to be, a crystal or a band, which its name does not always say."""
+        try:
+            return await self._call(source, self._question)
+        except IonpathError as error:
+            other = source.other_way if error.kind in _OTHER_WAY and not self._question.properties else None
+            if other is None:
+                raise
+            return await self._call(other, self._question)
 
 
 def _unread(source: Unreadable) -> Result:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from app.console.asking import Result
+from app.serving.answers.as_json import UNBOUNDED_EV
 
 #: More rows than a picture can hold legibly; a table or CSV holds them all.
 MOST_ROWS = 150
@@ -62,7 +63,10 @@ def _rows(result: Result) -> Iterator[_Row]:
         if predicted.get("barrier_ev") is not None:
             interval = predicted["interval_ev"]
             yield _Row(
-                label=label, barrier_ev=predicted["barrier_ev"], low_ev=interval["low"], high_ev=interval["high"]
+                label=label,
+                barrier_ev=predicted["barrier_ev"],
+                low_ev=interval["low"],
+                high_ev=UNBOUNDED_EV if interval["high"] is None else interval["high"],
             )
 
 

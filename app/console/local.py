@@ -14,10 +14,11 @@ from pydantic import SecretStr
 from app.console.asking import Call, Question, Reply
 from app.console.sources import Source
 from app.cores import usable_cores
+from app.crystals.readers.given_cell import parse_cell
 from app.crystals.readers.reading import File
 from app.errors import BusyError, NotReadyError
 from app.models.registry import Registry
-from app.serving.answers.as_json import answer_to_json
+from app.serving.answers.as_json import answer_to_json, conductivity_alone
 from app.serving.bulk_properties import PropertiesRequest, properties_to_json
 from app.serving.reading.uploads import BandFileUpload, BulkUpload, CrystalUpload, EndPointsUpload, FileUpload
 from app.serving.service import PredictionRequest, PredictionService, open_service
@@ -76,6 +77,8 @@ class Local:
                 async def call(source: Source, question: Question) -> Reply:
                     if question.properties:
                         return await _properties_here(service, source, question.model)
+                    if question.conductivity:
+                        return await _conductivity_here(service, source, question)
                     return await _predict_here(service, source, question, usual_hops=self._usual_hops)
 
                 yield call
@@ -98,9 +101,21 @@ async def _predict_here(service: PredictionService, source: Source, question: Qu
     return Reply(answer=answer_to_json(answer), bands_zip=bands_zip)
 
 
+async def _conductivity_here(service: PredictionService, source: Source, question: Question) -> Reply:
+    asked = PredictionRequest(
+        upload=_upload(source),
+        model=question.model,
+        threshold_ev=question.threshold_ev,
+        conductivity="required",
+        key_id=None,
+        request_id=uuid4().hex,
+    )
+    answer = await _once_there_is_room(lambda: service.predict(asked))
+    return Reply(answer=conductivity_alone(answer_to_json(answer)))
+
+
 async def _properties_here(service: PredictionService, source: Source, model: str | None) -> Reply:
-    name, content = source.files["structure"]
-    upload = BulkUpload(file=File(name=name, content=content))
+    upload = BulkUpload(file=_files(source)["structure"])
     asked = PropertiesRequest(upload=upload, model=model, request_id=uuid4().hex)
     answer = await _once_there_is_room(lambda: service.properties.predict(asked))
     return Reply(answer=properties_to_json(answer))
@@ -121,8 +136,15 @@ async def _once_there_is_room(work: Callable[[], Awaitable[T]]) -> T:
             await asyncio.sleep(_RESTART_S)
 
 
+def _files(source: Source) -> dict[str, File]:
+    cell = parse_cell(source.cell, "--cell") if source.cell else None
+    return {
+        field: File(name=name, content=content, cell_angstrom=cell) for field, (name, content) in source.files.items()
+    }
+
+
 def _upload(source: Source) -> FileUpload:
-    files = {field: File(name=name, content=content) for field, (name, content) in source.files.items()}
+    files = _files(source)
     if "band" in files:
         return BandFileUpload(file=files["band"])
     if "structure" in files:

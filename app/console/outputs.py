@@ -12,11 +12,19 @@ import orjson
 from rich.text import Text
 
 from app.console.asking import Result
-from app.console.printing import CsvWriter, Heading, TableWriter, plain_table, problem_line, show
-from app.serving.answers.as_csv import HOP_COLUMNS, NOTE_COLUMNS, PERCOLATION_COLUMNS, answer_rows
+from app.console.printing import CsvWriter, Heading, TableWriter, as_options, plain_table, problem_line, show
+from app.serving.answers.as_csv import (
+    HOP_COLUMNS,
+    NOTE_COLUMNS,
+    PERCOLATION_COLUMNS,
+    UNBOUNDED,
+    UPLOADED_COLUMNS,
+    answer_rows,
+)
+from app.serving.answers.as_json import UNBOUNDED_EV
 
 #: New ones come last: scripts count columns.
-CSV_COLUMNS = ("file", *HOP_COLUMNS, "problem", *PERCOLATION_COLUMNS, *NOTE_COLUMNS)
+CSV_COLUMNS = ("file", *HOP_COLUMNS, "problem", *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *UPLOADED_COLUMNS)
 
 
 class JsonWriter:
@@ -81,7 +89,8 @@ def _cells(row: Mapping[str, Any]) -> Iterator[str]:
     yield f"{length:.2f}" if length is not None else ""
     yield str(row.get("multiplicity", ""))
     yield f"{row['barrier_ev']:.3f}"
-    yield f"{row['low_ev']:.2f} to {row['high_ev']:.2f}"
+    high = row["high_ev"]  # a number, or the word for none
+    yield f"{row['low_ev']:.2f} to {high if isinstance(high, str) else format(high, '.2f')}"
     yield row["good_conductor"]
     yield f"{row['probability']:.2f}"
     yield row["in_domain"]
@@ -94,23 +103,46 @@ def _remarks(result: Result) -> Iterator[Text]:
     answer = result.answer or {}
     for row in _rows(result):
         if row.get("excluded_because"):
-            yield Text(f"{result.label}: hop {_hop_name(row)} is left out: {row['excluded_because']}")
-    if answer.get("percolation_ev") is not None:
-        figures = ", ".join(_ways_through(answer))
-        yield Text(f"{result.label}: connects through the crystal in {figures} ({answer['mechanism']})", style="bold")
-    by_bond_valence = answer.get("bond_valence") or {}
-    if by_bond_valence.get("detail"):
-        yield Text(f"{result.label}: no figure by bond valence: {by_bond_valence['detail']}")
-    elif by_bond_valence:
-        yield Text(f"{result.label}: by bond valence in {', '.join(_ways_through(by_bond_valence))}")
-    opinion = answer.get("second_opinion") or {}
-    if opinion.get("answered"):
-        yield Text(f"{result.label}: by bond-valence site energies (bvlain) in {', '.join(_ways_through(opinion))}")
+            yield Text(f"{result.label}: hop {_hop_name(row)} is left out: {as_options(row['excluded_because'])}")
+    yield from _connections(result.label, answer)
+    yield from _uploaded(result.label, answer)
+    if any(row.get("high_ev") == UNBOUNDED for row in _rows(result)):
+        yield Text(
+            f"{result.label}: intervals that reach above {UNBOUNDED_EV:g} eV are given as unbounded", style="yellow"
+        )
     yield from _doubts(result.label, answer)
     if answer.get("truncated"):
         yield Text(f"{result.label}: more hops exist; see --max-hops", style="yellow")
     for warning in answer.get("warnings", ()):
-        yield Text(f"{result.label}: {warning}", style="yellow")
+        yield Text(f"{result.label}: {as_options(warning)}", style="yellow")
+
+
+def _connections(label: str, answer: dict[str, Any]) -> Iterator[Text]:
+    """How the hops of a crystal connect, by the model, by bond valence and by a second opinion."""
+    if answer.get("percolation_ev") is not None:
+        figures = ", ".join(_ways_through(answer))
+        yield Text(f"{label}: connects through the crystal in {figures} ({answer['mechanism']})", style="bold")
+    by_bond_valence = answer.get("bond_valence") or {}
+    if by_bond_valence.get("detail"):
+        yield Text(f"{label}: no figure by bond valence: {by_bond_valence['detail']}")
+    elif by_bond_valence:
+        yield Text(f"{label}: by bond valence in {', '.join(_ways_through(by_bond_valence))}")
+    opinion = answer.get("second_opinion") or {}
+    if opinion.get("answered"):
+        yield Text(f"{label}: by bond-valence site energies (bvlain) in {', '.join(_ways_through(opinion))}")
+
+
+def _uploaded(label: str, answer: dict[str, Any]) -> Iterator[Text]:
+    """The barrier of an uploaded band by its own energies, both ways."""
+    found = answer.get("uploaded_band")
+    if found is None or (found["forward_ev"] is None and found["reverse_ev"] is None):
+        return
+    ways = [f"{found[key]:.3f} eV {way}" for key, way in _WAYS.items() if found[key] is not None]
+    where = f"image {found['highest_image']} of 0 to {len(found['energies_ev']) - 1}"
+    yield Text(f"{label}: by the energies in the file {' and '.join(ways)}, {where} being the highest", style="bold")
+
+
+_WAYS = {"forward_ev": "forward", "reverse_ev": "back"}
 
 
 def _doubts(label: str, answer: dict[str, Any]) -> Iterator[Text]:
@@ -135,11 +167,15 @@ def _ways_through(answer: dict[str, Any]) -> Iterator[str]:
         more = details.get(name) or {}
         interval = more.get("interval_ev")
         line = f"{name}: {energy:.3f} eV"
-        line += f" ({interval['low']:.2f} to {interval['high']:.2f})" if interval else ""
+        line += f" ({interval['low']:.2f} to {_top(interval)})" if interval else ""
         share = more.get("percolating_share")
         line += f" in {share:.0%} of its fillings" if share is not None and share < 1 else ""
         directions = " and ".join(f"[{' '.join(map(str, one))}]" for one in more.get("directions") or ())
         yield f"{line} along {directions}" if directions else line
+
+
+def _top(interval: dict[str, Any]) -> str:
+    return UNBOUNDED if interval["high"] is None else f"{interval['high']:.2f}"
 
 
 def write_neb(result: Result, folder: Path) -> Path | None:
@@ -178,8 +214,13 @@ def write_models(listed: dict[str, Any], stream: TextIO, *, as_json: bool) -> No
 
 
 def _accuracy(metrics: dict[str, Any]) -> str:
-    """On sound bands, eV, by folding, or on test crystals, by property; with its 95 % interval."""
+    """On sound bands or measured crystals, by folding, or on test crystals, by property; with its 95 % interval."""
     errors = [(figures["sound"]["mae_ev"], f"eV, {name}") for name, figures in metrics.items() if "sound" in figures]
+    errors += [
+        (figures["model"]["mae_decades"], f"decades, {name}")
+        for name, figures in metrics.items()
+        if "mae_decades" in figures.get("model", {})
+    ]
     errors += [
         (figures["mae"], f"{figures['unit']}, {name}".removeprefix(", "))
         for name, figures in metrics.get("test", {}).items()

@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from app.console.asking import Caller, Question, StoppedError, ask
+from app.console.conductivity import ConductivityCsv, ConductivityTable
 from app.console.messages import fail, say, say_written
 from app.console.outputs import BarrierCsv, BarrierTable, JsonWriter
 from app.console.printing import Writer
@@ -32,6 +33,7 @@ class Inputs:
     ion: str | None
     initial: Path | None
     final: Path | None
+    cell: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +62,16 @@ def predict(given: Inputs, question: Question, wanted: Outputs, caller: Callable
         caller: opens what answers.
     """
     _check_outputs(wanted)
-    if question.properties:
-        _check_no_hops(given, wanted)
+    whole = _whole_crystals(given, question, wanted)
     try:
         inputs = (
-            crystals_of(given.files)
-            if question.properties
-            else inputs_of(given.files, ion=given.ion, initial=given.initial, final=given.final)
+            crystals_of(given.files, ion=given.ion, cell=given.cell)
+            if whole
+            else inputs_of(given.files, ion=given.ion, initial=given.initial, final=given.final, cell=given.cell)
         )
     except SourceError as error:
         fail(str(error))
-    writer = _writer(wanted, [one.label for one in inputs], of_properties=question.properties)
+    writer = _writer(wanted, [one.label for one in inputs], question)
     report = Reporter(len(inputs), writer, neb_folder=wanted.neb_folder, keep=wanted.plot is not None)
     _run(caller, inputs, question, report)
     say_written(report.folders)
@@ -81,19 +82,33 @@ def predict(given: Inputs, question: Question, wanted: Outputs, caller: Callable
         raise typer.Exit(1)
 
 
-def _check_no_hops(given: Inputs, wanted: Outputs) -> None:
-    of_hops = {"--ion": given.ion, "--initial": given.initial, "--final": given.final}
+def _whole_crystals(given: Inputs, question: Question, wanted: Outputs) -> bool:
+    """Whether what is asked is of whole crystals, for which options of hops are refused."""
+    if question.properties and question.conductivity:
+        fail("--properties and --conductivity are two calls: leave one of them out.")
+    if not (question.properties or question.conductivity):
+        return False
+    of_hops: dict[str, object] = {"--initial": given.initial, "--final": given.final}
     of_hops |= {"--plot": wanted.plot, "--write-neb": wanted.neb_folder}
+    if question.properties:
+        of_hops |= {"--ion": given.ion}
     if named := [name for name, value in of_hops.items() if value is not None]:
-        fail(f"{named[0]} is for hops, and --properties are of the whole crystal: leave one of them out.")
+        whole = "--properties" if question.properties else "--conductivity"
+        fail(f"{named[0]} is for hops, and {whole} is of the whole crystal: leave one of them out.")
+    return True
 
 
-def _writer(wanted: Outputs, labels: Sequence[str], *, of_properties: bool) -> Writer:
+def _writer(wanted: Outputs, labels: Sequence[str], question: Question) -> Writer:
     if wanted.as_json:
         return JsonWriter(sys.stdout)
-    if wanted.as_csv:
-        return PropertyCsv(sys.stdout) if of_properties else BarrierCsv(sys.stdout)
-    return PropertyTable(labels, sys.stdout) if of_properties else BarrierTable(labels, sys.stdout)
+    table, rows = (
+        (PropertyTable, PropertyCsv)
+        if question.properties
+        else (ConductivityTable, ConductivityCsv)
+        if question.conductivity
+        else (BarrierTable, BarrierCsv)
+    )
+    return rows(sys.stdout) if wanted.as_csv else table(labels, sys.stdout)
 
 
 def _run(caller: Callable[[], Caller], inputs: Sequence[Input], question: Question, report: Reporter) -> None:

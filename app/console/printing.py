@@ -1,6 +1,7 @@
 """What every table and CSV of the command line has in common."""
 
 import csv
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,26 @@ from rich.text import Text
 from app.console.asking import Result
 
 _WIDEST = 1_000
+
+
+#: Query parameters that messages name, as the command line has them; words of ordinary text are meant where they have a
+#: value.
+_PARAMETER = re.compile(
+    r"`?\b(?:(include_close_hops|interstitials)=true|(mechanism|max_hops|max_hop_angstrom|second_opinion)=(\w+)"
+    r"|(include_close_hops|max_hops|max_hop_angstrom|second_opinion|threshold_ev)\b)`?"
+)
+_CELL = "the form field `cell`"
+
+
+def as_options(text: str) -> str:
+    """A message with its query parameters as options: include_close_hops=true is --include-close-hops."""
+
+    def option(found: re.Match[str]) -> str:
+        flag, name, value, alone = found.groups()
+        words = f"--{(flag or name or alone).replace('_', '-')}"
+        return f"{words} {value}" if value else words
+
+    return _PARAMETER.sub(option, text).replace(_CELL, "--cell")
 
 
 class Writer(Protocol):
@@ -129,4 +150,4 @@ class CsvWriter(ABC):
 def problem_line(result: Result) -> Text:
     """What was wrong with a file, where, and what would be right."""
     parts = ((result.problem or {}).get(name) for name in ("detail", "where", "expected"))
-    return Text(f"{result.label}: " + " | ".join(part for part in parts if part), style="red")
+    return Text(f"{result.label}: " + as_options(" | ".join(part for part in parts if part)), style="red")

@@ -13,6 +13,7 @@ import orjson
 from app.console.asking import Call, Question, Reply, StoppedError
 from app.console.sources import Source
 from app.errors import BusyError, IonpathError, NotReadyError
+from app.serving.answers.as_json import conductivity_alone
 
 #: Files sent at the same time.
 AT_ONCE = 8
@@ -85,6 +86,8 @@ class Remote:
             async def call(source: Source, question: Question) -> Reply:
                 if question.properties:
                     return Reply(answer=await _properties_there(service, source, question.model))
+                if question.conductivity:
+                    return Reply(answer=await _conductivity_there(service, source, question.model))
                 answer = await _predict_there(service, source, question)
                 return Reply(answer=answer, bands_zip=await _bands(service, answer) if question.with_bands else None)
 
@@ -173,11 +176,23 @@ def _detail(response: httpx.Response) -> str:
 
 
 async def _predict_there(service: _PatientClient, source: Source, question: Question) -> dict[str, Any]:
-    data = {"ion": source.ion} if source.ion else {}
-    query = _query(source, question)
+    return await _patiently(service, source, "/predict/barrier", _query(source, question))
+
+
+async def _conductivity_there(service: _PatientClient, source: Source, model: str | None) -> dict[str, Any]:
+    query: dict[str, str | float] = {} if model is None else {"model": model}
+    answer = await _patiently(service, source, "/predict/conductivity", query)
+    return conductivity_alone(answer) if "conductivity" in answer else answer
+
+
+async def _patiently(
+    service: _PatientClient, source: Source, path: str, query: dict[str, str | float]
+) -> dict[str, Any]:
+    """Predict, as a job where that would take too long; a job's answer has every hop."""
+    data = source.texts
 
     async def post(headers: dict[str, str]) -> httpx.Response:
-        return await service.post("/predict/barrier", params=query, files=source.files, data=data, headers=headers)
+        return await service.post(path, params=query, files=source.files, data=data, headers=headers)
 
     try:
         return _answer(await post({}))
@@ -211,7 +226,7 @@ async def _when_done(service: _PatientClient, path: str) -> dict[str, Any]:
 
 async def _properties_there(service: _PatientClient, source: Source, model: str | None) -> dict[str, Any]:
     query = {"model": model} if model is not None else {}
-    return _answer(await service.post("/predict/properties", params=query, files=source.files))
+    return _answer(await service.post("/predict/properties", params=query, files=source.files, data=source.texts))
 
 
 async def _bands(service: _PatientClient, answer: dict[str, Any]) -> bytes:

@@ -4,17 +4,24 @@ import io
 import re
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 CRYSTAL_SUFFIXES = frozenset({".cif", ".vasp", ".poscar"})
-CRYSTAL_NAMES = ("POSCAR", "CONTCAR")
+#: What a folder of images may hold beside these: those of ASE, and of Quantum ESPRESSO's and CP2K's NEB.
+_IMAGE_SUFFIXES = CRYSTAL_SUFFIXES | {".xyz", ".extxyz", ".traj", ".xsf", ".axsf", ".crd", ".path"}
+CRYSTAL_NAMES = ("POSCAR", "CONTCAR", "CHGCAR", "LOCPOT")
+#: Runs of VASP: of a crystal where an ion is named, else of a band.
+_RUN_NAMES = ("VASPRUN", "OUTCAR")
 _PACKED_SUFFIXES = frozenset({".gz", ".xz", ".bz2"})
 #: pymatgen's or OPTIMADE's structures; and, of these and of others, a band or a list.
 _STRUCTURE_JSON = re.compile(rb'"sites"\s*:|"cartesian_site_positions"\s*:')
 _BAND_JSON = re.compile(rb'\A\s*\[|"lattice_angstrom"|"nextid"|"data"\s*:\s*\[')
 _NEB_FILES = frozenset({"POSCAR", "CONTCAR"})
+#: Beside images: files of which some lines alone are wanted.
+_OUTCAR = "OUTCAR"
+_OUTCAR_LINES = (b"vasp.", b"energy  without entropy=")
 
 
 class SourceError(Exception):
@@ -23,11 +30,25 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One upload: the files of a form by their field, and the ion where one was named."""
+    """One upload: the files of a form by their field, and the ion and the cell where they were named."""
 
     label: str
     files: dict[str, tuple[str, bytes]]
     ion: str | None
+    cell: str | None = None
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts of the form; a band says by itself which ion moves."""
+        given = {"ion": None if "band" in self.files else self.ion, "cell": self.cell}
+        return {name: text for name, text in given.items() if text}
+
+    @property
+    def other_way(self) -> "Source | None":
+        """The same file as a crystal in place of a band, or the reverse; None where it can be one alone."""
+        if "band" in self.files and self.ion:
+            return replace(self, files={"structure": self.files["band"]})
+        return replace(self, files={"band": self.files["structure"]}) if "structure" in self.files else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,24 +79,26 @@ class Input:
             return Unreadable(label=self.label, detail=f"{error.filename} cannot be read: {error.strerror}.")
 
 
-def inputs_of(paths: Sequence[Path], *, ion: str | None, initial: Path | None, final: Path | None) -> list[Input]:
+def inputs_of(
+    paths: Sequence[Path], *, ion: str | None, initial: Path | None, final: Path | None, cell: str | None = None
+) -> list[Input]:
     """The inputs that were named; nothing is read yet. A folder of an NEB run is one, sent as a zip.
 
     Raises:
         SourceError: nothing to predict, or one end point alone.
     """
-    inputs = [Input(label=path.name, load=partial(_source, path, ion)) for path in paths]
+    inputs = [Input(label=path.name, load=partial(_source, path, ion, cell)) for path in paths]
     if (initial is None) != (final is None):
         raise SourceError("Two end points are needed: --initial and --final.")
     if initial is not None and final is not None:
         label = f"{initial.name} -> {final.name}"
-        inputs.append(Input(label=label, load=partial(_end_points, label, initial, final, ion)))
+        inputs.append(Input(label=label, load=partial(_end_points, label, (initial, final), ion, cell)))
     if not inputs:
         raise SourceError("Nothing to predict: name a FILE, or --initial and --final.")
     return inputs
 
 
-def crystals_of(paths: Sequence[Path]) -> list[Input]:
+def crystals_of(paths: Sequence[Path], *, ion: str | None = None, cell: str | None = None) -> list[Input]:
     """The same of files that are crystals, whatever they are called.
 
     Raises:
@@ -86,27 +109,30 @@ def crystals_of(paths: Sequence[Path]) -> list[Input]:
         raise SourceError(
             f"{folders[0]} is a folder, not a crystal's file." if folders else "Nothing to predict: name a FILE."
         )
-    return [Input(label=path.name, load=partial(_crystal, path, None)) for path in paths]
+    return [Input(label=path.name, load=partial(_crystal, path, ion, cell)) for path in paths]
 
 
-def _source(path: Path, ion: str | None) -> Source:
+def _source(path: Path, ion: str | None, cell: str | None) -> Source:
     if path.is_dir():
-        return Source(label=path.name, files={"band": (f"{path.name}.zip", _zipped(path))}, ion=None)
-    if _is_crystal(path):
-        return _crystal(path, ion)
-    return Source(label=path.name, files={"band": _file(path)}, ion=None)
+        return Source(label=path.name, files={"band": (f"{path.name}.zip", _zipped(path))}, ion=ion, cell=cell)
+    if _is_crystal(path, ion):
+        return _crystal(path, ion, cell)
+    return Source(label=path.name, files={"band": _file(path)}, ion=ion, cell=cell)
 
 
-def _crystal(path: Path, ion: str | None) -> Source:
-    return Source(label=path.name, files={"structure": _file(path)}, ion=ion)
+def _crystal(path: Path, ion: str | None, cell: str | None) -> Source:
+    return Source(label=path.name, files={"structure": _file(path)}, ion=ion, cell=cell)
 
 
-def _end_points(label: str, initial: Path, final: Path, ion: str | None) -> Source:
-    return Source(label=label, files={"initial": _file(initial), "final": _file(final)}, ion=ion)
+def _end_points(label: str, ends: tuple[Path, Path], ion: str | None, cell: str | None) -> Source:
+    files = {name: _file(path) for name, path in zip(("initial", "final"), ends, strict=True)}
+    return Source(label=label, files=files, ion=ion, cell=cell)
 
 
-def _is_crystal(path: Path) -> bool:
+def _is_crystal(path: Path, ion: str | None) -> bool:
     name = _plain(path)
+    if name.name.upper().startswith(_RUN_NAMES):
+        return ion is not None
     if name.suffix.lower() == ".json":
         content = path.read_bytes()
         return _STRUCTURE_JSON.search(content) is not None and _BAND_JSON.search(content) is None
@@ -123,11 +149,21 @@ def _file(path: Path) -> tuple[str, bytes]:
 
 
 def _zipped(folder: Path) -> bytes:
-    """Only what describes the images: an NEB folder may hold gigabytes of wave functions."""
+    """Only what describes the images and their energies: an NEB folder may hold gigabytes of wave functions."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(folder.rglob("*")):
-            plain = _plain(path)
-            if path.is_file() and (plain.name in _NEB_FILES or plain.suffix.lower() in CRYSTAL_SUFFIXES):
-                archive.write(path, path.relative_to(folder).as_posix())
+            plain, name = _plain(path), path.relative_to(folder).as_posix()
+            if not path.is_file():
+                continue
+            if plain.name in _NEB_FILES or plain.suffix.lower() in _IMAGE_SUFFIXES:
+                archive.write(path, name)
+            elif path.name == _OUTCAR:
+                archive.writestr(name, _energies(path))
     return buffer.getvalue()
+
+
+def _energies(outcar: Path) -> bytes:
+    """Of an OUTCAR, which may have hundreds of megabytes, what is read beside an image: the energies of its steps."""
+    with outcar.open("rb") as lines:
+        return b"".join(line for line in lines if line.lstrip().startswith(_OUTCAR_LINES))

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
 import numpy as np
 
 from app.crystals.band import FloatArray
+from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.sites.ion_sites import Sublattices
 from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.sites.supercell import Motif, primitive_motif
@@ -93,7 +94,8 @@ def charged_host(
         frac_coords: shape [n, 3].
         occupancies: how much of its site each fills, 0 to 1, length n.
         ion: element symbol of the migrating ion.
-        oxidation_states: of the ion and of every element of the host; an element of charge 0 counts for nothing.
+        oxidation_states: of the ion and of every element of the host; an element of charge 0 counts for nothing. Where
+            the parameters of a charge are lacking, those of the nearest one of its element are taken.
 
     Raises:
         InputError: there are no parameters for one of these elements and charges ("no-bond-valence").
@@ -147,11 +149,19 @@ def crystal_host(lattices: Sublattices) -> tuple[ChargedHost, dict[str, float]]:
 
 
 def average_host(motif: Motif) -> ChargedHost | str:
-    """The average host of a crystal in its primitive cell, or the reason why bond valence has none."""
+    """The average host of a crystal in its reduced primitive cell, or the reason why bond valence has none."""
     try:
-        return crystal_host(primitive_motif(motif.crystal, motif.symmetry).crystal)[0]
+        host, _ = crystal_host(primitive_motif(motif.crystal, motif.symmetry).crystal)
     except InputError as error:
         return error.detail
+    basis, steps = reduced_lattice(host.lattice_angstrom)
+    to_basis = np.linalg.inv(steps)
+    return replace(
+        host,
+        lattice_angstrom=basis,
+        morse_frac_coords=host.morse_frac_coords @ to_basis,
+        coulomb_frac_coords=host.coulomb_frac_coords @ to_basis,
+    )
 
 
 def _pair(ion: str, charge: float, symbol: str, states: Mapping[str, float]) -> tuple[float, ...]:
@@ -163,11 +173,16 @@ def _pair(ion: str, charge: float, symbol: str, states: Mapping[str, float]) -> 
     if not other:
         return ()
     if charge * other < 0:
-        cation, anion = ((ion, charge), (symbol, other)) if charge > 0 else ((symbol, other), (ion, charge))
-        found = table.pairs.get((cation[0], int(cation[1]), anion[0], int(anion[1])))
-        if found is None or not float(charge).is_integer() or not float(other).is_integer():
+        # a guessed state may be one off, as S-1 in an argyrodite, and a mean one is no whole number
+        tabulated = [
+            (abs(anion_charge - other if charge > 0 else cation_charge - other), row)
+            for (cation, cation_charge, anion, anion_charge), row in table.pairs.items()
+            if (cation, cation_charge, anion) == (ion, charge, symbol)
+            or (cation, anion, anion_charge) == (symbol, ion, charge)
+        ]
+        if not tabulated:
             raise no_parameters(ion, f"none for {ion}{charge:+g} with {symbol}{other:+g}")
-        distance, steepness, depth = found
+        _, (distance, steepness, depth) = min(tabulated)
         return distance, steepness, depth / 2.0
     lacking = [one for one in (ion, symbol) if one not in table.elements]
     if lacking:

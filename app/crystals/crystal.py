@@ -42,11 +42,13 @@ class Crystal:
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
         sites: every site of the cell, symmetry already applied.
         warnings: what was noticed while the file was read.
+        energy_ev: the total energy that the file gives for it, None where it gives none.
     """
 
     lattice_angstrom: FloatArray
     sites: tuple[Site, ...]
     warnings: tuple[str, ...] = ()
+    energy_ev: float | None = None
 
     @property
     def is_ordered(self) -> bool:

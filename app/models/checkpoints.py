@@ -12,8 +12,10 @@ from safetensors.torch import load, save
 from torch import nn
 
 from app.models.cards.card import CARD_FILE, WEIGHTS_FILE, AnyCardT, Card, CheckpointError, read_card
+from app.models.cards.conductivity_card import ConductivityCard, read_conductivity_card
 from app.models.cards.property_card import PropertyCard, read_property_card
 from app.models.graphs.shells import GraphSpec
+from app.models.networks.conductor_regression import ConductorRegression
 from app.models.networks.graph_network import GraphNetwork
 from app.models.networks.hop_kernel import HopKernel
 from app.models.networks.message_tables import SharedTables
@@ -22,6 +24,7 @@ from app.models.networks.model_2 import Model2
 from app.models.networks.model_3 import Model3
 from app.models.networks.model_4 import Model4
 from app.models.networks.multi_property import MultiProperty
+from app.models.predictors.conductivity_predictor import ConductivityPredictor
 from app.models.predictors.graph_predictor import GraphPredictor
 from app.models.predictors.kernel_predictor import KernelPredictor
 from app.models.predictors.parallel_passes import Lanes
@@ -40,6 +43,8 @@ GRAPH_NETWORKS: dict[str, type[GraphNetwork]] = {
 NETWORKS: dict[str, type[nn.Module]] = {**GRAPH_NETWORKS, "hop-kernel": HopKernel}
 #: Networks of bulk properties.
 PROPERTY_NETWORKS: dict[str, type[MultiProperty]] = {"multi-property": MultiProperty}
+#: Of conductivities.
+CONDUCTIVITY_NETWORKS: dict[str, type[ConductorRegression]] = {"conductor-regression": ConductorRegression}
 
 #: The fitted bands' pooled vectors travel with the weights under this name.
 DOMAIN_VECTORS = "domain_vectors"
@@ -174,3 +179,19 @@ def read_property_predictor(folder: Path, *, device: torch.device, lanes: Lanes 
     """
     card, network = read_property_checkpoint(folder)
     return PropertyPredictor(card, network, device=device, lanes=lanes)
+
+
+def read_conductivity_predictor(folder: Path) -> ConductivityPredictor:
+    """Read a checkpoint of conductivity and return a predictor.
+
+    Raises:
+        CheckpointError: a file is missing or damaged, the weights do not have the digest that the card names, or
+            they do not fit the network that it describes.
+    """
+    card: ConductivityCard = read_conductivity_card(folder)
+    tensors = checked_tensors(folder, card.weights_sha256)
+    try:
+        network = restored(CONDUCTIVITY_NETWORKS[card.network](**card.arguments), tensors)
+        return ConductivityPredictor(card, network)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise CheckpointError(f"{folder} does not fit its card: {error}") from error

@@ -1,4 +1,4 @@
-"""The prediction of a model for one band, free of tensors."""
+"""Predictions of models, free of tensors: of one band's barrier, and of a crystal's conductivity."""
 
 from dataclasses import dataclass
 
@@ -40,3 +40,51 @@ class Prediction:
         quantiles = np.asarray(self.quantiles_ev)
         increasing = quantiles + np.arange(len(quantiles)) * 1e-9  # np.interp needs strictly increasing abscissae
         return float(np.interp(threshold_ev, increasing, QUANTILE_LEVELS))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Influence:
+    """What one number of a crystal does to its predicted conductivity.
+
+    Attributes:
+        name: of the number.
+        value: of it; None of what is no single number.
+        decades: how much it adds to log10 of the conductivity, against the mean of the fitted crystals.
+        text: the same as a sentence.
+    """
+
+    name: str
+    value: float | None
+    decades: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConductivityPrediction:
+    """A crystal's ionic conductivity with its predictive distribution.
+
+    Attributes:
+        log10_s_per_cm: the point prediction, of the conductivity in S/cm.
+        quantiles: of the same, at QUANTILE_LEVELS, not decreasing.
+        influences: the numbers that speak most for and against, the strongest first.
+        in_domain: whether the crystal resembles those that the model was fitted on.
+        domain_reasons: why not, one sentence each; empty where in_domain.
+    """
+
+    log10_s_per_cm: float
+    quantiles: tuple[float, ...]
+    influences: tuple[Influence, ...]
+    in_domain: bool
+    domain_reasons: tuple[str, ...]
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The central interval of log10 that covers INTERVAL_COVERAGE."""
+        tail = (1.0 - INTERVAL_COVERAGE) / 2.0
+        low, high = np.interp([tail, 1.0 - tail], QUANTILE_LEVELS, self.quantiles)
+        return float(low), float(high)
+
+    def probability_above(self, s_per_cm: float) -> float:
+        """The probability of a conductivity above a value in S/cm, between 0.01 and 0.99."""
+        quantiles = np.asarray(self.quantiles) + np.arange(len(self.quantiles)) * 1e-9
+        return 1.0 - float(np.interp(np.log10(s_per_cm), quantiles, QUANTILE_LEVELS))

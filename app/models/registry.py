@@ -9,10 +9,12 @@ import torch
 from app.cores import usable_cores
 from app.errors import InputError, NotFoundError
 from app.models.allocator import keep_freed_memory
-from app.models.cards.card import CARD_FILE, CheckpointError, OtherModel
+from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, OtherModel
+from app.models.cards.conductivity_card import answers_conductivity
 from app.models.cards.property_card import answers_properties
-from app.models.checkpoints import read_predictor, read_property_predictor
+from app.models.checkpoints import read_conductivity_predictor, read_predictor, read_property_predictor
 from app.models.networks.message_tables import SharedTables
+from app.models.predictors.conductivity_predictor import ConductivityPredictor
 from app.models.predictors.parallel_passes import Lanes
 from app.models.predictors.predictor import Predictor
 from app.models.predictors.property_predictor import PropertyPredictor
@@ -24,6 +26,7 @@ class Registry:
     Args:
         predictors: one per checkpoint of barriers.
         properties: one per checkpoint of bulk properties.
+        conductivities: one per checkpoint of conductivity.
         default: name of the checkpoint used where a request names none.
 
     Raises:
@@ -35,6 +38,7 @@ class Registry:
         predictors: dict[str, Predictor],
         *,
         properties: dict[str, PropertyPredictor] | None = None,
+        conductivities: dict[str, ConductivityPredictor] | None = None,
         default: str,
     ) -> None:
         if default not in predictors:
@@ -43,6 +47,7 @@ class Registry:
             )
         self._predictors = predictors
         self._properties = properties or {}
+        self._conductivities = conductivities or {}
         self.default_name = default
 
     @classmethod
@@ -70,15 +75,17 @@ class Registry:
             tables = SharedTables()
         folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
         of_properties = [folder for folder in folders if answers_properties(folder)]
+        of_conductivity = [folder for folder in folders if answers_conductivity(folder)]
         return cls(
             {
                 folder.name: read_predictor(folder, device=chosen, lanes=lanes, tables=tables)
                 for folder in folders
-                if folder not in of_properties
+                if folder not in of_properties and folder not in of_conductivity
             },
             properties={
                 folder.name: read_property_predictor(folder, device=chosen, lanes=lanes) for folder in of_properties
             },
+            conductivities={folder.name: read_conductivity_predictor(folder) for folder in of_conductivity},
             default=default,
         )
 
@@ -90,15 +97,49 @@ class Registry:
         """Names of all checkpoints of bulk properties, in alphabetical order."""
         return tuple(self._properties)
 
+    def conductivity_names(self) -> tuple[str, ...]:
+        """Names of all checkpoints of conductivity, in alphabetical order."""
+        return tuple(self._conductivities)
+
+    def knows_conductivity(self, ion: str) -> bool:
+        """Whether there is a model of an ion's conductivity."""
+        return any(predictor.card.ion == ion for predictor in self._conductivities.values())
+
+    def conductivity_predictor(self, ion: str) -> ConductivityPredictor:
+        """The first predictor of an ion's conductivity.
+
+        Raises:
+            InputError: there are such models, of other ions ("ion-without-conductivity").
+            NotFoundError: there is none at all ("unknown-model").
+        """
+        if not self._conductivities:
+            raise NotFoundError(
+                "there is no model of conductivity",
+                kind="unknown-model",
+                expected="a model store (IONPATH_MODEL_STORE) that holds one",
+            )
+        for predictor in self._conductivities.values():
+            if predictor.card.ion == ion:
+                return predictor
+        known = ", ".join(sorted({predictor.card.ion for predictor in self._conductivities.values()}))
+        raise InputError(
+            f"The conductivity of {ion} is not predicted: the measured conductors are of {known} alone.",
+            kind="ion-without-conductivity",
+            where="ion",
+            expected=f"ion={known}; POST /predict/barrier predicts the barriers of {ion} and how they percolate",
+        )
+
     def property_predictor(self, name: str | None = None) -> PropertyPredictor:
         """The predictor of bulk properties of a name, or the first one.
 
         Raises:
-            InputError: a model of barriers was named ("model-of-other-call").
+            InputError: a model of barriers or of conductivity was named ("model-of-other-call").
             NotFoundError: there is none of that name, or none at all; the error lists the existing ones.
         """
         if name in self._predictors:
             raise _of_other_call(name, "barriers", "/predict/barrier", self._properties)
+        if name in self._conductivities:
+            raise _of_other_call(name, "conductivity", "/predict/conductivity", self._properties)
         predictor = self._properties.get(name or next(iter(self._properties), ""))
         if predictor is None:
             raise NotFoundError(
@@ -115,11 +156,13 @@ class Registry:
         """The predictor of a name, or the default one.
 
         Raises:
-            InputError: a model of bulk properties was named ("model-of-other-call").
+            InputError: a model of bulk properties or of conductivity was named ("model-of-other-call").
             NotFoundError: there is none of that name; the error lists the existing ones.
         """
         if name in self._properties:
             raise _of_other_call(name, "bulk properties", "/predict/properties", self._predictors)
+        if name in self._conductivities:
+            raise _of_other_call(name, "conductivity", "/predict/conductivity", self._predictors)
         predictor = self._predictors.get(name or self.default_name)
         if predictor is None:
             raise _unknown(name or self.default_name, self._predictors)
@@ -147,14 +190,19 @@ class Registry:
         Raises:
             NotFoundError: there is none of that name; the error lists the existing ones.
         """
-        if name not in self._properties and name not in self._predictors:
-            raise _unknown(name, (*self._predictors, *self._properties))
-        card = self._properties[name].card if name in self._properties else self._predictors[name].card
+        cards: dict[str, AnyCard] = {
+            one: predictor.card
+            for kind in (self._predictors, self._properties, self._conductivities)
+            for one, predictor in kind.items()
+        }
+        if name not in cards:
+            raise _unknown(name, cards)
+        card = cards[name]
         return {**card.to_json(), "digest": card.digest}
 
     def cards(self) -> list[dict[str, Any]]:
         """The cards of all checkpoints, those of barriers first."""
-        return [self.card(name) for name in (*self._predictors, *self._properties)]
+        return [self.card(name) for name in (*self._predictors, *self._properties, *self._conductivities)]
 
 
 def _unknown(name: str, here: Collection[str]) -> NotFoundError:

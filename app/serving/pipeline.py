@@ -16,9 +16,11 @@ from app.crystals.geometry.identity import CanonicalBand
 from app.crystals.limits import Limits
 from app.errors import InputError, IonpathError, NotReadyError
 from app.models.prediction import Prediction
+from app.models.predictors.conductivity_predictor import ConductivityPredictor
 from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.answers.bond_valence import bond_valence_answer
+from app.serving.answers.conductivity import other_barriers, with_conductivity
 from app.serving.answers.crystal import (
     BandKey,
     Doubted,
@@ -28,6 +30,7 @@ from app.serving.answers.crystal import (
     compose,
     disagreements,
     percolating_prediction,
+    unconnected,
     with_copies,
 )
 from app.serving.answers.types import Answer, CrystalAnswer, ModelReference, SecondOpinion
@@ -43,10 +46,12 @@ from app.serving.metrics import Metrics
 from app.serving.reading.pool import ReadingPool, raise_if_error
 from app.serving.reading.second_opinion import opinion_of, opinion_within
 from app.serving.reading.upload_reader import CrystalInput, ReadInput, ReadOptions
-from app.serving.reading.uploads import CrystalUpload, StoredUpload
+from app.serving.reading.uploads import CrystalUpload, StoredUpload, Upload
 from app.serving.request import Asked, PredictionRequest
 from app.settings import Settings
 
+#: The ion of the measured conductors.
+CONDUCTING_ION = "Li"
 #: Bands of a job that wait for the model at once: a second's work on two cores.
 JOB_PIECE_BANDS = 32
 #: A model that takes longer for a band has a lane of its own, seconds.
@@ -97,8 +102,11 @@ class Pipeline:
                 where="second_opinion",
                 expected="a crystal and its ion (`structure` and `ion`), or no second_opinion",
             )
+        upload = request.upload
+        if request.conductivity == "required":
+            upload = _of_conductor(upload)
         options = self._options(request, later=later)
-        read = partial(self.pool.read, request.upload, options, key_id=request.key_id, request_id=request.request_id)
+        read = partial(self.pool.read, upload, options, key_id=request.key_id, request_id=request.request_id)
         in_turn = isinstance(request.upload, CrystalUpload) and self._is_quick(predictor)
         try:
             timed = await (self.crystal_turns.read(read) if in_turn else read())
@@ -109,6 +117,8 @@ class Pipeline:
         if request.work is not None and isinstance(request.upload, CrystalUpload):
             request.work.begin(timed.began_s)
         self.metrics.observe("read", time.monotonic() - started_s)
+        if request.conductivity == "required":
+            self.registry.conductivity_predictor(timed.read.ion)  # refuses other ions before anything is predicted
         return Asked(
             request=request,
             prediction_id=uuid4(),
@@ -168,32 +178,47 @@ class Pipeline:
             NotReadyError: the service is stopping or the model stopped.
         """
         content = asked.read.content
+        predictor = asked.predictor
+        model = ModelReference(name=predictor.name, version=predictor.version, digest=predictor.digest)
         crystal: CrystalAnswer | None = None
         warnings = asked.read.warnings
         if isinstance(content, CrystalInput):
             crystal = await self._predict_crystal(asked, content, on_done)
             prediction, cached = percolating_prediction(crystal), all_cached(crystal)
+            warnings = (*warnings, *unconnected(crystal))
+            if (conductor := self._conductor(asked)) is not None:
+                conductivity = await asyncio.to_thread(with_conductivity, crystal, content.search.lattices, conductor)
+                crystal = replace(crystal, conductivity=conductivity)
+                other = other_barriers(conductor, model)
+                warnings = (*warnings, *([other] if other else []))
             if crystal.second_opinion is not None:
                 warnings = (*warnings, *disagreements(crystal, crystal.second_opinion))
         else:
             prediction, cached = await self._predict_band(asked, content)
             if asked.read.doubt is not None:
-                prediction = asked.predictor.doubted(prediction, asked.read.doubt)
+                prediction = predictor.doubted(prediction, asked.read.doubt)
             on_done()
-        predictor = asked.predictor
         return Answer(
             prediction_id=asked.prediction_id,
             created_at=asked.created_at,
             ion=asked.read.ion,
             formula=asked.read.formula,
-            model=ModelReference(name=predictor.name, version=predictor.version, digest=predictor.digest),
-            other_models=self.registry.others(predictor.name),
+            model=model,
+            other_models=self.registry.others(model.name),
             prediction=prediction,
             threshold_ev=asked.request.threshold_ev,
             cached=cached,
             warnings=warnings,
             crystal=crystal,
+            uploaded_band=asked.read.energies,
         )
+
+    def _conductor(self, asked: Asked) -> ConductivityPredictor | None:
+        """What predicts the conductivity of the asked crystal; None where none is asked for, or known."""
+        wanted, ion = asked.request.conductivity, asked.read.ion
+        if wanted is None or (wanted == "where-known" and not self.registry.knows_conductivity(ion)):
+            return None
+        return self.registry.conductivity_predictor(ion)
 
     async def forget(self, asked: Asked) -> None:
         """Take what was answered out of the cache.
@@ -368,6 +393,22 @@ class Pipeline:
         known = await self.cache.get_many(scope, forms)
         self.metrics.observe("cache", time.monotonic() - started)
         return known
+
+
+def _of_conductor(upload: Upload) -> CrystalUpload:
+    """A crystal whose conductivity is asked for: the ion is lithium where none is named, as no other is known.
+
+    Raises:
+        InputError: it is none.
+    """
+    if not isinstance(upload, CrystalUpload):
+        raise InputError(
+            "A conductivity is that of a whole crystal, and a band is one hop.",
+            kind="conductivity-needs-crystal",
+            where="form field structure",
+            expected="a crystal as the form field `structure`; POST /predict/barrier takes bands",
+        )
+    return upload if upload.ion else replace(upload, ion=CONDUCTING_ION)
 
 
 def _charge(request: PredictionRequest, seconds: float) -> None:

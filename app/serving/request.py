@@ -29,6 +29,7 @@ class PredictionRequest:
         threshold_ev: a good conductor has a barrier below it, eV.
         hops: for a crystal, which hops are searched for.
         second_opinion: for a crystal, another method that is asked as well.
+        conductivity: whether a crystal's conductivity is predicted as well: "required" refuses what has none.
         key_id: of the API key; None where there are no keys.
         request_id: of the HTTP request, for the log.
         work: its share of the waiting work, where it was admitted before it was read.
@@ -41,6 +42,7 @@ class PredictionRequest:
     request_id: str
     hops: HopOptions = USUAL
     second_opinion: Literal["bvse"] | None = None
+    conductivity: Literal["required", "where-known"] | None = None
     work: AdmittedWork | None = None
 
 

@@ -121,7 +121,7 @@ def test_progress_is_shown_until_the_result_is_there(page: Page, service: Servic
 def test_what_runs_can_be_stopped_and_is_forgotten(page: Page, service: Service, watch: Watch) -> None:
     page.get_by_text("Options").click()
     page.get_by_label("Longest hop").fill("7")
-    with page.expect_response("**/predict/barrier*") as accepted:
+    with page.expect_response("**/classify/good-conductor*") as accepted:
         page.locator("ul.examples").get_by_role("button", name="Li₇La₃Zr₂O₁₂").click()
     path = accepted.value.headers["location"]
     with page.expect_response(lambda response: response.request.method == "DELETE") as deleted:
@@ -134,8 +134,8 @@ def test_what_runs_can_be_stopped_and_is_forgotten(page: Page, service: Service,
 
 def test_what_is_stopped_on_its_way_to_the_service_does_not_run_there(page: Page, service: Service) -> None:
     held: list[Route] = []
-    page.route("**/predict/barrier*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it is given
-    with page.expect_request("**/predict/barrier*"):
+    page.route("**/classify/good-conductor*", lambda route: held.append(route))  # noqa: PLW0108 - Playwright marks what it is given
+    with page.expect_request("**/classify/good-conductor*"):
         page.locator("ul.examples").get_by_role("button", name="Li₇La₃Zr₂O₁₂").click()
     page.get_by_role("button", name="Stop").click()
     expect(page.get_by_role("status")).to_have_text("Stopped.")

@@ -52,6 +52,24 @@ def test_a_phone_shows_it_all_in_its_width(new_page: NewPage, formula: str) -> N
         assert box["x"] + box["width"] <= 360
 
 
+def test_the_conductivity_is_shown_with_what_speaks_for_and_against(olivine: Page, service: Service) -> None:
+    found = answer_of(olivine, service)["conductivity"]
+    assert isinstance(found, dict)
+    panel = olivine.locator("#conductivity")
+    digits, exponent = f"{10 ** found['log10_conductivity_s_per_cm']:.1e}".split("e")
+    raised = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    expect(panel).to_contain_text(f"{digits}·10{raised} S/cm, 90 % interval")
+    expect(panel).to_contain_text(f"{round(100 * found['probability_above']['1e-4'])} % chance of more than 10⁻⁴ S/cm")
+    for influence in found["influences"]:
+        expect(panel).to_contain_text(influence["text"])
+
+
+def test_a_band_and_other_ions_have_no_conductivity(page: Page) -> None:
+    take_example(page, "Na₃PS₄")
+    expect(page.locator("#barrier")).to_be_visible()
+    expect(page.locator("#conductivity")).to_have_count(0)
+
+
 def test_the_table_highlights_the_path_it_names(olivine: Page, service: Service) -> None:
     hops = answer_of(olivine, service)["hops"]
     assert isinstance(hops, list)

@@ -9,6 +9,7 @@ import orjson
 import pytest
 import schemathesis
 from api_server import Service, running_service
+from conductors import write_small
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -39,6 +40,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service that starts and answers quickly."""
     folder = tmp_path_factory.mktemp("small")
     write_untrained(folder / "store")
+    write_small(folder / "store")
     with running_service(folder, model_store=folder / "store", torch_threads=1) as service:
         yield service
 
@@ -85,13 +87,14 @@ def test_whole_answers_are_what_the_document_says(small: Service, examples: Path
         case.call_and_validate(checks=list(CHECKS), timeout=60.0)
     files = {"structure": ("LiCoO2.cif", (examples / "LiCoO2.cif").read_bytes())}
     crystal = small.client.post("/predict/barrier", files=files, data={"ion": "Li"}).json()
+    conductor = small.client.post("/predict/conductivity", files=files).json()
     later = small.client.post("/predict/barrier", json=band, headers={"Prefer": "respond-async"}).json()
     by_id = document["/predictions/{prediction_id}"]["GET"]
-    for answer in (crystal, later):
+    for answer in (crystal, conductor, later):
         assert small.client.get(f"/predictions/{answer['prediction_id']}").status_code == 200
         case = by_id.Case(path_parameters={"prediction_id": answer["prediction_id"]})
         case.call_and_validate(checks=list(CHECKS), timeout=60.0)
-    small.wait_for("/predictions", lambda page: len(page["predictions"]) >= 4)
+    small.wait_for("/predictions", lambda page: len(page["predictions"]) >= 5)
     for path in ("/predictions", "/models", "/health/ready", "/metrics"):
         document[path]["GET"].Case().call_and_validate(checks=list(CHECKS), timeout=60.0)
 

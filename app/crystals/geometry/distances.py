@@ -3,7 +3,7 @@
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.geometry.periodic import shortest_vectors
+from app.crystals.geometry.periodic import near_pairs, shortest_vectors
 
 
 def nearest_vectors(lattice_angstrom: FloatArray, vectors_angstrom: FloatArray) -> FloatArray:
@@ -18,18 +18,29 @@ def nearest_vectors(lattice_angstrom: FloatArray, vectors_angstrom: FloatArray) 
     return np.asarray((flat + offsets @ lattice_angstrom).reshape(vectors_angstrom.shape))
 
 
-def clearances_angstrom(band: Band) -> tuple[FloatArray, FloatArray]:
-    """Distances of a straight path to each host atom.
+def clearances_angstrom(band: Band, within_angstrom: float) -> tuple[FloatArray, FloatArray]:
+    """Distances of a straight path to the host atoms near it.
+
+    Args:
+        band: of the path.
+        within_angstrom: the largest distance from the line that counts.
 
     Returns:
         from the nearest image, and from the nearest point of the line between the end points, each shape
-        [n_host], angstrom. For each image, only the nearest periodic copy of an atom is considered.
+        [n_host], angstrom; infinite for an atom that is farther from the line and from all images. For each image, only
+        the nearest periodic copy of an atom is considered.
     """
-    hop = band.hop_vector_angstrom
-    images = (band.image_frac_coords - band.image_frac_coords[0]) @ band.lattice_angstrom
-    vectors = (band.host_frac_coords[None] - band.image_frac_coords[:, None]) @ band.lattice_angstrom
-    from_image = nearest_vectors(band.lattice_angstrom, vectors)
-    from_start = images[:, None] + from_image
+    images, lattice, hop = band.image_frac_coords, band.lattice_angstrom, band.hop_vector_angstrom
+    # the nearest image of a point on the line is half a step away at most
+    reach = float(np.hypot(within_angstrom, 0.5 * np.linalg.norm(hop) / (len(images) - 1)))
+    pairs, lengths = near_pairs(images, band.host_frac_coords, lattice, reach)
+    from_images, from_line = (np.full(len(band.host_species), np.inf) for _ in range(2))
+    if not len(pairs):
+        return from_images, from_line
+    image, atom = pairs.T
+    vectors = nearest_vectors(lattice, (band.host_frac_coords[atom] - images[image]) @ lattice)
+    from_start = (images[image] - images[0]) @ lattice + vectors
     along = np.clip(from_start @ hop / float(hop @ hop), 0.0, 1.0)
-    from_line = from_start - along[..., None] * hop
-    return np.linalg.norm(from_image, axis=-1).min(axis=0), np.linalg.norm(from_line, axis=-1).min(axis=0)
+    np.minimum.at(from_images, atom, lengths)
+    np.minimum.at(from_line, atom, np.linalg.norm(from_start - along[:, None] * hop, axis=1))
+    return from_images, from_line

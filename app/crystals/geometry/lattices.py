@@ -1,5 +1,6 @@
 """Integer geometry of lattices: Hermite forms, cosets, short translations."""
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -91,7 +92,14 @@ def short_translations(lattice_angstrom: FloatArray, below_angstrom: float) -> t
     Returns:
         whole-number vectors, shape [n, 3], and their lengths, shape [n], angstrom.
     """
-    basis, steps = reduced_lattice(lattice_angstrom)  # along skewed vectors it would need very many
+    vectors, lengths = _translations_below(np.ascontiguousarray(lattice_angstrom).tobytes(), math.ceil(below_angstrom))
+    count = int(np.searchsorted(lengths, below_angstrom))
+    return vectors[:count], lengths[:count]
+
+
+@lru_cache(maxsize=256)
+def _translations_below(lattice_bytes: bytes, below_angstrom: int) -> tuple[IntArray, FloatArray]:
+    basis, steps = reduced_lattice(np.frombuffer(lattice_bytes).reshape(3, 3))  # skewed vectors would need very many
     reach = np.floor(below_angstrom * np.linalg.norm(np.linalg.inv(basis), axis=0)).astype(int)
     axes = (np.arange(-r, r + 1) for r in reach)
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
@@ -99,7 +107,9 @@ def short_translations(lattice_angstrom: FloatArray, below_angstrom: float) -> t
     lengths = np.linalg.norm(grid @ basis, axis=1)
     order = np.argsort(lengths, kind="stable")
     order = order[lengths[order] < below_angstrom]
-    return np.asarray(grid[order].astype(np.int64) @ steps), lengths[order]
+    vectors, lengths = grid[order].astype(np.int64) @ steps, lengths[order]
+    vectors.flags.writeable = lengths.flags.writeable = False
+    return vectors, lengths
 
 
 def shortest_translation_angstrom(lattice_angstrom: FloatArray) -> float:

@@ -1,16 +1,19 @@
 """Shortest vectors between atoms of a periodic crystal."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.geometry.reduction import reduced_lattice, to_reduced
 
 #: Periodic vectors whose lengths differ by less are equal to rounding: the one as written is kept.
 TIE_ANGSTROM = 1e-3
+#: Cells whose heights are kept: reading and searching one crystal need those of a few cells a hundred times.
+_KEPT = 256
 _NEIGHBOUR_CELLS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(27, 3)
 
 
@@ -40,7 +43,7 @@ def shortest_vectors(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> 
         lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
     """
     basis, steps = reduced_lattice(lattice_angstrom)
-    in_reduced = frac_vectors @ np.linalg.inv(steps)
+    in_reduced = frac_vectors @ to_reduced(lattice_angstrom)
     cells = _NEIGHBOUR_CELLS - np.rint(in_reduced)[:, None, :]
     lengths = np.linalg.norm((in_reduced[:, None, :] + cells) @ basis, axis=2)
     rows = np.arange(len(frac_vectors))
@@ -53,9 +56,31 @@ def shortest_vectors(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> 
     return ShortestVectors(offsets=offsets, lengths_angstrom=shortest, runner_up_angstrom=lengths.min(axis=1))
 
 
+def shortest_lengths(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> FloatArray:
+    """The lengths of the shortest periodic forms of vectors, to 1e-6 angstrom: less work than `shortest_vectors`.
+
+    Args:
+        frac_vectors: fractional, shape [n, 3].
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+    """
+    basis, _ = reduced_lattice(lattice_angstrom)
+    in_reduced = frac_vectors @ to_reduced(lattice_angstrom)
+    home, cells = (in_reduced - np.rint(in_reduced)) @ basis, _NEIGHBOUR_CELLS @ basis
+    # |home + cell|^2 = |home|^2 + 2 home.cell + |cell|^2
+    squared = (2.0 * home @ cells.T + np.einsum("ci,ci->c", cells, cells)).min(axis=1)
+    return np.asarray(np.sqrt(np.maximum(squared + np.einsum("ni,ni->n", home, home), 0.0)))
+
+
 def cell_heights_angstrom(lattice_angstrom: FloatArray) -> FloatArray:
     """The distances between opposite faces of the cell, shape [3], angstrom."""
-    return np.asarray(1.0 / np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0))
+    return _heights(np.ascontiguousarray(lattice_angstrom).tobytes())
+
+
+@lru_cache(maxsize=_KEPT)
+def _heights(lattice_bytes: bytes) -> FloatArray:
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(np.frombuffer(lattice_bytes).reshape(3, 3)), axis=0)
+    heights.flags.writeable = False
+    return np.asarray(heights)
 
 
 def near_pairs(
@@ -72,10 +97,10 @@ def near_pairs(
     Returns:
         indices of both atoms, shape [n_pairs, 2], and their distances, shape [n_pairs], angstrom.
     """
-    basis, steps = reduced_lattice(lattice_angstrom)
-    to_reduced = np.linalg.inv(steps)
-    here = frac @ to_reduced
-    there = here if other is None else other @ to_reduced
+    basis, _ = reduced_lattice(lattice_angstrom)
+    change = to_reduced(lattice_angstrom)
+    here = frac @ change
+    there = here if other is None else other @ change
     heights = cell_heights_angstrom(basis)
     # distances along the cell's heights are never longer than in space: no near pair is missed
     tree = cKDTree(_boxed(here, heights), boxsize=heights)
@@ -106,19 +131,36 @@ def pairs_of_copies(
     Returns:
         the atom, its neighbour and their distance, angstrom; each of shape [n_pairs], every pair in both orders.
     """
-    basis, steps = reduced_lattice(lattice_angstrom)  # the cell that needs the fewest copies
-    home = (frac @ np.linalg.inv(steps)) % 1.0
+    _, positions, atom, is_home = copies_near_cell(frac, lattice_angstrom, within_angstrom)
+    home = np.flatnonzero(is_home)
+    near = cKDTree(positions[home]).sparse_distance_matrix(cKDTree(positions), within_angstrom, output_type="ndarray")
+    one, other = near["i"].astype(np.int64), near["j"].astype(np.int64)
+    others = other != home[one]
+    return one[others], atom[other[others]], near["v"][others]
+
+
+def copies_near_cell(
+    frac: FloatArray, lattice_angstrom: FloatArray, within_angstrom: float
+) -> tuple[FloatArray, FloatArray, IntArray, NDArray[np.bool_]]:
+    """All periodic copies of atoms within a distance of the reduced cell, which needs the fewest.
+
+    Args:
+        frac: fractional coordinates, shape [n, 3].
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        within_angstrom: along the cell's heights.
+
+    Returns:
+        the reduced cell, shape [3, 3], angstrom; the copies' positions, shape [n_copies, 3], angstrom; the atom that
+        each is a copy of; and which are the n atoms in the cell itself, in order.
+    """
+    basis, _ = reduced_lattice(lattice_angstrom)
+    home = (frac @ to_reduced(lattice_angstrom)) % 1.0
     margin = within_angstrom / cell_heights_angstrom(basis)
     axes = [np.arange(-n, n + 1) for n in np.ceil(margin).astype(np.int64)]
     cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     copies = home + cells[:, None]
     cell, atom = np.nonzero(((copies >= -margin) & (copies <= 1.0 + margin)).all(axis=2))
-    near = cKDTree(home @ basis).sparse_distance_matrix(
-        cKDTree(copies[cell, atom] @ basis), within_angstrom, output_type="ndarray"
-    )
-    one, other = near["i"].astype(np.int64), near["j"].astype(np.int64)
-    itself = (atom[other] == one) & (cell[other] == len(cells) // 2)
-    return one[~itself], atom[other[~itself]], near["v"][~itself]
+    return basis, copies[cell, atom] @ basis, atom, cell == len(cells) // 2
 
 
 def _boxed(frac: FloatArray, heights: FloatArray) -> FloatArray:

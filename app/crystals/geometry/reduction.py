@@ -26,6 +26,18 @@ def reduced_lattice(lattice_angstrom: FloatArray) -> tuple[FloatArray, IntArray]
     return _reduced(np.ascontiguousarray(lattice_angstrom, dtype=np.float64).tobytes())
 
 
+def to_reduced(lattice_angstrom: FloatArray) -> FloatArray:
+    """From fractional coordinates in a lattice to those in its reduced basis: x @ to_reduced, shape [3, 3]."""
+    return _to_reduced(np.ascontiguousarray(lattice_angstrom, dtype=np.float64).tobytes())
+
+
+@lru_cache(maxsize=_KEPT)
+def _to_reduced(lattice_bytes: bytes) -> FloatArray:
+    inverse = np.rint(np.linalg.inv(_reduced(lattice_bytes)[1]))  # of whole numbers, and its determinant is 1 or -1
+    inverse.flags.writeable = False
+    return inverse
+
+
 @lru_cache(maxsize=_KEPT)
 def _reduced(lattice_bytes: bytes) -> tuple[FloatArray, IntArray]:
     lattice = np.frombuffer(lattice_bytes).reshape(3, 3)

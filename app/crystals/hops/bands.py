@@ -61,7 +61,7 @@ def hop_band(
         )
     ordering = _ordering(orderings or Orderings(ion=lattices.ion, states=None, most=1), supercell, which)
     ordering = ordering.freed({start_ion, end_ion})
-    species, frac_coords = _host(supercell, ordering)
+    species, frac_coords = _host(ordering)
     home = np.floor(start + 1e-9)
     steps = np.linspace(0.0, 1.0, MODEL_IMAGE_COUNT)[:, None]
     empty = Band(
@@ -73,10 +73,7 @@ def hop_band(
     )
     if mechanism == "dilute":
         return empty
-    blocked = [
-        ion for ion, symbol in zip(ordering.places.ion_sites, ordering.filled, strict=True) if ion >= 0 and symbol
-    ]
-    filled = filled_sites(supercell, empty, {start_ion, end_ion}, blocked)
+    filled = filled_sites(supercell, empty.image_frac_coords, {start_ion, end_ion}, ordering)
     return replace(
         empty,
         host_species=empty.host_species + (lattices.ion,) * len(filled),
@@ -89,13 +86,10 @@ def _ordering(orderings: Orderings, supercell: Supercell, which: int) -> Orderin
     return found[which % len(found)]  # a larger supercell may have fewer distinct ones
 
 
-def _host(supercell: Supercell, ordering: Ordering) -> tuple[tuple[str, ...], FloatArray]:
+def _host(ordering: Ordering) -> tuple[tuple[str, ...], FloatArray]:
     """The host's atoms in one ordering, those on mixed sites last."""
-    mixed = set(ordering.places.host_sites)
-    fixed = [k for k in range(len(supercell.host_contents)) if k not in mixed]
     placed, frac_coords = ordering.atoms
-    species = tuple(supercell.host_contents[k][0][0] for k in fixed)
-    return (*species, *placed), np.vstack([supercell.host_frac_coords[fixed], frac_coords])
+    return ordering.places.fixed_species + placed, np.vstack([ordering.places.fixed_frac_coords, frac_coords])
 
 
 def has_close_sites(lattices: Sublattices) -> bool:
@@ -140,7 +134,7 @@ def blocked_because(band: Band, *, include_close_hops: bool) -> str | None:
     """
     if not band.host_species:
         return f"nothing is left in the supercell but the {band.ion} that hops"
-    images, line = clearances_angstrom(band)
+    images, line = clearances_angstrom(band, PASSABLE_CLEARANCE_ANGSTROM)
     for distances, limit in ((images, IMAGE_CLEARANCE_ANGSTROM), (line, LINE_CLEARANCE_ANGSTROM)):
         atom = int(distances.argmin())
         if distances[atom] < limit:

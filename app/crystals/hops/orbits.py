@@ -8,7 +8,7 @@ from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.hops.percolation import HopEdge
 from app.crystals.sites.ion_sites import Sublattices
 from app.crystals.sites.supercell import Motif
-from app.crystals.sites.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, canonical_hops, hop_orbits
+from app.crystals.sites.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, canonical_hops, distinct_rows, hop_orbits
 
 
 def distinct_hops(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) -> list[list[HopEdge]]:
@@ -21,8 +21,8 @@ def distinct_hops(lattices: Sublattices, motif: Motif, max_hop_angstrom: float) 
     hops, lengths = _all_hops(lattices, max_hop_angstrom + 10 * SYMMETRY_TOLERANCE_ANGSTROM)
     if not len(hops):
         return []
-    folded, copies = np.unique(canonical_hops(motif.fold(hops)), axis=0, return_inverse=True)
-    orbits = hop_orbits(motif.crystal, motif.symmetry, folded)[copies.ravel()]
+    folded, copies = distinct_rows(canonical_hops(motif.fold(hops)))
+    orbits = hop_orbits(motif.crystal, motif.symmetry, folded)[copies]
     members: dict[int, list[int]] = {}
     for k, orbit in enumerate(orbits):
         members.setdefault(int(orbit), []).append(k)
@@ -51,7 +51,9 @@ def _all_hops(lattices: Sublattices, radius_angstrom: float) -> tuple[IntArray, 
     offsets = (cells[pairs.col // len(coords)] + home[start] - home[to]) @ steps
     rows = np.column_stack([start, to, np.rint(offsets)]).astype(np.int64)
     itself = (rows[:, 0] == rows[:, 1]) & ~rows[:, 2:].any(axis=1)
-    hops = np.unique(canonical_hops(rows[~itself]), axis=0)
+    if itself.all():
+        return np.empty((0, 5), dtype=np.int64), np.empty(0)
+    hops, _ = distinct_rows(canonical_hops(rows[~itself]))
     given = lattices.site_frac_coords
     ends = given[hops[:, 1]] + hops[:, 2:] - given[hops[:, 0]]
     lengths = np.linalg.norm(ends @ lattices.lattice_angstrom, axis=1)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from app.crystals.band import FloatArray
+from app.crystals.hops.surroundings import near_line
 from app.crystals.sites.split_sites import SPLIT_ANGSTROM
 
 #: A site nearer to the line than this is on the way: an ion on the line would stop there.
@@ -22,17 +23,13 @@ def site_on_the_way(
         start_frac: of the hop, in fractional coordinates of the same cell, shape [3].
         end_frac: of the hop, likewise and not wrapped into the cell, shape [3].
     """
-    start, hop = start_frac @ lattice_angstrom, (end_frac - start_frac) @ lattice_angstrom
-    length = float(np.linalg.norm(hop))
-    # All copies of a site that can be near: those in the cells around the middle of the hop.
-    reach = length / 2.0 + ON_THE_WAY_ANGSTROM
-    middle = 0.5 * (start_frac + end_frac)
-    cells = np.ceil(reach * np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0)).astype(int)
-    shifts = np.stack(np.meshgrid(*(np.arange(-n, n + 1) for n in cells), indexing="ij"), axis=-1).reshape(-1, 3)
-    home = site_frac_coords - np.round(site_frac_coords - middle)
-    away = (home[:, None] + shifts[None]).reshape(-1, 3) @ lattice_angstrom - start
-    along = away @ hop / length
-    off_line = np.linalg.norm(away - along[:, None] * hop / length, axis=1)
-    between = (np.linalg.norm(away, axis=1) >= SPLIT_ANGSTROM) & (np.linalg.norm(away - hop, axis=1) >= SPLIT_ANGSTROM)
-    passed = (off_line < ON_THE_WAY_ANGSTROM) & (along > 0.0) & (along < length) & between
-    return int(np.flatnonzero(passed)[off_line[passed].argmin()]) // len(shifts) if passed.any() else None
+    ends = np.stack([start_frac, end_frac]) @ lattice_angstrom
+    near = near_line(lattice_angstrom, site_frac_coords, ends, ON_THE_WAY_ANGSTROM)
+    to_ends = np.linalg.norm(near.positions[:, None] - ends, axis=2).min(axis=1)
+    along = (near.positions - ends[0]) @ (ends[1] - ends[0])
+    passed = (to_ends >= SPLIT_ANGSTROM) & (along > 0.0) & (along < float(np.sum((ends[1] - ends[0]) ** 2)))
+    if not passed.any():
+        return None
+    # of copies at one distance to rounding, the first site
+    order = np.lexsort([near.host_index[passed], np.round(near.path_distance[passed], 6)])
+    return int(near.host_index[passed][order[0]])

@@ -1,11 +1,11 @@
 """The search for hops of an ion through a crystal: the distinct ones, each with its band."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.charged_host import ChargedHost, average_host
+from app.crystals.charged_host import ChargedHost, average_host, crystal_host
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import short_translations
 from app.crystals.geometry.vacuum import Vacuum, find_vacuum
@@ -14,9 +14,10 @@ from app.crystals.hops.fillings import Fillings, sample_fillings
 from app.crystals.hops.options import USUAL, USUAL_HOPS, HopOptions
 from app.crystals.hops.orbits import distinct_hops
 from app.crystals.hops.passed_sites import site_on_the_way
-from app.crystals.hops.percolation import HopEdge, Offset
+from app.crystals.hops.percolation import HopEdge, Offset, percolation
 from app.crystals.hops.surface import at_surface_because
 from app.crystals.hops.warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
+from app.crystals.sites.empty_shares import with_empty_shares
 from app.crystals.sites.interstitials import with_interstitials
 from app.crystals.sites.ion_sites import IonSite, Sublattices, is_mixed, split
 from app.crystals.sites.ordering import Ordering, OrderingMethod, Orderings
@@ -28,7 +29,12 @@ from app.crystals.sites.supercell import (
     choose_supercell,
 )
 from app.crystals.validation import no_host
-from app.errors import TooLargeError
+from app.errors import InputError, TooLargeError
+
+#: Of the 1,638 published hops that models are fitted on four are shorter.
+SHORTEST_FITTED_ANGSTROM = 2.1
+#: Ions of which the climbs by bond valence were compared with measured conductivities.
+WITH_BOND_VALENCE = ("Li",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +103,9 @@ class HopSearch:
         mechanism: whether the other mobile ions stay ("vacancy") or not ("dilute").
         warnings: for the caller.
         disorder: how the host was ordered; None where it is ordered as uploaded.
+        lattices: those sites and the host around them.
         bond_valence_host: what bond valence computes percolation on, without the ions; or why there is no such thing.
+        host: the same in the uploaded cell, for the climbs of its hops; None where bond valence has no part in them.
     """
 
     ion: str
@@ -107,8 +115,10 @@ class HopSearch:
     truncated: bool
     mechanism: Mechanism
     warnings: tuple[str, ...]
+    lattices: Sublattices
     bond_valence_host: ChargedHost | str
     disorder: Disorder | None = None
+    host: ChargedHost | None = None
 
 
 def find_hops(
@@ -131,11 +141,31 @@ def find_hops(
             `app.crystals.sites.ordering.Orderings.of`; or no atoms are left once the ions are removed ("no-host").
         TooLargeError: the supercell is too large ("too-many-atoms").
     """
+    found = _search(crystal, ion, options, max_atoms=max_atoms)
+    searched = options.interstitials or any(site.is_interstitial for site in found.sites)
+    if searched or any(hop.band for hop in found.hops):
+        return found
+    between = _search(crystal, ion, replace(options, interstitials=True), max_atoms=max_atoms)
+    if not _connects(between):
+        return found
+    warning = (
+        f"There is no open hop between the {found.ion} sites of the file, so sites between them were added, as with "
+        "interstitials=true."
+    )
+    return replace(between, warnings=(*between.warnings, warning))
+
+
+def _connects(search: HopSearch) -> bool:
+    """Whether the hops with a band, at whatever barrier, connect in one dimension at least."""
+    return percolation(search.all_hops, [0.0 if hop.band else None for hop in search.hops]).one_d is not None
+
+
+def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms: int) -> HopSearch:
     max_hops = USUAL_HOPS if options.max_hops is None else options.max_hops
     lattices = split(crystal, ion)
     absent = not lattices.sites
     if absent or options.interstitials:
-        lattices = with_interstitials(lattices)
+        lattices = with_interstitials(with_empty_shares(lattices))
     chosen: Mechanism = "dilute" if absent or options.mechanism == "dilute" else "vacancy"
     if not lattices.host_contents and not any(site.shared_with for site in lattices.sites):
         raise no_host(lattices.ion, "structure")
@@ -181,8 +211,19 @@ def find_hops(
             *(_ordering_warnings(lattices, disorder) if disorder else ()),
         ),
         disorder=disorder,
+        lattices=lattices,
         bond_valence_host=average_host(supercell.motif),
+        host=_charged(lattices),
     )
+
+
+def _charged(lattices: Sublattices) -> ChargedHost | None:
+    if lattices.ion not in WITH_BOND_VALENCE:
+        return None
+    try:
+        return crystal_host(lattices)[0]
+    except InputError:  # bond valence knows few elements and charges, and is not asked for
+        return None
 
 
 def _ordering_warnings(lattices: Sublattices, disorder: Disorder) -> tuple[str, ...]:
@@ -227,6 +268,10 @@ def _hop(
     distance = float(np.linalg.norm(vectors[first]))
     bands: list[Band | None] = []
     doubts: list[str] = [] if vacuum is None else [vacuum.as_doubt]
+    if distance < SHORTEST_FITTED_ANGSTROM:
+        doubts.append(
+            f"the hop is {distance:.2f} angstrom long, and hardly any fitted one is below {SHORTEST_FITTED_ANGSTROM:g}"
+        )
     excluded, left_out = _too_short(lattices.ion, distance), False
     if excluded is None and vacuum is not None:
         excluded = at_surface_because(lattices, edge, vacuum)

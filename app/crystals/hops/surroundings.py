@@ -1,23 +1,28 @@
 """The host atoms around a path, each periodic copy separately, independent of the supercell."""
 
+import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import Band, FloatArray, IntArray, model_band
 from app.crystals.geometry.lattices import shortest_translation_angstrom
-from app.crystals.geometry.reduction import reduced_lattice
+from app.crystals.geometry.periodic import copies_near_cell
 
-_SKEWED = 4  # a cell that needs this many times the copies of its reduced form is replaced by it
 _ROUNDING_ANGSTROM = 1e-6
-_POINTS_AT_ONCE = 4_000_000  # points compared with the path at once, which bounds memory
-
+#: Hosts whose copies around the cell are kept: all hops of a crystal share one.
+_HOSTS_KEPT = 32
 
 #: In a cell with a shorter translation the ion's own copies count as neighbours. A little under the 8 angstrom of a
 #: right-sized supercell, since files round.
 CLOSE_COPY_ANGSTROM = 7.99
-_SAME_PLACE_ANGSTROM = 0.5
+#: A host atom of the ion's element this near to an end of the hop is the ion itself.
+SAME_PLACE_ANGSTROM = 0.5
+#: The host's coordinates are taken on a grid of this many steps a cell, some 1e-11 angstrom each. The shift keeps round
+#: coordinates, such as a quarter of 0.1234, away from edges where the last bit would decide.
+_GRID, _SHIFT = 10**12, 0.381966
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,14 +45,17 @@ class PathSurroundings:
     """The model band of a hop and the host atoms near it.
 
     Attributes:
-        band: with copies of the ion in its host.
+        band: with copies of the ion in its host, which is the same to the last bit, atom by atom, for all hops of a
+            crystal that have one host: what depends on the host alone can be kept.
         images: of the ion, shape [5, 3], angstrom.
         near: the host atoms, without the ion itself.
+        ion_index: indices of the host's atoms that are the ion at an end of the hop.
     """
 
     band: Band
     images: FloatArray
     near: NearAtoms
+    ion_index: IntArray
 
     def within(self, radius_angstrom: float) -> "PathSurroundings":
         """The surroundings within a smaller radius, angstrom."""
@@ -61,13 +69,23 @@ def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
     are taken as filled in every copy of the cell: one hop in an otherwise complete crystal. In a host without any they
     stay empty, unless a translation is so short that the copies of the ion are its neighbours.
     """
-    band = _with_copies(model_band(band))
+    band = _arranged(_with_copies(model_band(band)))
     images = band.image_frac_coords @ band.lattice_angstrom
     near = host_near_path(band, images, radius_angstrom)
-    same = np.array([symbol == band.ion for symbol in band.host_species], dtype=bool)[near.host_index]
-    to_ends = np.linalg.norm(near.positions[:, None] - images[[0, -1]], axis=2).min(axis=1)
-    kept = ~(same & (to_ends < _SAME_PLACE_ANGSTROM))
-    return PathSurroundings(band=band, images=images, near=_chosen(near, kept))
+    same = np.array([symbol == band.ion for symbol in band.host_species], dtype=bool)
+    own = np.flatnonzero(same[near.host_index] & (near.path_distance < SAME_PLACE_ANGSTROM))
+    itself = own[at_ends(near.positions[own], images)]
+    kept = np.ones(len(near.host_index), dtype=bool)
+    kept[itself] = False
+    return PathSurroundings(
+        band=band, images=images, near=_chosen(near, kept), ion_index=np.unique(near.host_index[itself])
+    )
+
+
+def at_ends(positions: FloatArray, images: FloatArray) -> NDArray[np.bool_]:
+    """Which of some positions, shape [n, 3], are an end of the path: there an ion is the one that hops."""
+    apart = positions[:, None] - images[[0, -1]]
+    return np.asarray((np.einsum("nei,nei->ne", apart, apart) < SAME_PLACE_ANGSTROM**2).any(axis=1))
 
 
 def _chosen(near: NearAtoms, kept: NDArray[np.bool_]) -> NearAtoms:
@@ -82,7 +100,7 @@ def _with_copies(band: Band) -> Band:
         return band
     first, last = band.image_frac_coords[0], band.image_frac_coords[-1]
     away = last - first
-    apart = np.linalg.norm((away - np.round(away)) @ band.lattice_angstrom) > _SAME_PLACE_ANGSTROM
+    apart = np.linalg.norm((away - np.round(away)) @ band.lattice_angstrom) > SAME_PLACE_ANGSTROM
     copies = np.stack([first, last] if apart else [first])
     return replace(
         band,
@@ -91,54 +109,79 @@ def _with_copies(band: Band) -> Band:
     )
 
 
-def host_near_path(band: Band, images: FloatArray, radius: float) -> NearAtoms:
-    """Every host atom within a radius (angstrom) of the line through images, shape [n_images, 3], angstrom."""
-    reach = radius + 0.5 * float(np.linalg.norm(images[-1] - images[0]))
-    lattice, host = band.lattice_angstrom, band.host_frac_coords
-    reduced, steps = reduced_lattice(lattice)
-    if _copies(lattice, reach).prod() > _SKEWED * _copies(reduced, reach).prod():
-        lattice, host = reduced, host @ np.linalg.inv(steps)
-    repeats = _copies(lattice, reach) // 2
-    middle = images.mean(axis=0)
-    relative = host - middle @ np.linalg.inv(lattice)
-    home = (relative - np.round(relative)) @ lattice + middle
-    axes = [np.arange(-n, n + 1) for n in repeats]
-    shifts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ lattice
-    size = max(1, _POINTS_AT_ONCE // max(1, len(home)))
-    pieces = [_keep_near(home, shifts[start : start + size], images, radius) for start in range(0, len(shifts), size)]
-    return NearAtoms(
-        positions=np.concatenate([piece[0] for piece in pieces]),
-        host_index=np.concatenate([piece[1] for piece in pieces]),
-        path_distance=np.concatenate([piece[2] for piece in pieces]),
+def _arranged(band: Band) -> Band:
+    """The band with its host's atoms sorted by element and place, in the home cell and on a grid."""
+    steps = np.floor(band.host_frac_coords * _GRID + _SHIFT).astype(np.int64) % _GRID
+    order = np.lexsort((*steps.T, np.array(band.host_species)))
+    return replace(
+        band,
+        host_species=tuple(band.host_species[k] for k in order),
+        host_frac_coords=steps[order] / _GRID,
     )
 
 
-def _copies(lattice_angstrom: FloatArray, reach_angstrom: float) -> IntArray:
-    """Number of cells along each lattice vector that contain everything within reach of the middle one, shape [3]."""
-    plane_spacing = 1.0 / np.linalg.norm(np.linalg.inv(lattice_angstrom), axis=0)
-    # An atom moved into the cell around the path's middle is at most half a cell away along each vector.
-    return np.asarray(2 * np.ceil(reach_angstrom / plane_spacing + 0.5).astype(np.int64) + 1)
+def host_near_path(band: Band, images: FloatArray, radius: float) -> NearAtoms:
+    """Every host atom within a radius (angstrom) of the line through images, shape [n_images, 3], angstrom."""
+    return near_line(band.lattice_angstrom, band.host_frac_coords, images[[0, -1]], radius)
 
 
-def _keep_near(
-    home: FloatArray, shifts: FloatArray, images: FloatArray, radius: float
-) -> tuple[FloatArray, IntArray, FloatArray]:
-    """Copies of the host's atoms within a radius of the straight path."""
-    axis = images[-1] - images[0]
-    middle = 0.5 * (images[0] + images[-1])
-    # Most copies are rejected by a cheap test: outside the sphere around the path, with a margin for rounding.
-    centred = home - middle
-    squared = 2.0 * shifts @ centred.T
-    squared += np.einsum("ai,ai->a", centred, centred)
-    squared += np.einsum("si,si->s", shifts, shifts)[:, None]
-    shift_index, atom = np.nonzero(squared < (radius + 0.5 * np.linalg.norm(axis) + _ROUNDING_ANGSTROM) ** 2)
-    positions = home[atom] + shifts[shift_index]
-    along = np.clip((positions - images[0]) @ axis / max(float(axis @ axis), 1e-12), 0.0, 1.0)
-    distance = np.linalg.norm(positions - images[0] - along[:, None] * axis, axis=1)
+def near_line(lattice_angstrom: FloatArray, frac_coords: FloatArray, ends: FloatArray, radius: float) -> NearAtoms:
+    """Every periodic copy of some atoms that is within a distance of a line.
+
+    Args:
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        frac_coords: of the atoms, shape [n, 3]; what follows from them alone is kept for the next line.
+        ends: of the line, shape [2, 3], angstrom.
+        radius: largest distance from the line between them, angstrom.
+    """
+    axis = ends[1] - ends[0]
+    reach = radius + 0.5 * float(np.linalg.norm(axis))
+    around = _host_around_cell(lattice_angstrom.tobytes(), frac_coords.tobytes(), math.ceil(reach))
+    middle = 0.5 * (ends[0] + ends[1])
+    shift = np.floor(middle @ around.to_frac) @ around.basis_angstrom
+    # most copies are rejected by a cheap test: outside the sphere around the path, with a margin for rounding
+    apart = around.positions - (middle - shift)
+    inside = np.flatnonzero(np.einsum("ai,ai->a", apart, apart) < (reach + _ROUNDING_ANGSTROM) ** 2)
+    positions = around.positions[inside] + shift
+    from_start = positions - ends[0]
+    along = np.minimum(np.maximum(from_start @ axis / max(float(axis @ axis), 1e-12), 0.0), 1.0)
+    off_path = from_start - along[:, None] * axis
+    distance = np.sqrt(np.einsum("ai,ai->a", off_path, off_path))
     near = distance < radius
-    return positions[near], atom[near], distance[near]
+    return NearAtoms(
+        positions=positions[near], host_index=around.host_index[inside[near]], path_distance=distance[near]
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _HostAroundCell:
+    """A host's reduced cell and all copies of its atoms within a distance of that cell.
+
+    Attributes:
+        basis_angstrom: rows are the reduced cell's vectors, shape [3, 3].
+        to_frac: from angstrom to fractional coordinates in it, shape [3, 3].
+        positions: of the copies, shape [n, 3], angstrom.
+        host_index: of the host atom that each is a copy of, shape [n].
+    """
+
+    basis_angstrom: FloatArray
+    to_frac: FloatArray
+    positions: FloatArray
+    host_index: IntArray
+
+
+@lru_cache(maxsize=_HOSTS_KEPT)
+def _host_around_cell(lattice_bytes: bytes, frac_bytes: bytes, within_angstrom: int) -> _HostAroundCell:
+    lattice, frac = (np.frombuffer(one).reshape(-1, 3) for one in (lattice_bytes, frac_bytes))
+    basis, positions, host_index, _ = copies_near_cell(frac, lattice, within_angstrom + _ROUNDING_ANGSTROM)
+    to_frac = np.asarray(np.linalg.inv(basis), dtype=np.float64)
+    return _HostAroundCell(basis_angstrom=basis, to_frac=to_frac, positions=positions, host_index=host_index)
 
 
 def fade(excess: FloatArray) -> FloatArray:
     """A smooth step: 1 up to zero, then half a cosine down to 0 at one."""
-    return np.asarray(0.5 * (1.0 + np.cos(np.pi * np.minimum(np.maximum(excess, 0.0), 1.0))))
+    faded = np.asarray(excess < 1.0, dtype=np.float64)
+    # most atoms are on either side of the step, and a cosine takes longer than all else here
+    on_the_step = (excess > 0.0) & (excess < 1.0)
+    faded[on_the_step] = 0.5 * (1.0 + np.cos(np.pi * excess[on_the_step]))
+    return faded

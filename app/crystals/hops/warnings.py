@@ -35,8 +35,9 @@ def mechanism_warnings(lattices: Sublattices, *, asked: str, absent: bool) -> tu
     """Name the mechanism where the other one is common too: for multivalent ions, and for dilute ones."""
     ion = lattices.ion
     if absent:
-        sentence = f"There is no {ion} in the uploaded crystal: one {ion} alone hops between its interstitial sites."
-        return (sentence,)
+        shared = any(site.shared_with for site in lattices.sites)
+        where = "interstitial sites or empty shares of the host's" if shared else "its interstitial sites"
+        return (f"There is no {ion} in the uploaded crystal: one {ion} alone hops between {where}.",)
     own = lattices.occupancies[lattices.occupancies > 0]
     if asked != "auto" or (own.mean() >= FEW_SHARE and abs(usual_charge(ion)) == 1):
         return ()

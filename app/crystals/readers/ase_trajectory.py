@@ -1,6 +1,7 @@
 """ASE's trajectory, a `.traj` in the ulm format: numbers and arrays, read without a pickle or a class."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 from ase.io import ulm
@@ -13,7 +14,7 @@ from app.crystals.validation import check_cell
 from app.errors import FormatError, InputError
 
 _TAG = "ASE-Trajectory"
-_EXPECTED = "a trajectory as ase.io.write('band.traj', images) writes it"
+_EXPECTED = "what ase.io.write('band.traj', images) writes"
 #: Larger than any length in angstrom, and far below overflow.
 _LARGEST = 1e9
 
@@ -21,7 +22,7 @@ _LARGEST = 1e9
 def read_ase_trajectory(file: File, limits: Limits) -> tuple[Frame, ...]:
     """Read every image: https://ase-lib.org/ase/io/trajectory.html.
 
-    Only atomic numbers, positions, cell and periodicity are looked at. Energies, forces, constraints and calculators
+    Only atomic numbers, positions, cell, periodicity and the energy are looked at. Forces, constraints and calculators
     are left where they are: what they name is never imported.
 
     Raises:
@@ -50,9 +51,11 @@ def read_ase_trajectory(file: File, limits: Limits) -> tuple[Frame, ...]:
             positions = np.array(item.positions, dtype=np.float64)
             cell = np.array(item.cell if "cell" in item else reader.cell, dtype=np.float64)
             periodic = bool(np.all(head.pbc)) if "pbc" in head else True
+            energy_ev = _energy_ev(item)
         except _BROKEN as error:
             raise _unreadable(file, f"image {index} cannot be read ({type(error).__name__})") from error
-        frames.append(_frame(file, index, numbers, positions, cell, periodic=periodic))
+        frame = frame_of_arrays(numbers, positions, cell, file=file, what=f"image {index}", periodic=periodic)
+        frames.append(replace(frame, energy_ev=energy_ev))
     return tuple(frames)
 
 
@@ -69,23 +72,43 @@ def _shape(item: ulm.Reader, name: str) -> tuple[int, ...]:
     return tuple(found.shape) if isinstance(found, ulm.NDArrayReader) else np.shape(found)
 
 
-def _frame(
-    file: File,
-    index: int,
+def _energy_ev(item: ulm.Reader) -> float | None:
+    calculator = item.calculator if "calculator" in item else None
+    energy = calculator.energy if isinstance(calculator, ulm.Reader) and "energy" in calculator else None
+    return float(energy) if isinstance(energy, int | float) and abs(energy) < _LARGEST else None
+
+
+def frame_of_arrays(
     numbers: np.ndarray,
     positions: np.ndarray,
     cell: np.ndarray,
     *,
+    file: File,
+    what: str,
     periodic: bool,
 ) -> Frame:
-    name = f"{file.name}, image {index}"
+    """An image from ASE's arrays, which are checked.
+
+    Args:
+        numbers: atomic numbers, shape [n].
+        positions: Cartesian, shape [n, 3], angstrom.
+        cell: shape [3, 3] or [3], angstrom.
+        file: that it was read from.
+        what: its place in the file, such as "image 3".
+        periodic: whether it says that it repeats in all directions.
+
+    Raises:
+        FormatError: kind "unreadable-trajectory": arrays of other shapes.
+        InputError: kinds "unknown-element", "not-a-cell", "not-coordinates".
+    """
+    name = f"{file.name}, {what}"
     if (
         numbers.ndim != 1
         or positions.shape != (len(numbers), 3)
         or not len(numbers)
         or cell.shape not in ((3, 3), (3,))
     ):
-        raise _unreadable(file, f"image {index} has {numbers.shape} numbers, {positions.shape} positions")
+        raise _unreadable(file, f"{what} has {numbers.shape} numbers, {positions.shape} positions")
     lattice = np.diag(cell) if cell.shape == (3,) else cell
     check_cell(lattice, f"{name}, the cell")
     unknown = numbers[(numbers < 1) | (numbers > len(SYMBOLS))]
@@ -116,7 +139,7 @@ def _frame(
 
 def _unreadable(file: File, detail: str) -> FormatError:
     return FormatError(
-        f"{file.name} looks like an ASE trajectory, but {detail}.",
+        f"{file.name} looks like a file of ASE, but {detail}.",
         kind="unreadable-trajectory",
         where=file.name,
         expected=_EXPECTED,

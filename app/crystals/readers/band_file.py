@@ -1,5 +1,7 @@
 """A band from one file: JSON, a trajectory, or the zip or tar of an NEB folder."""
 
+from dataclasses import replace
+
 from app.crystals.limits import Limits
 from app.crystals.readers.crystal_file import frame_of, read_frame
 from app.crystals.readers.frames import band_of_frames
@@ -10,7 +12,7 @@ from app.crystals.readers.packing import unpack
 from app.crystals.readers.reading import File, Reading
 from app.crystals.readers.structure_json import load_json
 from app.crystals.readers.text import format_of
-from app.crystals.readers.trajectories import read_frames
+from app.crystals.readers.trajectories import read_frames, unused_cell_warnings
 from app.errors import FormatError
 
 
@@ -31,9 +33,10 @@ def read_band_file(file: File, limits: Limits) -> Reading:
     if kind == "cif":
         raise _single_crystal(file.name)
     frames = read_frames(file, kind, limits)
-    if kind == "poscar" and len(frames) == 1:
+    if len(frames) == 1:
         raise _single_crystal(file.name)
-    return band_of_frames(frames, limits)
+    reading = band_of_frames(frames, limits)
+    return replace(reading, warnings=(*unused_cell_warnings(file, kind), *reading.warnings))
 
 
 def _read_json(file: File, limits: Limits) -> Reading:
@@ -56,12 +59,13 @@ def _read_json(file: File, limits: Limits) -> Reading:
 
 
 def _read_archive(file: File, limits: Limits) -> Reading:
-    images, warnings = unpack_images(file, limits)
-    if len(images) == 1 and format_of(images[0], limits) not in ("zip", "tar"):
-        reading = read_band_file(images[0], limits)
+    images = unpack_images(file, limits)
+    if len(images.files) == 1 and format_of(images.files[0], limits) not in ("zip", "tar"):
+        reading = read_band_file(images.files[0], limits)
     else:
-        reading = band_of_frames([read_frame(image, limits) for image in images], limits)
-    return Reading(band=reading.band, warnings=(*warnings, *reading.warnings))
+        reading = band_of_frames([read_frame(image, limits) for image in images.files], limits)
+    beside = images.energies_ev if len(images.energies_ev) == len(reading.band.image_frac_coords) else ()
+    return replace(reading, warnings=(*images.warnings, *reading.warnings), energies_ev=beside or reading.energies_ev)
 
 
 def _single_crystal(name: str) -> FormatError:

@@ -1,4 +1,4 @@
-"""One crystal from one file: CIF, POSCAR, JSON of a structure, or a single image of a trajectory."""
+"""One crystal from one file: CIF, POSCAR, JSON of a structure, a run of VASP, or a single image of a trajectory."""
 
 from dataclasses import replace
 
@@ -9,12 +9,21 @@ from app.crystals.limits import Limits
 from app.crystals.readers.cif import read_cif
 from app.crystals.readers.frames import Frame
 from app.crystals.readers.json_structures import json_crystals
+from app.crystals.readers.neb_archive import unpack_single
 from app.crystals.readers.packing import unpack
-from app.crystals.readers.poscar import configuration_count, read_xdatcar
 from app.crystals.readers.reading import File
 from app.crystals.readers.structure_json import load_json
-from app.crystals.readers.text import format_of, text_of
-from app.crystals.readers.trajectories import NAMES, read_frames
+from app.crystals.readers.text import Format, format_of, text_of
+from app.crystals.readers.trajectories import (
+    NAMES,
+    RUNS,
+    STARTS,
+    is_run,
+    read_end,
+    read_frames,
+    read_start,
+    unused_cell_warnings,
+)
 from app.crystals.validation import check_cell, check_contacts, check_coordinates, check_density
 from app.errors import FormatError, InputError
 
@@ -71,11 +80,15 @@ def frame_of(crystal: Crystal, name: str) -> Frame:
         frac_coords=np.array([site.frac_coords for site in crystal.sites]),
         name=name,
         warnings=crystal.warnings,
+        energy_ev=crystal.energy_ev,
     )
 
 
 def _read(file: File, limits: Limits, ion: str | None = None, *, image_of_a_band: bool = False) -> Crystal:
-    crystal = _parse(file, limits, ion, image_of_a_band=image_of_a_band)
+    file = unpack(file, limits)
+    kind = format_of(file, limits)
+    crystal = _parse(file, kind, limits, ion, image_of_a_band=image_of_a_band)
+    crystal = replace(crystal, warnings=(*unused_cell_warnings(file, kind), *crystal.warnings))
     check_cell(crystal.lattice_angstrom, f"{file.name}, the cell")
     occupied = sum(occupancy for site in crystal.sites for _, occupancy in site.species)
     check_density(crystal.lattice_angstrom, f"{file.name}, the cell", atoms=occupied, sites=len(crystal.sites))
@@ -83,25 +96,38 @@ def _read(file: File, limits: Limits, ion: str | None = None, *, image_of_a_band
     return crystal
 
 
-def _parse(file: File, limits: Limits, ion: str | None, *, image_of_a_band: bool) -> Crystal:
-    file = unpack(file, limits)
-    kind = format_of(file, limits)
+def _parse(file: File, kind: Format, limits: Limits, ion: str | None, *, image_of_a_band: bool) -> Crystal:
     if kind in ("zip", "tar"):
-        raise _band_not_crystal(file.name, f"a {kind}")
+        return _from_archive(file, kind, limits, ion, image_of_a_band=image_of_a_band)
     if kind == "json":
         return _from_json(file, limits)
     if kind == "cif":
         return read_cif(file, text_of(file), limits, ion, every_atom_listed=image_of_a_band)
-    if kind == "xdatcar" and not image_of_a_band:
-        text = text_of(file)
-        (frame,) = read_xdatcar(text, file.name, limits, first_alone=True)
-        return _first_of(frame, configuration_count(text), "an XDATCAR", file.name)
+    return _from_frames(file, kind, limits, image_of_a_band=image_of_a_band)
+
+
+def _from_frames(file: File, kind: Format, limits: Limits, *, image_of_a_band: bool) -> Crystal:
+    if kind in STARTS and not image_of_a_band:
+        start = read_start(file, kind, limits)
+        return _noted(start.frame, start.count, _FIRST, NAMES[kind], file.name)
+    if kind in RUNS:
+        end = read_end(file, kind, limits)
+        return _noted(end.frame, 1 if image_of_a_band else end.count, _LAST, NAMES[kind], file.name)
     frames = read_frames(file, kind, limits)
-    if kind == "poscar" and not image_of_a_band:
-        return _first_of(frames[0], len(frames), "a file", file.name)
+    if image_of_a_band and is_run(file, kind):
+        return _crystal(frames[-1])
     if len(frames) > 1:
         raise _band_not_crystal(file.name, f"{NAMES[kind]} of {len(frames)} frames")
     return _crystal(frames[0])
+
+
+def _from_archive(file: File, kind: str, limits: Limits, ion: str | None, *, image_of_a_band: bool) -> Crystal:
+    """The crystal that is alone in an archive, also as the files of one run."""
+    single = None if image_of_a_band else unpack_single(file, limits)
+    inner = None if single is None else format_of(single, limits)
+    if single is None or inner is None or inner in ("zip", "tar"):
+        raise _band_not_crystal(file.name, f"a {kind}")
+    return _parse(single, inner, limits, ion, image_of_a_band=False)
 
 
 def _from_json(file: File, limits: Limits) -> Crystal:
@@ -121,16 +147,22 @@ def _from_json(file: File, limits: Limits) -> Crystal:
     return crystals[0]
 
 
-def _first_of(frame: Frame, count: int, what: str, name: str) -> Crystal:
-    """VASP appends configurations to a file that is a crystal's: the first is read, and the others are named."""
+#: VASP appends configurations to a file that is a crystal's: the first is read, and the others are named.
+_FIRST = (
+    "configurations, and the first was read as the crystal. If they are the images of a band, send the file in the "
+    "field `band`; of a relaxation, send the last one alone."
+)
+#: A relaxation ends with its result.
+_LAST = (
+    "ionic steps, and the last was read as the crystal. If they are the images of a band, send the file in the field "
+    "`band`."
+)
+
+
+def _noted(frame: Frame, count: int, which: str, what: str, name: str) -> Crystal:
     crystal = _crystal(frame)
-    if count == 1:
-        return crystal
-    warning = (
-        f"{name} is {what} of {count} configurations, and the first was read as the crystal. If they are the images of "
-        "a band, send the file in the field `band`; of a relaxation, send the last one alone."
-    )
-    return replace(crystal, warnings=(*crystal.warnings, warning))
+    warning = (f"{name} is {what} of {count} {which}",) if count > 1 else ()
+    return replace(crystal, warnings=(*crystal.warnings, *warning))
 
 
 def _band_not_crystal(name: str, what: str) -> FormatError:
@@ -138,7 +170,7 @@ def _band_not_crystal(name: str, what: str) -> FormatError:
         f"{name} is {what}, and one crystal belongs here.",
         kind="band-not-crystal",
         where=name,
-        expected="a band in the field `band`; here a CIF, POSCAR or pymatgen JSON of one crystal",
+        expected="a band in the field `band`; here a CIF, POSCAR, pymatgen JSON or another file of one crystal",
     )
 
 
@@ -150,6 +182,7 @@ def _crystal(frame: Frame) -> Crystal:
             for symbol, (x, y, z) in zip(frame.species, frame.frac_coords, strict=True)
         ),
         warnings=frame.warnings,
+        energy_ev=frame.energy_ev,
     )
 
 

@@ -1,4 +1,4 @@
-"""Extended XYZ of one or more frames, read line by line so that an error can name the line."""
+"""XYZ of one or more frames, extended or with a cell sent beside it, read line by line so that an error can name it."""
 
 import re
 from dataclasses import dataclass
@@ -8,12 +8,18 @@ import numpy as np
 from app.crystals.elements import SYMBOLS, plain_symbol
 from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame
+from app.crystals.readers.neb_x import HARTREE_EV
+from app.crystals.readers.reading import Cell
 from app.crystals.validation import check_cell
 from app.errors import FormatError, InputError
 
 _PAIR = re.compile(r"""([A-Za-z_][\w-]*)\s*=\s*("[^"]*"|'[^']*'|\{[^}]*\}|\[[^\]]*\]|\S+)""")
 _FORMAT = 'extended XYZ: a count, a comment with Lattice="ax ay az bx by bz cx cy cz", then a line an atom'
 
+#: Of a file's text, so much is looked at to recognise what wrote it.
+_HEAD_CHARACTERS = 2_000
+#: The comment that CP2K writes: ` i =        5, time =        2.500, E =       -17.1643473908`.
+_CP2K = re.compile(r"(?m)^[ \t]*i[ \t]*=[ \t]*\d+,.*?\bE[ \t]*=[ \t]*([-+]?\d+\.\d+)")
 #: Larger than any length in angstrom, and far below overflow.
 _LARGEST = 1e9
 
@@ -27,10 +33,16 @@ class _Columns:
     is_number: bool
 
 
-def read_extxyz(text: str, name: str, limits: Limits) -> tuple[Frame, ...]:
-    """Read every frame: https://github.com/libAtoms/extxyz.
+def read_extxyz(text: str, name: str, limits: Limits, cell: Cell | None = None) -> tuple[Frame, ...]:
+    """Read every frame: https://github.com/libAtoms/extxyz; of CP2K too, whose energies are in hartree.
 
-    Columns and properties other than species and positions are ignored.
+    Columns and properties other than species, positions and the energy are ignored.
+
+    Args:
+        text: of the file.
+        name: of the file.
+        limits: how large it may be.
+        cell: rows are the lattice vectors, angstrom, for frames that have no Lattice.
 
     Raises:
         FormatError: kinds "unreadable-xyz", "no-lattice"; `where` names the line.
@@ -47,7 +59,7 @@ def read_extxyz(text: str, name: str, limits: Limits) -> tuple[Frame, ...]:
         count = _count(lines[at], f"{name}, line {at + 1}")
         limits.check_atoms(count, f"{name}, line {at + 1}")
         limits.check_images(len(frames) + 1, name)
-        frames.append(_frame(lines, at, count, name, len(frames)))
+        frames.append(_frame(lines, at, count, (name, len(frames)), cell))
         at += count + 2
     return tuple(frames)
 
@@ -58,16 +70,22 @@ def _count(line: str, where: str) -> int:
     return int(line)
 
 
-def _frame(lines: list[str], at: int, count: int, name: str, index: int) -> Frame:
+def is_cp2k(text: str) -> bool:
+    """Whether the frames of an XYZ are the steps of a run of CP2K."""
+    return _CP2K.search(text[:_HEAD_CHARACTERS]) is not None
+
+
+def _frame(lines: list[str], at: int, count: int, place: tuple[str, int], cell: Cell | None) -> Frame:
+    name, index = place
     frame_name = f"{name}, frame {index}"
     if at + 2 + count > len(lines):
         raise _unreadable(
             f"The file ends within frame {index}, which should have {count} atoms", f"{name}, line {len(lines)}"
         )
     header = {key.lower(): value.strip("\"'{}") for key, value in _PAIR.findall(lines[at + 1])}
-    lattice = _lattice(header, f"{name}, line {at + 2}")
+    lattice = _lattice(header, f"{name}, line {at + 2}", cell)
     check_cell(lattice, f"{name}, line {at + 2}")
-    columns = _columns(header.get("properties", "species:S:1:pos:R:3"), f"{name}, line {at + 2}")
+    columns = _columns(header.get("properties", ""), f"{name}, line {at + 2}")
     species: list[str] = []
     positions = np.empty((count, 3))
     for k in range(count):
@@ -92,8 +110,20 @@ def _frame(lines: list[str], at: int, count: int, name: str, index: int) -> Fram
         species=tuple(species),
         frac_coords=positions @ np.linalg.inv(lattice),
         name=frame_name,
-        warnings=_periodicity_warnings(header.get("pbc", "T T T")),
+        warnings=_periodicity_warnings(header.get("pbc", "T T T")) if "lattice" in header else (),
+        energy_ev=_energy_ev(lines[at + 1], header),
     )
+
+
+def _energy_ev(comment: str, header: dict[str, str]) -> float | None:
+    """In eV by the convention of extended XYZ; in hartree where the comment is one of CP2K."""
+    found = _CP2K.match(comment)
+    text = found[1] if found else next((header[key] for key in ("energy", "free_energy") if key in header), "")
+    try:
+        energy = float(text) * (HARTREE_EV if found else 1.0)
+    except ValueError:
+        return None
+    return energy if abs(energy) < _LARGEST else None  # so that NaN is none
 
 
 def _symbol(text: str, where: str, *, is_number: bool) -> str:
@@ -102,13 +132,18 @@ def _symbol(text: str, where: str, *, is_number: bool) -> str:
     return plain_symbol(text, where)
 
 
-def _lattice(header: dict[str, str], where: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _lattice(
+    header: dict[str, str], where: str, cell: Cell | None
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    if "lattice" not in header and cell is not None:
+        return np.array(cell)
     if "lattice" not in header:
         raise FormatError(
             "The comment line has no Lattice: a plain XYZ file does not say how the crystal repeats.",
             kind="no-lattice",
             where=where,
-            expected=_FORMAT,
+            expected="the cell in the form field `cell`, such as 10.3,12.0,9.4 or nine numbers in angstrom; or "
+            + _FORMAT,
         )
     try:
         numbers = [float(field) for field in re.split(r"[\s,\[\]]+", header["lattice"]) if field]
@@ -120,6 +155,8 @@ def _lattice(header: dict[str, str], where: str) -> np.ndarray[tuple[int, ...], 
 
 
 def _columns(properties: str, where: str) -> _Columns:
+    if not properties:
+        return _Columns(symbol=0, position=1, is_number=True)
     fields = properties.split(":")
     starts: dict[str, int] = {}
     column = 0

@@ -44,6 +44,7 @@ class Frame:
         frac_coords: shape [n, 3].
         name: of the file, or of the frame in it, for messages.
         warnings: of the reader.
+        energy_ev: the total energy that the file gives for it, None where it gives none.
     """
 
     lattice_angstrom: FloatArray
@@ -51,6 +52,7 @@ class Frame:
     frac_coords: FloatArray
     name: str
     warnings: tuple[str, ...] = ()
+    energy_ev: float | None = None
 
 
 def band_of_frames(
@@ -97,7 +99,9 @@ def band_of_frames(
         warnings.extend(step_warnings(frames[0].species[migrating], images, steps, lattice))
     band = _band(frames[0], positions, migrating)
     _check_related(frames, positions, migrating)
-    return Reading(band=band, warnings=(*warnings, *validate_band(band)))
+    energies = tuple(frame.energy_ev for frame in frames)
+    known = any(energy is not None for energy in energies)
+    return Reading(band=band, warnings=(*warnings, *validate_band(band)), energies_ev=energies if known else ())
 
 
 def _check_frames(frames: Sequence[Frame], limits: Limits) -> None:

@@ -19,6 +19,8 @@ from app.errors import FormatError, InputError
 
 FIELDS = ("lattice_angstrom", "host_species", "host_frac_coords", "ion", "image_frac_coords")
 _NUMBERS = frozenset((int, float))
+#: Larger than any total energy, and far below overflow.
+_LARGEST_EV = 1e9
 
 
 def read_json_band(payload: Mapping[str, object] | bytes, limits: Limits) -> Reading:
@@ -27,7 +29,8 @@ def read_json_band(payload: Mapping[str, object] | bytes, limits: Limits) -> Rea
     Two images are joined through the shortest periodic vector; three or more are unwrapped step by step,
     each step the shortest way, whether or not they were wrapped into the cell; a step longer than half a cell in
     unwrapped coordinates is shortened as well, with a warning.
-    `relaxed_host_frac_coords`, shape [n_images, n_host, 3], is read if present.
+    `relaxed_host_frac_coords`, shape [n_images, n_host, 3], and `image_energies_ev`, a number or null for each image,
+    are read if present.
 
     Args:
         payload: the JSON text, or its parsed content.
@@ -74,7 +77,11 @@ def read_json_band(payload: Mapping[str, object] | bytes, limits: Limits) -> Rea
         image_frac_coords=positions,
         relaxed_host_frac_coords=relaxed,
     )
-    return Reading(band=band, warnings=(*drift_warnings(drifts, lattice), *warnings, *validate_band(band)))
+    return Reading(
+        band=band,
+        warnings=(*drift_warnings(drifts, lattice), *warnings, *validate_band(band)),
+        energies_ev=_energies(record.get("image_energies_ev"), len(given)),
+    )
 
 
 def _load(payload: bytes, limits: Limits) -> Mapping[str, object]:
@@ -168,6 +175,21 @@ def _join(images: FloatArray, lattice: FloatArray, ion: str) -> tuple[FloatArray
             f"{as_written:.2f} angstrom between them as written; give an image between them to go that way."
         )
     return joined, tuple(warnings)
+
+
+def _energies(value: object, image_count: int) -> tuple[float | None, ...]:
+    """The total energy of each image, eV; none of a band without."""
+    where = "image_energies_ev"
+    if value is None:
+        return ()
+    if not isinstance(value, list | tuple) or len(value) != image_count:
+        raise _wrong(f"{where} does not have one energy per image", where, f"{image_count} numbers, null where unknown")
+    for k, energy in enumerate(value):
+        if energy is not None and (type(energy) not in _NUMBERS or not abs(energy) < _LARGEST_EV):
+            raise _wrong(
+                f"{str(energy)[:20]!r} is not an energy", f"{where}[{k}]", "a number of eV, null where unknown"
+            )
+    return tuple(None if energy is None else float(energy) for energy in value)
 
 
 def _relaxed(value: object, host: FloatArray, image_count: int, lattice: FloatArray) -> FloatArray | None:

@@ -1,6 +1,7 @@
 """Structures in JSON: pymatgen's, alone, in an entry or a list; OPTIMADE's; ASE's rows, which our `neb-json` has."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -9,6 +10,7 @@ from app.crystals.band import FloatArray
 from app.crystals.crystal import Contents, Crystal, Site
 from app.crystals.elements import SYMBOLS, plain_symbol
 from app.crystals.limits import Limits
+from app.crystals.readers.reading import several_hops
 from app.crystals.readers.structure_json import is_structure, structure_crystal
 from app.crystals.validation import check_cell
 from app.errors import FormatError
@@ -22,8 +24,8 @@ _EMPTY = ("vacancy", "X")
 def json_crystals(record: object, name: str, limits: Limits) -> tuple[Crystal, ...] | None:
     """Every structure of a JSON document; None where it is in none of the forms.
 
-    The forms are pymatgen's Structure, an entry or document with one as `structure`, a list of either; OPTIMADE's
-    structures (https://www.optimade.org/); and a JSON database of ASE.
+    The forms are pymatgen's Structure, an entry, document or MigrationGraph with one as `structure`, a list of these;
+    OPTIMADE's structures (https://www.optimade.org/); and a JSON database of ASE.
 
     Raises:
         FormatError: kinds "not-a-structure", "several-bands"; `where` names the field.
@@ -34,8 +36,8 @@ def json_crystals(record: object, name: str, limits: Limits) -> tuple[Crystal, .
         return _list(record, name, limits)
     if not isinstance(record, dict):
         return None
-    if (structure := _held(record)) is not None:
-        return (structure_crystal(structure, name, limits),)
+    if _held(record) is not None:
+        return (_pymatgen(record, name, limits),)
     if (entries := _optimade_entries(record)) is not None:
         limits.check_images(len(entries), name)
         return tuple(_optimade(entry, f"{name}, data[{k}]", limits) for k, entry in enumerate(entries))
@@ -47,15 +49,34 @@ def _list(record: list[object], name: str, limits: Limits) -> tuple[Crystal, ...
     if not record or any(_held(one) is None for one in record):
         return None
     limits.check_images(len(record), name)
-    return tuple(structure_crystal(_held(one), f"{name}[{k}]", limits) for k, one in enumerate(record))
+    return tuple(_pymatgen(one, f"{name}[{k}]", limits) for k, one in enumerate(record))
+
+
+def _pymatgen(record: object, name: str, limits: Limits) -> Crystal:
+    energy = record.get("energy") if isinstance(record, dict) else None
+    return replace(structure_crystal(_held(record), name, limits), energy_ev=_energy_ev(energy))
 
 
 def _held(record: object) -> object:
-    """A pymatgen structure, or that of an entry; None where there is none."""
+    """A pymatgen structure, or that of an entry, document or migration graph; None where there is none.
+
+    The structure of a MigrationGraph has all sites of the ion filled, those of its paths.
+    """
     if is_structure(record):
         return record
-    inner = record.get("structure") if isinstance(record, dict) else None
+    if not isinstance(record, dict):
+        return None
+    graph = record.get("migration_graph")
+    inner = record.get("structure") or (graph.get("structure") if isinstance(graph, dict) else None)
     return inner if is_structure(inner) else None
+
+
+def _energy_ev(value: object) -> float | None:
+    """A total energy as entries and rows give it, eV; None of anything else."""
+    if type(value) not in (int, float):
+        return None
+    energy_ev = cast("float", value)
+    return float(energy_ev) if abs(energy_ev) < _LARGEST else None
 
 
 # --- OPTIMADE ---
@@ -127,13 +148,7 @@ def _ase_rows(record: Mapping[str, Any], name: str, limits: Limits) -> tuple[Cry
         raise _wrong("A row is missing", f"{name}, ids")
     hops = sorted({str(_pairs(row).get("hop", ""))[:20] for row in rows})
     if len(hops) > 1:
-        shown = ", ".join(hops[:5]) + (", ..." if len(hops) > 5 else "")  # noqa: PLR2004
-        raise FormatError(
-            f"{name} contains the bands of {len(hops)} hops: {shown}.",
-            kind="several-bands",
-            where=name,
-            expected="the rows of one hop alone: `ase convert -i 'FILE@hop=1' -o hop.extxyz`",
-        )
+        raise several_hops(name, hops)
     return tuple(_ase_row(row, f"{name}, row {number}", limits) for number, row in zip(ids, rows, strict=True))
 
 
@@ -156,6 +171,7 @@ def _ase_row(row: Mapping[str, Any], where: str, limits: Limits) -> Crystal:
             Site(species=((SYMBOLS[number - 1], 1.0),), frac_coords=(float(x), float(y), float(z)))
             for number, (x, y, z) in zip(numbers, positions @ np.linalg.inv(lattice), strict=True)
         ),
+        energy_ev=_energy_ev(row.get("energy")),
     )
 
 

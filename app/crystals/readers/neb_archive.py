@@ -1,32 +1,35 @@
-"""The zip or tar of an NEB folder: 00..NN with POSCAR or CONTCAR, or numbered files; nothing is written to disk."""
+"""The images of a band in a zip or tar, by folders 00 to NN or numbered files, and their energies; or one crystal."""
 
-import io
-import lzma
 import re
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import PurePosixPath
-from typing import IO
 
 from app.crystals.limits import Limits
-from app.crystals.readers.packing import plain_name, unpack
+from app.crystals.readers.archive import Archive, Member, open_archive
+from app.crystals.readers.neb_x import is_path, path_energies_ev
+from app.crystals.readers.packing import plain_name
 from app.crystals.readers.reading import File
-from app.errors import FormatError, UnsupportedError
+from app.crystals.readers.text import text_of
+from app.crystals.readers.vasp_output import outcar_energy_ev
+from app.errors import FormatError
 
-_ENDINGS = (".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".xsf", ".axsf")
+_ENDINGS = frozenset(
+    {".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".db", ".xsf", ".axsf", ".crd"}
+)
+#: VASP's names of structures, the likeliest result first.
+_VASP_NAMES = ("CONTCAR", "POSCAR", "VASPRUN", "OUTCAR", "CHGCAR", "LOCPOT", "XDATCAR")
+_VASP_FILES = frozenset((*_VASP_NAMES, "VASPRUN.XML"))
+#: Of a run of neb.x, each of which has all images, the one with the cell first.
+_NEB_X_ENDINGS = (".axsf", ".crd")
 _NUMBERED = re.compile(r"(?:(?:image|img|neb)[_-]?)?(\d{1,4})", re.IGNORECASE)
+#: CP2K writes a trajectory for each image: band-pos-Replica_nr_3-1.xyz.
+_REPLICA = re.compile(r"replica_nr_(\d{1,4})", re.IGNORECASE)
 _INITIAL = ("initial", "ini", "start", "is")
 _FINAL = ("final", "fin", "end", "fs")
 #: Before and after every number.
 _FIRST, _LAST = -1, 100_000
-_CHUNK_BYTES = 1 << 16
 _MOST_SHOWN = 5
-_ENCRYPTED_FLAG = 0x1
 _EXPECTED = (
     "folders 00, 01, .. NN (or image_0 .., or initial and final) with a POSCAR or CONTCAR each, or files numbered in "
     "order such as 00.vasp"
@@ -34,116 +37,100 @@ _EXPECTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Member:
-    """A file in an archive.
+class Images:
+    """What an archive has of a band.
 
     Attributes:
-        path: its name there.
-        size_bytes: as the archive says.
-        is_encrypted: whether it needs a password.
-        open: what comes out of it.
+        files: of the images in order; or one file, of all images or of a crystal.
+        energies_ev: of each image, from files beside them; empty where there are none.
+        warnings: of what is missing.
     """
 
-    path: PurePosixPath
-    size_bytes: int
-    is_encrypted: bool
-    open: Callable[[], IO[bytes]]
+    files: tuple[File, ...]
+    energies_ev: tuple[float | None, ...]
+    warnings: tuple[str, ...]
 
 
-def unpack_images(file: File, limits: Limits) -> tuple[tuple[File, ...], tuple[str, ...]]:
-    """The files of the images in order, CONTCAR preferred to POSCAR, and warnings.
+def unpack_images(file: File, limits: Limits) -> Images:
+    """The files of the images in order, CONTCAR preferred to POSCAR, and the energies beside them.
 
-    Names inside the archive are used only for sorting and selection, never as paths; links are left out. An archive
-    with one structure file gives that one. Files that are packed with gzip, xz or bzip2 are unpacked.
+    An archive with one structure file gives that one. Energies are those of an OUTCAR in the folder of an image, or of
+    the `.path` file of neb.x.
 
     Raises:
         FormatError: kinds "broken-zip", "no-images", "several-bands".
         UnsupportedError: kind "encrypted-zip".
-        TooLargeError: files or unpacked bytes, counted while unpacking.
+        TooLargeError: files, images or unpacked bytes, counted while unpacking.
     """
-    is_zip = file.content.startswith(b"PK")
-    try:
-        with ExitStack() as stack:
-            members = (_zip_members if is_zip else _tar_members)(file, limits, stack)
-            limits.check_files(len(members), file.name)
-            chosen, warnings = _choose(members, file.name)
-            return _unpack(chosen, file.name, limits), warnings
-    # Errors of zipfile and tarfile for damaged bytes and (NotImplementedError) for unknown compression.
-    except _BROKEN as error:
-        raise FormatError(
-            f"{file.name} is a broken {'zip' if is_zip else 'tar'}, or its compression is not supported: {error}.",
-            kind="broken-zip",
-            where=file.name,
-            expected="an archive as any zip or tar program writes it",
-        ) from error
+    with open_archive(file, limits) as archive:
+        candidates = [member for member in archive.members if _is_structure(member)]
+        chosen, warnings = _choose(candidates, archive)
+        limits.check_images(len(chosen), file.name)
+        files = archive.read(chosen)
+        energies_ev, more = _energies_ev(chosen, archive)
+        return Images(files=files, energies_ev=energies_ev, warnings=(*warnings, *more))
 
 
-_BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, ValueError, OSError),
-    lzma.LZMAError,
-)
+def unpack_single(file: File, limits: Limits) -> File | None:
+    """The crystal of an archive that has one alone, or the files of one run; None where it has several.
+
+    Raises:
+        FormatError: kind "broken-zip".
+        UnsupportedError: kind "encrypted-zip".
+        TooLargeError: files or unpacked bytes.
+    """
+    with open_archive(file, limits) as archive:
+        candidates = [member for member in archive.members if _is_structure(member)]
+        single = _single(candidates)
+        return None if single is None else archive.read([single])[0]
 
 
-def _zip_members(file: File, limits: Limits, stack: ExitStack) -> list[_Member]:
-    del limits
-    archive = stack.enter_context(zipfile.ZipFile(io.BytesIO(file.content)))
-    return [
-        _Member(
-            path=PurePosixPath(member.filename),
-            size_bytes=member.file_size,
-            is_encrypted=bool(member.flag_bits & _ENCRYPTED_FLAG),
-            open=partial(archive.open, member),
-        )
-        for member in archive.infolist()
-        if not member.is_dir()
-    ]
+def _single(candidates: Sequence[Member]) -> Member | None:
+    """The only structure; of one run of VASP, whose files lie in one folder, the file of its result."""
+    if len(candidates) <= 1:
+        return next(iter(candidates), None)
+    in_one_folder = len({member.path.parent for member in candidates}) == 1
+    is_run = in_one_folder and all(_plain_upper(member) in _VASP_FILES for member in candidates)
+    return min(candidates, key=_preference) if is_run else None
 
 
-def _tar_members(file: File, limits: Limits, stack: ExitStack) -> list[_Member]:
-    archive = stack.enter_context(tarfile.TarFile(fileobj=io.BytesIO(file.content)))
-    members = []
-    for member in archive:
-        if member.isfile():
-            opened = partial(_opened, archive, member)
-            path = PurePosixPath(member.name)
-            members.append(_Member(path=path, size_bytes=member.size, is_encrypted=False, open=opened))
-            limits.check_files(len(members), file.name)
-    return members
-
-
-def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    stream = archive.extractfile(member)
-    assert stream is not None  # it is a file
-    return stream
-
-
-def _choose(members: list[_Member], name: str) -> tuple[list[_Member], tuple[str, ...]]:
-    if any(member.is_encrypted for member in members):
-        raise UnsupportedError(
-            f"{name} is encrypted.", kind="encrypted-zip", where=name, expected="a zip without a password"
-        )
-    candidates = [member for member in members if _is_structure(member.path)]
+def _choose(candidates: list[Member], archive: Archive) -> tuple[list[Member], tuple[str, ...]]:
+    name = archive.name
     folders = _by_folder(candidates)
     _refuse_several(candidates if folders else (), name)
+    if not folders and (single := _single(candidates) or _of_neb_x(candidates)):
+        return [single], ()  # one file may hold the whole band
     images = folders or _by_number(candidates)
-    if len(images) < 2 and len(candidates) == 1:  # noqa: PLR2004 - one file may hold the whole band
-        return candidates, ()
     if not images:
         raise FormatError(f"{name} contains no images of a band.", kind="no-images", where=name, expected=_EXPECTED)
     numbers = sorted(number for number in images if number not in (_FIRST, _LAST))
-    spanned = bool(numbers) and numbers[-1] < len(members) * 10
+    spanned = bool(numbers) and numbers[-1] < len(archive.members) * 10
     missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)) if spanned else []
     shown = ", ".join(f"{number:02d}" for number in missing[:10])
     warnings = (f"{name} has no image {shown}: the band continues straight over the gap.",) if missing else ()
     return [images[number] for number in sorted(images)], warnings
 
 
-def _is_structure(path: PurePosixPath) -> bool:
-    hidden = any(part == "__MACOSX" or part.startswith(".") for part in path.parts)
-    name = plain_name(path.name)
-    return not hidden and (
-        name.upper().startswith(("POSCAR", "CONTCAR", "XDATCAR")) or PurePosixPath(name).suffix.lower() in _ENDINGS
+def _of_neb_x(candidates: Sequence[Member]) -> Member | None:
+    """The file of all images in the folder of one run of neb.x, beside which there are several others."""
+    for ending in _NEB_X_ENDINGS:
+        found = [member for member in candidates if plain_name(member.path.name).lower().endswith(ending)]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def _is_structure(member: Member) -> bool:
+    name = _plain_upper(member)
+    return not member.is_hidden and (
+        name.startswith(("POSCAR", "CONTCAR", "XDATCAR", "VASPRUN"))
+        or name in _VASP_FILES
+        or PurePosixPath(name).suffix.lower() in _ENDINGS
     )
+
+
+def _plain_upper(member: Member) -> str:
+    return plain_name(member.path.name).upper()
 
 
 def _image_number(name: str) -> int | None:
@@ -154,21 +141,21 @@ def _image_number(name: str) -> int | None:
     return _FIRST if lowered in _INITIAL else _LAST if lowered in _FINAL else None
 
 
-def _by_folder(candidates: Iterable[_Member]) -> dict[int, _Member]:
+def _by_folder(candidates: Iterable[Member]) -> dict[int, Member]:
     """Image number to file, for files in folders that are named as images."""
-    found: dict[int, _Member] = {}
+    found: dict[int, Member] = {}
     for member in sorted(candidates, key=_preference):
-        number = _image_number(member.path.parts[-2]) if len(member.path.parts) > 1 else None
+        number = _image_number(member.folder)
         if number is not None:
             found.setdefault(number, member)
     return found
 
 
-def _refuse_several(candidates: Iterable[_Member], name: str) -> None:
+def _refuse_several(candidates: Iterable[Member], name: str) -> None:
     """Refuse an image number in more than one place, so that bands are neither dropped silently nor mixed."""
     places: dict[int, set[str]] = {}
     for member in candidates:
-        number = _image_number(member.path.parts[-2]) if len(member.path.parts) > 1 else None
+        number = _image_number(member.folder)
         if number is not None:
             places.setdefault(number, set()).add(str(member.path.parents[1]))
     bands = sorted(set().union(*(found for found in places.values() if len(found) > 1)))
@@ -182,20 +169,25 @@ def _refuse_several(candidates: Iterable[_Member], name: str) -> None:
         )
 
 
-def _preference(member: _Member) -> tuple[bool, int, str]:
+def _preference(member: Member) -> tuple[bool, float, str]:
     """Prefer VASP's own names, and files that are not empty: an interrupted run leaves an empty CONTCAR."""
+    return member.size_bytes == 0, _vasp_rank(member), str(member.path)
+
+
+def _vasp_rank(member: Member) -> float:
+    """CONTCAR and POSCAR before other structures, and these before the output of a run."""
     name = member.path.name.upper()
-    rank = 0 if name.startswith("CONTCAR") else 1 if name.startswith("POSCAR") else 2
-    return member.size_bytes == 0, rank, str(member.path)
+    rank = next((k for k, known in enumerate(_VASP_NAMES) if name.startswith(known)), None)
+    return 1.5 if rank is None else rank
 
 
-def _by_number(candidates: Iterable[_Member]) -> dict[int, _Member]:
+def _by_number(candidates: Iterable[Member]) -> dict[int, Member]:
     """Image number to file, for files with a number of their own, such as 00.vasp, POSCAR_01 or initial.cif."""
-    found: dict[int, _Member] = {}
+    found: dict[int, Member] = {}
     for member in sorted(candidates, key=_preference):
         stem = re.sub(r"\.[A-Za-z]+\Z", "", plain_name(member.path.name))
         words = re.split(r"[^a-z]+", stem.lower())
-        numbers = re.findall(r"\d+", stem)
+        numbers = _REPLICA.findall(stem) or re.findall(r"\d+", stem)
         if any(word in words for word in _INITIAL):
             found.setdefault(_FIRST, member)
         elif any(word in words for word in _FINAL):
@@ -205,20 +197,22 @@ def _by_number(candidates: Iterable[_Member]) -> dict[int, _Member]:
     return found
 
 
-def _unpack(members: list[_Member], name: str, limits: Limits) -> tuple[File, ...]:
-    total = 0
-    files: list[File] = []
-    limits.check_unpacked_bytes(sum(member.size_bytes for member in members), name)
-    limits.check_images(len(members), name)
-    for member in members:
-        chunks: list[bytes] = []
-        with member.open() as stream:  # the size in the header may lie: count what comes out
-            while chunk := stream.read(_CHUNK_BYTES):
-                total += len(chunk)
-                limits.check_unpacked_bytes(total, name)
-                chunks.append(chunk)
-        packed = File(name=f"{name}: {str(member.path)[:100]}", content=b"".join(chunks))
-        file = unpack(packed, limits, already_bytes=total)
-        total += len(file.content) if file is not packed else 0
-        files.append(file)
-    return tuple(files)
+def _energies_ev(chosen: Sequence[Member], archive: Archive) -> tuple[tuple[float | None, ...], tuple[str, ...]]:
+    """The energies of the images from files beside them, and a warning where those are too large to be read."""
+    visible = [member for member in archive.members if not member.is_hidden]
+    if len(chosen) == 1:
+        paths = [member for member in visible if plain_name(member.path.name).lower().endswith(".path")]
+        if len(paths) != 1 or not archive.has_room_for(paths):
+            return (), ()
+        text = text_of(archive.read(paths)[0])
+        return (path_energies_ev(text) if is_path(text) else ()), ()
+    outcars = {member.path.parent: member for member in visible if _plain_upper(member) == "OUTCAR"}
+    beside = [outcars.get(member.path.parent) for member in chosen]
+    found = [member for member in beside if member is not None and member.size_bytes]
+    if not found or len({member.path.parent for member in chosen}) < len(chosen):
+        return (), ()
+    if not archive.has_room_for(found):
+        warning = f"The OUTCARs in {archive.name} are too large to be read beside the images, so its energies are not."
+        return (), (warning,)
+    energies = iter([outcar_energy_ev(text_of(one)) for one in archive.read(found)])
+    return tuple(next(energies) if member in found else None for member in beside), ()

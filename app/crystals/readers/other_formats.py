@@ -12,11 +12,6 @@ _LIST = "`python -c \"from ase.io import read, write; write('band.extxyz', read(
 _BINARY: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF", "the structure file of the paper's supporting information, such as a CIF"),
     (
-        b"SQLite format 3",
-        "an SQLite database, as of ASE (.db)",
-        "one structure of it: `ase convert {name}@0 one.extxyz`",
-    ),
-    (
         b"PickleTrajectory",
         "a trajectory of ASE before 2014, a pickle, which is never loaded",
         f"{_LIST} with an old ASE",
@@ -30,8 +25,6 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
     (r"\A\s*+ITEM: (?:TIMESTEP|UNITS|TIME)\b", "a LAMMPS dump", _LIST.replace("{more}", ", format='lammps-dump-text'")),
     (r"^[ \t]*+%block[ \t]++(?:lattice_(?:cart|abc)|positions_(?:frac|abs))", "a CASTEP cell file", _ASE),
     (r"^[ \t]*+lattice_vector(?:[ \t]++[-+.\d]\S*+){3}[ \t]*+$", "an FHI-aims geometry.in", _ASE),
-    (r"<modeling>", "a vasprun.xml", _LIST.replace("{more}", ", format='vasp-xml'")),
-    (r"\A\s*+vasp\.\d", "an OUTCAR", _LIST.replace("{more}", ", format='vasp-out'")),
     (r"^[ \t]*+&(?:control|system)\b", "a Quantum ESPRESSO input", _ASE),
     (r"\A(?:HEADER|CRYST1|ATOM  |HETATM|REMARK) ", "a PDB file of a molecule", "a crystal as a CIF"),
     (r"^_atom_site\.(?:Cartn_x|label_asym_id)\b", "an mmCIF of a protein", "an inorganic crystal as a CIF"),

@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import zlib
+from dataclasses import replace
 from typing import IO
 
 from app.crystals.limits import Limits
@@ -37,7 +38,8 @@ def unpack(file: File, limits: Limits, *, already_bytes: int = 0) -> File:
         if packing is None:
             break
         limits.check_bytes(len(file.content), file.name)
-        file = File(name=_shortened(file.name), content=_read(file, packing, limits, already_bytes))
+        content = _read(file, packing, limits, already_bytes)
+        file = replace(file, name=_shortened(file.name), content=content)
     return file
 
 

@@ -1,16 +1,32 @@
 """Decoding of files, and detection of their format."""
 
 import re
+from collections.abc import Callable
 from typing import Literal
 
 from app.crystals.limits import Limits
+from app.crystals.readers.neb_x import is_crd, is_path, path_alone
 from app.crystals.readers.other_formats import refuse_by_name, refuse_other_format
 from app.crystals.readers.poscar import is_xdatcar
 from app.crystals.readers.reading import File
 from app.crystals.readers.xcrysden import is_xsf
 from app.errors import FormatError, UnsupportedError
 
-Format = Literal["zip", "tar", "json", "cif", "xyz", "poscar", "xdatcar", "ase-trajectory", "xsf"]
+Format = Literal[
+    "zip",
+    "tar",
+    "json",
+    "cif",
+    "xyz",
+    "poscar",
+    "xdatcar",
+    "ase-trajectory",
+    "ase-database",
+    "xsf",
+    "vasprun",
+    "outcar",
+    "crd",
+]
 
 # Possessive quantifiers (++) do not backtrack; otherwise time grows with the cube of the number of digits.
 _NUMBER = r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][+-]?+\d++)?+"
@@ -20,14 +36,30 @@ _POSCAR = re.compile(
 )
 _CIF = re.compile(r"^[ \t]*(?:data_|_cell_length_a\b|_atom_site_)", re.MULTILINE | re.IGNORECASE)
 _XYZ = re.compile(r"\A\s*\d+[ \t]*\n")
+_SQLITE = b"SQLite format 3\x00"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _ULM = (b"- of Ulm", b"AFFormat")
+_VASPRUN = re.compile(r"\A(?:[^<]*<\?xml[^>]*>)?\s*<modeling>")
+_OUTCAR = re.compile(r"\A\s*vasp\.\d")
 _TAR = slice(257, 262)
+_HEAD_CHARACTERS = 2_000
+#: Texts that begin like no other, in the order in which they are asked: a POSCAR's title may begin with a bracket.
+_SURE: dict[Format, Callable[[str], object]] = {
+    "xdatcar": lambda text: _POSCAR.match(text) and is_xdatcar(text),
+    "poscar": _POSCAR.match,
+    "json": lambda text: text.lstrip()[:1] in ("{", "["),
+    "xsf": is_xsf,
+    "vasprun": lambda text: _VASPRUN.match(text[:_HEAD_CHARACTERS]),
+    "outcar": lambda text: _OUTCAR.match(text[:_HEAD_CHARACTERS]),
+    "crd": is_crd,
+}
+#: Texts that other programs' files may look like as well: those are refused before.
+_LIKELY: dict[Format, Callable[[str], object]] = {"xyz": _XYZ.match, "cif": _CIF.search}
 #: Those of single files are unpacked before.
 _PACKED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"7z\xbc\xaf": "7z", b"Rar!": "rar"}
 _READ = (
-    "a CIF, a POSCAR, CONTCAR or XDATCAR with element names, pymatgen or OPTIMADE JSON, an extended XYZ, an ASE "
-    "trajectory, a JSON band, or a zip or tar of an NEB folder"
+    "a CIF, a POSCAR, CONTCAR or XDATCAR with element names, a vasprun.xml or OUTCAR, pymatgen or OPTIMADE JSON, an "
+    "extended XYZ, an ASE trajectory or database, a JSON band, or a zip or tar of an NEB folder"
 )
 
 
@@ -53,6 +85,8 @@ def _format_by_magic(file: File) -> Format | None:
         return "tar"
     if file.content.startswith(_ULM):
         return "ase-trajectory"
+    if file.content.startswith(_SQLITE):
+        return "ase-database"
     refuse_other_format(file, None)
     for magic, name in _PACKED.items():
         if file.content.startswith(magic):
@@ -66,17 +100,15 @@ def _format_by_magic(file: File) -> Format | None:
 
 
 def _format_of_text(file: File, text: str) -> Format:
-    if _POSCAR.match(text):  # before JSON: a title may begin with a bracket
-        return "xdatcar" if is_xdatcar(text) else "poscar"
-    if text.lstrip()[:1] in ("{", "["):
-        return "json"
-    if is_xsf(text):
-        return "xsf"
+    found = next((kind for kind, is_kind in _SURE.items() if is_kind(text)), None)
+    if found is not None:
+        return found
+    if is_path(text):
+        raise path_alone(file.name)
     refuse_other_format(file, text)
-    if _XYZ.match(text):
-        return "xyz"
-    if _CIF.search(text):
-        return "cif"
+    found = next((kind for kind, is_kind in _LIKELY.items() if is_kind(text)), None)
+    if found is not None:
+        return found
     refuse_by_name(file)
     raise not_a_crystal(file)
 

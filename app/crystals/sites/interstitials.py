@@ -11,7 +11,7 @@ from scipy.spatial import QhullError, Voronoi, cKDTree
 from app.crystals.band import FloatArray
 from app.crystals.geometry.periodic import cell_heights_angstrom, near_pairs, shortest_vectors
 from app.crystals.geometry.reduction import reduced_lattice
-from app.crystals.sites.ion_sites import IonSite, Sublattices, shown_site
+from app.crystals.sites.ion_sites import IonSite, Sublattices
 from app.crystals.sites.oxidation import guess_oxidation_states, usual_charge
 from app.crystals.sites.symmetry import Symmetry, find_symmetry
 from app.errors import InputError
@@ -28,8 +28,6 @@ LEAST_VALENCE, MOST_VALENCE = 0.3, 2.2
 BOND_ANGSTROM = 5.0
 #: Softness of bond valences and scale of distances, for pymatgen's parameters.
 SOFTNESS_ANGSTROM, DISTANCE_SCALE = 0.31, 1.015
-#: A site of the host that is filled less than this has room for an ion.
-MOST_FILLED = 0.9
 #: Maximum number of symmetry-distinct sites.
 MOST_DISTINCT = 12
 MOST_SITES = 400
@@ -125,7 +123,7 @@ def with_interstitials(lattices: Sublattices) -> Sublattices:
     return replace(
         lattices,
         sites=(*lattices.sites, *(_site(len(taken) + k, place) for k, place in enumerate(found))),
-        warnings=(*lattices.warnings, *_warnings(lattices.ion, around, found, distinct)),
+        warnings=(*lattices.warnings, *_warnings(lattices, around, found, distinct)),
     )
 
 
@@ -136,15 +134,16 @@ def _site(index: int, place: FloatArray) -> IonSite:
 
 def _surroundings(lattices: Sublattices) -> _Surroundings:
     """Collect the atoms; sites of the ion count as atoms, and shared sites as their main element."""
-    contents = [*lattices.host_contents, *(((lattices.ion, site.occupancy),) for site in lattices.sites)]
+    shares = [site.shared_with if site.is_interstitial else () for site in lattices.sites]
+    own = [share or ((lattices.ion, site.occupancy),) for share, site in zip(shares, lattices.sites, strict=True)]
+    contents = [*lattices.host_contents, *own]
     atoms = np.vstack([lattices.host_frac_coords, lattices.site_frac_coords])
     states = guess_oxidation_states(lattices.amounts) or {}
     symbols = [max(one, key=lambda pair: pair[1])[0] for one in contents]
     valence = usual_charge(lattices.ion)
     charges = np.array([states.get(symbol, 0) for symbol in symbols], dtype=np.float64) * np.sign(valence)
-    charges[len(lattices.host_contents) :] = (
-        0.0  # ions of the same element do not block: only one of two near sites is kept
-    )
+    # ions of the same element do not block, as only one of two near sites is kept; the host's atoms on a site do
+    charges[len(lattices.host_contents) :] *= [bool(share) for share in shares]
     lengths = bond_lengths(lattices.ion, symbols)
     basis, steps = reduced_lattice(lattices.lattice_angstrom)
     in_reduced = atoms @ np.linalg.inv(steps)
@@ -226,9 +225,11 @@ def _images(place: FloatArray, symmetry: Symmetry) -> FloatArray:
     return np.asarray((turned[:, None] + symmetry.pure_translations[None]).reshape(-1, 3))
 
 
-def _warnings(ion: str, around: _Surroundings, found: list[FloatArray], distinct: int) -> tuple[str, ...]:
+def _warnings(lattices: Sublattices, around: _Surroundings, found: list[FloatArray], distinct: int) -> tuple[str, ...]:
+    ion = lattices.ion
     if not found:
-        return (f"No interstitial site of {ion} was found in addition to its own sites.",)
+        has_own = any(not site.is_interstitial for site in lattices.sites)
+        return (f"No interstitial site of {ion} was found in addition to its own sites.",) if has_own else ()
     checked = (
         f", bond valences there from {LEAST_VALENCE:g} to {MOST_VALENCE:g} of its charge"
         if around.knows_charges
@@ -255,20 +256,8 @@ def _no_site(lattices: Sublattices, widest_angstrom: float) -> InputError:
         else f"no void is {LEAST_RADIUS_ANGSTROM:g} angstrom from its nearest atoms"
     )
     present = ", ".join(sorted({symbol for contents in lattices.host_contents for symbol, _ in contents}))
-    vacant = [
-        shown_site(contents, place)
-        for contents, place in zip(lattices.host_contents, lattices.host_frac_coords, strict=True)
-        if sum(amount for _, amount in contents) < MOST_FILLED
-    ]
-    vacancies = (
-        f" Sites that are partly empty, such as {vacant[0]}, are not offered to it; where {ion} shares them, list it "
-        "there with its occupancy."
-        if vacant
-        else ""
-    )
     return InputError(
-        f"There is no {ion} in this crystal and no interstitial site for it: {reason}. Its elements are {present}."
-        f"{vacancies}",
+        f"There is no {ion} in this crystal and no interstitial site for it: {reason}. Its elements are {present}.",
         kind="no-site",
         where="ion",
         expected=f"an ion of the crystal, or a crystal with larger voids for {ion}",

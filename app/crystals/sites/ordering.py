@@ -92,17 +92,19 @@ class Places:
         frac_coords: shape [n, 3], in the supercell.
         contents: what shares each, the migrating ion left out.
         kinds: places with equal contents have one number, shape [n].
-        host_sites: for each its index in the supercell's host; -1 where it is a site of the ion.
         ion_sites: for each its index among the ion's sites; -1 where it is one of the host.
         neighbours: for each the places that are never filled together with it.
+        fixed_species: the elements on the host's other sites.
+        fixed_frac_coords: their coordinates in the supercell, shape [n_fixed, 3].
     """
 
     frac_coords: FloatArray
     contents: tuple[Contents, ...]
     kinds: IntArray
-    host_sites: tuple[int, ...]
     ion_sites: tuple[int, ...]
     neighbours: tuple[tuple[int, ...], ...]
+    fixed_species: tuple[str, ...]
+    fixed_frac_coords: FloatArray
 
     @cached_property
     def quotas(self) -> dict[int, dict[str, int]]:
@@ -171,7 +173,8 @@ class Orderings:
 
 def disordered_places(supercell: Supercell) -> Places:
     """List the places of a supercell that more than one arrangement fills."""
-    host = [k for k, contents in enumerate(supercell.host_contents) if is_mixed(contents)]
+    mixed = [is_mixed(contents) for contents in supercell.host_contents]
+    host, fixed = ([k for k, one in enumerate(mixed) if one is wanted] for wanted in (True, False))
     shared = [k for k, contents in enumerate(supercell.shared_with) if contents]
     contents = [supercell.host_contents[k] for k in host] + [supercell.shared_with[k] for k in shared]
     coords = np.vstack([supercell.host_frac_coords[host], supercell.ion_frac_coords[shared]])
@@ -193,9 +196,10 @@ def disordered_places(supercell: Supercell) -> Places:
         frac_coords=coords,
         contents=tuple(contents),
         kinds=np.array([numbers[key] for key in keys], dtype=np.int64),
-        host_sites=(*host, *[-1] * len(shared)),
         ion_sites=(*[-1] * len(host), *shared),
         neighbours=tuple(tuple(others) for others in neighbours),
+        fixed_species=tuple(supercell.host_contents[k][0][0] for k in fixed),
+        fixed_frac_coords=supercell.host_frac_coords[fixed],
     )
 
 

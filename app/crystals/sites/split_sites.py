@@ -65,6 +65,9 @@ def merge_split_sites(
     """
     count = len(frac_coords)
     pairs = _parts(lattice_angstrom, frac_coords, names, within_angstrom)
+    if not len(pairs):
+        alone = tuple(np.array([k]) for k in range(count))
+        return MergedSites(frac_coords=frac_coords, occupancies=occupancies, parts=alone, warnings=())
     graph = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(count, count))
     groups = connected_components(graph, directed=False)[1]
     places, amounts = frac_coords.copy(), occupancies.copy()

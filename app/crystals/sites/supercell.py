@@ -8,6 +8,7 @@ import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.crystal import Contents
+from app.crystals.geometry.contacts import OVERLAP_ANGSTROM
 from app.crystals.geometry.isometries import lattice_isometries
 from app.crystals.geometry.lattices import (
     contains,
@@ -18,7 +19,7 @@ from app.crystals.geometry.lattices import (
     short_translations,
     shortest_translation_angstrom,
 )
-from app.crystals.geometry.periodic import shortest_vectors
+from app.crystals.geometry.periodic import near_pairs, shortest_lengths
 from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.sites.ion_sites import IonSite, Sublattices
 from app.crystals.sites.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
@@ -85,11 +86,17 @@ class Supercell:
     form: IntArray
     lattice_angstrom: FloatArray
     _distances: dict[int, FloatArray] = field(default_factory=dict, init=False, repr=False)
+    _ions_on: dict[bytes, IntArray] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def copies(self) -> int:
         """The number of copies of the motif."""
         return int(np.prod(np.diag(self.form)))
+
+    @cached_property
+    def to_frac(self) -> FloatArray:
+        """From angstrom to fractional coordinates in the supercell, shape [3, 3]."""
+        return np.asarray(np.linalg.inv(self.lattice_angstrom))
 
     @cached_property
     def host_frac_coords(self) -> FloatArray:
@@ -123,8 +130,18 @@ class Supercell:
         """
         if ion not in self._distances:
             vectors = self.ion_frac_coords - self.ion_frac_coords[ion]
-            self._distances[ion] = shortest_vectors(vectors, self.lattice_angstrom).lengths_angstrom
+            self._distances[ion] = shortest_lengths(vectors, self.lattice_angstrom)
         return self._distances[ion]
+
+    def ions_on(self, frac_coords: FloatArray) -> IntArray:
+        """The ion's sites that some atoms, shape [n, 3], are on; found once for equal atoms."""
+        if not len(frac_coords):
+            return np.empty(0, dtype=np.int64)
+        key = frac_coords.tobytes()
+        if key not in self._ions_on:
+            pairs, _ = near_pairs(self.ion_frac_coords, frac_coords, self.lattice_angstrom, OVERLAP_ANGSTROM)
+            self._ions_on[key] = np.unique(pairs[:, 0])
+        return self._ions_on[key]
 
     def locate(self, site: int, offset: IntArray) -> tuple[int, FloatArray]:
         """Find a site of the uploaded crystal in the supercell.
@@ -144,11 +161,11 @@ class Supercell:
         copy = (inside[0] * sizes[1] + inside[1]) * sizes[2] + inside[2]  # the order of `cosets`
         ion = int(motif.site_ion[site])
         position = (motif.crystal.site_frac_coords[ion] + cell) @ motif.lattice_angstrom
-        return int(copy) * len(motif.crystal.sites) + ion, position @ np.linalg.inv(self.lattice_angstrom)
+        return int(copy) * len(motif.crystal.sites) + ion, position @ self.to_frac
 
     def _repeated(self, frac_coords: FloatArray) -> FloatArray:
         positions = (cosets(self.form)[:, None] + frac_coords[None]).reshape(-1, 3) @ self.motif.lattice_angstrom
-        return np.asarray(positions @ np.linalg.inv(self.lattice_angstrom) % 1.0)
+        return np.asarray(positions @ self.to_frac % 1.0)
 
 
 def choose_supercell(crystal: Sublattices, *, max_atoms: int) -> Supercell:

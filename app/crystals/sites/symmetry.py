@@ -19,6 +19,8 @@ SYMMETRY_TOLERANCE_ANGSTROM = 0.01
 #: Occupancies that differ by less are equal.
 OCCUPANCY_STEP = 0.01
 FULL = round(1.0 / OCCUPANCY_STEP)
+#: Hops, or pairs of sites, that operations are applied to at once, which bounds memory.
+_MOVED_AT_ONCE = 500_000
 #: Numbers of kinds of mixed sites begin here, after the elements.
 ION_TYPE = 1000
 
@@ -115,19 +117,16 @@ def hop_orbits(crystal: Sublattices, symmetry: Symmetry, hops: IntArray) -> IntA
     codes, scale = _encode(hops)
     order = np.argsort(codes)
     links_from, links_to = [], []
-    for rotation, translation in zip(symmetry.rotations, symmetry.translations, strict=True):
-        moved_sites = _moved_sites(crystal, rotation, translation)
-        if moved_sites is None:
-            continue
-        site, cell = moved_sites
-        offsets = hops[:, 2:] @ rotation.T + cell[hops[:, 1]] - cell[hops[:, 0]]
-        moved = canonical_hops(np.column_stack([site[hops[:, 0]], site[hops[:, 1]], offsets]))
+    size = max(1, _MOVED_AT_ONCE // max(len(hops), len(crystal.sites) ** 2))
+    for start in range(0, len(symmetry.rotations), size):
+        some = slice(start, start + size)
+        moved = _moved_hops(crystal, symmetry.rotations[some], symmetry.translations[some], hops)
         moved_codes, _ = _encode(moved, scale)
-        place = np.searchsorted(codes, moved_codes, sorter=order).clip(max=len(codes) - 1)
+        place = order[np.searchsorted(codes, moved_codes, sorter=order).clip(max=len(codes) - 1)]
         # a copy just outside the search radius is not among the hops
-        known = np.flatnonzero(np.all(hops[order[place]] == moved, axis=1))
-        links_from.append(known)
-        links_to.append(order[place[known]])
+        known = np.flatnonzero(np.all(hops[place] == moved, axis=1))
+        links_from.append(known % len(hops))
+        links_to.append(place[known])
     sources, targets = np.concatenate([*links_from, []]), np.concatenate([*links_to, []])
     graph = coo_array((np.ones(len(sources)), (sources.astype(int), targets.astype(int))), shape=(len(hops),) * 2)
     return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
@@ -147,6 +146,13 @@ def canonical_hops(hops: IntArray) -> IntArray:
     return np.where(back[:, None], reversed_hops, hops)
 
 
+def distinct_rows(hops: IntArray) -> tuple[IntArray, IntArray]:
+    """Every hop once, and for each of the given ones which of these it is: rows (from, to, offset x, y, z)."""
+    codes, _ = _encode(hops)
+    _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
+    return hops[first], inverse
+
+
 def _encode(hops: IntArray, scale: tuple[int, int] | None = None) -> tuple[IntArray, tuple[int, int]]:
     """One integer per hop; hops beyond the scale may share a number, so compare rows."""
     sites, span = scale or (int(hops[:, :2].max()) + 1, 2 * int(np.abs(hops[:, 2:]).max()) + 3)
@@ -156,15 +162,23 @@ def _encode(hops: IntArray, scale: tuple[int, int] | None = None) -> tuple[IntAr
     return code, (sites, span)
 
 
-def _moved_sites(crystal: Sublattices, rotation: IntArray, translation: FloatArray) -> tuple[IntArray, IntArray] | None:
-    """The site and cell that an operation maps each of the ion's sites to; None where not one to one."""
-    moved = crystal.site_frac_coords @ rotation.T + translation
-    difference = moved[:, None] - crystal.site_frac_coords[None]
+def _moved_hops(crystal: Sublattices, rotations: IntArray, translations: FloatArray, hops: IntArray) -> IntArray:
+    """The canonical hops that operations map hops to, all those of the first operation first.
+
+    An operation that does not map the ion's sites one to one is left out.
+    """
+    sites = crystal.site_frac_coords
+    moved = sites @ rotations.transpose(0, 2, 1) + translations[:, None]
+    difference = moved[:, :, None] - sites
     cells = np.rint(difference)
-    distances = np.linalg.norm((difference - cells) @ crystal.lattice_angstrom, axis=2)
-    site = distances.argmin(axis=1)
-    rows = np.arange(len(site))
-    near = distances[rows, site].max() < 5 * SYMMETRY_TOLERANCE_ANGSTROM
-    if not near or len(np.unique(site)) < len(site):
-        return None
-    return site.astype(np.int64), cells[rows, site].astype(np.int64)
+    apart = (difference - cells) @ crystal.lattice_angstrom
+    squared = np.einsum("gnmi,gnmi->gnm", apart, apart)
+    site = squared.argmin(axis=2)
+    nearest = np.take_along_axis(squared, site[:, :, None], axis=2)[:, :, 0]
+    cell = np.take_along_axis(cells, site[:, :, None, None], axis=2)[:, :, 0].astype(np.int64)
+    one_to_one = (np.sort(site, axis=1) == np.arange(len(sites))).all(axis=1)
+    fits = one_to_one & (nearest.max(axis=1) < (5 * SYMMETRY_TOLERANCE_ANGSTROM) ** 2)
+    site, cell, start, end = site[fits], cell[fits], hops[:, 0], hops[:, 1]
+    offsets = hops[:, 2:] @ rotations[fits].transpose(0, 2, 1) + cell[:, end] - cell[:, start]
+    rows = np.concatenate([site[:, start, None], site[:, end, None], offsets], axis=2)
+    return canonical_hops(rows.reshape(-1, 5))

@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import minimum_filter
 
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.hops.percolation import HopEdge, PercolationBarriers, percolation
 
-#: Each pair of neighbouring points once: a point has 26, across edges and corners too.
+BoolArray = NDArray[np.bool_]
+
+#: Each pair of neighbouring points once: a point has up to 26, across edges and corners too.
 _HALF_OF_NEIGHBOURS = [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) > (0, 0, 0)]
 #: A cell (x, y, z) relative to another as one whole number, so that it adds up; each of x, y, z is from -31 to 31.
 _CELL_UNITS = (64 * 64, 64, 1)
@@ -43,25 +46,44 @@ class Basins:
         return percolation(edges, self.passes_ev.tolist())
 
 
-def basins(energies_ev: FloatArray, *, highest_ev: float = HIGHEST_EV) -> Basins:
-    """Divide a periodic grid into the basins of its minima, as water that runs down its 26 neighbours does.
+def neighbours_within(lattice_angstrom: FloatArray, shape: tuple[int, ...]) -> BoolArray:
+    """Which of the 26 neighbours of a point, and itself, lie within the diagonal of a square of the grid.
+
+    In a skewed cell the others are far, 2.4 steps across the corner of a face-centred cubic crystal's primitive cell,
+    and a path would jump over a pass. By length, the neighbours have the symmetry of the lattice.
+
+    Returns:
+        shape [3, 3, 3].
+    """
+    cells = lattice_angstrom / np.array(shape)[:, None]
+    steps = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1)
+    longest = np.sqrt(2.0) * np.linalg.norm(cells, axis=1).max()
+    return np.asarray(np.linalg.norm(steps @ cells, axis=-1) <= longest * (1.0 + 1e-6))
+
+
+def basins(energies_ev: FloatArray, *, neighbours: BoolArray | None = None, highest_ev: float = HIGHEST_EV) -> Basins:
+    """Divide a periodic grid into the basins of its minima, as water that runs down from point to point does.
 
     A point and the minimum that it runs down to are connected at the point's own energy, so the basins and passes
     percolate at the energies at which the points do.
 
     Args:
         energies_ev: at (i / n_a, j / n_b, k / n_c) of a cell, shape [n_a, n_b, n_c], at least 4 along each.
+        neighbours: which of the points around a point are its neighbours, shape [3, 3, 3]; None takes all 26.
         highest_ev: passes above this, counted from the lowest point, are left out.
     """
     shape, count = energies_ev.shape, energies_ev.size
+    around = np.ones((3, 3, 3), dtype=bool) if neighbours is None else neighbours
     order = np.argsort(energies_ev, axis=None, kind="stable")
     rank = np.empty(count, dtype=np.int64)  # ties are broken by place, so that no two points run into each other
     rank[order] = np.arange(count)
-    minimum, cell = _run_down(order[minimum_filter(rank.reshape(shape), size=3, mode="wrap").ravel()], shape)
+    minimum, cell = _run_down(order[minimum_filter(rank.reshape(shape), footprint=around, mode="wrap").ravel()], shape)
     minima, basin = np.unique(rank[minimum], return_inverse=True)
     heights_ev = energies_ev.ravel()[order]
     open_points = int(np.searchsorted(heights_ev, heights_ev[0] + highest_ev))
-    passes, highest_rank = _passes(*(one.reshape(shape) for one in (rank, basin, cell)), below=open_points)
+    passes, highest_rank = _passes(
+        *(one.reshape(shape) for one in (rank, basin, cell)), neighbours=around, below=open_points
+    )
     return Basins(
         frac_coords=np.stack(np.unravel_index(order[minima], shape), axis=1) / shape,
         energies_ev=heights_ev[minima] - heights_ev[0],
@@ -84,13 +106,16 @@ def _run_down(below: IntArray, shape: tuple[int, ...]) -> tuple[IntArray, IntArr
     return below, cell
 
 
-def _passes(rank: IntArray, basin: IntArray, cell: IntArray, *, below: int) -> tuple[IntArray, IntArray]:
+def _passes(
+    rank: IntArray, basin: IntArray, cell: IntArray, *, neighbours: BoolArray, below: int
+) -> tuple[IntArray, IntArray]:
     """The lowest pass between each two basins that border on each other, each copy apart, the lowest pass first.
 
     Args:
         rank: of each point by its energy, shape [n_a, n_b, n_c].
         basin: that it lies in.
         cell: the code of the cell that its basin's minimum lies in.
+        neighbours: as of `basins`.
         below: points of this rank and above are left out.
 
     Returns:
@@ -103,7 +128,7 @@ def _passes(rank: IntArray, basin: IntArray, cell: IntArray, *, below: int) -> t
         faces[-1] += unit
     count = int(basin.max()) + 1
     keys, heights = [], []
-    for step in _HALF_OF_NEIGHBOURS:
+    for step in filter(lambda one: neighbours[one[0] + 1, one[1] + 1, one[2] + 1], _HALF_OF_NEIGHBOURS):
         there = tuple(slice(1 + by, 1 + by + size) for by, size in zip(step, rank.shape, strict=True))
         other_rank, other_basin, other_cell = (one[there] for one in copies)
         height, offset = np.maximum(rank, other_rank), other_cell - cell

@@ -17,7 +17,7 @@ _COARSE_ANGSTROM = 0.4
 #: Places of a table of an energy over the squared distance: the error of the nearest one is under 1 meV.
 _PLACES = 1 << 14
 #: Pairs of an atom and a point that are summed at once: what stays in a core's cache.
-_PIECE_PAIRS = 100_000
+_PIECE_PAIRS = 300_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +87,7 @@ def _summed(
     for start in range(0, len(places), at_once):
         atoms = slice(start, start + at_once)
         place = (of_atoms[atoms] @ of_steps.T).clamp_(0, _PLACES).int() + first_place[atoms, None]
-        sums.index_add_(0, (here[atoms, None] + there).flatten(), table[place.flatten()])
+        sums.index_add_(0, (here[atoms, None] + there).flatten(), table.index_select(0, place.flatten()))
     return _folded(sums.reshape(tuple(box)), shape, widest)
 
 

@@ -7,14 +7,17 @@ import numpy as np
 from app.crystals.charged_host import ChargedHost
 from app.crystals.hops.percolation import PercolationBarriers
 from app.errors import TooLargeError
-from app.models.bond_valence.basins import basins
+from app.models.bond_valence.basins import basins, neighbours_within
 from app.models.bond_valence.grid import energy_grid, grid_shape
 
-#: Spacing of the grid, coarser in a large cell: half of it changes barriers of known conductors by 0.01 to 0.03 eV.
+#: Spacing of the grid, coarser in a large cell: with half of it barriers of forty published crystals change by 0.02 eV
+#: in the median, and by 0.13 at most.
 FINEST_ANGSTROM = 0.25
 MOST_POINTS = 40_000
 #: A path is a few tenths of an angstrom wide; a coarser grid than this does not show it.
 COARSEST_ANGSTROM = 0.5
+#: Numbers of points are multiples of this, so that screw axes and glide planes of a cubic crystal map points on points.
+_STEP = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,5 +47,8 @@ def host_percolation(host: ChargedHost) -> HostPercolation:
             f"The primitive cell has {volume:,.0f} cubic angstrom; bond valence takes at most {most:,.0f}.",
             kind="cell-too-large",
         )
-    grid = energy_grid(host, grid_shape(host.lattice_angstrom, spacing))
-    return HostPercolation(barriers=basins(grid.energies_ev).percolation(), grid_angstrom=spacing)
+    a, b, c = (-(-count // _STEP) * _STEP for count in grid_shape(host.lattice_angstrom, spacing))
+    grid = energy_grid(host, (a, b, c))
+    near = neighbours_within(host.lattice_angstrom, (a, b, c))
+    found = basins(grid.energies_ev, neighbours=near)
+    return HostPercolation(barriers=found.percolation(), grid_angstrom=grid.spacing_angstrom)

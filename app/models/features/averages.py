@@ -45,9 +45,9 @@ def averages(around: Surroundings) -> dict[str, float]:
     cations = around.weight * around.cation
     framework = cations * (1.0 - around.same_element)
     found: dict[str, float] = {}
+    properties = _properties(around, table)
     for kind, weight in zip(_KINDS, (anions, framework), strict=True):
-        for name, values in _properties(around, table).items():
-            found |= _mean_and_spread(kind, name, values, weight)
+        found |= _means_and_spreads(kind, properties, weight)
     shares = [_share(around.numbers == atomic_number(symbol), anions) for symbol in _ANIONS]
     found |= {f"anion_share_{symbol}": share for symbol, share in zip(_ANIONS, shares, strict=True)}
     found["anion_share_other"] = 1.0 - sum(shares)
@@ -64,27 +64,29 @@ def averages(around: Surroundings) -> dict[str, float]:
     }
 
 
-def _properties(around: Surroundings, table: ElementTable) -> dict[str, FloatArray]:
+def _properties(around: Surroundings, table: ElementTable) -> FloatArray:
+    """The values of _PROPERTIES of every atom, shape [n_properties, n_near]."""
     numbers = around.numbers
-    return {
-        "electronegativity": table.electronegativity[numbers],
-        "ionic_radius_angstrom": around.radius_angstrom,
-        "atomic_number": numbers.astype(np.float64),
-        "row": table.row[numbers],
-        "group": table.group[numbers],
-        "mass_u": table.mass_u[numbers],
-        "polarizability_angstrom3": table.polarizability_angstrom3[numbers],
-        "charge": np.abs(around.charge),
-    }
+    return np.stack(
+        [
+            table.electronegativity[numbers],
+            around.radius_angstrom,
+            numbers.astype(np.float64),
+            table.row[numbers],
+            table.group[numbers],
+            table.mass_u[numbers],
+            table.polarizability_angstrom3[numbers],
+            np.abs(around.charge),
+        ]
+    )
 
 
-def _mean_and_spread(kind: str, name: str, values: FloatArray, weight: FloatArray) -> dict[str, float]:
+def _means_and_spreads(kind: str, properties: FloatArray, weight: FloatArray) -> dict[str, float]:
     total = weight.sum() + _NOTHING
-    mean = float((weight @ values) / total)
-    return {
-        f"{kind}_mean_{name}": mean,
-        f"{kind}_spread_{name}": float(np.sqrt((weight @ (values - mean) ** 2) / total)),
-    }
+    means = properties @ weight / total
+    spreads = np.sqrt((properties - means[:, None]) ** 2 @ weight / total)
+    named = {f"{kind}_mean_{name}": mean for name, mean in zip(_PROPERTIES, means.tolist(), strict=True)}
+    return named | {f"{kind}_spread_{name}": spread for name, spread in zip(_PROPERTIES, spreads.tolist(), strict=True)}
 
 
 def _share(part: FloatArray | np.ndarray, weight: FloatArray) -> float:

@@ -84,7 +84,7 @@ def easing(around: Surroundings) -> dict[str, float]:
         valence[2] - 0.5 * (valence[0] + valence[4]),
         0.5 * (room[0] + room[4]),
         room[2],
-        *_yielding(potential.pair_forces(eased)[0], around.held, after),
+        *_yielding(potential.pair_forces(eased), around.held, after),
     )
     return {name: float(value) for name, value in zip(EASING_NAMES, values, strict=True)}
 
@@ -102,13 +102,13 @@ def _yielding(
 ) -> tuple[float, float, float, float, float]:
     """The energy gained as the host yields at quarters and middle, energies without it, and its largest shift."""
     stiffness = _HOST_STIFFNESS_EV_ANGSTROM2 * (held + _LEAST_HELD)
-    changed = pair_forces - 0.5 * (pair_forces[0] + pair_forces[4])
+    changed = pair_forces[1:4] - 0.5 * (pair_forces[0] + pair_forces[4])
     squared = np.einsum("pai,pai->pa", changed, changed)
     given = 0.5 * (squared / stiffness).sum(axis=1)
-    left = energy - given - 0.5 * (energy[0] + energy[4])
-    seen = (0.5 * (given[1] + given[3]), given[2], 0.5 * (left[1] + left[3]), left[2])
+    left = energy[1:4] - given - 0.5 * (energy[0] + energy[4])
+    seen = (0.5 * (given[0] + given[2]), given[1], 0.5 * (left[0] + left[2]), left[1])
     first, second, third, fourth = np.arcsinh(seen).tolist()
-    move = float((np.sqrt(squared[2]) / stiffness).max(initial=0.0))
+    move = float((np.sqrt(squared[1]) / stiffness).max(initial=0.0))
     return first, second, third, fourth, min(move, _MOST_YIELD_ANGSTROM)
 
 
@@ -126,38 +126,56 @@ class PairPotential:
     """
 
     def __init__(self, around: Surroundings) -> None:
-        self._positions = around.positions
+        self._middle = around.points[MIDDLE]
+        self._positions = around.positions - self._middle
+        # so that a squared distance is one product, |p|^2 - 2 p.r + |r|^2
+        squared = np.einsum("ai,ai->a", self._positions, self._positions)
+        self._columns = np.vstack([-2.0 * self._positions.T, np.ones(len(squared)), squared])
+        self._rows = np.column_stack([self._positions, np.ones(len(squared))])
         self._charge = around.ion_charge
         touching = (around.radius_angstrom + around.ion_radius_angstrom).clip(0.8)
         self._coulomb = COULOMB_EV_ANGSTROM * around.ion_charge * around.charge
         at_touch = _OVERLAP_SHARE * np.abs(self._coulomb) * HARDNESS_ANGSTROM / touching**2
         self._overlap = at_touch * np.exp(touching / HARDNESS_ANGSTROM)
+        self._push = self._overlap / HARDNESS_ANGSTROM
 
     def energy(self, points: FloatArray) -> FloatArray:
         """The energy at each point, shape [n_points], eV."""
-        distance = np.minimum(distances(points, self._positions), OUTER_ANGSTROM)
+        distance = self._distances(points - self._middle)
         coulomb = (1.0 - distance / OUTER_ANGSTROM) ** 2 / distance
         return np.asarray(coulomb @ self._coulomb + np.exp(-distance / HARDNESS_ANGSTROM) @ self._overlap)
 
     def eased(self, points: FloatArray, hop: FloatArray) -> FloatArray:
         """The points after the steps; all but the first and last stay in their plane across the hop."""
         axis = hop / max(float(np.linalg.norm(hop)), 1e-6)
-        along = np.ones((len(points), 1))
-        along[[0, -1]] = 0.0
+        across = np.eye(3) - np.outer(axis, axis)
+        points = points - self._middle
         for _ in range(_STEPS):
-            forces, stiffness = self.pair_forces(points)
-            downhill = forces.sum(axis=1)
-            downhill -= along * (downhill @ axis)[:, None] * axis
-            size = np.linalg.norm(downhill, axis=1)
+            weights, stiffness = self._weights(points)
+            sums = weights @ self._rows
+            downhill = sums[:, 3:] * points - sums[:, :3]
+            downhill[1:-1] = downhill[1:-1] @ across
+            size = np.sqrt(np.einsum("pi,pi->p", downhill, downhill))
             points = points + downhill / (_STIFFNESS_SHARE * stiffness + size / _LONGEST_STEP_ANGSTROM)[:, None]
-        return points
+        return np.asarray(points + self._middle)
 
-    def pair_forces(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """The force of each atom on the ion, [n_points, n_atoms, 3], and the contacts' stiffness, [n_points]."""
-        apart = points[:, None, :] - self._positions[None, :, :]
-        distance = np.sqrt(np.einsum("pai,pai->pa", apart, apart))
-        distance = np.minimum(np.maximum(distance, SAME_PLACE_ANGSTROM), OUTER_ANGSTROM)
-        pull = self._coulomb * (1.0 / distance**2 - 1.0 / OUTER_ANGSTROM**2)
-        push = self._overlap / HARDNESS_ANGSTROM * np.exp(-distance / HARDNESS_ANGSTROM)
+    def pair_forces(self, points: FloatArray) -> FloatArray:
+        """The force of each atom on the ion, shape [n_points, n_atoms, 3], eV/angstrom."""
+        points = points - self._middle
+        return np.asarray(self._weights(points)[0][:, :, None] * (points[:, None, :] - self._positions))
+
+    def _weights(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Forces over distances, [n_points, n_atoms], eV/angstrom^2, and the contacts' stiffness, [n_points]."""
+        distance = self._distances(points)
+        inverse = 1.0 / distance
+        push = self._push * np.exp(distance / -HARDNESS_ANGSTROM)
         stiffness = push.sum(axis=1) / HARDNESS_ANGSTROM + _LEAST_STIFFNESS_EV_ANGSTROM2 * self._charge
-        return np.asarray(((pull + push) / distance)[:, :, None] * apart), stiffness
+        pull = self._coulomb * (inverse * inverse - 1.0 / OUTER_ANGSTROM**2)
+        return (pull + push) * inverse, stiffness
+
+    def _distances(self, points: FloatArray) -> FloatArray:
+        """From points relative to the middle to each atom, from 0.3 to 8 angstrom, shape [n_points, n_atoms]."""
+        rows = np.ones((len(points), len(self._columns)))
+        rows[:, :3], rows[:, 3] = points, np.einsum("pi,pi->p", points, points)
+        squared = np.minimum(np.maximum(rows @ self._columns, SAME_PLACE_ANGSTROM**2), OUTER_ANGSTROM**2)
+        return np.asarray(np.sqrt(squared))

@@ -1,6 +1,7 @@
 """The role of each host atom: anion or cation, its valence, and the polyanion it belongs to."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ _VALENCE_FADE_ANGSTROM = 0.8  # a bond's valence fades out over this distance be
 _COVALENT_SLACK_ANGSTROM = 0.3  # a bond is covalent up to the covalent radii and this, and not beyond twice this
 _OXYGEN, _FLUORINE = 8, 9
 _MOST_VALENCE = 7.0
+#: Hosts whose atoms' roles are kept: all hops of a crystal share one.
+_KEPT = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,10 +50,16 @@ class HostAtoms:
 
 
 def host_atoms(band: Band) -> HostAtoms:
-    """Read the role of each host atom from its neighbours within 3.8 angstrom."""
+    """Read the role of each host atom from its neighbours within 3.8 angstrom; computed once for equal hosts."""
+    return _host_atoms(band.lattice_angstrom.tobytes(), band.host_species, band.host_frac_coords.tobytes())
+
+
+@lru_cache(maxsize=_KEPT)
+def _host_atoms(lattice_bytes: bytes, species: tuple[str, ...], frac_bytes: bytes) -> HostAtoms:
     table = element_table()
-    numbers = np.array([atomic_number(symbol) for symbol in band.host_species], dtype=np.int64)
-    atom, other, distance = _bonds_to_anions(band, table.anion_charge[numbers] < 0)
+    numbers = np.array([atomic_number(symbol) for symbol in species], dtype=np.int64)
+    lattice, frac = (np.frombuffer(one).reshape(-1, 3) for one in (lattice_bytes, frac_bytes))
+    atom, other, distance = _bonds_to_anions(lattice, frac, table.anion_charge[numbers] < 0)
     covalent = _covalent_share(numbers[atom], numbers[other], distance)
     anion = _anion_share(numbers, atom, other, covalent)
     of_anion = (1.0 - anion[atom]) * anion[other]
@@ -70,9 +79,11 @@ def host_atoms(band: Band) -> HostAtoms:
     )
 
 
-def _bonds_to_anions(band: Band, may_be: NDArray[np.bool_]) -> tuple[IntArray, IntArray, FloatArray]:
+def _bonds_to_anions(
+    lattice_angstrom: FloatArray, frac_coords: FloatArray, may_be: NDArray[np.bool_]
+) -> tuple[IntArray, IntArray, FloatArray]:
     """Pairs of host atoms of which the second is of an element that may be an anion, and their distances."""
-    atom, other, distance = pairs_of_copies(band.host_frac_coords, band.lattice_angstrom, _BOND_REACH_ANGSTROM)
+    atom, other, distance = pairs_of_copies(frac_coords, lattice_angstrom, _BOND_REACH_ANGSTROM)
     kept = np.flatnonzero(may_be[other])
     return atom[kept], other[kept], distance[kept]
 

@@ -5,7 +5,7 @@ from scipy.special import erfc
 
 from app.crystals.band import FloatArray
 from app.crystals.hops.surroundings import fade
-from app.models.features.surroundings import FIRST, LAST, MIDDLE, OUTER_ANGSTROM, QUARTERS, Surroundings
+from app.models.features.surroundings import FIRST, LAST, MIDDLE, OUTER_ANGSTROM, QUARTERS, Surroundings, vector_sums
 from app.models.features.tables import VALENCE_DECAY_ANGSTROM, element_table
 
 #: The distance to a missing atom, and the largest distance that is distinguished.
@@ -124,8 +124,7 @@ def _bond_valence(around: Surroundings, kept: FloatArray) -> tuple[FloatArray, F
     unit = element_table().unit_bond_angstrom(around.ion, around.numbers)
     bond = around.anion * np.exp((unit - around.distance) / VALENCE_DECAY_ANGSTROM)
     bond *= kept
-    direction = (around.positions[None] - around.points[:, None]) / around.distance[:, :, None]
-    vector = np.einsum("pa,pai->pi", bond, direction)
+    vector = vector_sums(bond / around.distance, around.points, around.positions)
     return bond.sum(axis=1), np.linalg.norm(vector, axis=1)
 
 

@@ -89,5 +89,21 @@ def surroundings(around: PathSurroundings) -> Surroundings:
 
 def distances(points: FloatArray, positions: FloatArray) -> FloatArray:
     """From each point to each atom, never under 0.3 angstrom, shape [n_points, n_atoms], angstrom."""
-    apart = positions[None, :, :] - points[:, None, :]
-    return np.asarray(np.maximum(np.sqrt(np.einsum("pai,pai->pa", apart, apart)), SAME_PLACE_ANGSTROM))
+    # one product in place of an array of vectors, from the middle of the points, so that nothing is lost by rounding
+    middle = points.mean(axis=0)
+    one, other = points - middle, positions - middle
+    squared = (-2.0 * one) @ other.T
+    squared += np.einsum("pi,pi->p", one, one)[:, None] + np.einsum("ai,ai->a", other, other)
+    return np.asarray(np.sqrt(np.maximum(squared, SAME_PLACE_ANGSTROM**2)))
+
+
+def vector_sums(weights: FloatArray, points: FloatArray, positions: FloatArray) -> FloatArray:
+    """Weighted sums of the vectors from each atom to each point, shape [n_points, 3], angstrom.
+
+    Args:
+        weights: shape [n_points, n_atoms].
+        points: shape [n_points, 3], angstrom.
+        positions: of the atoms, shape [n_atoms, 3], angstrom.
+    """
+    middle = points.mean(axis=0)
+    return np.asarray(weights.sum(axis=1)[:, None] * (points - middle) - weights @ (positions - middle))

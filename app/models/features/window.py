@@ -1,10 +1,11 @@
 """The window that the ion passes halfway: the triangle of the nearest anions, and the ring across the hop."""
 
+from functools import cache
 from itertools import combinations
 
 import numpy as np
 
-from app.crystals.band import FloatArray
+from app.crystals.band import FloatArray, IntArray
 from app.crystals.hops.surroundings import fade
 from app.models.features.surroundings import FIRST, LAST, MIDDLE, Surroundings
 
@@ -42,17 +43,29 @@ def _triangles(around: Surroundings) -> dict[str, float]:
     corners, part = _nearest_anions(around)
     if len(corners) < 3:  # noqa: PLR2004 - a triangle
         return dict.fromkeys(names, 0.0)
-    chosen = np.array(list(combinations(range(len(corners)), 3)))
-    weight = part[chosen].prod(axis=1)
-    one, two, three = (corners[chosen[:, i]] for i in range(3))
-    area = 0.5 * np.linalg.norm(np.cross(two - one, three - one), axis=1)
-    perimeter = sum(np.linalg.norm(side, axis=1) for side in (two - one, three - two, one - three))
-    centre = (one + two + three) / 3.0
-    height = np.linalg.norm(centre, axis=1)
-    radius = sum(np.linalg.norm(corner - centre, axis=1) for corner in (one, two, three)) / 3.0
+    chosen = _threes(len(corners))
+    weight = part[chosen].prod(axis=0)
+    triangles = corners[chosen]  # three corners, every triangle, three coordinates
+    sides = triangles[[1, 2, 0]] - triangles
+    lengths = _lengths(sides)
+    area = 0.5 * np.sqrt(np.maximum(np.prod(lengths[:2] ** 2, axis=0) - (sides[0] * sides[1]).sum(axis=1) ** 2, 0.0))
+    perimeter = lengths.sum(axis=0)
+    centre = triangles.mean(axis=0)
+    height = _lengths(centre)
+    radius = _lengths(triangles - centre).mean(axis=0)
     means = [float(weight @ values / weight.sum()) for values in (area, perimeter, height, radius)]
     ion_area = np.pi * max(around.ion_radius_angstrom, 0.1) ** 2
     return dict(zip(names, [*means, means[0] / ion_area], strict=True))
+
+
+@cache
+def _threes(count: int) -> IntArray:
+    """Every three of some corners, shape [3, n]."""
+    return np.array(list(combinations(range(count), 3)), dtype=np.int64).T.copy()
+
+
+def _lengths(vectors: FloatArray) -> FloatArray:
+    return np.asarray(np.sqrt(np.einsum("...i,...i->...", vectors, vectors)))
 
 
 def _nearest_anions(around: Surroundings) -> tuple[FloatArray, FloatArray]:

@@ -43,19 +43,40 @@ class MessageTables:
 
         None where the bonds have more pairs of elements than tables are kept.
         """
-        pairs = graph.host_numbers[graph.host_target] * (ELEMENTS + 1) + graph.source_numbers[graph.host_source]
+        to = graph.host_numbers.index_select(0, graph.host_target)
+        pairs = to * (ELEMENTS + 1) + graph.source_numbers.index_select(0, graph.host_source)
+        return self._sums(pairs, graph.host_vector, graph.host_target, len(graph.host_numbers))
+
+    @torch.inference_mode()
+    def of_ion(self, graph: IonGraph) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The messages along the ion's bonds to the host atoms and to the ion, each of shape [n_ion_bonds, 64].
+
+        None where the bonds have more pairs of elements than tables are kept.
+        """
+        ion = graph.ion_numbers.index_select(0, graph.ion_image)
+        host = graph.host_numbers.index_select(0, graph.ion_host)
+        pairs = torch.cat([host * (ELEMENTS + 1) + ion, ion * (ELEMENTS + 1) + host])
+        each = torch.arange(len(pairs))
+        found = self._sums(pairs, graph.ion_vector.repeat(2, 1), each, len(pairs))
+        return None if found is None else (found[: len(ion)], found[len(ion) :])
+
+    def _sums(
+        self, pairs: torch.Tensor, vectors: torch.Tensor, targets: torch.Tensor, count: int
+    ) -> torch.Tensor | None:
+        """The sum of messages to each target, in whose order the bonds are, shape [count, 64]."""
         kept = self._holding(pairs)
         if kept is None:
             return None
-        root = graph.host_vector.norm(dim=1).sqrt()
+        root = vectors.norm(dim=1).sqrt()
         place = (root - _FIRST_ROOT) / _STEP
         node = place.floor().clamp(1, NODES - _POINTS + 1)
-        rows = (kept.row_of_pair[pairs] * NODES + node.long() - 1)[:, None] + torch.arange(_POINTS)
-        count = torch.bincount(graph.host_target, minlength=len(graph.host_numbers))
+        first = kept.row_of_pair.index_select(0, pairs) * NODES + node.long() - 1
+        rows = first[:, None] + torch.arange(_POINTS)
+        bonds = torch.bincount(targets, minlength=count)
         return functional.embedding_bag(
             rows.flatten(),
             kept.messages,
-            _POINTS * (count.cumsum(dim=0) - count),  # bonds are sorted by target
+            _POINTS * (bonds.cumsum(dim=0) - bonds),
             mode="sum",
             per_sample_weights=_cubic(place - node).flatten(),
         )
@@ -63,7 +84,7 @@ class MessageTables:
     def _holding(self, pairs: torch.Tensor) -> "_Kept | None":
         """Tables that include all these pairs; None if there are too many pairs."""
         kept = self._kept
-        if bool((kept.row_of_pair[pairs] >= 0).all()):
+        if bool((kept.row_of_pair.index_select(0, pairs) >= 0).all()):
             return kept
         wanted: torch.Tensor = torch.unique(pairs)
         if len(wanted) > MOST_PAIRS:

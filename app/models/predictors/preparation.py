@@ -11,7 +11,7 @@ from app.models.cards.card import Domain
 from app.models.features.path import descriptors_in
 from app.models.features.surroundings import OUTER_ANGSTROM
 from app.models.graphs.cutoffs import ATOM_CUTOFF_ANGSTROM
-from app.models.graphs.ion_bonds import SEEN_ANGSTROM, IonBonds, bonds_in
+from app.models.graphs.ion_bonds import IonBonds, bonds_in
 from app.models.predictors.domain import reasons_outside
 
 #: Measured on a CPU, in batches, in edges of a line graph: what a bond or a pair of bonds of the ion costs, what a bond
@@ -82,13 +82,13 @@ class HopPreparation:
         Raises:
             InputError: no host atom is near the ion's path, so there is no crystal to predict from.
         """
-        around = path_surroundings(band, SEEN_ANGSTROM)
+        around = path_surroundings(band, OUTER_ANGSTROM)
         bonds = bonds_in(around)
         if not len(bonds.ion_host):
             raise no_host_near_path(ATOM_CUTOFF_ANGSTROM)
         inputs = HopInputs(
             bonds=bonds,
-            path=descriptors_in(around.within(OUTER_ANGSTROM)).values,
+            path=descriptors_in(around).values,
             looked_up=bonds.element_pairs <= MOST_LOOKED_UP_PAIRS,
         )
         return PreparedBand(

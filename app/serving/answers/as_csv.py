@@ -41,9 +41,22 @@ PERCOLATION_COLUMNS = (
     "bond_valence_2d_ev",
     "bond_valence_3d_ev",
 )
+#: Of a crystal for which it was asked, at room temperature, the interval's ends at its coverage.
+CONDUCTIVITY_COLUMNS = (
+    "log10_conductivity_s_per_cm",
+    "log10_conductivity_low",
+    "log10_conductivity_high",
+    "probability_above_1e-4_s_per_cm",
+    "conductivity_in_domain",
+)
 #: Why a hop or band is outside of the model's domain, and what was noticed of the whole input.
 NOTE_COLUMNS = ("reasons", "warnings")
-COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS)
+#: Of a band that was sent with the energies of its images: the barrier that these show, forward and back.
+UPLOADED_COLUMNS = ("uploaded_forward_ev", "uploaded_reverse_ev")
+#: New ones come last: scripts count columns.
+COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *UPLOADED_COLUMNS, *CONDUCTIVITY_COLUMNS)
+#: In place of the top of an interval that is null.
+UNBOUNDED = "unbounded"
 
 
 def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -59,9 +72,9 @@ def answer_rows(answer: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         "warnings": " | ".join(answer["warnings"]),
     }
     if answer.get("hops") is None:
-        yield {**common, **_figures(answer)}
+        yield {**common, **_figures(answer), **_uploaded(answer)}
         return
-    common |= {"mechanism": answer["mechanism"], **_percolation(answer)}
+    common |= {"mechanism": answer["mechanism"], **_percolation(answer), **_conductivity(answer)}
     if not answer["hops"]:
         yield common
     for number, hop in enumerate(answer["hops"], start=1):
@@ -90,17 +103,23 @@ def answer_to_csv(answer: Mapping[str, Any]) -> bytes:
 def _figures(predicted: Mapping[str, Any]) -> dict[str, Any]:
     if predicted.get("barrier_ev") is None:
         return {}
-    good = predicted["good_conductor"]
+    good, high = predicted["good_conductor"], predicted["interval_ev"]["high"]
     return {
         "barrier_ev": round(predicted["barrier_ev"], 4),
         "low_ev": round(predicted["interval_ev"]["low"], 4),
-        "high_ev": round(predicted["interval_ev"]["high"], 4),
+        "high_ev": UNBOUNDED if high is None else round(high, 4),
         "good_conductor": "yes" if good["verdict"] else "no",
         "probability": round(good["probability"], 3),
         "threshold_ev": good["threshold_ev"],
         "in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
         "reasons": " | ".join(predicted["in_domain"]["reasons"]),
     }
+
+
+def _uploaded(answer: Mapping[str, Any]) -> dict[str, Any]:
+    found = answer.get("uploaded_band") or {}
+    own = {name: found.get(f"{name}_ev") for name in ("forward", "reverse")}
+    return {f"uploaded_{name}_ev": round(energy, 4) for name, energy in own.items() if energy is not None}
 
 
 def _percolation(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,3 +136,16 @@ def _percolation(answer: Mapping[str, Any]) -> dict[str, Any]:
             row[f"percolation_{name}_share"] = round(path["percolating_share"], 3)
     is_bound = answer.get("percolation_upper_bound")  # not there in answers that were logged long ago
     return row if is_bound is None else {**row, "percolation_upper_bound": "yes" if is_bound else "no"}
+
+
+def _conductivity(answer: Mapping[str, Any]) -> dict[str, Any]:
+    predicted = answer.get("conductivity")
+    if predicted is None:
+        return {}
+    return {
+        "log10_conductivity_s_per_cm": round(predicted["log10_conductivity_s_per_cm"], 2),
+        "log10_conductivity_low": round(predicted["interval_log10"]["low"], 2),
+        "log10_conductivity_high": round(predicted["interval_log10"]["high"], 2),
+        "probability_above_1e-4_s_per_cm": round(predicted["probability_above"]["1e-4"], 3),
+        "conductivity_in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
+    }

@@ -1,12 +1,17 @@
 """The wire form: answers, problems and stored predictions as JSON values, one shape for replies and log."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from app.crystals.hops.percolation import PercolationBarriers
+from app.crystals.path_energies import PathEnergies
 from app.errors import IonpathError
 from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
 from app.serving.answers.types import (
     Answer,
+    ConductivityAnswer,
     CrystalAnswer,
     DisorderAnswer,
     FillingsAnswer,
@@ -17,8 +22,19 @@ from app.storage.rows import PredictionRow
 
 Json = dict[str, object]
 
+#: Conductivities in S/cm above which a crystal's probability to be is given, by their name in answers.
+CONDUCTIVITIES_S_PER_CM = {"1e-5": 1e-5, "1e-4": 1e-4, "1e-3": 1e-3}
+#: What a reply on a conductivity alone has of the crystal's answer.
+_BESIDE_CONDUCTIVITY = (
+    *("ion", "formula", "percolation_ev", "percolation_upper_bound", "prediction_id", "created_at", "cached"),
+    "warnings",
+)
 #: Far finer than any barrier is known.
 QUANTILE_DECIMALS = 4
+ENERGY_DECIMALS = 6
+#: The tops of intervals above this are null: no published barrier is as high, and what an extrapolation says there is
+#: no figure.
+UNBOUNDED_EV = 15.0
 
 
 def answer_to_json(answer: Answer) -> Json:
@@ -41,9 +57,36 @@ def answer_to_json(answer: Answer) -> Json:
         "cached": answer.cached,
         "warnings": list(answer.warnings),
     }
+    if answer.uploaded_band is not None:
+        body["uploaded_band"] = _path_energies_to_json(answer.uploaded_band)
     if answer.crystal is not None:
         body |= _crystal_to_json(answer.crystal, answer.threshold_ev)
     return body
+
+
+def _path_energies_to_json(path: PathEnergies) -> Json:
+    return {
+        "forward_ev": _rounded(path.forward_ev),
+        "reverse_ev": _rounded(path.reverse_ev),
+        "highest_image": path.highest_image,
+        "energies_ev": [_rounded(energy) for energy in path.relative_ev],
+    }
+
+
+def _rounded(energy_ev: float | None) -> float | None:
+    """As far as differences of total energies mean anything."""
+    return None if energy_ev is None else round(energy_ev, ENERGY_DECIMALS)
+
+
+def known_top(energy_ev: float) -> float | None:
+    """An upper end, None where it is so high that it says nothing: barriers end far below."""
+    return None if energy_ev > UNBOUNDED_EV else energy_ev
+
+
+def conductivity_alone(answer: Mapping[str, Any]) -> Json:
+    """The conductivity in a crystal's answer as JSON, and what it rests on, without the hops."""
+    beside = {name: answer[name] for name in _BESIDE_CONDUCTIVITY}
+    return {**answer["conductivity"], **beside, "barrier_model": answer["model"]}
 
 
 def error_to_json(error: IonpathError) -> Json:
@@ -97,9 +140,9 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
     low, high = prediction.interval_ev
     return {
         "barrier_ev": prediction.barrier_ev,
-        "interval_ev": {"low": low, "high": high, "coverage": INTERVAL_COVERAGE},
+        "interval_ev": {"low": low, "high": known_top(high), "coverage": INTERVAL_COVERAGE},
         "quantiles_ev": {
-            f"{level:g}": round(value, QUANTILE_DECIMALS)
+            f"{level:g}": None if known_top(value) is None else round(value, QUANTILE_DECIMALS)
             for level, value in zip(QUANTILE_LEVELS, prediction.quantiles_ev, strict=True)
         },
         "good_conductor": {
@@ -114,7 +157,12 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
 def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
     body: Json = {
         "sites": [
-            {"index": site.index, "frac_coords": list(site.frac_coords), "occupancy": site.occupancy}
+            {
+                "index": site.index,
+                "frac_coords": list(site.frac_coords),
+                "occupancy": site.occupancy,
+                "energy_ev": site.energy_ev,
+            }
             for site in crystal.sites
         ],
         "hops": [_hop_to_json(hop, threshold_ev) for hop in crystal.hops],
@@ -134,6 +182,8 @@ def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
             "grid_angstrom": crystal.bond_valence.grid_angstrom,
             "detail": crystal.bond_valence.detail,
         }
+    if crystal.conductivity is not None:
+        body["conductivity"] = _conductivity_to_json(crystal.conductivity)
     if crystal.second_opinion is not None:
         opinion = crystal.second_opinion
         body["second_opinion"] = {
@@ -144,6 +194,22 @@ def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
             "seconds": round(opinion.seconds, 3),
         }
     return body
+
+
+def _conductivity_to_json(conductivity: ConductivityAnswer) -> Json:
+    prediction = conductivity.prediction
+    low, high = prediction.interval
+    return {
+        "log10_conductivity_s_per_cm": prediction.log10_s_per_cm,
+        "interval_log10": {"low": low, "high": high, "coverage": INTERVAL_COVERAGE},
+        "probability_above": {
+            name: prediction.probability_above(value) for name, value in CONDUCTIVITIES_S_PER_CM.items()
+        },
+        "temperature_kelvin": conductivity.temperature_kelvin,
+        "in_domain": {"verdict": prediction.in_domain, "reasons": list(prediction.domain_reasons)},
+        "influences": [vars(influence) for influence in prediction.influences],
+        "model": vars(conductivity.model),
+    }
 
 
 def _percolation_to_json(barriers: PercolationBarriers) -> Json:
@@ -157,7 +223,7 @@ def _path_to_json(path: PercolationPath | None) -> Json:
     low, high = np.interp([tail, 1.0 - tail], QUANTILE_LEVELS, path.quantiles_ev)
     return {
         "barrier_ev": path.barrier_ev,
-        "interval_ev": {"low": float(low), "high": float(high), "coverage": INTERVAL_COVERAGE},
+        "interval_ev": {"low": float(low), "high": known_top(float(high)), "coverage": INTERVAL_COVERAGE},
         "bottleneck_hops": list(path.bottleneck_hops),
         "directions": [list(direction) for direction in path.directions],
     }
@@ -204,5 +270,6 @@ def _hop_to_json(hop: HopAnswer, threshold_ev: float) -> Json:
         "cached": hop.cached,
         "warnings": list(hop.warnings),
         "ordering_barriers_ev": list(hop.ordering_barriers_ev),
+        "climb_ev": hop.climb_ev,
         "copies": [list(copy) for copy in hop.copies],
     }

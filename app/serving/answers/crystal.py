@@ -10,6 +10,7 @@ from app.crystals.hops.percolation import HopEdge, PercolationBarriers, percolat
 from app.crystals.hops.search import Disorder, Hop, HopSearch
 from app.errors import IonpathError, NotReadyError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
+from app.serving.answers.climbs import Climbs, climb_ev, climbing, climbs
 from app.serving.answers.percolation_interval import percolating
 from app.serving.answers.types import (
     CrystalAnswer,
@@ -67,10 +68,16 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         _hop(hop, [outcomes.get((index, which)) for which in range(len(hop.bands))])
         for index, hop in enumerate(search.hops)
     )
-    disorder = None if search.disorder is None else _disorder(search, search.disorder, hops)
+    own = [hop.prediction for hop in hops]
+    energies = climbs(search, own)
+    climbed = climbing(search, energies, own)
+    hops = tuple(
+        replace(hop, climb_ev=None if one is None else one.barrier_ev) for hop, one in zip(hops, climbed, strict=True)
+    )
+    disorder = None if search.disorder is None else _disorder(search, search.disorder, hops, energies)
     found = percolating(
         search.all_hops,
-        [hop.prediction for hop in hops],
+        climbed,
         None if search.disorder is None else search.disorder.fillings,
         [_open_share(hop) for hop in hops],
     )
@@ -78,7 +85,12 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         disorder = replace(disorder, fillings=found.fillings)
     return CrystalAnswer(
         sites=tuple(
-            SiteAnswer(index=site.index, frac_coords=site.frac_coords, occupancy=site.occupancy)
+            SiteAnswer(
+                index=site.index,
+                frac_coords=site.frac_coords,
+                occupancy=site.occupancy,
+                energy_ev=None if energies is None else float(energies.sites_ev[site.index]),
+            )
             for site in search.sites
         ),
         hops=hops,
@@ -105,14 +117,26 @@ def _none_connects(disorder: DisorderAnswer, dimension: int) -> bool:
 
 def _doubts(search: HopSearch) -> dict[int, str]:
     """Why a hop is unlike the fitted ones, by its index: those end on relaxed sites, among atoms that have room."""
-    found = {site.index for site in search.sites if site.is_interstitial}
-    names = {2: "both ends of the hop are interstitial sites", 1: "an end of the hop is an interstitial site"}
+    kinds = {site.index: bool(site.shared_with) for site in search.sites if site.is_interstitial}
     doubts = {index: hop.doubt for index, hop in enumerate(search.hops) if hop.doubt}
     for index, hop in enumerate(search.hops):
-        if count := (hop.from_site in found) + (hop.to_site in found):
-            interstitial = f"{names[count]} found by geometry, and no fitted hop ends where the ion was not relaxed"
-            doubts[index] = f"{doubts[index]}; {interstitial}" if index in doubts else interstitial
+        if ends := [kinds[site] for site in (hop.from_site, hop.to_site) if site in kinds]:
+            found = f"{_ENDS[tuple(sorted(ends))]}, and no fitted hop ends where the ion was not relaxed"
+            doubts[index] = f"{doubts[index]}; {found}" if index in doubts else found
     return doubts
+
+
+#: By which ends of a hop are found: False at an interstitial site, True in an empty share of the host's.
+_ENDS = {
+    (False,): "an end of the hop is an interstitial site found by geometry",
+    (True,): "an end of the hop is in the empty share of a site of the host",
+    (False, False): "both ends of the hop are interstitial sites found by geometry",
+    (True, True): "both ends of the hop are in empty shares of the host's sites",
+    (
+        False,
+        True,
+    ): "the ends of the hop are an interstitial site found by geometry and the empty share of a host's site",
+}
 
 
 def _with_doubt(found: HopOutcome, reason: str | None, doubted: Doubted) -> HopOutcome:
@@ -180,6 +204,28 @@ def disagreements(crystal: CrystalAnswer, opinion: SecondOpinion) -> tuple[str, 
     return (sentence,)
 
 
+def unconnected(crystal: CrystalAnswer) -> tuple[str, ...]:
+    """Explain a crystal's missing barrier: which hops are excluded and why, or that there are none that connect."""
+    if crystal.percolation[1] is not None or not crystal.hops:
+        return ()
+    excluded = {number: hop for number, hop in enumerate(crystal.hops, 1) if hop.excluded_because}
+    if not excluded and 0.0 < crystal.percolating_share(1) < 1.0:
+        share = crystal.percolating_share(1)
+        return (f"There is no barrier: the hops connect in {share:.0%} of the fillings of the sites, less than half.",)
+    if not excluded:
+        return ("There is no barrier: the hops do not connect a site to its own periodic copies.",)
+    number, first = next(iter(excluded.items()))
+    count, total = len(excluded), len(crystal.hops)
+    which = (
+        f"{'both' if total == 2 else f'all {total}' if total > 1 else 'the only'} hop{'s' if total > 1 else ''}"  # noqa: PLR2004
+        if count == total
+        else f"{count} of {total} hops"
+    )
+    rest = "" if count == total else ", and the others do not connect a site to its own periodic copies"
+    reason = f"hop {number} since {first.excluded_because}"
+    return (f"There is no barrier: {which} {'is' if count == 1 else 'are'} excluded ({reason}){rest}.",)
+
+
 def _figures(barriers: PercolationBarriers) -> tuple[float | None, float | None, float | None]:
     return barriers.one_d, barriers.two_d, barriers.three_d
 
@@ -241,10 +287,12 @@ def _shares(quantiles: FloatArray, grid: FloatArray) -> FloatArray:
     return np.column_stack([below, up_to])
 
 
-def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) -> DisorderAnswer:
+def _disorder(
+    search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer], energies: Climbs | None
+) -> DisorderAnswer:
     count = len(disorder.orderings)
     barriers = [
-        [hop.ordering_barriers_ev[which] if count > 1 and hop.prediction else _barrier_ev(hop) for hop in hops]
+        [_climb_ev(search, energies, index, hop, which if count > 1 else None) for index, hop in enumerate(hops)]
         for which in range(count)
     ]
     percolations = [percolation(search.all_hops, one) for one in barriers]
@@ -273,8 +321,16 @@ def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) 
     )
 
 
-def _barrier_ev(hop: HopAnswer) -> float | None:
-    return None if hop.prediction is None else hop.prediction.barrier_ev
+def _climb_ev(
+    search: HopSearch, energies: Climbs | None, index: int, hop: HopAnswer, ordering: int | None
+) -> float | None:
+    """What a hop counts in percolation in one ordering."""
+    if hop.prediction is None or ordering is None:
+        return hop.climb_ev
+    barrier_ev = hop.ordering_barriers_ev[ordering]
+    if barrier_ev is None or energies is None or hop.prediction.in_domain:
+        return barrier_ev
+    return climb_ev(barrier_ev, energies.shift_ev(search.hops[index], index))
 
 
 def _vectors(rows: np.ndarray) -> tuple[tuple[float, float, float], ...]:

@@ -6,8 +6,9 @@ from typing import Literal
 from uuid import UUID
 
 from app.crystals.hops.percolation import PercolationBarriers
+from app.crystals.path_energies import PathEnergies
 from app.models.cards.card import OtherModel
-from app.models.prediction import Prediction
+from app.models.prediction import ConductivityPrediction, Prediction
 
 Status = Literal["queued", "running", "done", "failed"]
 
@@ -23,11 +24,16 @@ class ModelReference:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteAnswer:
-    """A site of the migrating ion in the uploaded cell."""
+    """A site of the migrating ion in the uploaded cell.
+
+    Attributes:
+        energy_ev: of the ion there by bond valence, relative to the mean of the sites in the file.
+    """
 
     index: int
     frac_coords: tuple[float, float, float]
     occupancy: float
+    energy_ev: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,7 @@ class HopAnswer:
     Attributes:
         prediction: of the hop; the mean over the frame's orderings where there are several.
         ordering_barriers_ev: in each ordering, eV, None where there is no room for it; empty where there is one alone.
+        climb_ev: what the hop counts in percolation; None where it is not predicted.
         copies: every hop that symmetry makes equal to it, itself included: (from_site, to_site, offset x, y, z).
     """
 
@@ -50,6 +57,7 @@ class HopAnswer:
     cached: bool
     warnings: tuple[str, ...]
     ordering_barriers_ev: tuple[float | None, ...] = ()
+    climb_ev: float | None = None
     copies: tuple[tuple[int, int, int, int, int], ...] = ()
 
 
@@ -160,6 +168,20 @@ class BondValenceAnswer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConductivityAnswer:
+    """A crystal's ionic conductivity, which rests on its percolation.
+
+    Attributes:
+        temperature_kelvin: for which it is predicted.
+        model: which checkpoint predicted it.
+    """
+
+    prediction: ConductivityPrediction
+    temperature_kelvin: float
+    model: ModelReference
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrystalAnswer:
     """What a crystal's answer adds to a band's.
 
@@ -170,6 +192,7 @@ class CrystalAnswer:
         disorder: how the frame was ordered; None where it is ordered as uploaded.
         second_opinion: where it was asked for.
         bond_valence: percolation by bond valence site energies.
+        conductivity: where it was asked for and is predicted for the ion.
     """
 
     sites: tuple[SiteAnswer, ...]
@@ -181,6 +204,7 @@ class CrystalAnswer:
     disorder: DisorderAnswer | None = None
     second_opinion: SecondOpinion | None = None
     bond_valence: BondValenceAnswer | None = None
+    conductivity: ConductivityAnswer | None = None
 
     def percolating_share(self, dimension: int) -> float:
         """The share of the sampled fillings that connect in so many dimensions; 0 or 1 of an ordered crystal."""
@@ -202,6 +226,7 @@ class Answer:
     Attributes:
         prediction: the band's, or a crystal's lowest percolation barrier; None where nothing percolates.
         cached: every part of the answer came from the cache.
+        uploaded_band: the energies of the images of a band that was sent with them.
     """
 
     prediction_id: UUID
@@ -215,3 +240,4 @@ class Answer:
     cached: bool
     warnings: tuple[str, ...]
     crystal: CrystalAnswer | None = None
+    uploaded_band: PathEnergies | None = None

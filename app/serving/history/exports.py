@@ -118,7 +118,8 @@ def _figures(predicted: Mapping[str, Any]) -> dict[str, float]:
     if predicted.get("barrier_ev") is None:
         return {}
     interval = predicted["interval_ev"]
-    return {"barrier_ev": predicted["barrier_ev"], "low_ev": interval["low"], "high_ev": interval["high"]}
+    figures = {"barrier_ev": predicted["barrier_ev"], "low_ev": interval["low"], "high_ev": interval["high"]}
+    return {name: energy for name, energy in figures.items() if energy is not None}  # of an unbounded interval, no top
 
 
 def _predicted(document: Mapping[str, Any], number: int) -> Mapping[str, Any]:
@@ -167,6 +168,11 @@ def _readme_row(document: Mapping[str, Any], number: int, band: Band) -> str:
         str(band.atom_count),
         str(len(band.image_frac_coords) - 2),
         f"{figures['barrier_ev']:.3f}" if figures else "",
-        f"{figures['low_ev']:.3f} to {figures['high_ev']:.3f}" if figures else "",
+        _interval(figures) if figures else "",
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _interval(figures: Mapping[str, float]) -> str:
+    high = f"{figures['high_ev']:.3f}" if "high_ev" in figures else "unbounded"
+    return f"{figures['low_ev']:.3f} to {high}"

@@ -38,7 +38,7 @@ class KeptReadings:
 def upload_digest(upload: FileUpload, options: ReadOptions) -> bytes:
     """SHA-256 of everything that a reading depends on."""
     fields = [value for value in vars(upload).values() if not isinstance(value, File)]
-    lengths = [[file.name, len(file.content)] for file in upload_files(upload)]
+    lengths = [[file.name, len(file.content), file.cell_angstrom] for file in upload_files(upload)]
     head = repr([type(upload).__name__, fields, lengths, options])
     digest = hashlib.sha256(head.encode(errors="surrogatepass"))
     for file in upload_files(upload):

@@ -12,6 +12,7 @@ from app.crystals.geometry.identity import CanonicalBand, canonical
 from app.crystals.hops.options import USUAL, HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
+from app.crystals.path_energies import PathEnergies, path_energies, path_warnings
 from app.crystals.readers import (
     read_band_file,
     read_crystal,
@@ -77,6 +78,7 @@ class ReadInput:
         forms: the canonical form of each of `bands`, in order; none where no cache is asked.
         doubt: why the prediction of a band is out of the domain, whatever the model says; None without doubt, and of a
             crystal, whose hops have doubts of their own.
+        energies: of the images of a band, where its file has them.
     """
 
     content: Band | CrystalInput
@@ -84,6 +86,7 @@ class ReadInput:
     packed: bytes | None
     forms: tuple[CanonicalBand, ...] = ()
     doubt: str | None = None
+    energies: PathEnergies | None = None
 
     @property
     def ion(self) -> str:
@@ -133,11 +136,18 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
     not_bulk = () if doubt is None else (f"The band is not in a bulk crystal: {doubt}.",)
     return ReadInput(
         content=band,
-        warnings=(*reading.warnings, *not_bulk),
-        packed=pack_input(band_to_json(band)) if options.keep_input else None,
+        warnings=(*reading.warnings, *path_warnings(reading.energies_ev), *not_bulk),
+        packed=pack_input(_band_to_json(reading)) if options.keep_input else None,
         forms=(canonical(band),) if options.with_forms else (),
         doubt=doubt,
+        energies=path_energies(reading.energies_ev),
     )
+
+
+def _band_to_json(reading: Reading) -> dict[str, Any]:
+    """A band as it is kept with its prediction, in the form of a JSON band."""
+    energies = {"image_energies_ev": list(reading.energies_ev)} if reading.energies_ev else {}
+    return band_to_json(reading.band) | energies
 
 
 def read_or_refuse(

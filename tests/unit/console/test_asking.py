@@ -136,3 +136,44 @@ def test_what_was_done_is_given_on_where_a_run_ends_early() -> None:
         asyncio.run(ask(turns, inputs_of(["slow", "file-1", "file-2", "file-3", "last", "never"]), QUESTION, seen))
     assert seen.labels == ["file-1", "file-2", "file-3"]
     assert turns.working == 0
+
+
+class OneWay:
+    """Reads a file one way alone, and says so where it is sent the other."""
+
+    at_once = 1
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+        self.asked: list[str] = []
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[Call]:
+        yield self._call
+
+    async def _call(self, source: Source, _question: Question) -> Reply:
+        (field_name,) = source.files
+        self.asked.append(field_name)
+        if field_name != self.way:
+            kind = "single-crystal" if self.way == "structure" else "band-not-crystal"
+            raise InputError("sent the other way", kind=kind)
+        return Reply(answer={"way": field_name, **source.texts})
+
+
+@pytest.mark.parametrize(
+    ("sent", "way", "ion", "answer"),
+    [
+        ("band", "structure", "Li", {"way": "structure", "ion": "Li", "cell": "3,4,5"}),
+        ("structure", "band", "Li", {"way": "band", "cell": "3,4,5"}),
+        ("structure", "band", None, {"way": "band", "cell": "3,4,5"}),
+        ("band", "structure", None, None),  # of a crystal the ion must be named
+    ],
+)
+def test_a_file_is_asked_once_more_as_what_it_turns_out_to_be(
+    sent: str, way: str, ion: str | None, answer: dict[str, str] | None
+) -> None:
+    source = Source(label="file.xyz", files={sent: ("file.xyz", b"")}, ion=ion, cell="3,4,5")
+    caller, seen = OneWay(way), Seen()
+    asyncio.run(ask(caller, [Input(label="file.xyz", load=lambda: source)], QUESTION, seen))
+    assert [result.answer for result in seen.results] == [answer]
+    assert caller.asked == ([sent, way] if answer else [sent])

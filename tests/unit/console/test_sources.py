@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.console.sources import Source, inputs_of
+from app.crystals.readers.vasp_output import outcar_energy_ev
 
 FILES = {
     "a.cif": (b"data_a", "structure"),
@@ -19,6 +20,9 @@ FILES = {
     "band.json": (b'{"lattice_angstrom": []}', "band"),
     "list.json": (b'[{"lattice": {}, "sites": []}]', "band"),
     "rows.json": (b'{"1": {}, "ids": [1], "nextid": 2}', "band"),
+    "CHGCAR": (b"", "structure"),
+    "vasprun.xml": (b"<modeling>", "structure"),
+    "OUTCAR.gz": (b"\x1f\x8b", "structure"),
     "band.traj": (b"- of Ulm", "band"),
     "XDATCAR": (b"", "band"),
     "neb.tar.gz": (b"\x1f\x8b", "band"),
@@ -46,3 +50,27 @@ def test_packed_images_of_a_folder_are_sent(tmp_path: Path) -> None:
     assert isinstance(source, Source)
     with zipfile.ZipFile(io.BytesIO(source.files["band"][1])) as archive:
         assert archive.namelist() == ["00/POSCAR.gz", "01/POSCAR.gz"]
+
+
+def test_a_run_is_a_band_where_no_ion_is_named(tmp_path: Path) -> None:
+    (tmp_path / "vasprun.xml").write_bytes(b"<modeling>")
+    (named,) = inputs_of([tmp_path / "vasprun.xml"], ion=None, initial=None, final=None)
+    source = named.read()
+    assert isinstance(source, Source)
+    assert list(source.files) == ["band"]
+
+
+def test_of_an_outcar_in_a_folder_the_energies_alone_are_sent(tmp_path: Path) -> None:
+    energy = b"  energy  without entropy=  -1.0  energy(sigma->0) = -1.0\n"
+    text = b" vasp.6.3.0 20Jan22\n" + b" a line of a matrix\n" * 1000 + energy
+    (tmp_path / "00").mkdir()
+    (tmp_path / "00" / "POSCAR").write_bytes(b"made up")
+    (tmp_path / "00" / "OUTCAR").write_bytes(text)
+    (named,) = inputs_of([tmp_path], ion=None, initial=None, final=None)
+    source = named.read()
+    assert isinstance(source, Source)
+    with zipfile.ZipFile(io.BytesIO(source.files["band"][1])) as archive:
+        assert archive.namelist() == ["00/OUTCAR", "00/POSCAR"]
+        sent = archive.read("00/OUTCAR")
+    assert sent.splitlines() == [text.splitlines()[0], text.splitlines()[-1]]
+    assert outcar_energy_ev(sent.decode()) == -1.0

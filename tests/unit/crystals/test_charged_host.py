@@ -45,7 +45,7 @@ def test_the_table_is_the_published_one_without_bonds_that_attract_ever_more() -
         (("O",), {"Li": 0, "O": -2}, "Li has no charge"),
         (("O",), {"Li": 1}, "state of O"),
         (("Po",), {"Li": 1, "Po": 4}, "none for Po"),
-        (("O",), {"Li": 1, "O": -1.5}, "none for Li\\+1 with O-1.5"),
+        (("O",), {"Li": 2, "O": -2}, "none for Li\\+2 with O-2"),
     ],
 )
 def test_what_has_no_parameters_is_named(species: tuple[str, ...], states: dict[str, float], words: str) -> None:
@@ -59,3 +59,18 @@ def test_what_has_no_parameters_is_named(species: tuple[str, ...], states: dict[
             oxidation_states=states,
         )
     assert refused.value.kind == "no-bond-valence"
+
+
+@pytest.mark.parametrize(
+    ("ion", "charge", "other", "state", "known"), [("Li", 1, "S", -1, -2), ("O", -2, "Fe", 2.6, 3)]
+)
+def test_a_charge_without_parameters_takes_those_of_the_nearest(
+    ion: str, charge: int, other: str, state: float, known: int
+) -> None:
+    found, expected = (
+        charged_host(
+            np.eye(3) * 4.0, [other], np.zeros((1, 3)), [1.0], ion=ion, oxidation_states={ion: charge, other: q}
+        )
+        for q in (state, known)
+    )
+    assert found.morse.tolist() == expected.morse.tolist()

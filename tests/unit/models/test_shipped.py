@@ -8,8 +8,9 @@ import torch
 from scipy.stats import spearmanr
 
 from app.models.cards.card import CARD_FILE
+from app.models.cards.conductivity_card import answers_conductivity
 from app.models.cards.property_card import answers_properties
-from app.models.checkpoints import read_predictor, read_property_predictor
+from app.models.checkpoints import read_conductivity_predictor, read_predictor, read_property_predictor
 from training.corpus import Corpus, read_corpus
 
 CPU = torch.device("cpu")
@@ -34,10 +35,12 @@ def test_a_form_ranks_the_bands_that_it_was_fitted_on(name: str, corpus: Corpus,
 
 def test_all_are_different_networks(repository: Path) -> None:
     folders = [path.parent for path in (repository / "model_store").glob(f"*/{CARD_FILE}")]
-    assert {*FORMS, "mpt", "default", "relaxed"} == {folder.name for folder in folders}
+    assert {*FORMS, "mpt", "default", "relaxed", "conductivity"} == {folder.name for folder in folders}
     weights = set()
     for folder in folders:
-        if answers_properties(folder):
+        if answers_conductivity(folder):
+            weights.add(read_conductivity_predictor(folder).card.weights_sha256)
+        elif answers_properties(folder):
             weights.add(read_property_predictor(folder, device=CPU).card.weights_sha256)
         else:
             weights.add(read_predictor(folder, device=CPU).card.weights_sha256)

@@ -1,6 +1,6 @@
 // The barriers as a chart: one dot per hop, its interval as a bar, the threshold as a line, on one axis in eV.
 
-import { drawing, figure } from "./dom.js";
+import { drawing, figure, top } from "./dom.js";
 import { verdict } from "./judge.js";
 
 const WIDTH = 360;
@@ -14,12 +14,12 @@ const MARK_ROOM = 20; // nearer names would overlap
 
 /** Draws rows [{number, barrier, low, high}], with marks [{name, barrier}] above them. */
 export function chart({ rows, marks, threshold, picked, coverage, onPick }) {
-  const most = ROOM * Math.max(threshold * 1.15, ...rows.map((row) => row.high));
+  const most = ROOM * Math.max(threshold * 1.15, ...rows.map((row) => row.high ?? row.barrier));
   const place = (energy) => LEFT + (Math.max(energy, 0) / most) * (WIDTH - LEFT - RIGHT);
   const bottom = TOP + rows.length * ROW + 4;
   const words =
     `Barriers of ${rows.length} hops in eV, each with the interval that covers ${Math.round(100 * coverage)} %: ` +
-    rows.map((row) => `${row.number}: ${figure(row.barrier)} (${figure(row.low)} to ${figure(row.high)})`).join("; ");
+    rows.map((row) => `${row.number}: ${figure(row.barrier)} (${figure(row.low)} to ${top(row.high)})`).join("; ");
   const picture = drawing("svg", {
     class: "chart",
     viewBox: `0 0 ${WIDTH} ${bottom + BOTTOM}`,
@@ -59,7 +59,7 @@ function oneRow(row, y, { place, threshold, picked, onPick }) {
     drawing("rect", {
       class: "interval",
       x: place(row.low),
-      width: Math.max(1, place(row.high) - place(row.low)),
+      width: Math.max(1, (row.high === null ? WIDTH : place(row.high)) - place(row.low)),
       y: y - 3,
       height: 6,
       rx: 3,

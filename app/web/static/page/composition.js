@@ -2,7 +2,7 @@
 
 /** Usual mobile ions: the migrating elements of the published barriers, the likeliest first. */
 const MOBILE = ["Li", "Na", "K", "Rb", "Mg", "Ca", "Zn", "Sr", "Al"];
-const CRYSTAL_NAME = /(\.cif|\.vasp|\.poscar)(\.gz|\.xz|\.bz2)?$|^(poscar|contcar)/i;
+const CRYSTAL_NAME = /(\.cif|\.vasp|\.poscar)(\.gz|\.xz|\.bz2)?$|^(poscar|contcar|chgcar|locpot|vasprun|outcar)/i;
 /** A JSON band, a list of structures, or rows of ASE. */
 const BAND_JSON = /^\s*\[|"lattice_angstrom"|"nextid"|"data"\s*:\s*\[/;
 const SYMBOL = /[A-Z][a-z]?/g;

@@ -1,6 +1,6 @@
 // Percolation in one, two and three directions: one card each, with its bottleneck hops.
 
-import { element, figure, steps } from "./dom.js";
+import { element, figure, steps, top } from "./dom.js";
 import { percolation, verdict } from "./judge.js";
 
 const ALL = 3;
@@ -20,7 +20,7 @@ export function dimensions(answer, { threshold, picked, onPick }) {
       { class: verdict(one.barrier, threshold) ?? "never" },
       element("span", { class: "name" }, `${one.name[0]} ${one.name === "1d" ? "direction" : "directions"}`),
       element("b", {}, one.barrier === null ? "never" : `${figure(one.barrier, 3)} eV`),
-      one.interval_ev && element("span", {}, `${figure(one.interval_ev.low)} to ${figure(one.interval_ev.high)}`),
+      one.interval_ev && element("span", {}, `${figure(one.interval_ev.low)} to ${top(one.interval_ev.high)}`),
       one.percolating_share > 0 &&
         one.percolating_share < 1 &&
         element("span", {}, `in ${Math.round(100 * one.percolating_share)} % of its fillings`),

@@ -24,6 +24,9 @@ function fill(node, attributes, children) {
 
 export const figure = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
+/** The top of an interval; null is one that is no figure. */
+export const top = (value) => (value === null ? "unbounded (above 15)" : figure(value));
+
 /** A sentence of the service; text in backticks is shown as code. */
 export function sentence(text) {
   return text.split("`").map((part, index) => (index % 2 ? element("code", {}, part) : part));

@@ -1,6 +1,6 @@
 // The table of hops: a button in each row shows its path in the picture and in the chart.
 
-import { element, figure, steps } from "./dom.js";
+import { element, figure, steps, top } from "./dom.js";
 import { probabilityBelow, verdict } from "./judge.js";
 
 const HEADINGS = [
@@ -125,7 +125,7 @@ function predicted(hop, threshold, kind) {
   const chance = probabilityBelow(hop, threshold);
   return [
     element("td", { class: "number strong" }, figure(hop.barrier_ev, 3)),
-    number(`${figure(hop.interval_ev.low)} to ${figure(hop.interval_ev.high)}`),
+    number(`${figure(hop.interval_ev.low)} to ${top(hop.interval_ev.high)}`),
     element("td", { class: `verdict ${kind}` }, WORDS[kind]),
     number(chance === null ? "–" : `${Math.round(100 * chance)} %`),
   ];

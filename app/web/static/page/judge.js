@@ -5,11 +5,13 @@ export function probabilityBelow(predicted, threshold) {
   const known = Object.entries(predicted.quantiles_ev ?? {})
     .map(([level, energy]) => [Number(level), energy])
     .sort((one, other) => one[0] - other[0]);
+  const isAbove = ([, energy]) => energy === null || energy > threshold; // null is above 15 eV
   if (!known.length) return null;
-  const above = known.findIndex(([, energy]) => energy > threshold);
+  const above = known.findIndex(isAbove);
   if (above === 0) return known[0][0];
   if (above < 0) return known.at(-1)[0];
   const [[lowLevel, low], [highLevel, high]] = [known[above - 1], known[above]];
+  if (high === null) return lowLevel;
   return lowLevel + ((threshold - low) / (high - low)) * (highLevel - lowLevel);
 }
 

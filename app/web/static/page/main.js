@@ -71,6 +71,8 @@ function body() {
   } else {
     for (const file of state.files) form.append(state.isCrystal ? "structure" : "band", file);
   }
+  const cell = find("cell").value.trim();
+  if (cell) form.append("cell", cell);
   const ion = find("ion").value.trim();
   if (ion && (state.isCrystal || state.files.length === 2)) form.append("ion", ion);
   return form;
@@ -88,12 +90,32 @@ function query() {
 
 async function predict() {
   await run("Reading the file and looking for hops", async (signal) => {
-    const sending = submit(body(), query());
-    // A file that is being sent when the user stops is accepted all the same; only then is there an id to delete it by.
-    signal.addEventListener("abort", () => sending.then((id) => forget(id).catch(showError), () => {}));
-    const id = await Promise.race([sending, stopped(signal)]);
-    return finished(id, showProgress, signal);
+    try {
+      return await sent(signal);
+    } catch (error) {
+      if (!takeOtherWay(error)) throw error;
+      return sent(signal);
+    }
   });
+}
+
+async function sent(signal) {
+  const sending = submit(body(), query());
+  // A file that is being sent when the user stops is accepted all the same; only then is there an id to delete it by.
+  signal.addEventListener("abort", () => sending.then((id) => forget(id).catch(showError), () => {}));
+  const id = await Promise.race([sending, stopped(signal)]);
+  return finished(id, showProgress, signal);
+}
+
+/** Takes one file for a crystal and no band, or the reverse, where the service says that it is: names do not tell. */
+function takeOtherWay(error) {
+  const isCrystal = error.body?.kind === "single-crystal";
+  if (state.files.length !== 1 || (!isCrystal && error.body?.kind !== "band-not-crystal")) return false;
+  state.isCrystal = isCrystal;
+  if (!isCrystal || find("ion").value.trim()) return true;
+  suggest([], null);
+  find("ion").focus();
+  return false;
 }
 
 async function reopen(id) {
@@ -204,7 +226,7 @@ async function listModels() {
   try {
     const listed = await models();
     const named = (name) => (name === listed.default ? `${name} (default)` : name);
-    const ofBarriers = listed.models.filter(({ kind }) => kind !== "properties");
+    const ofBarriers = listed.models.filter(({ kind }) => kind === undefined); // a card of barriers has none
     find("model").replaceChildren(...ofBarriers.map(({ name }) => element("option", { value: name }, named(name))));
     find("model").value = listed.default;
     if (find("result").querySelector(".problem")) find("result").replaceChildren();

@@ -1,8 +1,9 @@
-// Shows one answer: figures, picture, chart, percolation, table, notes, downloads; all follow one threshold.
+// Shows one answer: figures, picture, chart, percolation, conductivity, table, notes, downloads; all follow one threshold.
 
 import { chart } from "./chart.js";
+import { conductivity } from "./conductivity.js";
 import { dimensions } from "./dimensions.js";
-import { element, figure } from "./dom.js";
+import { element, figure, top } from "./dom.js";
 import { downloads } from "./downloads.js";
 import { formula } from "./formula.js";
 import { HopTable } from "./hops.js";
@@ -35,6 +36,7 @@ export class Result {
       ...[
         this.#summary(),
         this.#middle(),
+        conductivity(answer),
         this.#hops(),
         notes(answer),
         downloads(answer, { pictureOf: () => this.#picture?.picture(), onError: this.#onError }),
@@ -143,8 +145,9 @@ export class Result {
           element(
             "p",
             { class: "hint" },
-            `${Math.round(100 * interval.coverage)} % interval ${figure(interval.low)} to ${figure(interval.high)} eV`,
+            `${Math.round(100 * interval.coverage)} % interval ${figure(interval.low)} to ${top(interval.high)} eV`,
           ),
+        uploadedBand(answer.uploaded_band),
       ),
       element(
         "div",
@@ -255,7 +258,7 @@ export class Result {
       }));
     if (!rows.length)
       return this.#parts.chart.replaceChildren(element("p", { class: "hint" }, "No hop could be predicted."));
-    const marks = this.#answer.hops ? percolation(this.#answer) : [];
+    const marks = this.#answer.hops ? percolation(this.#answer) : uploadedMarks(this.#answer.uploaded_band);
     return this.#parts.chart.replaceChildren(
       chart({
         rows,
@@ -272,6 +275,20 @@ export class Result {
 /** Hops up to this barrier are enough to connect in the highest dimension that is reached. */
 const highestOf = (answer) =>
   answer.hops ? Math.max(...Object.values(answer.percolation_ev).filter((barrier) => barrier !== null)) : Infinity;
+
+/** The barrier of the band that was sent, by the energies in its file, beside the predicted one. */
+function uploadedBand(band) {
+  const ways = uploadedMarks(band).map(({ name, barrier }) => `${figure(barrier, 3)} eV ${name}`);
+  if (!ways.length) return null;
+  const words = `by the energies in the file ${ways.join(" and ")} (image ${band.highest_image} is the highest)`;
+  return element("p", { id: "uploaded-band", class: "hint" }, words);
+}
+
+const uploadedMarks = (band) =>
+  [
+    { name: "forward", barrier: band?.forward_ev ?? null },
+    { name: "back", barrier: band?.reverse_ev ?? null },
+  ].filter(({ barrier }) => barrier !== null);
 
 function legendEntry(name, colour) {
   const dot = element("span", { class: "dot", "aria-hidden": "true" });

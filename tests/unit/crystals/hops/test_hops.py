@@ -147,7 +147,7 @@ def test_a_hop_that_passes_an_atom_closely_is_listed_and_predicted_only_when_ask
     assert not between_layers.left_out
     band = asked.hops[2].band
     assert band is not None
-    assert clearances_angstrom(band)[1].min() == pytest.approx(1.10, abs=0.005)
+    assert clearances_angstrom(band, 1.5)[1].min() == pytest.approx(1.10, abs=0.005)
 
 
 def test_a_hop_through_another_ion_is_listed_but_not_predicted() -> None:
@@ -274,7 +274,7 @@ def test_partly_occupied_sites_are_sites_and_are_filled_as_the_formula_says() ->
         counts = Counter(hop.band.host_species)
         assert counts["Li"] == counts["Cl"] / 2 - 1
         lithium = np.array([s == "Li" for s in hop.band.host_species])
-        images, _ = clearances_angstrom(hop.band)
+        images, _ = clearances_angstrom(hop.band, CROWDED_ANGSTROM)
         assert images[lithium].min() >= CROWDED_ANGSTROM
         frac = hop.band.host_frac_coords[lithium]
         for position in frac:

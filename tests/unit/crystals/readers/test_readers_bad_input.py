@@ -150,7 +150,7 @@ MORE: dict[str, Case] = {
     "charged nonsense": (lambda: crystal(POSCAR.replace("Li O", "Li LI")), InputError, "unknown-element", "Was Li"),
     "plain xyz": (lambda: xyz("1\ncomment\nLi 0 0 0\n"), FormatError, "no-lattice", "no Lattice"),
     "xyz cut": (lambda: xyz(FRAME.format(x=0), FRAME.format(x=3)[:-9]), FormatError, "unreadable-xyz", "ends within"),
-    "one frame": (lambda: xyz(FRAME.format(x=0)), InputError, "one-image", "two images or more"),
+    "one frame": (lambda: xyz(FRAME.format(x=0)), FormatError, "single-crystal", "two images or more"),
     "other cells": (
         lambda: xyz(FRAME.format(x=0), FRAME.format(x=3).replace('0 0 8"', '0 0 8.2"')),
         InputError,

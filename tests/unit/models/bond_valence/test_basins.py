@@ -13,7 +13,7 @@ from app.crystals.charged_host import crystal_host
 from app.crystals.sites.ion_sites import split
 from app.crystals.sites.supercell import primitive_motif
 from app.crystals.sites.symmetry import find_symmetry
-from app.models.bond_valence.basins import basins
+from app.models.bond_valence.basins import basins, neighbours_within
 from app.models.bond_valence.grid import energy_grid
 
 SHAPE = (12, 10, 14)
@@ -105,3 +105,20 @@ def test_a_crystal_percolates_as_bvlain_says() -> None:
     ours = basins(energy_grid(host, (a, b, c)).energies_ev).percolation()
     for dimension in (1, 2, 3):
         assert ours.of(dimension) == pytest.approx(published.barriers.of(dimension), abs=0.02)
+
+
+def test_neighbours_are_chosen_by_length() -> None:
+    assert neighbours_within(np.eye(3) * 4.0, (16, 16, 16)).sum() == 19  # across edges, not across corners
+    face_centred = np.array([[0.0, 2.0, 2.0], [2.0, 0.0, 2.0], [2.0, 2.0, 0.0]])
+    near = neighbours_within(face_centred, (12, 12, 12))
+    assert near.sum() == 19
+    assert not near[2, 2, 2]
+    assert near[2, 2, 0]
+
+
+def test_a_path_does_not_jump_across_a_corner_of_a_skewed_cell() -> None:
+    energies = np.full((8, 8, 8), 3.0)
+    energies[np.arange(8), np.arange(8), np.arange(8)] = 0.0
+    lattice = np.array([[0.0, 2.0, 2.0], [2.0, 0.0, 2.0], [2.0, 2.0, 0.0]])
+    assert basins(energies).percolation().one_d == 0.0
+    assert basins(energies, neighbours=neighbours_within(lattice, energies.shape)).percolation().one_d == 3.0

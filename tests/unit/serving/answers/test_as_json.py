@@ -1,14 +1,20 @@
 """The wire form: the fields that the contract names, and nothing that JSON cannot say."""
 
+import csv
+import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 import orjson
 import pytest
 
+from app.console.asking import Result
+from app.console.outputs import BarrierTable
 from app.crystals.hops.percolation import PercolationBarriers
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
+from app.serving.answers.as_csv import answer_to_csv
 from app.serving.answers.as_json import answer_to_json, error_to_json, row_to_json
 from app.serving.answers.types import (
     Answer,
@@ -126,7 +132,7 @@ def test_an_answer_has_the_fields_of_the_contract() -> None:
     assert body["disorder"] is None
     assert [hop["barrier_ev"] for hop in body["hops"]] == [0.5, None]
     assert body["hops"][1]["good_conductor"] == {"verdict": None, "probability": None, "threshold_ev": 0.65}
-    assert body["sites"] == [{"index": 0, "frac_coords": [0.0, 0.5, 0.25], "occupancy": 0.5}]
+    assert body["sites"] == [{"index": 0, "frac_coords": [0.0, 0.5, 0.25], "occupancy": 0.5, "energy_ev": None}]
 
 
 def test_a_problem_leaves_out_what_does_not_apply() -> None:
@@ -149,3 +155,22 @@ def test_a_stored_prediction_says_how_far_it_is(status: str, progress: float) ->
     assert (body["status"], body["progress"]) == (status, progress)
     assert ("barrier_ev" in body) == (status == "done")
     assert row_to_json(row, progress=0.25)["progress"] == 0.25
+
+
+def test_a_top_above_15_ev_is_null_and_unbounded_in_words() -> None:
+    wide = replace(PREDICTION, quantiles_ev=tuple(0.4 * 100.0**level for level in QUANTILE_LEVELS))
+    assert ANSWER.crystal is not None
+    crystal = replace(ANSWER.crystal, hops=(replace(HOP, prediction=wide),))
+    body = orjson.loads(orjson.dumps(answer_to_json(replace(ANSWER, prediction=wide, crystal=crystal))))
+    for predicted in (body, body["hops"][0]):
+        assert predicted["interval_ev"]["high"] is None
+        assert predicted["interval_ev"]["low"] < 1.0
+        tops = [energy for level, energy in predicted["quantiles_ev"].items() if 0.4 * 100.0 ** float(level) > 15.0]
+        assert tops
+        assert set(tops) == {None}
+    (row,) = csv.DictReader(io.StringIO(answer_to_csv(body).decode()))
+    assert row["high_ev"] == "unbounded"
+    shown = io.StringIO()
+    BarrierTable(["one.cif"], shown).write(Result(label="one.cif", answer=body))
+    assert "to unbounded" in shown.getvalue()
+    assert "above 15 eV are given as unbounded" in shown.getvalue()

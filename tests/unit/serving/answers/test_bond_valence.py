@@ -21,13 +21,14 @@ def test_known_crystals_connect_in_as_many_dimensions_as_is_known() -> None:
     assert layered.two_d == pytest.approx(layered.one_d, abs=0.1)
     assert layered.three_d is None or layered.three_d > layered.one_d + 1.0
     assert cubic.one_d is not None
-    assert cubic.three_d == pytest.approx(cubic.one_d, abs=0.02)
+    assert (cubic.two_d, cubic.three_d) == pytest.approx((cubic.one_d, cubic.one_d), abs=0.005)
 
 
 def test_a_disordered_host_counts_by_its_occupancies() -> None:
     found = answer_of(garnet(), "Li")
     assert found.detail is None
-    assert found.grid_angstrom == pytest.approx((12.98**3 / 2 / 40_000) ** (1 / 3), rel=1e-3)
+    assert found.grid_angstrom is not None
+    assert 0.25 < found.grid_angstrom < (12.98**3 / 2 / 40_000) ** (1 / 3)  # 40,000 points and no more would be coarser
     assert found.percolation_ev.three_d is not None
     assert 0.2 < found.percolation_ev.three_d < 0.8
 

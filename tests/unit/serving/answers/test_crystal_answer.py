@@ -9,8 +9,8 @@ from made_crystals import layered_oxide
 from app.crystals.hops.options import HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.answers.crystal import HopOutcome, bands_of, compose, percolating_prediction
-from app.serving.answers.types import CrystalAnswer
+from app.serving.answers.crystal import HopOutcome, bands_of, compose, percolating_prediction, unconnected
+from app.serving.answers.types import CrystalAnswer, HopAnswer
 
 LEVELS = np.array(QUANTILE_LEVELS)
 DOUBT = "doubted"
@@ -79,3 +79,56 @@ def test_hops_that_end_where_geometry_found_a_site_are_doubted() -> None:
     lowest = percolating_prediction(answer)
     assert lowest is not None
     assert not lowest.in_domain
+
+
+def hop_of(excluded_because: str | None) -> HopAnswer:
+    return HopAnswer(
+        from_site=0,
+        to_site=0,
+        offset=(1, 0, 0),
+        distance_angstrom=3.0,
+        multiplicity=1,
+        excluded_because=excluded_because,
+        prediction=None,
+        cached=False,
+        warnings=(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("reasons", "words"),
+    [
+        (["it is near O"], "the only hop is excluded (hop 1 since it is near O)."),
+        (["it is near O", "it is near Fe"], "both hops are excluded (hop 1 since it is near O)."),
+        ([None, "it is near O", "x"], "2 of 3 hops are excluded (hop 2 since it is near O), and the others do not"),
+        ([None, "it is near O"], "1 of 2 hops is excluded (hop 2 since it is near O), and the others do not"),
+        ([None], "the hops do not connect a site to its own periodic copies"),
+    ],
+)
+def test_a_missing_barrier_is_explained(disordered: HopSearch, reasons: list[str | None], words: str) -> None:
+    answer = composed(disordered, LEVELS, LEVELS, LEVELS)
+    assert unconnected(answer) == ()
+    hops = tuple(hop_of(reason) for reason in reasons)
+    (warning,) = unconnected(replace(answer, hops=hops, percolation=dict.fromkeys((1, 2, 3))))
+    assert warning.startswith("There is no barrier: ")
+    assert words in warning
+
+
+def test_a_crystal_without_hops_has_its_own_warning(disordered: HopSearch) -> None:
+    answer = composed(disordered, LEVELS, LEVELS, LEVELS)
+    assert unconnected(replace(answer, hops=(), percolation=dict.fromkeys((1, 2, 3)))) == ()
+
+
+def test_a_barrier_that_most_fillings_lack_is_explained_by_them(disordered: HopSearch) -> None:
+    answer = composed(disordered, LEVELS, LEVELS, LEVELS)
+    assert answer.disorder is not None
+    assert answer.disorder.fillings is not None
+    fillings = replace(answer.disorder.fillings, shares={1: 0.25, 2: 0.0, 3: 0.0})
+    rarely = replace(
+        answer,
+        hops=(hop_of(None),),
+        percolation=dict.fromkeys((1, 2, 3)),
+        disorder=replace(answer.disorder, fillings=fillings),
+    )
+    (warning,) = unconnected(rarely)
+    assert "connect in 25% of the fillings" in warning

@@ -1,0 +1,103 @@
+"""The card of a checkpoint that predicts the conductivity of a crystal."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, card_content, checked_card
+from app.models.prediction import QUANTILE_LEVELS
+
+#: The value of `kind` in the card.
+CONDUCTIVITY_KIND = "conductivity"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConductivityCalibration:
+    """Errors of the model on crystals of families and compositions that it had not seen, in decades.
+
+    Attributes:
+        residual_quantiles: of (measured - predicted) divided by their scale, at QUANTILE_LEVELS, not decreasing.
+        scale_known, scale_new: the scale where the novelty is 0 and where it is 1; linear between them.
+        rows: number of out-of-fold predictions.
+    """
+
+    residual_quantiles: tuple[float, ...]
+    scale_known: float
+    scale_new: float
+    rows: int
+
+    def __post_init__(self) -> None:
+        quantiles = self.residual_quantiles
+        whole = len(quantiles) == len(QUANTILE_LEVELS) and all(map(math.isfinite, quantiles))
+        if not whole or list(quantiles) != sorted(quantiles):
+            raise ValueError("calibration.residual_quantiles is invalid")
+        if not 0 < self.scale_known <= self.scale_new < math.inf:
+            raise ValueError("calibration.scale_known and scale_new are invalid")
+
+    def scale(self, novelty: float) -> float:
+        """The expected size of a residual, decades."""
+        return self.scale_known + (self.scale_new - self.scale_known) * novelty
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConductivityCard(AnyCard):
+    """The card, as it is written to card.json; its metrics are by folding.
+
+    Attributes:
+        ion: whose conductivity is predicted.
+        temperature_kelvin: at which it was measured.
+        descriptors: in the order of the network's numbers.
+        ranges: of each descriptor in the fitted crystals, lowest and highest.
+        elements: of the fitted crystals.
+        most_novelty: a crystal of more is out of the domain.
+        barrier_model: name and digest of the checkpoint whose percolation was fitted.
+        calibration: of the distribution.
+    """
+
+    ion: str
+    temperature_kelvin: float
+    descriptors: tuple[str, ...]
+    ranges: tuple[tuple[float, float], ...]
+    elements: tuple[str, ...]
+    most_novelty: float
+    barrier_model: dict[str, str]
+    calibration: ConductivityCalibration
+    kind: str = CONDUCTIVITY_KIND
+
+
+def answers_conductivity(folder: Path) -> bool:
+    """Whether a checkpoint predicts conductivities, by its card.
+
+    Raises:
+        CheckpointError: it is missing, no JSON, or of another format.
+    """
+    return card_content(folder).get("kind") == CONDUCTIVITY_KIND
+
+
+def read_conductivity_card(folder: Path) -> ConductivityCard:
+    """Read and check a card.
+
+    Raises:
+        CheckpointError: it is missing, of another format or kind, or a field is missing or of the wrong kind.
+    """
+    content = card_content(folder)
+    if content.get("kind") != CONDUCTIVITY_KIND:
+        raise CheckpointError(f"{folder / CARD_FILE} is not the card of a model of conductivity")
+    return checked_card(folder, content, _card)
+
+
+def _card(content: dict[str, Any]) -> ConductivityCard:
+    calibration = content["calibration"]
+    return ConductivityCard(
+        **{
+            **content,
+            "calibration": ConductivityCalibration(
+                **{**calibration, "residual_quantiles": tuple(calibration["residual_quantiles"])}
+            ),
+            "descriptors": tuple(content["descriptors"]),
+            "ranges": tuple((float(low), float(high)) for low, high in content["ranges"]),
+            "elements": tuple(content["elements"]),
+            "citations": tuple(content["citations"]),
+        }
+    )

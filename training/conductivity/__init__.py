@@ -1,0 +1,1 @@
+"""Fitting the conductivity of crystals to measured ones."""
