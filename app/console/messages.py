@@ -17,6 +17,7 @@ def fail(message: str) -> NoReturn:
 
 
 def say(message: str) -> None:
+    """Say on standard error what is wrong."""
     line = Text.assemble(("ionpath:", "bold red"), " ", message)  # text, not markup: messages quote what users typed
     Console(stderr=True, highlight=False, soft_wrap=True).print(line)
 

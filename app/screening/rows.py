@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import orjson
 import pyarrow as pa
 
 from app.crystals.crystal import Crystal
 from app.errors import IonpathError
-from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
+from app.models.prediction import Prediction
 from app.screening.reading import FoundHops
 from app.serving.answers.crystal import percolating_prediction
 from app.serving.answers.types import CrystalAnswer, HopAnswer, PercolationPath
@@ -36,6 +35,8 @@ CRYSTALS = pa.schema(
                 (f"percolation_{name}_ev", _NUMBER),
                 (f"percolation_{name}_low_ev", _NUMBER),
                 (f"percolation_{name}_high_ev", _NUMBER),
+                (f"probability_{name}", _NUMBER),
+                (f"in_domain_{name}", _FLAG),
                 (f"directions_{name}", pa.list_(_WHOLES)),
                 (f"bottleneck_hops_{name}", _WHOLES),
             )
@@ -97,7 +98,7 @@ def crystal_row(
         key: id, input and ion.
         found: the crystal and its hops.
         answer: of its hops.
-        threshold_ev: the probability is that of a lowest percolation barrier below it.
+        threshold_ev: a probability is that of a percolation barrier below it; without dimension, of the lowest one.
         seconds: CPU time that it took.
         model: the checkpoint's name.
         model_digest: the checkpoint's digest.
@@ -109,7 +110,7 @@ def crystal_row(
         "atoms": len(found.crystal.sites),
         "space_group": found.space_group,
         "mechanism": answer.mechanism,
-        "probability": None if best is None else best.probability_below(threshold_ev),
+        "probability": None if best is None else round(best.probability_below(threshold_ev), _DECIMALS),
         "in_domain": None if best is None else best.in_domain,
         "reasons": [] if best is None else list(best.domain_reasons),
         "hops": len(answer.hops),
@@ -124,7 +125,7 @@ def crystal_row(
         "structure": structure_json(found.crystal),
     }
     for dimension, path in answer.percolation.items():
-        row |= _path(f"{dimension}d", path)
+        row |= _path(f"{dimension}d", path, answer.hops, threshold_ev)
     return row
 
 
@@ -154,15 +155,25 @@ def structure_json(crystal: Crystal) -> str:
     return orjson.dumps(record).decode()
 
 
-def _path(name: str, path: PercolationPath | None) -> Row:
+def _path(name: str, path: PercolationPath | None, hops: Sequence[HopAnswer], threshold_ev: float) -> Row:
     if path is None:
         return {f"directions_{name}": [], f"bottleneck_hops_{name}": []}
-    tail = (1.0 - INTERVAL_COVERAGE) / 2.0
-    low, high = np.interp([tail, 1.0 - tail], QUANTILE_LEVELS, path.quantiles_ev)
+    bottleneck = [one for index in path.bottleneck_hops if (one := hops[index].prediction) is not None]
+    figures = _figures(
+        Prediction(
+            barrier_ev=path.barrier_ev,
+            quantiles_ev=path.quantiles_ev,
+            in_domain=all(one.in_domain for one in bottleneck),
+            domain_reasons=(),
+        ),
+        threshold_ev,
+    )
     return {
-        f"percolation_{name}_ev": round(path.barrier_ev, _DECIMALS),
-        f"percolation_{name}_low_ev": round(float(low), _DECIMALS),
-        f"percolation_{name}_high_ev": round(float(high), _DECIMALS),
+        f"percolation_{name}_ev": figures["barrier_ev"],
+        f"percolation_{name}_low_ev": figures["low_ev"],
+        f"percolation_{name}_high_ev": figures["high_ev"],
+        f"probability_{name}": figures["probability"],
+        f"in_domain_{name}": figures["in_domain"],
         f"directions_{name}": [list(direction) for direction in path.directions],
         f"bottleneck_hops_{name}": [index + 1 for index in path.bottleneck_hops],
     }
