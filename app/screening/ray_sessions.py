@@ -4,11 +4,14 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 from app.cores import usable_cores
@@ -52,6 +55,12 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[Machines]:
     folder = None if address else tempfile.mkdtemp(prefix="ionpath-ray-")
     _prepare_environment(here=address is None)
     ray = _ray()
+    # Ray prints on standard output that the tasks of a worker that died are tried again, which is as it should be.
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield from _session(ray, address, workers, folder)
+
+
+def _session(ray: ModuleType, address: str | None, workers: int | None, folder: str | None) -> Iterator[Machines]:
     try:
         if address is None:
             cores = workers or usable_cores()
@@ -68,6 +77,8 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[Machines]:
                 )
         else:
             _connect(ray, address)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's own ends the process on the spot
         yield _machines(ray, workers)
     finally:
         ray.shutdown()
