@@ -1,4 +1,4 @@
-"""The command line: `ionpath serve`, `predict`, `screen`, `models`, `migrate`, `keys`, and what other packages add."""
+"""The command line: `ionpath serve`, `predict`, `screen`, `report` and more, and what other packages add."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.console.messages import fail, read_settings, read_settings_aloud, say
-from app.console.screening import screen
+from app.console.screening import report, screen
 from app.crystals.hops.options import HopOptions
 from app.errors import IonpathError
 from app.models.cards.card import CheckpointError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from app.console.sources import Input
 
 COMMANDS_GROUP = "ionpath.commands"
-_OWN_COMMANDS = frozenset({"serve", "predict", "screen", "models", "migrate", "keys"})
+_OWN_COMMANDS = frozenset({"serve", "predict", "screen", "report", "models", "migrate", "keys"})
 
 cli = typer.Typer(
     name="ionpath",
@@ -38,6 +38,7 @@ cli = typer.Typer(
 keys = typer.Typer(no_args_is_help=True, help="API keys: only their hashes are stored.")
 cli.add_typer(keys, name="keys")
 cli.command("screen")(screen)
+cli.command("report")(report)
 
 #: The exit status of a command that Ctrl-C ended, as shells have it.
 _INTERRUPTED = 130

@@ -93,6 +93,10 @@ def screen(  # noqa: PLR0917 - typer passes each by name
         int | None,
         typer.Option(min=1, help="Processes that predict; one a core, or a GPU, if left out.", rich_help_panel=_OF_RUN),
     ] = None,
+    save_every_s: Annotated[
+        float,
+        typer.Option(min=0, help="Write rows so often, seconds: what a killed run loses.", rich_help_panel=_OF_RUN),
+    ] = 20.0,
     ray_address: Annotated[
         str | None,
         typer.Option(
@@ -151,6 +155,7 @@ def screen(  # noqa: PLR0917 - typer passes each by name
         limit=limit,
         shuffle=shuffle,
         workers=workers,
+        save_every_s=save_every_s,
         ray_address=ray_address,
     )
     limits = SourceLimits(
@@ -170,6 +175,56 @@ def screen(  # noqa: PLR0917 - typer passes each by name
     except ScreeningError as error:
         fail(str(error))
     _tell(f"Done: {_counts(summary)} `ionpath report {job.output}` ranks them.")
+
+
+def report(  # noqa: PLR0917 - typer passes each by name
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output of `ionpath screen`.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="The report; report.html in DIR if left out.")
+    ] = None,
+    dimension: Annotated[
+        Literal["1d", "2d", "3d"],
+        typer.Option("--by", help="Whose percolation barrier ranks: through the crystal in so many dimensions."),
+    ] = "1d",
+    top: Annotated[int, typer.Option(min=0, help="So many crystals are drawn and written.")] = 100,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE.csv", help="Write every row of the ranking.")
+    ] = None,
+    write_cif: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the crystals of the top as CIF, without symmetry.")
+    ] = None,
+    write_neb: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write their bottleneck hops as folders of POSCARs to start a DFT-NEB from."),
+    ] = None,
+) -> None:
+    """Rank what a screening found: one HTML file with tables, figures and the best hops, and files for the next step.
+
+    Examples: `ionpath report screened`; `ionpath report screened --by 3d --csv ranking.csv`;
+    `ionpath report screened --top 20 --write-cif best --write-neb bands`.
+
+    It may be asked while the screening runs, and needs nothing but DIR.
+    """
+    _check_installed()
+    from app.screening.errors import ScreeningError  # noqa: PLC0415 # needs the extra
+    from app.screening.report import structures, writing  # noqa: PLC0415 # as above
+    from app.screening.report.ranking import ranked  # noqa: PLC0415 # as above
+
+    try:
+        result = ranked(folder, dimension)
+        best = [row for row in result.rows[:top] if row[f"percolation_{dimension}_ev"] is not None]
+        path = output or folder / "report.html"
+        writing.write_page(result, path, top=top)
+        _tell(f"Wrote {path}: {len(result.rows)} rows.")
+        if csv is not None:
+            writing.write_csv(result, csv)
+            _tell(f"Wrote {csv}.")
+        if write_cif is not None:
+            _tell(f"Wrote {len(structures.write_cifs(result, best, write_cif))} CIFs to {write_cif}.")
+        if write_neb is not None:
+            _tell(f"Wrote {len(structures.write_nebs(result, best, write_neb))} POSCARs to {write_neb}.")
+    except ScreeningError as error:
+        fail(str(error))
 
 
 def _counts(summary: "Summary") -> str:

@@ -63,6 +63,7 @@ class Job:
         shuffle: seed of a random order; None keeps the inputs' own.
         workers: processes that predict; None takes a core each, on a cluster all of it.
         ray_address: of a cluster; None starts Ray on this machine.
+        save_every_s: rows are written so often, seconds.
     """
 
     inputs: tuple[str, ...]
@@ -73,6 +74,7 @@ class Job:
     shuffle: int | None = None
     workers: int | None = None
     ray_address: str | None = None
+    save_every_s: float = 20.0
 
     def settings(self) -> dict[str, Any]:
         """What the rows depend on, as run.json has it; a run that goes on must have the same."""

@@ -22,8 +22,8 @@ from app.screening.rows import SCHEMAS
 from app.screening.sources.items import Part, Selection, Source, SourceLimits, digest_of
 from app.screening.sources.opening import open_sources, passed_by
 
-#: A piece is written after so many inputs, rows or seconds, whichever comes first: what a killed run does again.
-_PIECE_INPUTS, _PIECE_ROWS, _PIECE_S = 2_000, 50_000, 20.0
+#: A piece is written after so many inputs or rows, or `Job.save_every_s`: what a killed run does again.
+_PIECE_INPUTS, _PIECE_ROWS = 2_000, 50_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +72,7 @@ def run(job: Job, limits: SourceLimits, shown: Shown, *, restart: bool = False) 
         shown.say("listing the inputs")
         selection, firsts, total = _selected(sources, job, output)
         parts = [part for source, first in zip(sources, firsts, strict=True) for part in source.parts(selection, first)]
-        writer = _Writer(output, total, started_s)
+        writer = _Writer(output, total, started_s, job.save_every_s)
         output.write_run(
             state="running",
             schema_version=SCHEMA_VERSION,
@@ -162,13 +162,14 @@ def _selected(sources: Sequence[Source], job: Job, output: Output) -> tuple[Sele
 class _Writer:
     """Collects rows, and writes them piece by piece."""
 
-    def __init__(self, output: Output, total: int, started_s: float) -> None:
+    def __init__(self, output: Output, total: int, started_s: float, save_every_s: float) -> None:
         self.output = output
         self.total = total
         self.crystals = output.dataset("crystals").count_rows()
         kinds = output.dataset("failures").to_table(columns=["kind"]).column("kind").to_pylist()
         self.failures: Counter[str] = Counter(kinds)
         self._started_s = started_s
+        self._save_every_s = save_every_s
         self._inputs: list[str] = []
         self._tables: dict[str, list[pa.Table]] = {name: [] for name in SCHEMAS}
         self._rows = 0
@@ -191,7 +192,7 @@ class _Writer:
         if (
             len(self._inputs) >= _PIECE_INPUTS
             or self._rows >= _PIECE_ROWS
-            or time.monotonic() - self._since_s >= _PIECE_S
+            or time.monotonic() - self._since_s >= self._save_every_s
         ):
             self._write()
 

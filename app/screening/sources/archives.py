@@ -104,10 +104,16 @@ class Archive:
         packing = packing_of(packed.read(8))
         packed.seek(0)
         stream = packed if packing is None else opened(packed, packing, xz_memory_bytes=_XZ_MEMORY)
-        counted = _Counted(stream, self, packed)
+        entries = 0
+
+        def check(unpacked_bytes: int) -> None:
+            self.limits.check(self.name, entries=entries, unpacked_bytes=unpacked_bytes, packed_bytes=packed.tell())
+
+        counted = _Counted(stream, check)
         with tarfile.open(fileobj=counted, mode="r|", bufsize=_CHUNK_BYTES) as archive:
-            for count, member in enumerate(archive, start=1):
-                counted.entries = count
+            for member in archive:
+                entries += 1
+                check(counted.count)
                 archive.members.clear()  # type: ignore[attr-defined] # typeshed lacks it; every header seen is kept there
                 self._check_entry(member.name, is_link=member.issym() or member.islnk())
                 if member.isfile() and is_crystal(member.name):
@@ -139,24 +145,22 @@ class Archive:
 
 
 class _Counted(io.RawIOBase):
-    """A stream that counts what comes out of it, and refuses more than the limits allow."""
+    """A stream that refuses, before they are given on, more bytes than the limits allow.
 
-    def __init__(self, stream: IO[bytes], archive: Archive, packed: IO[bytes]) -> None:
+    Args:
+        stream: what comes out of the archive's packing.
+        check: takes how many bytes that are by now.
+    """
+
+    def __init__(self, stream: IO[bytes], check: Callable[[int], None]) -> None:
         self._stream = stream
-        self._archive = archive
-        self._packed = packed
-        self._count = 0
-        self.entries = 0
+        self._check = check
+        self.count = 0
 
     def read(self, size: int = -1) -> bytes:
         chunk = self._stream.read(size)
-        self._count += len(chunk)
-        self._archive.limits.check(
-            self._archive.name,
-            entries=self.entries,
-            unpacked_bytes=self._count,
-            packed_bytes=self._packed.tell(),
-        )
+        self.count += len(chunk)
+        self._check(self.count)
         return chunk
 
 

@@ -58,10 +58,10 @@ def tar_of(files: Mapping[str, bytes], change: Callable[[tarfile.TarInfo], objec
 
 def zip_of(files: Mapping[str, bytes], mode: int = 0o100644) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w") as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name)
-            entry.external_attr = mode << 16
+            entry.external_attr, entry.compress_type = mode << 16, zipfile.ZIP_DEFLATED
             archive.writestr(entry, content)
     return packed.getvalue()
 
