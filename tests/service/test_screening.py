@@ -115,7 +115,7 @@ class Screening:
         return self.process.wait(PATIENCE_S)
 
     def children(self) -> list[psutil.Process]:
-        return self.family.children(recursive=True)
+        return list(self.family.children(recursive=True))
 
     def __enter__(self) -> Self:
         return self
@@ -254,7 +254,7 @@ def test_a_run_that_is_complete_does_nothing_more(screened: Screening, folder: P
 
 def test_the_notebook_runs(repository: Path, tmp_path: Path) -> None:
     """With four crystals of the fifty: every cell, and what it leaves."""
-    notebook = nbformat.read(repository / "examples" / "screening.ipynb", as_version=4)
+    notebook: Any = nbformat.read(repository / "examples" / "screening.ipynb", as_version=4)  # type: ignore[no-untyped-call] # it has no annotations
     variables = {"SCREENING_COUNT": "4", "SCREENING_FOLDER": str(tmp_path), "SCREENING_EXAMPLES": "."}
     path = f"{Path(IONPATH).parent}{os.pathsep}{os.environ['PATH']}"
     with pytest.MonkeyPatch.context() as patch:

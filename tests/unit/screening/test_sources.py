@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pyarrow as pa
@@ -205,8 +206,8 @@ def test_a_parquet_file_without_structures_says_what_is_wanted(tmp_path: Path) -
 def test_json_lines(tmp_path: Path, ending: str) -> None:
     lines = [json.dumps({"id": name, "structure": json.loads(text)}) for name, text in structures().items()]
     content = "\n".join([*lines, "", "{no json", structures()["mp-1"]]).encode()
-    pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}[ending]
-    (tmp_path / f"x.jsonl{ending}").write_bytes(pack(content))
+    packings: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress}
+    (tmp_path / f"x.jsonl{ending}").write_bytes(packings[ending](content))
     source = opened(tmp_path / f"x.jsonl{ending}")
     assert list(source.inputs()) == ["mp-1", "mp-2", "line-4", "line-5"]
     problems = {item.input: item.problem for item in items_of(source)}
@@ -215,7 +216,10 @@ def test_json_lines(tmp_path: Path, ending: str) -> None:
 
 
 def test_an_optimade_page_and_a_list_of_structures(tmp_path: Path) -> None:
-    page = {"data": [{"id": name, "type": "structures", "attributes": {}} for name in ("a/1", "a/2")], "meta": {}}
+    page: dict[str, Any] = {
+        "data": [{"id": name, "type": "structures", "attributes": {}} for name in ("a/1", "a/2")],
+        "meta": {},
+    }
     (tmp_path / "page.json").write_text(json.dumps(page))
     assert list(opened(tmp_path / "page.json").inputs()) == ["a/1", "a/2"]
     (tmp_path / "list.json").write_text(f"[{', '.join(structures().values())}]")
