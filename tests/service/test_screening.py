@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable, Sequence
@@ -159,8 +160,9 @@ def _listening(process: psutil.Process) -> list[Any]:
 
 
 def _is_worker(process: psutil.Process) -> bool:
+    """Whether a process predicts just now; Ray names it after what it does."""
     with contextlib.suppress(psutil.Error):
-        return "_Worker" in " ".join(process.cmdline())
+        return re.search(r"_Worker.*\.submit", " ".join(process.cmdline())) is not None
     return False
 
 
