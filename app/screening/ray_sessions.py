@@ -20,6 +20,7 @@ from app.screening.errors import ScreeningError
 #: Blocks that wait between reading and predicting, and rows that wait to be written.
 _STORE_BYTES = 256 << 20
 _LOCAL = "127.0.0.1"
+_FOLDER_PREFIX = "ionpath-ray-"
 _TOKEN_BYTES = 32
 
 
@@ -52,7 +53,7 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[Machines]:
     Raises:
         ScreeningError: the cluster cannot be reached, or has nothing to predict on.
     """
-    folder = None if address else tempfile.mkdtemp(prefix="ionpath-ray-")
+    folder = None if address else _session_folder()
     _prepare_environment(here=address is None)
     ray = _ray()
     # Ray prints on standard output that the tasks of a worker that died are tried again, which is as it should be.
@@ -84,6 +85,25 @@ def _session(ray: ModuleType, address: str | None, workers: int | None, folder: 
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _session_folder() -> str:
+    """A folder for Ray's sockets and logs, by this process's id; those that killed processes left are removed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDER_PREFIX}*-*"):
+        owner = path.name.removeprefix(_FOLDER_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not _runs(int(owner)):
+            shutil.rmtree(path, ignore_errors=True)  # another user's stays
+    return tempfile.mkdtemp(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
+
+
+def _runs(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _prepare_environment(*, here: bool) -> None:

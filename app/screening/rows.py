@@ -37,6 +37,7 @@ CRYSTALS = pa.schema(
                 (f"percolation_{name}_high_ev", _NUMBER),
                 (f"probability_{name}", _NUMBER),
                 (f"in_domain_{name}", _FLAG),
+                (f"percolating_share_{name}", _NUMBER),
                 (f"directions_{name}", pa.list_(_WHOLES)),
                 (f"bottleneck_hops_{name}", _WHOLES),
             )
@@ -126,6 +127,7 @@ def crystal_row(
     }
     for dimension, path in answer.percolation.items():
         row |= _path(f"{dimension}d", path, answer.hops, threshold_ev)
+        row[f"percolating_share_{dimension}d"] = round(answer.percolating_share(dimension), _DECIMALS)
     return row
 
 

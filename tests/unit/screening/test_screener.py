@@ -67,6 +67,7 @@ def test_rows_of_a_crystal(screener: Screener) -> None:
     assert (crystal["id"], crystal["input"], crystal["ion"]) == ("a/LiCoO2.cif", "a/LiCoO2.cif", "Li")
     assert (crystal["formula"], crystal["space_group"]) == ("Co3 Li3 O6", 166)
     assert crystal["percolation_2d_ev"] == pytest.approx(crystal["percolation_1d_ev"])
+    assert crystal["percolating_share_2d"] == 1.0
     assert crystal["percolation_2d_low_ev"] < crystal["percolation_2d_ev"] < crystal["percolation_2d_high_ev"]
     bottleneck = rows.hops[crystal["bottleneck_hops_2d"][0] - 1]
     assert bottleneck["barrier_ev"] == crystal["percolation_2d_ev"]
