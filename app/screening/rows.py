@@ -42,6 +42,7 @@ CRYSTALS = pa.schema(
                 (f"bottleneck_hops_{name}", _WHOLES),
             )
         ],
+        *[(f"bond_valence_{name}_ev", _NUMBER) for name in ("1d", "2d", "3d")],
         ("probability", _NUMBER),
         ("in_domain", _FLAG),
         ("reasons", _TEXTS),
@@ -98,13 +99,14 @@ def crystal_row(
     Args:
         key: id, input and ion.
         found: the crystal and its hops.
-        answer: of its hops.
+        answer: of its hops, with bond valence.
         threshold_ev: a probability is that of a percolation barrier below it; without dimension, of the lowest one.
         seconds: CPU time that it took.
         model: the checkpoint's name.
         model_digest: the checkpoint's digest.
     """
     best = percolating_prediction(answer)
+    assert answer.bond_valence is not None
     row = {
         **key,
         "formula": found.crystal.formula,
@@ -125,8 +127,10 @@ def crystal_row(
         "model_digest": model_digest,
         "structure": structure_json(found.crystal),
     }
+    bond_valence = answer.bond_valence.percolation_ev
     for dimension, path in answer.percolation.items():
         row |= _path(f"{dimension}d", path, answer.hops, threshold_ev)
+        row[f"bond_valence_{dimension}d_ev"] = _rounded(bond_valence.of(dimension))
         row[f"percolating_share_{dimension}d"] = round(answer.percolating_share(dimension), _DECIMALS)
     return row
 
@@ -155,6 +159,10 @@ def structure_json(crystal: Crystal) -> str:
         "frac_coords": [[round(value, 8) for value in site.frac_coords] for site in crystal.sites],
     }
     return orjson.dumps(record).decode()
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, _DECIMALS)
 
 
 def _path(name: str, path: PercolationPath | None, hops: Sequence[HopAnswer], threshold_ev: float) -> Row:

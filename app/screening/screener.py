@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.crystals.band import Band
@@ -22,6 +22,7 @@ from app.screening.job import ModelChoice, Question
 from app.screening.reading import FoundHops, HopsTask, IonAbsentError, StructuresTask, open_reader
 from app.screening.rows import Row, crystal_row, failure_row, hop_rows
 from app.screening.sources.items import Item
+from app.serving.answers.bond_valence import bond_valence_answer
 from app.serving.answers.crystal import BandKey, HopOutcome, compose
 from app.serving.workers import Done, TaskFailedError, WorkerCrashedError, WorkerPool, WorkerTimeoutError
 
@@ -256,7 +257,10 @@ class Screener:
     def _add(self, rows: Rows, one: _Found) -> None:
         started_s = time.process_time()
         try:
-            answer = compose(one.hops.search, one.outcomes, self._predictor.doubted)
+            answer = replace(
+                compose(one.hops.search, one.outcomes, self._predictor.doubted),
+                bond_valence=bond_valence_answer(one.hops.search.bond_valence_host),
+            )
         except IonpathError as error:  # not a single hop could be predicted
             rows.failures.append(failure_row(one.key, error, seconds=one.seconds))
             return

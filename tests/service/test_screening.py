@@ -250,6 +250,9 @@ def test_figures_are_those_of_predict(screened: Screening, folder: Path, tmp_pat
             path = answer["percolation"][dimension]
             assert row[f"percolation_{dimension}_low_ev"] == pytest.approx(path["interval_ev"]["low"], abs=1e-4)
             assert list(row[f"bottleneck_hops_{dimension}"]) == [one + 1 for one in path["bottleneck_hops"]]
+        for dimension, barrier in answer["bond_valence"]["percolation_ev"].items():
+            found_ev = row[f"bond_valence_{dimension}_ev"]
+            assert np.isnan(found_ev) if barrier is None else found_ev == pytest.approx(barrier, abs=1e-4)
         assert row["probability"] == pytest.approx(answer["good_conductor"]["probability"], abs=1e-4)
         assert row["in_domain"] == answer["in_domain"]["verdict"]
         assert list(row["warnings"]) == answer["warnings"]
