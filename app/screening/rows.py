@@ -73,6 +73,7 @@ HOPS = pa.schema(
         ("low_ev", _NUMBER),
         ("high_ev", _NUMBER),
         ("probability", _NUMBER),
+        ("climb_ev", _NUMBER),
         ("in_domain", _FLAG),
         ("reasons", _TEXTS),
         ("excluded_because", _TEXT),
@@ -200,6 +201,7 @@ def _hop(number: int, hop: HopAnswer, places: Mapping[int, tuple[float, float, f
         "to_frac_coords": [round(value, _DECIMALS) for value in end],
         "distance_angstrom": round(hop.distance_angstrom, _DECIMALS),
         "multiplicity": hop.multiplicity,
+        "climb_ev": _rounded(hop.climb_ev),
         "excluded_because": hop.excluded_because,
         **_figures(hop.prediction, threshold_ev),
     }
