@@ -1,6 +1,7 @@
 # ionpath's image. CPU by default; for NVIDIA GPUs `--build-arg TORCH=cuda --build-arg TORCH_INDEX_URL=`: the
 # package index's own build, with CUDA inside.
 # Python 3.11 is the version that the tests run on, so the image has the very pins that were tested.
+# Without the extra `screen`: a server has no use for Ray (deploy/ray has an image for clusters).
 # The base may be named by its digest: --build-arg PYTHON_IMAGE=python@sha256:...
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 

@@ -106,7 +106,7 @@ bench: setup
 # requirements-torch-cpu.lock is written by hand.
 # Keeps what is locked and still fits; `make lock UPGRADE=--upgrade` takes the newest of everything.
 lock: $(UV)
-	$(COMPILE) --extra train --extra test --output-file requirements.lock pyproject.toml requirements-torch.in
+	$(COMPILE) --extra train --extra screen --extra test --output-file requirements.lock pyproject.toml requirements-torch.in
 	$(COMPILE) --constraints requirements.lock --output-file requirements-runtime.lock pyproject.toml requirements-torch.in
 	$(PYTHON) -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], 'editables', sep='\n')" | \
 		$(COMPILE) --constraints requirements.lock --output-file requirements-build.lock -

@@ -1,4 +1,4 @@
-"""The command line: `ionpath serve`, `predict`, `models`, `migrate`, `keys`, and what other packages add."""
+"""The command line: `ionpath serve`, `predict`, `screen`, `report` and more, and what other packages add."""
 
 import os
 import sys
@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from pydantic import ValidationError
-from rich.console import Console
-from rich.text import Text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.console.messages import fail
+from app.console.messages import fail, read_settings, read_settings_aloud
+from app.console.screening import report, screen
 from app.crystals.hops.options import HopOptions
 from app.errors import IonpathError
 from app.models.cards.card import CheckpointError
-from app.settings import Settings, ignored_settings
+from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.console.asking import Caller
 
 COMMANDS_GROUP = "ionpath.commands"
-_OWN_COMMANDS = frozenset({"serve", "predict", "models", "migrate", "keys"})
+_OWN_COMMANDS = frozenset({"serve", "predict", "screen", "report", "models", "migrate", "keys"})
 
 cli = typer.Typer(
     name="ionpath",
@@ -35,6 +33,8 @@ cli = typer.Typer(
 )
 keys = typer.Typer(no_args_is_help=True, help="API keys: only their hashes are stored.")
 cli.add_typer(keys, name="keys")
+cli.command("screen")(screen)
+cli.command("report")(report)
 
 #: Under which heading help lists what only a crystal takes.
 _OF_CRYSTALS = "Of a crystal"
@@ -73,28 +73,6 @@ def _options(
     ] = False,
 ) -> None:
     """Take the options that stand before a command; its help is the app's."""
-
-
-def read_settings(**changes: object) -> Settings:
-    """Read IONPATH_* and lay the given options over them."""
-    try:
-        settings = Settings()
-        return Settings.model_validate({**settings.model_dump(), **changes}) if changes else settings
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        fail(f"IONPATH_{name} = {first['input']!r} cannot be used: {first['msg']}.")
-    except ValueError as error:  # the folder of IONPATH_SECRETS_DIR
-        fail(str(error))
-
-
-def _read_settings_aloud() -> Settings:
-    """Read IONPATH_*, and name on standard error what is set and has no effect."""
-    settings = read_settings()
-    for problem in ignored_settings():
-        warning = Text.assemble(("ionpath:", "bold yellow"), " ", problem)
-        Console(stderr=True, highlight=False, soft_wrap=True).print(warning)
-    return settings
 
 
 @cli.command()
@@ -307,14 +285,14 @@ def _local() -> "Caller":
 def _local_models() -> dict[str, Any]:
     from app.console.local import models  # noqa: PLC0415 - torch takes seconds to import
 
-    return models(_read_settings_aloud())
+    return models(read_settings_aloud())
 
 
 def _quiet_settings() -> Settings:
     """What is written to standard output is the answer alone."""
     from app.main import configure_logging  # noqa: PLC0415 - torch takes seconds to import
 
-    settings = _read_settings_aloud()
+    settings = read_settings_aloud()
     configure_logging(settings.model_copy(update={"log_level": "warning", "log_format": "text"}))
     return settings
 
@@ -327,7 +305,7 @@ def migrate() -> None:
     """
     from app.storage.migrate import migrate as bring_up_to_date  # noqa: PLC0415 - SQLAlchemy is not needed to help
 
-    settings = _read_settings_aloud()
+    settings = read_settings_aloud()
     try:
         state = bring_up_to_date(settings.database_url)
     except (ValueError, SQLAlchemyError) as error:

@@ -9,15 +9,18 @@ DEADLINE_S = 120.0
 PAUSE_S = 0.005
 
 
-def wait_until(holds: Callable[[], object], shown: Callable[[], object] | None = None) -> None:
+def wait_until(
+    holds: Callable[[], object], shown: Callable[[], object] | None = None, *, deadline_s: float = DEADLINE_S
+) -> None:
     """Ask again and again until the answer is true.
 
     Args:
         shown: what a failure shows.
+        deadline_s: the end of its patience, where much must start first.
     """
-    deadline = time.monotonic() + DEADLINE_S
+    deadline = time.monotonic() + deadline_s
     while not holds():
-        assert time.monotonic() < deadline, shown() if shown else f"not so within {DEADLINE_S:g} s"
+        assert time.monotonic() < deadline, shown() if shown else f"not so within {deadline_s:g} s"
         time.sleep(PAUSE_S)
 
 

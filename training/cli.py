@@ -141,15 +141,17 @@ def _kernel_run(path: Path, data: Path, runs: Path, threads: int) -> "KernelRun"
     from training.kernels.run import KernelRun  # noqa: PLC0415 - see above
 
     try:
+        config = read_kernel_config(path)
+        # A lab's own barriers count as the literature's. LiTraj's would spoil a fit that does not know the two apart.
+        left_out = set() if config.worlds is not None else {LITRAJ}
         return KernelRun(
-            read_kernel_config(path),
-            # A lab's own barriers count as the literature's; LiTraj's mean something else, and are not fitted yet.
-            read_corpus(data, [source for source in barrier_files(data) if source != LITRAJ]),
+            config,
+            read_corpus(data, [source for source in barrier_files(data) if source not in left_out]),
             runs,
             processes=threads or usable_cores(),
             report=lambda text: typer.echo(text, err=True),
         )
-    except (FileNotFoundError, TypeError, ValueError) as error:
+    except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
 
 
@@ -161,12 +163,15 @@ def _evaluate_kernels(run: "KernelRun", folder: Path | None) -> None:
     outs = {folding: run.out_of_fold(folding) for folding in FOLDINGS}
     for folding, out in outs.items():
         table = figures(run, out)
-        calibration = table.pop("calibration")
-        _print_figures(table, f"{run.config.name}, {folding}, out of fold")
-        assert isinstance(calibration, dict)
-        for name, value in calibration.items():
-            shown = _figure(value) if "value" in value else "  ".join(f"{k}: {v:.3f}" for k, v in value.items())
-            typer.echo(f"  {name}: {shown}")
+        worlds = table.pop("worlds", {})
+        assert isinstance(worlds, dict)
+        for of, one in {"": table, **{f", {name}": values for name, values in worlds.items()}}.items():
+            calibration = one.pop("calibration")
+            assert isinstance(calibration, dict)
+            _print_figures(one, f"{run.config.name}{of}, {folding}, out of fold")
+            for name, value in calibration.items():
+                shown = _figure(value) if "value" in value else "  ".join(f"{k}: {v:.3f}" for k, v in value.items())
+                typer.echo(f"  {name}: {shown}")
     if folder is not None:
         for path in write_report(run, outs, folder):
             typer.echo(f"wrote {path}")

@@ -39,7 +39,7 @@ CORPUS_CITATIONS = (
 )
 LITRAJ_CITATIONS = (
     (
-        "A. D. Dembitskiy et al., LiTraj: benchmarking of machine-learning potentials for lithium migration, "
+        "A. D. Dembitskiy et al., LiTraj nebDFT2k (MIT), crystals of the Materials Project (CC BY 4.0), "
         "npj Comput. Mater. 11, 131 (2025), doi:10.1038/s41524-025-01571-z"
     ),
 )

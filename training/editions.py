@@ -11,7 +11,7 @@ import json
 #: Of the graphs that app.models makes of bands and crystals.
 GRAPHS = 1
 #: Of the descriptors and the potential's features that kernel machines read.
-FEATURES = 1
+FEATURES = 2
 #: Of a potential's relaxation; tests/unit/models/test_relaxation.py has its figures.
 RELAXATIONS = 1
 #: Of a crystal's hops and of how they percolate, for crystals whose conductivity is measured.

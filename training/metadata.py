@@ -7,17 +7,39 @@ from typing import Any
 import torch
 from torch import nn
 
-from training.corpus import Corpus
+from training.corpus import CORPUS_CITATIONS, LITERATURE, LITRAJ, LITRAJ_CITATIONS, Corpus
+
+_NAMES = {
+    LITERATURE: "literature-derived DFT-NEB migration barriers, training part",
+    LITRAJ: "LiTraj nebDFT2k, training part (MIT; crystals of the Materials Project, CC BY 4.0)",
+}
 
 
 def corpus_entry(corpus: Corpus) -> dict[str, Any]:
-    """The name and digest of the corpus, and the number of fitted rows."""
-    return {
-        "name": "literature-derived DFT-NEB migration barriers, training part",
+    """The name and digest of the corpus, and the number of fitted rows; of several, each file's as well."""
+    entry: dict[str, Any] = {
+        "name": "; ".join(_NAMES.get(source, source) for source in corpus.files),
         "sha256": corpus.sha256,
         "rows": len(corpus.records),
         "fitted_rows": int(corpus.sound.sum()),
     }
+    if len(corpus.files) > 1:
+        entry["files"] = {
+            source: {
+                "name": _NAMES.get(source, source),
+                "sha256": digest,
+                "rows": int((corpus.sources == source).sum()),
+                "fitted_rows": int((corpus.sound & (corpus.sources == source)).sum()),
+            }
+            for source, digest in corpus.files.items()
+        }
+    return entry
+
+
+def corpus_citations(corpus: Corpus) -> tuple[str, ...]:
+    """Citations of the corpora that rows come from."""
+    known = {LITERATURE: CORPUS_CITATIONS, LITRAJ: LITRAJ_CITATIONS}
+    return tuple(one for source in corpus.files for one in known.get(source, ()))
 
 
 def processor() -> str:

@@ -104,6 +104,7 @@ class ListedPrediction(PredictionStatus):
     uploaded_band: UploadedBand | None = None
     good_conductor: GoodConductor | None = None
     in_domain: InDomain | None = None
+    leans_on: dict[str, float] | None = None
     model: ModelReference | None = None
     other_models: list[OtherModel] | None = None
     cached: bool | None = None

@@ -89,6 +89,11 @@ class _Predicted(BaseModel):
     )
     good_conductor: GoodConductor
     in_domain: InDomain | None
+    leans_on: dict[str, float] | None = Field(
+        default=None,
+        description="How far the hop resembles the barriers of each corpus that the model was fitted on, as shares "
+        "that add up to 1: its answer is mixed from theirs. Null for a model of one corpus.",
+    )
     cached: bool
     warnings: list[str]
 

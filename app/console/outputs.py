@@ -15,6 +15,7 @@ from app.console.asking import Result
 from app.console.printing import CsvWriter, Heading, TableWriter, as_options, plain_table, problem_line, show
 from app.serving.answers.as_csv import (
     HOP_COLUMNS,
+    LEANING_COLUMNS,
     NOTE_COLUMNS,
     PERCOLATION_COLUMNS,
     UNBOUNDED,
@@ -24,7 +25,15 @@ from app.serving.answers.as_csv import (
 from app.serving.answers.as_json import UNBOUNDED_EV
 
 #: New ones come last: scripts count columns.
-CSV_COLUMNS = ("file", *HOP_COLUMNS, "problem", *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *UPLOADED_COLUMNS)
+CSV_COLUMNS = (
+    "file",
+    *HOP_COLUMNS,
+    "problem",
+    *PERCOLATION_COLUMNS,
+    *NOTE_COLUMNS,
+    *UPLOADED_COLUMNS,
+    *LEANING_COLUMNS,
+)
 
 
 class JsonWriter:

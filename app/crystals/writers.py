@@ -1,4 +1,4 @@
-"""Writers of bands as JSON, extended XYZ and POSCAR, for the log, downloads and examples."""
+"""Writers of bands as JSON, extended XYZ and POSCAR, and of crystals as CIF."""
 
 import io
 import zipfile
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
+from app.crystals.crystal import Crystal
 
 
 def band_to_json(band: Band) -> dict[str, Any]:
@@ -36,6 +37,33 @@ def band_to_extxyz(band: Band) -> str:
             for symbol, (x, y, z) in zip(species, frac_coords @ band.lattice_angstrom, strict=True)
         ]
     return "\n".join(lines) + "\n"
+
+
+def crystal_to_cif(crystal: Crystal, name: str) -> str:
+    """The crystal as CIF, every site of its cell listed and no symmetry.
+
+    Args:
+        crystal: sites that several elements share have a row for each.
+        name: of the data block; what a CIF has no place for in it is replaced.
+    """
+    lattice = crystal.lattice_angstrom
+    a, b, c = lengths = np.linalg.norm(lattice, axis=1)
+    cosines = (lattice[1] @ lattice[2] / (b * c), lattice[0] @ lattice[2] / (a * c), lattice[0] @ lattice[1] / (a * b))
+    block = "".join(sign if sign.isascii() and (sign.isalnum() or sign in "-_.") else "_" for sign in name)
+    cell = [f"_cell_length_{axis} {length:.8f}" for axis, length in zip("abc", lengths, strict=True)]
+    cell += [
+        f"_cell_angle_{axis} {np.degrees(np.arccos(cosine)):.8f}"
+        for axis, cosine in zip(("alpha", "beta", "gamma"), cosines, strict=True)
+    ]
+    names = ("label", "type_symbol", "fract_x", "fract_y", "fract_z", "occupancy")
+    rows = [
+        f"{symbol}{number} {symbol} {' '.join(f'{value:.8f}' for value in site.frac_coords)} {share:.6g}"
+        for number, site in enumerate(crystal.sites, start=1)
+        for symbol, share in site.species
+    ]
+    symmetry = ["_space_group_name_H-M_alt 'P 1'", "loop_", "_space_group_symop_operation_xyz", "'x, y, z'"]
+    table = ["loop_", *(f"_atom_site_{column}" for column in names), *rows]
+    return "\n".join([f"data_{block or 'crystal'}", *cell, *symmetry, *table, ""])
 
 
 def band_to_poscars(band: Band) -> list[str]:

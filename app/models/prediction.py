@@ -1,6 +1,7 @@
 """Predictions of models, free of tensors: of one band's barrier, and of a crystal's conductivity."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -18,12 +19,15 @@ class Prediction:
         quantiles_ev: the barrier's predictive distribution at QUANTILE_LEVELS, not decreasing, eV.
         in_domain: whether the band resembles those that the model was fitted on.
         domain_reasons: why not, one sentence each; empty where in_domain.
+        leans_on: the share of each corpus that the model knows apart, by its name, together one; empty where it knows
+            one alone.
     """
 
     barrier_ev: float
     quantiles_ev: tuple[float, ...]
     in_domain: bool
     domain_reasons: tuple[str, ...]
+    leans_on: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def interval_ev(self) -> tuple[float, float]:
@@ -31,6 +35,12 @@ class Prediction:
         tail = (1.0 - INTERVAL_COVERAGE) / 2.0
         low, high = np.interp([tail, 1.0 - tail], QUANTILE_LEVELS, self.quantiles_ev)
         return float(low), float(high)
+
+    @staticmethod
+    def mean_leaning(predictions: Sequence["Prediction"]) -> dict[str, float]:
+        """The mean share of each corpus over some predictions of one model; empty without any."""
+        names = predictions[0].leans_on if predictions else {}
+        return {name: float(np.mean([one.leans_on[name] for one in predictions])) for name in names}
 
     def probability_below(self, threshold_ev: float) -> float:
         """The probability that the barrier lies below a threshold in eV: that of a good conductor.

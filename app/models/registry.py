@@ -205,6 +205,35 @@ class Registry:
         return [self.card(name) for name in (*self._predictors, *self._properties, *self._conductivities)]
 
 
+def open_predictor(
+    store: Path, name: str, device: Literal["auto", "cpu", "cuda"] = "auto", *, digest: str
+) -> Predictor:
+    """Load one checkpoint alone, for one thread.
+
+    Args:
+        store: as `Registry.open` takes it.
+        name: of the checkpoint.
+        device: "auto" takes a GPU where there is one.
+        digest: that it must have.
+
+    Raises:
+        CheckpointError: it is missing or damaged, has another digest, or the device is not there.
+    """
+    chosen = choose_device(device)
+    lanes = tables = None
+    if chosen.type == "cpu":
+        keep_freed_memory()
+        lanes = Lanes(1)
+        tables = SharedTables()
+    predictor = read_predictor(store / name, device=chosen, lanes=lanes, tables=tables)
+    if predictor.digest != digest:
+        raise CheckpointError(
+            f"the checkpoint {name} in {store} has the digest {predictor.digest[:12]}, and {digest[:12]} is asked for: "
+            "every machine needs the same model store"
+        )
+    return predictor
+
+
 def _unknown(name: str, here: Collection[str]) -> NotFoundError:
     return NotFoundError(
         f"there is no model {name!r}", kind="unknown-model", where="model", expected=f"one of {', '.join(here)}"

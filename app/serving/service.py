@@ -10,7 +10,6 @@ from functools import partial
 import structlog
 
 from app.cores import usable_cores
-from app.crystals.limits import Limits
 from app.models.cards.card import CheckpointError
 from app.models.registry import Registry, choose_device
 from app.serving.bulk_properties import PropertyAnswering
@@ -25,6 +24,7 @@ from app.serving.inference.model import Loading, ModelHere, ModelWorker, propert
 from app.serving.inference.preparing import BandPreparer
 from app.serving.inference.queue import WorkQueue
 from app.serving.lanes import Lane
+from app.serving.limits import limits_of
 from app.serving.metrics import Metrics
 from app.serving.pipeline import Pipeline, lane_of
 from app.serving.predictions import PredictionService
@@ -83,7 +83,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
         admission = _admission(settings)
         stack.callback(admission.stop)
         _show_queue(metrics, admission, batcher)
-        limits = _limits(settings)
+        limits = limits_of(settings)
         properties = PropertyAnswering(
             settings=settings,
             limits=limits,
@@ -309,13 +309,3 @@ def _batch_wait_ms(settings: Settings, *, on_cpu: bool) -> float:
     if settings.batch_wait_ms is not None:
         return settings.batch_wait_ms
     return CPU_BATCH_WAIT_MS if on_cpu else GPU_BATCH_WAIT_MS
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        max_body_bytes=settings.max_body_bytes,
-        max_atoms=settings.max_atoms,
-        max_images=settings.max_images,
-        max_files=settings.max_files,
-        max_unpacked_bytes=settings.max_unpacked_bytes,
-    )

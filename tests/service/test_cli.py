@@ -29,9 +29,9 @@ from app.console.sources import Input, Source
 def test_every_command_has_help_that_teaches(tmp_path: Path) -> None:
     shown = ionpath(tmp_path, "--help")
     assert shown.returncode == 0, shown.stderr
-    for command in ("serve", "predict", "models", "migrate", "keys", "train", "evaluate"):
+    for command in ("serve", "predict", "screen", "report", "models", "migrate", "keys", "train", "evaluate"):
         assert command in shown.stdout
-    for command in ("serve", "predict", "models", "migrate", "keys"):
+    for command in ("serve", "predict", "screen", "report", "models", "migrate", "keys"):
         assert ionpath(tmp_path, command, "--help").returncode == 0
     assert "IONPATH_" in ionpath(tmp_path, "serve", "--help").stdout
     predicting = ionpath(tmp_path, "predict", "--help").stdout

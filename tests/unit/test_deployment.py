@@ -16,9 +16,11 @@ import sys
 import tomllib
 import venv
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from packaging.requirements import Requirement
@@ -302,7 +304,7 @@ def _copy(rest: str, context: Path) -> None:
 def test_the_locks_hold_every_dependency_but_torch() -> None:
     for name, requirements in (
         ("requirements-runtime.lock", _requirements()),
-        ("requirements.lock", _requirements("train", "test")),
+        ("requirements.lock", _requirements("train", "screen", "test")),
     ):
         pins = _pins(name)
         cuda = [
@@ -724,3 +726,27 @@ def test_a_second_set_up_does_nothing_until_something_changes(tmp_path: Path, ch
 def _planned_set_up(folder: Path) -> str:
     command = ["make", "--dry-run", f"PYTHON={sys.executable}", "setup"]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+# Ray
+
+
+def test_the_file_of_a_ray_cluster_is_what_ray_reads() -> None:
+    """Held against the schema that Ray's wheel brings."""
+    ray = Path(str(find_spec("ray").submodule_search_locations[0]))  # type: ignore[union-attr,index] # it is installed
+    schema = json.loads((ray / "autoscaler" / "ray-schema.json").read_text())
+    cluster = yaml.safe_load(_read("deploy/ray/cluster.yaml"))
+    jsonschema.validate(cluster, schema)
+    commands = [*cluster["head_start_ray_commands"], *cluster["worker_start_ray_commands"]]
+    started = [command for command in commands if "ray start" in command]
+    assert len(started) == 2
+    assert all("RAY_AUTH_MODE=token" in command and "RAY_USAGE_STATS_ENABLED=0" in command for command in started)
+
+
+def test_clusters_run_the_locked_ray() -> None:
+    (pin,) = _pins("requirements.lock")["ray"]
+    version = str(pin).partition("==")[2].partition(" ")[0]
+    assert f"FROM rayproject/ray:{version}-py311-cpu" in _read("deploy/ray/Dockerfile")
+    job = yaml.safe_load(_read("deploy/ray/rayjob.yaml"))
+    assert job["spec"]["rayClusterSpec"]["rayVersion"] == version
+    assert "--ray-address auto" in job["spec"]["entrypoint"]

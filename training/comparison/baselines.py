@@ -11,6 +11,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVR
 
 from app.models.features.path import path_descriptors
 from training.corpus import Corpus
@@ -41,10 +42,15 @@ def _kernel() -> Any:
     )
 
 
+def _support_vectors() -> Any:
+    return make_pipeline(StandardScaler(), SVR(C=1.0))
+
+
 BASELINES: dict[str, Callable[[], Any]] = {
     "extra-trees": _trees,
     "gradient-boosting": _boosting,
     "kernel-ridge": _kernel,
+    "support-vectors": _support_vectors,
 }
 
 

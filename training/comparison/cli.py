@@ -31,24 +31,30 @@ def compare(
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="comparison.csv and comparison.png are written here.")
     ] = Path("docs"),
+    source: Annotated[
+        str, typer.Option(help="The barriers to compare on: literature, litraj, or another file of barriers/.")
+    ] = "literature",
 ) -> None:
     """Put every model in one table, out of fold on the random folds: errors with intervals, size, time.
 
     The classical learners and the kernel machines are fitted now (minutes); for the paper's models the results of
-    `ionpath evaluate` are read, and those without results are listed as not run.
+    `ionpath evaluate` are read, and those without results are listed as not run. Files of other barriers than the
+    literature's are named after their source.
     """
     from training.comparison.drawing import draw  # noqa: PLC0415 - see above
     from training.comparison.entries import Sources, entries  # noqa: PLC0415 - see above
     from training.comparison.table import table, twin_difference, write_csv  # noqa: PLC0415 - see above
-    from training.corpus import read_corpus  # noqa: PLC0415 - see above
+    from training.corpus import LITERATURE, read_corpus  # noqa: PLC0415 - see above
 
     try:
-        corpus = read_corpus(data)
-    except FileNotFoundError as error:
+        every = read_corpus(data, None)
+        corpus = read_corpus(data, (source,))
+    except (FileNotFoundError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
     compared = entries(
         Sources(
             corpus=corpus,
+            every=every,
             runs=runs,
             store=store,
             size=size,
@@ -66,9 +72,10 @@ def compare(
                 f"{pretrained} is better than {scratch} by {gain['value']:.3f} eV [{gain['low']:.3f}, "
                 f"{gain['high']:.3f}] (paired bootstrap, sound rows of the folds that both ran)"
             )
-    write_csv(rows, out / "comparison.csv")
-    draw(compared, corpus, out / "comparison.png")
-    typer.echo(f"wrote {out / 'comparison.csv'} and {out / 'comparison.png'}")
+    name = "comparison" if source == LITERATURE else f"comparison-{source}"
+    write_csv(rows, out / f"{name}.csv")
+    draw(compared, corpus, out / f"{name}.png")
+    typer.echo(f"wrote {out / name}.csv and .png")
 
 
 def _print(rows: "Sequence[dict[str, Any]]") -> None:

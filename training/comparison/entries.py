@@ -14,7 +14,7 @@ from app.models.checkpoints import read_predictor
 from app.models.predictors.predictor import Predictor
 from training.comparison.baselines import BASELINES, judge_baseline
 from training.config import read_config
-from training.corpus import Corpus
+from training.corpus import LITRAJ, Corpus
 from training.kernels.config import kernel_config_path, read_kernel_config
 from training.kernels.run import KernelRun
 from training.runs import Run
@@ -64,7 +64,8 @@ class Sources:
     """The inputs of a comparison.
 
     Attributes:
-        corpus: the bands.
+        corpus: the bands to compare on.
+        every: the bands that a model of several worlds is fitted on; those of `corpus` among them, in the same order.
         runs: where the runs' results are.
         store: the model store.
         size: of the configurations of the paper's models.
@@ -73,6 +74,7 @@ class Sources:
     """
 
     corpus: Corpus
+    every: Corpus
     runs: Path
     store: Path
     size: str
@@ -83,12 +85,17 @@ class Sources:
 def entries(sources: Sources) -> list[Entry]:
     """All rows of the comparison; runs of the paper's models are read, not made, and everything else is fitted now."""
     made = [_form(sources, name) for name in FORMS]
-    runs = {name: _kernel_run(sources, name) for name in KERNELS if (sources.store / name / CARD_FILE).is_file()}
+    runs = {
+        name: run
+        for name in KERNELS
+        if (sources.store / name / CARD_FILE).is_file() and (run := _kernel_run(sources, name)) is not None
+    }
     if runs:
         plain = next(iter(runs.values()))
+        descriptors = plain.groups["path"][_compared(sources, plain)]
         for name in BASELINES:
             sources.report(f"fitting {name}")
-            judged = judge_baseline(name, plain.groups["path"], sources.corpus, FOLDING)
+            judged = judge_baseline(name, descriptors, sources.corpus, FOLDING)
             made.append(
                 Entry(
                     name=name,
@@ -131,12 +138,16 @@ def _form(sources: Sources, name: str) -> Entry:
     )
 
 
-def _kernel_run(sources: Sources, name: str) -> KernelRun:
+def _kernel_run(sources: Sources, name: str) -> KernelRun | None:
+    """The run of a model; None for one without worlds on bands that it is not fitted on."""
     path = kernel_config_path(name)
     assert path is not None, name
+    config = read_kernel_config(path)
+    if config.worlds is None and LITRAJ in sources.corpus.files:
+        return None
     return KernelRun(
-        read_kernel_config(path),
-        sources.corpus,
+        config,
+        sources.corpus if config.worlds is None else sources.every,
         sources.runs,
         processes=sources.processes,
         report=sources.report,
@@ -150,12 +161,17 @@ def _kernel(sources: Sources, name: str, run: KernelRun) -> Entry:
         name=name,
         folds=_all_folds(sources.corpus),
         rows=np.arange(len(sources.corpus.records)),
-        predictions_ev=run.barriers_ev(out.judged.outputs),
+        predictions_ev=run.barriers_ev(out.judged.outputs)[_compared(sources, run)],
         parameters=None,
         training_seconds=out.seconds / len(_all_folds(sources.corpus)),
         # Relaxing takes seconds per band: its card has the time.
         milliseconds=_card_milliseconds(predictor) if run.config.relaxes else _milliseconds(predictor, sources.corpus),
     )
+
+
+def _compared(sources: Sources, run: KernelRun) -> np.ndarray:
+    """Which rows of a run are compared, shape [n_rows]."""
+    return np.isin(run.corpus.sources, list(sources.corpus.files))
 
 
 def _not_run(name: str) -> Entry:

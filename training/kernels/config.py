@@ -38,8 +38,47 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """A corpus with labels and crystals of its own kind.
+
+    Attributes:
+        name: as answers give it.
+        sources: names of the files that belong to it; those that no world names belong to the first.
+        penalty: of the support-vector regressions on its rows.
+        views: how much each view counts for it; one that counts nothing is not fitted.
+    """
+
+    name: str
+    penalty: float
+    views: tuple[float, ...]
+    sources: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldsConfig:
+    """Regressions of several worlds: see WorldMachines. Every setting is fixed.
+
+    Attributes:
+        worlds: the first one's rows centre and scale the features.
+        views: for each view, the share of every feature group in its metric.
+        joint_penalty, joint_share: penalty of the regressions on the rows of all worlds, and their weight in the
+            answer, every view alike.
+        width: of all kernels.
+        tolerance, clip: as those of KernelConfig.
+    """
+
+    worlds: tuple[WorldConfig, ...]
+    views: tuple[dict[str, float], ...]
+    joint_penalty: float
+    joint_share: float
+    width: float
+    tolerance: float
+    clip: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class KernelConfig:
-    """A run, as its configuration file describes it.
+    """A run, as its configuration file describes it: of machines and perceptrons, or of worlds.
 
     Attributes:
         name, description: of the checkpoint.
@@ -51,6 +90,8 @@ class KernelConfig:
         machines: for each machine, the share of every feature group in its metric.
         networks: perceptrons, each averaged as one machine.
         inner_folds: number of parts into which the training folds are divided for that search.
+        worlds: in place of machines and networks.
+        calibrated_on: the folding whose residuals the served interval is made from.
     """
 
     name: str
@@ -59,11 +100,13 @@ class KernelConfig:
     target: TargetTransform
     clip: float
     tolerance: float
-    penalties: tuple[float, ...]
-    widths: tuple[float, ...]
-    machines: tuple[dict[str, float], ...]
-    inner_folds: int
+    penalties: tuple[float, ...] = ()
+    widths: tuple[float, ...] = ()
+    machines: tuple[dict[str, float], ...] = ()
+    inner_folds: int = 0
     networks: tuple[NetworkConfig, ...] = ()
+    worlds: WorldsConfig | None = None
+    calibrated_on: str = "fold_random"
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain values."""
@@ -75,7 +118,7 @@ def kernel_config_path(name_or_path: str) -> Path | None:
     path = Path(name_or_path)
     if path.suffix != ".toml":
         path = CONFIGS / f"kernel-{name_or_path}.toml"
-    if path.is_file() and "machines" in tomllib.loads(path.read_text(encoding="utf-8")):
+    if path.is_file() and {"machines", "worlds"} & set(tomllib.loads(path.read_text(encoding="utf-8"))):
         return path
     return None
 
@@ -84,14 +127,27 @@ def read_kernel_config(path: Path) -> KernelConfig:
     """Read a configuration.
 
     Raises:
-        TypeError: a setting is missing or unknown; the message names it.
+        KeyError, TypeError: a setting is missing or unknown; the message names it.
     """
     content = tomllib.loads(path.read_text(encoding="utf-8"))
     for name in ("penalties", "widths", "machines"):
-        content[name] = tuple(content[name])
+        content[name] = tuple(content.get(name, ()))
     content["networks"] = tuple(_network(**table) for table in content.get("networks", ()))
+    if "worlds" in content:
+        of_all = {name: content.pop(name) for name in ("joint_penalty", "joint_share", "width")}
+        content["worlds"] = WorldsConfig(
+            **of_all,
+            worlds=tuple(_world(**table) for table in content["worlds"]),
+            views=tuple(content.pop("views")),
+            tolerance=content["tolerance"],
+            clip=content["clip"],
+        )
     return KernelConfig(**{**content, "target": TargetTransform(**content["target"])})
 
 
 def _network(*, groups: list[str], **others: Any) -> NetworkConfig:
     return NetworkConfig(groups=tuple(groups), **others)
+
+
+def _world(*, name: str, penalty: float, views: list[float], sources: list[str] | None = None) -> WorldConfig:
+    return WorldConfig(name=name, penalty=penalty, views=tuple(views), sources=tuple(sources or ()))

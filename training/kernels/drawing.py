@@ -152,15 +152,24 @@ def _kind_panel(axis: Axes, labels: list[str], errors: Mapping[str, list[tuple[f
 
 
 def learning(curve: Sequence[LearningPoint]) -> Figure:
-    """The error against the number of fitted rows: one dot per sample, and a line through the means."""
+    """The error against the number of fitted rows: one dot per sample, and a line through the means.
+
+    Where there are several worlds, a line for the rows of each.
+    """
     figure = _figure((5.6, 3.6))
     axis = figure.subplots()
-    colour = _COLOURS["fold_random"]
-    means = [float(np.mean(point.mae_ev)) for point in curve]
-    axis.plot([point.rows for point in curve], means, color=colour, linewidth=1.2)
-    for point, mean in zip(curve, means, strict=True):
-        axis.scatter([point.rows] * len(point.mae_ev), point.mae_ev, s=16, color=colour, alpha=0.5, linewidth=0)
-        axis.annotate(f"{mean:.3f}", (point.rows, mean), (6, 6), textcoords="offset points", fontsize=9, color=_INK)
+    rows = [point.rows for point in curve]
+    lines = {name: [point.worlds[name] for point in curve] for name in curve[0].worlds}
+    for (name, errors), colour in zip(
+        (lines or {"": [point.mae_ev for point in curve]}).items(), _COLOURS.values(), strict=False
+    ):
+        means = [float(np.mean(one)) for one in errors]
+        axis.plot(rows, means, color=colour, linewidth=1.2, label=name)
+        for count, one, mean in zip(rows, errors, means, strict=True):
+            axis.scatter([count] * len(one), one, s=16, color=colour, alpha=0.5, linewidth=0)
+            axis.annotate(f"{mean:.3f}", (count, mean), (6, 6), textcoords="offset points", fontsize=9, color=_INK)
+    if lines:
+        axis.legend(frameon=False, fontsize=9)
     axis.margins(x=0.12, y=0.15)
     axis.set_xticks([point.rows for point in curve])
     _quiet(axis, "fitted on samples, random folds, settings fixed")

@@ -5,43 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.spatial.distance import cdist
 
-from app.models.networks.kernel_machines import VARIANCE_FLOOR, KernelMachines
+from app.models.networks.kernel_machines import KernelMachines
 from training.kernels.config import KernelConfig
 from training.kernels.features import Groups
+from training.kernels.judged import Judged
 from training.kernels.machines import FittedMachine, fit_machine
 from training.kernels.networks import FittedNetworks, fit_networks
 
 _NOISE = 0.1  # of the labels, in units of the process's own variance
-_SMALLEST_RESIDUAL = 0.03  # so that a row predicted well by chance does not dominate the fit of the difficulty
-
-
-@dataclass(frozen=True, kw_only=True)
-class Judged:
-    """Predictions of machines on rows of the corpus, in its order.
-
-    Attributes:
-        outputs: the mean of machines and perceptrons, in transformed units, shape [n_rows].
-        variance: that a Gaussian process with the last machine's kernel would have, shape [n_rows].
-        spread: standard deviation of the machines' outputs, shape [n_rows].
-        distance: to the nearest fitted row in the last machine's metric, shape [n_rows].
-    """
-
-    outputs: np.ndarray
-    variance: np.ndarray
-    spread: np.ndarray
-    distance: np.ndarray
-
-    def terms(self) -> np.ndarray:
-        """The terms of the difficulty, shape [n_rows, 4]: see KernelMachines."""
-        return np.stack(
-            [np.ones_like(self.outputs), np.log(self.variance + VARIANCE_FLOOR), self.spread, self.outputs], axis=1
-        )
-
-    def difficulty(self, coefficients: np.ndarray) -> np.ndarray:
-        """The expected scale of the residual of every row."""
-        return np.asarray(np.exp(self.terms() @ coefficients))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +34,8 @@ class Ensemble:
             variance=np.maximum(1.0 - explained, 0.0),
             spread=outputs.max(axis=0) - outputs.min(axis=0),
             distance=np.sqrt(np.maximum(-np.log(last.kernel.max(axis=1)), 0.0)),
+            leans_on=np.ones((outputs.shape[1], 1)),
         )
-
-    def nearest_other(self) -> np.ndarray:
-        """The distance of every fitted row to its nearest other one in the last machine's metric, shape [n_fitted]."""
-        machine = self.machines[-1]
-        squared = cdist(machine.support, machine.support, "sqeuclidean") * machine.settings.width
-        np.fill_diagonal(squared, np.inf)
-        return np.asarray(np.sqrt(squared.min(axis=1)))
 
     def network(self, difficulty: np.ndarray) -> KernelMachines:
         """The machines as a torch module."""
@@ -83,6 +49,10 @@ class Ensemble:
         joined.inverse.copy_(torch.from_numpy(self.inverse))
         joined.difficulty.copy_(torch.from_numpy(difficulty))
         return joined
+
+    def settings(self) -> list[dict[str, float]]:
+        """The chosen settings of each machine."""
+        return [{"penalty": one.settings.penalty, "width": one.settings.width} for one in self.machines]
 
     def arguments(self) -> dict[str, list[dict[str, Any]]]:
         """Keyword arguments of KernelMachines, for the card."""
@@ -110,10 +80,3 @@ def fit_ensemble(
     networks = tuple(fit_networks(groups, one, clip=config.clip, targets=targets, rows=rows) for one in config.networks)
     among = machines[-1].kernel[rows]
     return Ensemble(machines=machines, networks=networks, inverse=np.linalg.inv(among + _NOISE * np.eye(len(among))))
-
-
-def fit_difficulty(judged: Judged, residuals: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Fit the logarithm of the residuals' magnitude to the terms by least squares, over some rows; shape [4]."""
-    sizes = np.log(np.abs(residuals[rows]) + _SMALLEST_RESIDUAL)
-    solution, *_ = np.linalg.lstsq(judged.terms()[rows], sizes, rcond=None)
-    return np.asarray(solution)

@@ -12,11 +12,11 @@ from safetensors.numpy import load_file, save_file
 
 from app.crystals.band import Band
 from app.models.allocator import keep_freed_memory
-from app.models.features.path import path_descriptors
-from app.models.graphs import ion_bonds
-from app.models.graphs.ion_graphs import join_ion_graphs
 from app.models.networks.chgnet import Chgnet
 from app.models.networks.hop_kernel import HopKernel
+from app.models.networks.message_tables import MessageTables
+from app.models.predictors.kernel_predictor import feature_groups as hop_groups
+from app.models.predictors.preparation import hop_inputs
 from app.models.predictors.relaxation import RelaxedBand, band_structure, relax
 from app.models.predictors.relaxed_descriptors import relaxed_descriptors
 from training import editions
@@ -25,6 +25,9 @@ from training.potentials import POTENTIAL, published_chgnet
 
 Groups = dict[str, np.ndarray]
 Report = Callable[[str], None]
+
+#: A group with the closest approach of the ion to a host atom, shape [n_rows, 1], angstrom; no machine reads it.
+CLOSEST_APPROACH = "closest_approach_angstrom"
 
 _BANDS_AT_ONCE = 16
 _RELAXED_FIELDS = ("energy_ev", "ion_shift_angstrom", "greatest_shift_angstrom", "greatest_force")
@@ -53,18 +56,19 @@ def feature_groups(
 
 def _described(corpus: Corpus, potential: Chgnet, path: Path) -> Groups:
     if not path.is_file():
-        bands = [record.band for record in corpus.records]
-        network = HopKernel(machines=[{"groups": (), "features": 0, "rows": 0, "clip": 0.0}])
+        network = HopKernel()
         network.potential = potential
-        groups: dict[str, list[np.ndarray]] = {"ion_1": [], "ion_2": []}
+        tables = MessageTables(potential)
+        parts: dict[str, list[np.ndarray]] = {}
         with torch.inference_mode():
-            for start in range(0, len(bands), _BANDS_AT_ONCE):
-                graph = join_ion_graphs([ion_bonds.ion_bonds(band) for band in bands[start : start + _BANDS_AT_ONCE]])
-                for name, values in network.ion_groups(graph).items():
-                    groups[name].append(values.double().numpy())
-        described = {name: np.concatenate(parts) for name, parts in groups.items()}
-        described["path"] = np.stack([path_descriptors(band).values for band in bands])
-        _save(described, path)
+            for start in range(0, len(corpus.records), _BANDS_AT_ONCE):
+                hops = [hop_inputs(record.band) for record in corpus.records[start : start + _BANDS_AT_ONCE]]
+                groups = hop_groups(network, hops, tables, torch.device("cpu"))
+                for name, values in groups.items():
+                    parts.setdefault(name, []).append(values.double().numpy())
+                approaches = [[hop.bonds.closest_approach_angstrom] for hop in hops]
+                parts.setdefault(CLOSEST_APPROACH, []).append(np.array(approaches))
+        _save({name: np.concatenate(values) for name, values in parts.items()}, path)
     return dict(load_file(path))
 
 

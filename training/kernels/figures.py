@@ -1,61 +1,89 @@
 """Figures of a run of kernel machines for its card: errors, calibration and domain, out of fold."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
 from app.models.prediction import QUANTILE_LEVELS
-from training.kernels.run import KernelRun, OutOfFold, cross_calibrated
+from training.kernels.calibrated import calibrate, cross_calibrated_ev
+from training.kernels.run import KernelRun, OutOfFold
 from training.metrics import GOOD_CONDUCTOR_EV, bootstrapped, metrics_with_intervals
 
 _BINS = 10
-_INTERVAL = (QUANTILE_LEVELS.index(0.05), QUANTILE_LEVELS.index(0.95))
+#: The places of the 90 % interval in QUANTILE_LEVELS.
+INTERVAL = (QUANTILE_LEVELS.index(0.05), QUANTILE_LEVELS.index(0.95))
 _SHARES = (1.0, 0.9, 0.8, 0.7)
 
 Values = dict[str, float | None]
 
 
 def figures(run: KernelRun, out: OutOfFold) -> dict[str, object]:
-    """Errors on the sound and on all rows, and the quality of intervals and probabilities on the sound ones."""
-    sound = run.corpus.sound
-    predictions, labels = run.barriers_ev(out.judged.outputs), run.corpus.barriers_ev
-    folds = run.corpus.folds(out.folding)
-    median = np.array([np.median(labels[(folds != fold) & sound]) for fold in folds])
-    table: dict[str, object] = {"folds": [int(fold) for fold in np.unique(folds)]}
-    for name, chosen in (("sound", sound), ("all", np.ones(len(sound), dtype=bool))):
+    """Errors on the sound and on all rows, and the quality of intervals and probabilities on the sound ones.
+
+    Those of each world alone stand under `worlds`, where there are several.
+    """
+    everything = np.ones(len(run.corpus.records), dtype=bool)
+    quantiles = cross_calibrated_ev(run, out)
+    table = {"folds": [int(fold) for fold in np.unique(run.corpus.folds(out.folding))]}
+    table |= _figures_of(run, out, quantiles, everything)
+    if len(run.world_names) > 1:
+        table["worlds"] = {
+            name: _figures_of(run, out, quantiles, run.world_numbers == number)
+            for number, name in enumerate(run.world_names)
+        }
+    return table
+
+
+def _figures_of(run: KernelRun, out: OutOfFold, quantiles_ev: np.ndarray, rows: np.ndarray) -> dict[str, Any]:
+    sound, labels = run.corpus.sound, run.corpus.barriers_ev
+    predictions, folds = run.barriers_ev(out.judged.outputs), run.corpus.folds(out.folding)
+    median = np.array([np.median(labels[(folds != fold) & sound & rows]) for fold in range(folds.max() + 1)])[folds]
+    table: dict[str, Any] = {}
+    for name, chosen in (("sound", sound & rows), ("all", rows)):
         table[name] = {
             "rows": int(chosen.sum()),
             **metrics_with_intervals(labels[chosen], predictions[chosen]),
             "median_predictor_mae_ev": float(np.abs(median[chosen] - labels[chosen]).mean()),
         }
-    table["calibration"] = calibration_figures(run, out)
+    table["calibration"] = calibration_figures(run, out, quantiles_ev, sound & rows)
     return table
 
 
-def calibration_figures(run: KernelRun, out: OutOfFold) -> dict[str, Values | dict[str, float]]:
-    """Coverage, width against error, calibration of the probability, each calibrated without the row's own fold."""
-    sound = run.corpus.sound
-    quantiles = cross_calibrated(run, out).quantiles_ev[:, sound]
-    labels = run.corpus.barriers_ev[sound]
-    errors = np.abs(run.barriers_ev(out.judged.outputs)[sound] - labels)
-    low, high = quantiles[_INTERVAL[0]], quantiles[_INTERVAL[1]]
+def calibration_figures(
+    run: KernelRun, out: OutOfFold, quantiles_ev: np.ndarray, rows: np.ndarray
+) -> dict[str, Values | dict[str, float]]:
+    """Coverage, width against error, calibration of the probability, and what the domain separates.
+
+    Args:
+        run: the corpus and the transform.
+        out: the predictions.
+        quantiles_ev: of every row, calibrated without its own fold, shape [n_levels, n_rows].
+        rows: mask of those to judge, shape [n_rows].
+    """
+    quantiles, labels = quantiles_ev[:, rows], run.corpus.barriers_ev[rows]
+    errors = np.abs(run.barriers_ev(out.judged.outputs)[rows] - labels)
+    low, high = quantiles[INTERVAL[0]], quantiles[INTERVAL[1]]
     covered = ((labels >= low) & (labels <= high)).astype(float)
     probability = probability_good(quantiles)
     good = (labels < GOOD_CONDUCTOR_EV).astype(float)
-    doubt = np.log(out.judged.variance[sound])
+    doubt = np.log(out.judged.variance[rows])
+    far = out.judged.distance[rows] > calibrate(run, out, run.corpus.sound).farthest
     return {
-        "coverage_of_90_percent_intervals": _figure(lambda rows: float(covered[rows].mean()), len(labels)),
+        "coverage_of_90_percent_intervals": bootstrapped_over(covered),
         "rank_correlation_of_width_and_error": _figure(
-            lambda rows: float(spearmanr((high - low)[rows], errors[rows]).statistic), len(labels)
+            lambda chosen: float(spearmanr((high - low)[chosen], errors[chosen]).statistic), len(labels)
         ),
         "expected_calibration_error": _figure(
-            lambda rows: expected_calibration_error(probability[rows], good[rows]), len(labels)
+            lambda chosen: expected_calibration_error(probability[chosen], good[chosen]), len(labels)
         ),
         "mae_ev_of_most_in_domain": {
             f"{share:.0%}": float(errors[np.argsort(doubt, kind="stable")[: round(share * len(doubt))]].mean())
             for share in _SHARES
         },
+        "mae_ev_near": bootstrapped_over(errors[~far]),
+        "mae_ev_far": bootstrapped_over(errors[far]),
     }
 
 
@@ -80,6 +108,13 @@ def probability_good(quantiles_ev: np.ndarray) -> np.ndarray:
 def _probability_below(quantiles_ev: np.ndarray) -> float:
     increasing = quantiles_ev + np.arange(len(quantiles_ev)) * 1e-9
     return float(np.interp(GOOD_CONDUCTOR_EV, increasing, QUANTILE_LEVELS))
+
+
+def bootstrapped_over(values: np.ndarray) -> Values:
+    """The mean of values of rows with its interval; None where there are none."""
+    if not len(values):
+        return {"value": None, "low": None, "high": None}
+    return _figure(lambda chosen: float(np.mean(values[chosen])), len(values))
 
 
 def _figure(metric: Callable[[np.ndarray], float], rows: int) -> Values:

@@ -11,12 +11,13 @@ import numpy as np
 from app.models.prediction import QUANTILE_LEVELS
 from training.corpus import Corpus
 from training.kernels import drawing
+from training.kernels.calibrated import cross_calibrated_ev
 from training.kernels.drawing import Judgement, Kinds
 from training.kernels.learning import learning_curve
-from training.kernels.run import KernelRun, OutOfFold, cross_calibrated
+from training.kernels.run import KernelRun, OutOfFold
 
 _WORST = 10
-_LEARNING_SIZES = (100, 200, 300, 400)
+_LEARNING_SIZES = (100, 200, 300, 400, 800)
 _LEARNING_REPEATS = 3  # each takes a minute or two at the larger sizes
 _FEWEST = 8  # rows that a kind needs to be listed by itself
 _HOST_SIZES = (30, 60, 90, 120, 180)  # bounds between the bins, atoms
@@ -81,7 +82,7 @@ def judgement(run: KernelRun, out: OutOfFold) -> Judgement:
     return Judgement(
         labels_ev=run.corpus.barriers_ev[sound],
         predictions_ev=run.barriers_ev(out.judged.outputs)[sound],
-        quantiles_ev=cross_calibrated(run, out).quantiles_ev[:, sound],
+        quantiles_ev=cross_calibrated_ev(run, out)[:, sound],
         distance=out.judged.distance[sound],
     )
 
@@ -93,14 +94,14 @@ def kinds(corpus: Corpus) -> Kinds:
     """
     records = [record for record in corpus.records if record.sound]
     sizes = np.array([len(record.band.host_species) for record in records])
-    families = _by_name([record.family for record in records])
+    families = _by_name([record.family or "not named" for record in records])
     few = [name for name, rows in families.items() if len(rows) < _FEWEST]
     shown = {name: rows for name, rows in families.items() if name not in few}
     if few:
         shown[f"others, under {_FEWEST} each"] = np.concatenate([families[name] for name in few])
     return {
         "ion": _by_name([record.band.ion for record in records]),
-        "functional": _by_name([record.functional for record in records]),
+        "functional": _by_name([record.functional or "not named" for record in records]),
         "atoms of the host": _by_size(sizes),
         "family": shown,
     }

@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from app.models.prediction import QUANTILE_LEVELS
 from training.corpus import Corpus
 from training.kernels.config import KernelConfig
-from training.kernels.ensemble import Ensemble, Judged, fit_difficulty, fit_ensemble
+from training.kernels.ensemble import Ensemble, fit_ensemble
 from training.kernels.features import feature_groups
+from training.kernels.judged import Judged
+from training.kernels.worlds import FittedWorlds, fit_worlds, worlds_of
 from training.potentials import published_chgnet
 
 
@@ -61,20 +62,42 @@ class KernelRun:
         )
         self.feature_seconds = time.monotonic() - started
         self.targets = config.target.to_output(corpus.barriers_ev)
+        #: Of every row, the number of its world in the configuration.
+        self.worlds = np.zeros(len(self.targets), dtype=int)
+        if config.worlds is not None:
+            self.worlds = worlds_of(corpus.sources, config.worlds)
+        #: The same among the worlds that have rows here.
+        self.world_numbers = np.unique(self.worlds, return_inverse=True)[1]
 
-    def out_of_fold(self, folding: str) -> OutOfFold:
-        """Predict every fold by machines fitted on the sound rows of the others, with all choices made inside these."""
+    @property
+    def world_names(self) -> tuple[str, ...]:
+        """The worlds that have rows here; none for a run without worlds."""
+        if self.config.worlds is None:
+            return ()
+        return tuple(self.config.worlds.worlds[number].name for number in np.unique(self.worlds))
+
+    def fit(self, rows: np.ndarray, folding: str = "fold_random") -> Ensemble | FittedWorlds:
+        """Fit on some rows; settings that are chosen at all are chosen on a folding of these."""
+        if self.config.worlds is not None:
+            return fit_worlds(self.groups, self.targets, rows, self.worlds, self.config.worlds)
+        return fit_ensemble(self.groups, self.targets, rows, self.corpus.folds(folding), self.config)
+
+    def out_of_fold(self, folding: str, *, among: np.ndarray | None = None) -> OutOfFold:
+        """Predict every fold by machines fitted on the sound rows of the others, with all choices made inside these.
+
+        Args:
+            folding: which folds.
+            among: the rows that may be fitted, shape [n_rows]; None for all sound ones.
+        """
         started = time.monotonic()
         folds = self.corpus.folds(folding)
-        collected = {field.name: np.empty(len(folds)) for field in fields(Judged)}
+        rows = self.corpus.sound if among is None else among
+        judged: Judged | None = None
         for fold in np.unique(folds):
-            ensemble = fit_ensemble(self.groups, self.targets, (folds != fold) & self.corpus.sound, folds, self.config)
-            judged = ensemble.judged()
-            for name, values in collected.items():
-                values[folds == fold] = getattr(judged, name)[folds == fold]
-            chosen = ", ".join(f"C {m.settings.penalty:g} width {m.settings.width:g}" for m in ensemble.machines)
-            self.report(f"{folding}, fold {fold}: {chosen}")
-        judged = Judged(**collected)
+            said = self.fit((folds != fold) & rows, folding).judged()
+            judged = said if judged is None else judged.replaced(said, folds == fold)
+            self.report(f"{folding}, fold {fold} done")
+        assert judged is not None
         return OutOfFold(
             folding=folding,
             judged=judged,
@@ -82,43 +105,10 @@ class KernelRun:
             seconds=time.monotonic() - started,
         )
 
-    def fitted(self, folding: str = "fold_random") -> Ensemble:
+    def fitted(self, folding: str = "fold_random") -> Ensemble | FittedWorlds:
         """The machines fitted on all sound rows, their settings chosen on a folding."""
-        return fit_ensemble(self.groups, self.targets, self.corpus.sound, self.corpus.folds(folding), self.config)
+        return self.fit(self.corpus.sound, folding)
 
     def barriers_ev(self, outputs: np.ndarray) -> np.ndarray:
         """Barriers from transformed outputs, eV."""
         return self.config.target.to_barriers_ev(outputs)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibrated:
-    """The distribution of every row's barrier, by a calibration that had not seen its fold.
-
-    Attributes:
-        quantiles_ev: at QUANTILE_LEVELS, shape [n_levels, n_rows].
-    """
-
-    quantiles_ev: np.ndarray
-
-
-def calibrate(out: OutOfFold, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coefficients of the difficulty, and quantiles of the residuals divided by it, from some rows.
-
-    The k-th smallest of n is the quantile at level k / (n + 1), as in conformal prediction.
-    """
-    coefficients = fit_difficulty(out.judged, out.residuals, rows)
-    scaled = (out.residuals / out.judged.difficulty(coefficients))[rows]
-    return coefficients, np.quantile(scaled, QUANTILE_LEVELS, method="weibull")
-
-
-def cross_calibrated(run: KernelRun, out: OutOfFold) -> Calibrated:
-    """Calibrate every fold on the sound rows of the others."""
-    folds = run.corpus.folds(out.folding)
-    quantiles = np.empty((len(QUANTILE_LEVELS), len(folds)))
-    for fold in np.unique(folds):
-        coefficients, levels = calibrate(out, (folds != fold) & run.corpus.sound)
-        scale = out.judged.difficulty(coefficients)
-        outputs = out.judged.outputs + levels[:, None] * scale
-        quantiles[:, folds == fold] = run.barriers_ev(outputs)[:, folds == fold]
-    return Calibrated(quantiles_ev=quantiles)

@@ -47,7 +47,7 @@ class PathSurroundings:
     Attributes:
         band: with copies of the ion in its host, which is the same to the last bit, atom by atom, for all hops of a
             crystal that have one host: what depends on the host alone can be kept.
-        images: of the ion, shape [5, 3], angstrom.
+        images: of the ion, the five straight ones first, shape [n_images, 3], angstrom.
         near: the host atoms, without the ion itself.
         ion_index: indices of the host's atoms that are the ion at an end of the hop.
     """
@@ -60,6 +60,18 @@ class PathSurroundings:
     def within(self, radius_angstrom: float) -> "PathSurroundings":
         """The surroundings within a smaller radius, angstrom."""
         return replace(self, near=_chosen(self.near, self.near.path_distance < radius_angstrom))
+
+    def with_images(self, others: FloatArray) -> "PathSurroundings":
+        """The same atoms around more images of the ion, their distances those to the nearest image.
+
+        Args:
+            others: shape [n_others, 3], angstrom; around them the atoms are complete to as much less than these
+                surroundings' radius as they are away from the line.
+        """
+        images = np.concatenate([self.images, others])
+        apart = self.near.positions[:, None] - images[None]
+        distance = np.sqrt(np.einsum("aij,aij->ai", apart, apart)).min(axis=1)
+        return replace(self, images=images, near=replace(self.near, path_distance=distance))
 
 
 def path_surroundings(band: Band, radius_angstrom: float) -> PathSurroundings:
@@ -100,8 +112,9 @@ def _with_copies(band: Band) -> Band:
         return band
     first, last = band.image_frac_coords[0], band.image_frac_coords[-1]
     away = last - first
-    apart = np.linalg.norm((away - np.round(away)) @ band.lattice_angstrom) > SAME_PLACE_ANGSTROM
-    copies = np.stack([first, last] if apart else [first])
+    apart = away - np.round(away)
+    two = np.linalg.norm(apart @ band.lattice_angstrom) > SAME_PLACE_ANGSTROM
+    copies = np.stack([first, last] if two else [first + 0.5 * apart])  # halfway, the same in both directions
     return replace(
         band,
         host_species=(*band.host_species, *[band.ion] * len(copies)),

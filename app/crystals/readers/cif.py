@@ -35,8 +35,23 @@ _LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
 _ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
 
 
+def cif_blocks(text: str, name: str) -> tuple[str, ...]:
+    """Names of the data blocks that list atoms, in the file's order: each is a structure.
+
+    Raises:
+        FormatError: kinds "truncated-cif", "unreadable-cif".
+    """
+    return tuple(block.name for block in blocks_with_atoms(text, name))
+
+
 def read_cif(
-    file: File, text: str, limits: Limits, ion: str | None = None, *, every_atom_listed: bool = False
+    file: File,
+    text: str,
+    limits: Limits,
+    ion: str | None = None,
+    *,
+    every_atom_listed: bool = False,
+    number: int | None = None,
 ) -> Crystal:
     """Read the first structure of a CIF that holds an ion, the first of all where none does; symmetry is applied.
 
@@ -46,6 +61,7 @@ def read_cif(
         limits: atoms are counted before and after the symmetry is applied.
         ion: element symbol of the migrating ion, where it is known.
         every_atom_listed: whether a file that gives no symmetry at all has none, as an image of a band.
+        number: of the structure to read, its index in `cif_blocks`; None chooses.
 
     Raises:
         FormatError: kinds "truncated-cif", "unreadable-cif".
@@ -53,6 +69,8 @@ def read_cif(
         TooLargeError: atoms.
     """
     blocks = blocks_with_atoms(text, file.name)
+    if number is not None:
+        blocks = blocks[number : number + 1]
     block, rows, notes = _chosen(blocks, ion, file.name, limits)
     lattice = _lattice(block, file.name)
     check_cell(lattice, f"{file.name}, the cell")

@@ -6,7 +6,7 @@ import numpy as np
 
 from app.crystals.crystal import Crystal, Site
 from app.crystals.limits import Limits
-from app.crystals.readers.cif import read_cif
+from app.crystals.readers.cif import cif_blocks, read_cif
 from app.crystals.readers.frames import Frame
 from app.crystals.readers.json_structures import json_crystals
 from app.crystals.readers.neb_archive import unpack_single
@@ -28,20 +28,37 @@ from app.crystals.validation import check_cell, check_contacts, check_coordinate
 from app.errors import FormatError, InputError
 
 
-def read_crystal(file: File, limits: Limits, ion: str | None = None) -> Crystal:
+def structures_in(file: File, limits: Limits) -> tuple[str, ...]:
+    """Names of the structures of a CIF with several; none of any other file.
+
+    Raises:
+        InputError: as `read_crystal`, where the file cannot be read at all.
+    """
+    file = unpack(file, limits)
+    if format_of(file, limits) != "cif":
+        return ()
+    text = text_of(file)
+    if text.lower().count("data_") <= 1:  # nearly every file, which need not be parsed for it
+        return ()
+    names = cif_blocks(text, file.name)
+    return names if len(names) > 1 else ()
+
+
+def read_crystal(file: File, limits: Limits, ion: str | None = None, *, number: int | None = None) -> Crystal:
     """Read a crystal, its partly occupied sites kept, charges dropped, deuterium as hydrogen.
 
     Args:
         file: of one crystal.
         limits: how large it may be.
         ion: the migrating ion, where it is known: of a file of several crystals, the first that holds it is read.
+        number: of the structure to read, its index in `structures_in`; None chooses.
 
     Raises:
         FormatError: not a crystal ("not-a-crystal", "truncated-cif", "band-not-crystal", ...).
         InputError: it is invalid ("unknown-element", "not-a-cell", "atoms-overlap", ...).
         TooLargeError: bytes or atoms.
     """
-    crystal = _read(file, limits, ion)
+    crystal = _read(file, limits, ion, number=number)
     return replace(crystal, warnings=(*crystal.warnings, *check_contacts(crystal, file.name)))
 
 
@@ -84,10 +101,17 @@ def frame_of(crystal: Crystal, name: str) -> Frame:
     )
 
 
-def _read(file: File, limits: Limits, ion: str | None = None, *, image_of_a_band: bool = False) -> Crystal:
+def _read(
+    file: File,
+    limits: Limits,
+    ion: str | None = None,
+    *,
+    image_of_a_band: bool = False,
+    number: int | None = None,
+) -> Crystal:
     file = unpack(file, limits)
     kind = format_of(file, limits)
-    crystal = _parse(file, kind, limits, ion, image_of_a_band=image_of_a_band)
+    crystal = _parse(file, kind, limits, ion, image_of_a_band=image_of_a_band, number=number)
     crystal = replace(crystal, warnings=(*unused_cell_warnings(file, kind), *crystal.warnings))
     check_cell(crystal.lattice_angstrom, f"{file.name}, the cell")
     occupied = sum(occupancy for site in crystal.sites for _, occupancy in site.species)
@@ -96,13 +120,15 @@ def _read(file: File, limits: Limits, ion: str | None = None, *, image_of_a_band
     return crystal
 
 
-def _parse(file: File, kind: Format, limits: Limits, ion: str | None, *, image_of_a_band: bool) -> Crystal:
+def _parse(
+    file: File, kind: Format, limits: Limits, ion: str | None, *, image_of_a_band: bool, number: int | None = None
+) -> Crystal:
     if kind in ("zip", "tar"):
         return _from_archive(file, kind, limits, ion, image_of_a_band=image_of_a_band)
     if kind == "json":
         return _from_json(file, limits)
     if kind == "cif":
-        return read_cif(file, text_of(file), limits, ion, every_atom_listed=image_of_a_band)
+        return read_cif(file, text_of(file), limits, ion, every_atom_listed=image_of_a_band, number=number)
     return _from_frames(file, kind, limits, image_of_a_band=image_of_a_band)
 
 

@@ -6,7 +6,7 @@ import io
 import lzma
 import zlib
 from dataclasses import replace
-from typing import IO
+from typing import IO, Any, cast
 
 from app.crystals.limits import Limits
 from app.crystals.readers.reading import File
@@ -34,7 +34,7 @@ def unpack(file: File, limits: Limits, *, already_bytes: int = 0) -> File:
         TooLargeError: unpacked bytes, counted while unpacking.
     """
     for _ in range(_MOST_LAYERS):
-        packing = _packing(file.content)
+        packing = packing_of(file.content)
         if packing is None:
             break
         limits.check_bytes(len(file.content), file.name)
@@ -48,7 +48,8 @@ def plain_name(name: str) -> str:
     return _shortened(name)
 
 
-def _packing(content: bytes) -> str | None:
+def packing_of(content: bytes) -> str | None:
+    """How content that begins so is packed: gzip, xz, bzip2, or None."""
     return next((packing for magic, packing in _MAGIC.items() if content.startswith(magic)), None)
 
 
@@ -61,7 +62,7 @@ def _read(file: File, packing: str, limits: Limits, already_bytes: int) -> bytes
     chunks: list[bytes] = []
     total = already_bytes
     try:
-        with _opened(packed, packing) as stream:
+        with opened(packed, packing) as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 total += len(chunk)
                 limits.check_unpacked_bytes(total, file.name)
@@ -79,23 +80,35 @@ def _read(file: File, packing: str, limits: Limits, already_bytes: int) -> bytes
 class _Xz(io.RawIOBase):
     """An xz stream whose dictionary is bounded, which `lzma.LZMAFile` cannot do."""
 
-    def __init__(self, packed: IO[bytes]) -> None:
+    def __init__(self, packed: IO[bytes], memory_bytes: int) -> None:
         self._packed = packed
-        self._decompressor = lzma.LZMADecompressor(memlimit=_MOST_XZ_MEMORY)
+        self._decompressor = lzma.LZMADecompressor(memlimit=memory_bytes)
 
-    def read(self, size: int = -1) -> bytes:
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
         while not self._decompressor.eof:
             more = self._packed.read(_CHUNK_BYTES) if self._decompressor.needs_input else b""
             if not more and self._decompressor.needs_input:
                 raise EOFError("it ends before the end-of-stream marker")
-            if chunk := self._decompressor.decompress(more, size):
-                return chunk
-        return b""
+            if chunk := self._decompressor.decompress(more, len(view)):
+                view[: len(chunk)] = chunk
+                return len(chunk)
+        return 0
 
 
-def _opened(packed: IO[bytes], packing: str) -> gzip.GzipFile | bz2.BZ2File | _Xz:
+def opened(packed: IO[bytes], packing: str, *, xz_memory_bytes: int = _MOST_XZ_MEMORY) -> IO[bytes]:
+    """A stream of what is packed.
+
+    Args:
+        packed: as it was packed.
+        packing: as `packing_of` names it.
+        xz_memory_bytes: most memory of the dictionary that xz asks for.
+    """
     if packing == "gzip":
-        return gzip.GzipFile(fileobj=packed)
+        return cast("IO[bytes]", gzip.GzipFile(fileobj=packed))
     if packing == "bzip2":
-        return bz2.BZ2File(packed)
-    return _Xz(packed)
+        return cast("IO[bytes]", bz2.BZ2File(packed))
+    return io.BufferedReader(_Xz(packed, xz_memory_bytes), _CHUNK_BYTES)

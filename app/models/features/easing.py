@@ -1,5 +1,7 @@
 """The relaxation of the ion off the straight line: a few steps in a simple pair potential."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from app.crystals.band import FloatArray
@@ -7,10 +9,10 @@ from app.crystals.hops.surroundings import fade
 from app.models.features.profiles import COULOMB_EV_ANGSTROM, HARDNESS_ANGSTROM
 from app.models.features.surroundings import (
     FIRST,
+    IMAGES,
     LAST,
     MIDDLE,
     OUTER_ANGSTROM,
-    QUARTERS,
     SAME_PLACE_ANGSTROM,
     Surroundings,
     distances,
@@ -20,13 +22,13 @@ from app.models.features.tables import VALENCE_DECAY_ANGSTROM, element_table
 # A pair of opposite ions in rock salt rests at the sum of its radii where its overlap carries this share (the
 # Madelung constant over six neighbours) of what would hold it there alone.
 _OVERLAP_SHARE = 0.29
+# 1.6 angstrom at most: what is within six angstrom of the eased line is within eight of the straight one.
 _STEPS = 8
 _LONGEST_STEP_ANGSTROM = 0.2
 # A step is the force over this share of the summed stiffness of all contacts: short enough to settle in any cage,
 # and to let rounding grow no more than some tenfold where the ion sits on a crest and falls to neither side.
 _STIFFNESS_SHARE = 0.6
 _LEAST_STIFFNESS_EV_ANGSTROM2 = 2.0  # times the charge, where the ion has no contacts
-_PLACES = (FIRST, QUARTERS[0], MIDDLE, QUARTERS[1], LAST)
 # An oxide ion, held by two valences, feels some 20 eV/angstrom^2 against its neighbours at rest.
 _HOST_STIFFNESS_EV_ANGSTROM2 = 10.0  # for each valence
 _LEAST_HELD = 0.2  # valences, where an atom is bonded to nothing
@@ -56,18 +58,38 @@ EASING_NAMES = (
 )
 
 
-def easing(around: Surroundings) -> dict[str, float]:
-    """The descriptors of EASING_NAMES: energies, shifts and bonding before and after eight damped steps downhill.
+@dataclass(frozen=True, kw_only=True)
+class EasedLine:
+    """The straight line after eight damped steps downhill in the pair potential.
 
-    The ends move freely, the places between only across the hop. Charges are those of the electrostatic sums and
-    the overlap is Born and Mayer's, so that energies rank places and are not barriers. Energies in eV are compressed by
-    asinh, since a place on top of an atom would dominate all others. Yielding is the linear response of the host to the
-    change in the ion's force, with a stiffness of each atom in proportion to the strength of its bonds; yielded
-    energies are reduced by it.
+    The ends move freely, the places between only across the hop.
+
+    Attributes:
+        potential: of the ion in the host as it is.
+        points: where the 13 places are, shape [13, 3], angstrom.
     """
+
+    potential: "PairPotential"
+    points: FloatArray
+
+
+def eased_line(around: Surroundings) -> EasedLine:
+    """Ease the line off the atoms."""
     potential = PairPotential(around)
-    start = around.points[list(_PLACES)]
-    eased = potential.eased(start, around.points[LAST] - around.points[FIRST])
+    hop = around.points[LAST] - around.points[FIRST]
+    return EasedLine(potential=potential, points=potential.eased(around.points, hop))
+
+
+def easing(around: Surroundings, line: EasedLine) -> dict[str, float]:
+    """The descriptors of EASING_NAMES: energies, shifts and bonding of the five images before and after easing.
+
+    Charges are those of the electrostatic sums and the overlap is Born and Mayer's, so that energies rank places and
+    are not barriers. Energies in eV are compressed by asinh, since a place on top of an atom would dominate all others.
+    Yielding is the linear response of the host to the change in the ion's force, with a stiffness of each atom in
+    proportion to the strength of its bonds; yielded energies are reduced by it.
+    """
+    potential, images = line.potential, list(IMAGES)
+    start, eased = around.points[images], line.points[images]
     before, after = potential.energy(start), potential.energy(eased)
     move = np.linalg.norm(eased - start, axis=1)
     apart = distances(eased, around.positions)

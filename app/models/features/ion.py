@@ -2,8 +2,6 @@
 
 import torch
 
-from app.crystals.band import MODEL_IMAGE_COUNT
-
 
 def direction_free(along: torch.Tensor) -> torch.Tensor:
     """Features of ends, middle and quarters, middle minus ends, and the difference of the ends.
@@ -20,6 +18,6 @@ def direction_free(along: torch.Tensor) -> torch.Tensor:
     return torch.cat(parts, dim=1)
 
 
-def by_band(images: torch.Tensor) -> torch.Tensor:
-    """Rows of images, shape [5 * n_bands, n_features], as shape [n_bands, 5, n_features]."""
-    return images.reshape(-1, MODEL_IMAGE_COUNT, images.shape[-1])
+def by_band(images: torch.Tensor, count: int) -> torch.Tensor:
+    """Rows of images, shape [count * n_bands, n_features], as shape [n_bands, count, n_features]."""
+    return images.reshape(-1, count, images.shape[-1])

@@ -15,6 +15,8 @@ _INNER_ANGSTROM = 6.0  # and an atom's weight in averages begins to fall here
 POINT_COUNT = 13
 #: Indices of places along the line, of POINT_COUNT.
 FIRST, LAST, MIDDLE, QUARTERS = 0, 12, 6, (3, 9)
+#: Of the five images among them.
+IMAGES = (FIRST, QUARTERS[0], MIDDLE, QUARTERS[1], LAST)
 SAME_PLACE_ANGSTROM = 0.3  # an atom that the line runs through is kept at this distance, so that sums stay finite
 
 

@@ -70,8 +70,9 @@ class IonBonds:
 
     @property
     def closest_approach_angstrom(self) -> float:
-        """The shortest of the ion's bonds, angstrom."""
-        return float(np.sqrt(np.square(self.ion_vector).sum(axis=1).min()))
+        """The shortest of the ion's bonds at the five images of the straight path, angstrom."""
+        straight = self.ion_vector[self.ion_image < MODEL_IMAGE_COUNT]
+        return float(np.sqrt(np.square(straight).sum(axis=1).min(initial=np.inf)))
 
 
 def ion_bonds(band: Band) -> IonBonds:
@@ -91,7 +92,8 @@ def bonds_in(around: PathSurroundings) -> IonBonds:
     is_ion = np.zeros(len(numbers), dtype=bool)
     is_ion[around.ion_index] = True
     own = np.flatnonzero(is_ion[source])
-    kept = np.delete(np.arange(len(target)), own[at_ends(positions[target[own]] + host_vector[own], images)])
+    straight = images[:MODEL_IMAGE_COUNT]
+    kept = np.delete(np.arange(len(target)), own[at_ends(positions[target[own]] + host_vector[own], straight)])
     target, source, host_vector = target.take(kept), source.take(kept), host_vector.take(kept, axis=0)
     image, neighbour, ion_vector = _bonds(images, positions)
     short_ion = np.flatnonzero(_lengths(ion_vector) < BOND_CUTOFF_ANGSTROM)
@@ -99,11 +101,11 @@ def bonds_in(around: PathSurroundings) -> IonBonds:
     meets_ion[neighbour[short_ion]] = True
     short_host = np.flatnonzero(meets_ion[target])
     short_host = short_host[_lengths(host_vector[short_host]) < BOND_CUTOFF_ANGSTROM]
-    at_ion = _meeting(image[short_ion], image[short_ion], MODEL_IMAGE_COUNT)
+    at_ion = _meeting(image[short_ion], image[short_ion], len(images))
     at_ion = at_ion[:, at_ion[0] != at_ion[1]]
     at_host = _meeting(neighbour[short_ion], target[short_host], len(host))
     return IonBonds(
-        ion_numbers=np.full(MODEL_IMAGE_COUNT, atomic_number(band.ion), dtype=np.int64),
+        ion_numbers=np.full(len(images), atomic_number(band.ion), dtype=np.int64),
         host_numbers=numbers[cell_atom],
         source_numbers=numbers,
         host_target=target,

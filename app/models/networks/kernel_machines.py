@@ -19,16 +19,19 @@ class KernelAnswer:
     Attributes:
         output: the transformed barrier, shape [n].
         difficulty: the expected error of the output, in the same units, shape [n].
-        distance: to the nearest fitted band, in the last machine's metric, shape [n].
+        distance: to the nearest fitted band, in the last machine's metric or the mean of the views', shape [n].
+        leans_on: how far each band resembles each of several corpora, shape [n, corpora]; no columns where the
+            machines do not know them apart.
     """
 
     output: torch.Tensor
     difficulty: torch.Tensor
     distance: torch.Tensor
+    leans_on: torch.Tensor
 
 
-class KernelMachine(nn.Module):
-    """A support-vector regression with a Gaussian kernel: sum_i w_i exp(-|x - x_i|^2) + b.
+class KernelMetric(nn.Module):
+    """Distances between bands in scaled features.
 
     Features are centred, scaled and clipped; the kernel's width and the groups' shares are in the scale.
 
@@ -43,8 +46,6 @@ class KernelMachine(nn.Module):
     spread: torch.Tensor
     share: torch.Tensor
     support: torch.Tensor
-    weight: torch.Tensor
-    intercept: torch.Tensor
 
     def __init__(self, *, groups: Sequence[str], features: int, rows: int, clip: float) -> None:
         super().__init__()
@@ -55,8 +56,6 @@ class KernelMachine(nn.Module):
             ("spread", (features,)),
             ("share", (features,)),
             ("support", (rows, features)),
-            ("weight", (rows,)),
-            ("intercept", ()),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
 
@@ -69,6 +68,22 @@ class KernelMachine(nn.Module):
         """Squared distances from every band to every fitted one, shape [n, rows]."""
         distances: torch.Tensor = torch.cdist(self.place(groups), self.support).square()
         return distances
+
+
+class KernelMachine(KernelMetric):
+    """A support-vector regression with a Gaussian kernel: sum_i w_i exp(-|x - x_i|^2) + b.
+
+    Args:
+        groups, features, rows, clip: see KernelMetric.
+    """
+
+    weight: torch.Tensor
+    intercept: torch.Tensor
+
+    def __init__(self, *, groups: Sequence[str], features: int, rows: int, clip: float) -> None:
+        super().__init__(groups=groups, features=features, rows=rows, clip=clip)
+        self.register_buffer("weight", torch.zeros(rows, dtype=torch.float64))
+        self.register_buffer("intercept", torch.zeros((), dtype=torch.float64))
 
     def forward(self, squared_distances: torch.Tensor) -> torch.Tensor:
         """The transformed barrier from the distances, shape [n]."""
@@ -99,7 +114,7 @@ class KernelMachines(nn.Module):
             DescriptorNetworks(**keywords)  # type: ignore[arg-type]  # from the card
             for keywords in networks
         )
-        rows = len(members[-1].support)
+        rows = len(members[-1].support) if members else 0
         self.register_buffer("inverse", torch.zeros(rows, rows, dtype=torch.float64))
         self.register_buffer("difficulty", torch.zeros(4, dtype=torch.float64))
 
@@ -122,4 +137,5 @@ class KernelMachines(nn.Module):
             output=mean,
             difficulty=torch.exp(self.difficulty @ terms),
             distance=squared.amin(dim=1).clamp_min(0.0).sqrt(),
+            leans_on=mean.new_zeros(len(mean), 0),
         )

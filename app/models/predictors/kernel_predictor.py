@@ -11,6 +11,7 @@ from app.models.cards.card import Card
 from app.models.graphs.ion_graphs import join_ion_graphs
 from app.models.networks.hop_kernel import HopKernel
 from app.models.networks.message_tables import MessageTables
+from app.models.networks.world_machines import ION
 from app.models.predictors.parallel_passes import Lanes
 from app.models.predictors.predictor import Output, Predictor
 from app.models.predictors.preparation import (
@@ -88,37 +89,55 @@ class KernelPredictor(Predictor):
             super().warm_up()
 
     def _outputs(self, piece: Sequence[PreparedBand]) -> list[Output]:
-        groups = self._ion_groups([_hop(item) for item in piece])
-        groups["path"] = self._tensor([_hop(item).path for item in piece])
+        groups = feature_groups(self._network, [_hop(item) for item in piece], self._tables, self._device)
         if self._network.relaxes:
-            groups["relaxed"] = self._tensor(self._relaxed(piece))
+            groups["relaxed"] = _tensor(self._relaxed(piece), self._device)
         answer = self._network.machines(groups)
         columns = [column.cpu().tolist() for column in (answer.output, answer.distance, answer.difficulty)]
         return [
-            Output(value=value, distance=distance, difficulty=difficulty)
-            for value, distance, difficulty in zip(*columns, strict=True)
+            Output(
+                value=value,
+                distance=distance,
+                difficulty=difficulty,
+                leans_on=dict(zip(self._network.worlds, shares, strict=True)),
+            )
+            for value, distance, difficulty, shares in zip(*columns, answer.leans_on.cpu().tolist(), strict=True)
         ]
-
-    def _ion_groups(self, hops: Sequence[HopInputs]) -> dict[str, torch.Tensor]:
-        """The ion's features by layer, each of shape [n_bands, 5 * 64], in the order of the bands."""
-        looked_up = [k for k, hop in enumerate(hops) if hop.looked_up and self._tables is not None]
-        computed = sorted(set(range(len(hops))).difference(looked_up))
-        parts = [
-            self._network.ion_groups(join_ion_graphs([hops[k].bonds for k in these]).to(self._device), tables)
-            for these, tables in ((looked_up, self._tables), (computed, None))
-            if these
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        order = torch.tensor([*looked_up, *computed], device=self._device).argsort()
-        return {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
 
     def _relaxed(self, piece: Sequence[PreparedBand]) -> list[FloatArray]:
         structures: list[Structure] = [item.inputs.structure for item in piece]
         return [relaxed_descriptors(one) for one in relax(structures, self._network.potential, self._device)]
 
-    def _tensor(self, rows: Sequence[FloatArray]) -> torch.Tensor:
-        return torch.from_numpy(np.stack(rows)).to(self._device)
+
+def feature_groups(
+    network: HopKernel, hops: Sequence[HopInputs], tables: MessageTables | None, device: torch.device
+) -> dict[str, torch.Tensor]:
+    """Every group of features but the relaxed ones, each of shape [n_bands, its features], in the order of the bands.
+
+    Args:
+        network: its potential describes the ion.
+        hops: at least one.
+        tables: lookup tables of the potential's first layer; None computes it.
+        device: of the network.
+    """
+    looked_up = [k for k, hop in enumerate(hops) if hop.looked_up and tables is not None]
+    computed = sorted(set(range(len(hops))).difference(looked_up))
+    parts = [
+        network.ion_groups(join_ion_graphs([hops[k].bonds for k in these]).to(device), used)
+        for these, used in ((looked_up, tables), (computed, None))
+        if these
+    ]
+    order = torch.tensor([*looked_up, *computed], device=device).argsort()
+    groups = {name: torch.cat([part[name] for part in parts])[order] for name in parts[0]}
+    return groups | {
+        "path": _tensor([hop.path for hop in hops], device),
+        "eased": _tensor([hop.eased for hop in hops], device),
+        ION: _tensor([hop.bonds.ion_numbers[:1].astype(np.float64) for hop in hops], device),
+    }
+
+
+def _tensor(rows: Sequence[FloatArray], device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.stack(rows)).to(device)
 
 
 def _hop(prepared: PreparedBand) -> HopInputs:

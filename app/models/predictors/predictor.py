@@ -1,9 +1,9 @@
 """The predictor of a loaded checkpoint: prepared bands in, predictions out."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -38,11 +38,13 @@ class Output:
         value: the transformed barrier (app.models.cards.card.TargetTransform).
         distance: to the nearest fitted band, in the card's unit.
         difficulty: the expected scale of the residual, relative to that of the calibration.
+        leans_on: see Prediction.
     """
 
     value: float
     distance: float
     difficulty: float = 1.0
+    leans_on: Mapping[str, float] = field(default_factory=dict)
 
 
 class Predictor(ABC):
@@ -142,6 +144,7 @@ class Predictor(ABC):
             quantiles_ev=tuple(float(value) for value in quantiles),
             in_domain=not reasons,
             domain_reasons=reasons,
+            leans_on=output.leans_on,
         )
 
     def doubted(self, prediction: Prediction, reason: str) -> Prediction:

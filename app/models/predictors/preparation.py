@@ -48,13 +48,14 @@ class HopInputs:
     """The inputs of the machines for a band, before the potential has run.
 
     Attributes:
-        bonds: of the ion.
-        path: descriptors, shape [n_path].
+        bonds: of the ion, at the five images of the straight line and at the same five of the eased one.
+        path, eased: descriptors of both lines, shapes [n_path] and [n_eased].
         looked_up: whether messages between host atoms may be looked up, where there are tables.
     """
 
     bonds: IonBonds
     path: FloatArray
+    eased: FloatArray
     looked_up: bool
 
     @property
@@ -82,20 +83,32 @@ class HopPreparation:
         Raises:
             InputError: no host atom is near the ion's path, so there is no crystal to predict from.
         """
-        around = path_surroundings(band, OUTER_ANGSTROM)
-        bonds = bonds_in(around)
-        if not len(bonds.ion_host):
-            raise no_host_near_path(ATOM_CUTOFF_ANGSTROM)
-        inputs = HopInputs(
-            bonds=bonds,
-            path=descriptors_in(around).values,
-            looked_up=bonds.element_pairs <= MOST_LOOKED_UP_PAIRS,
-        )
+        inputs = hop_inputs(band)
         return PreparedBand(
             inputs=inputs,
             cost=inputs.cost,
-            reasons_outside=reasons_outside(band, bonds.closest_approach_angstrom, self.domain),
+            reasons_outside=reasons_outside(band, inputs.bonds.closest_approach_angstrom, self.domain),
         )
+
+
+def hop_inputs(band: Band) -> HopInputs:
+    """Describe a band of any number of images, without tensors.
+
+    Raises:
+        InputError: no host atom is near the ion's path, so there is no crystal to predict from.
+    """
+    around = path_surroundings(band, OUTER_ANGSTROM)
+    described = descriptors_in(around)
+    around = around.with_images(described.eased_images)
+    if not (around.near.path_distance < ATOM_CUTOFF_ANGSTROM).any():
+        raise no_host_near_path(ATOM_CUTOFF_ANGSTROM)
+    bonds = bonds_in(around)
+    return HopInputs(
+        bonds=bonds,
+        path=described.values,
+        eased=described.eased,
+        looked_up=bonds.element_pairs <= MOST_LOOKED_UP_PAIRS,
+    )
 
 
 def no_host_near_path(within_angstrom: float) -> InputError:

@@ -53,8 +53,17 @@ CONDUCTIVITY_COLUMNS = (
 NOTE_COLUMNS = ("reasons", "warnings")
 #: Of a band that was sent with the energies of its images: the barrier that these show, forward and back.
 UPLOADED_COLUMNS = ("uploaded_forward_ev", "uploaded_reverse_ev")
+#: Which corpora the model leans on for a hop or band, in shares.
+LEANING_COLUMNS = ("leans_on",)
 #: New ones come last: scripts count columns.
-COLUMNS = (*HOP_COLUMNS, *PERCOLATION_COLUMNS, *NOTE_COLUMNS, *UPLOADED_COLUMNS, *CONDUCTIVITY_COLUMNS)
+COLUMNS = (
+    *HOP_COLUMNS,
+    *PERCOLATION_COLUMNS,
+    *NOTE_COLUMNS,
+    *UPLOADED_COLUMNS,
+    *CONDUCTIVITY_COLUMNS,
+    *LEANING_COLUMNS,
+)
 #: In place of the top of an interval that is null.
 UNBOUNDED = "unbounded"
 
@@ -112,6 +121,7 @@ def _figures(predicted: Mapping[str, Any]) -> dict[str, Any]:
         "probability": round(good["probability"], 3),
         "threshold_ev": good["threshold_ev"],
         "in_domain": "yes" if predicted["in_domain"]["verdict"] else "no",
+        "leans_on": ", ".join(f"{name} {share:g}" for name, share in (predicted.get("leans_on") or {}).items()),
         "reasons": " | ".join(predicted["in_domain"]["reasons"]),
     }
 

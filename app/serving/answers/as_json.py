@@ -35,6 +35,7 @@ ENERGY_DECIMALS = 6
 #: The tops of intervals above this are null: no published barrier is as high, and what an extrapolation says there is
 #: no figure.
 UNBOUNDED_EV = 15.0
+SHARE_DECIMALS = 3
 
 
 def answer_to_json(answer: Answer) -> Json:
@@ -136,6 +137,7 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
             "quantiles_ev": None,
             "good_conductor": {"verdict": None, "probability": None, "threshold_ev": threshold_ev},
             "in_domain": None,
+            "leans_on": None,
         }
     low, high = prediction.interval_ev
     return {
@@ -151,6 +153,7 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
             "threshold_ev": threshold_ev,
         },
         "in_domain": {"verdict": prediction.in_domain, "reasons": list(prediction.domain_reasons)},
+        "leans_on": {name: round(share, SHARE_DECIMALS) for name, share in prediction.leans_on.items()} or None,
     }
 
 

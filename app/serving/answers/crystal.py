@@ -153,13 +153,15 @@ def percolating_prediction(crystal: CrystalAnswer) -> Prediction | None:
     path = crystal.percolation[1]
     if path is None:
         return None
-    bottleneck = [crystal.hops[index].prediction for index in path.bottleneck_hops]
-    reasons = dict.fromkeys(reason for one in bottleneck if one is not None for reason in one.domain_reasons)
+    of_hops = [crystal.hops[index].prediction for index in path.bottleneck_hops]
+    bottleneck = [one for one in of_hops if one is not None]
+    reasons = dict.fromkeys(reason for one in bottleneck for reason in one.domain_reasons)
     return Prediction(
         barrier_ev=path.barrier_ev,
         quantiles_ev=path.quantiles_ev,
-        in_domain=not reasons and all(one.in_domain for one in bottleneck if one is not None),
+        in_domain=not reasons and all(one.in_domain for one in bottleneck),
         domain_reasons=tuple(reasons),
+        leans_on=Prediction.mean_leaning(bottleneck),
     )
 
 
@@ -265,6 +267,7 @@ def _mean(predictions: Sequence[Prediction]) -> Prediction | None:
         quantiles_ev=_mixture([one.quantiles_ev for one in predictions]),
         in_domain=all(one.in_domain for one in predictions),
         domain_reasons=tuple(reasons),
+        leans_on=Prediction.mean_leaning(predictions),
     )
 
 

@@ -14,7 +14,7 @@ from app.models.prediction import Prediction
 from app.serving.cache.contract import CacheScope
 
 #: Part of every key: replicas of two versions never read each other's bytes.
-_FORMAT = 1
+_FORMAT = 2
 _HEADER = struct.Struct("<II")  # CRC-32 of what follows, length of the JSON part
 _EXACT = np.dtype("<f8")  # lattice and hop
 _COMPACT = np.dtype("<f4")  # host in 0..1 and distances: round by 6e-8 of themselves, under 1e-5 angstrom
@@ -91,5 +91,6 @@ def decode(content: bytes) -> Entry | None:
         quantiles_ev=tuple(stored["quantiles_ev"]),
         in_domain=stored["in_domain"],
         domain_reasons=tuple(stored["domain_reasons"]),
+        leans_on=stored["leans_on"],
     )
     return Entry(band=band, prediction=prediction, expires_at=facts["expires_at"])

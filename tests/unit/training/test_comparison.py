@@ -98,6 +98,7 @@ def test_forms_without_results_are_listed_and_nothing_is_fitted_for_them(corpus:
     made = entries(
         Sources(
             corpus=corpus,
+            every=corpus,
             runs=tmp_path,
             store=tmp_path / "store",
             size="compact",

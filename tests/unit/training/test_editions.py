@@ -89,12 +89,13 @@ def test_the_graphs_of_this_edition() -> None:
 
 
 def test_the_features_of_this_edition() -> None:
-    assert editions.FEATURES == 1
+    assert editions.FEATURES == 2
     bonds = ion_bonds(rock_salt())
     assert [len(bonds.host_numbers), len(bonds.host_source), len(bonds.ion_host)] == [112, 10304, 480]
-    values = path_descriptors(rock_salt()).values
-    weights = np.cos(np.arange(len(values)))  # so that no two features can change places unnoticed
-    assert [len(values), float(values @ weights)] == pytest.approx([258, 87.489], rel=1e-4)
+    described = path_descriptors(rock_salt())
+    for values, figures in ((described.values, [258, 87.489]), (described.eased, [173, 82.372])):
+        weights = np.cos(np.arange(len(values)))  # so that no two features can change places unnoticed
+        assert [len(values), float(values @ weights)] == pytest.approx(figures, rel=1e-4)
 
 
 def test_the_fit_of_this_edition(tmp_path: Path) -> None:

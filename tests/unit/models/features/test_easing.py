@@ -6,7 +6,7 @@ from bands import rock_salt
 
 from app.crystals.band import Band
 from app.crystals.hops.surroundings import path_surroundings
-from app.models.features.easing import EASING_NAMES, PairPotential, easing
+from app.models.features.easing import EASING_NAMES, PairPotential, eased_line, easing
 from app.models.features.surroundings import OUTER_ANGSTROM, Surroundings, surroundings
 
 
@@ -30,7 +30,7 @@ def test_an_ion_in_the_middle_of_a_vacancy_stays_and_one_beside_it_goes_back() -
         host_frac_coords=np.delete(band.host_frac_coords, magnesium, axis=0),
         image_frac_coords=np.stack([site, site]),
     )
-    assert easing(around(vacancy))["ends_move_angstrom"] == pytest.approx(0.0, abs=1e-9)
+    assert easing(around(vacancy), eased_line(around(vacancy)))["ends_move_angstrom"] == pytest.approx(0.0, abs=1e-9)
     beside = replace(vacancy, image_frac_coords=vacancy.image_frac_coords + 0.03)
     start = beside.image_frac_coords @ band.lattice_angstrom
     eased = PairPotential(around(beside)).eased(start, np.zeros(3))
@@ -49,7 +49,7 @@ def test_places_between_the_ends_stay_in_their_plane_across_the_hop() -> None:
 
 
 def test_a_host_that_yields_only_lowers_energies() -> None:
-    found = easing(around(rock_salt()))
+    found = easing(around(rock_salt()), eased_line(around(rock_salt())))
     assert tuple(found) == EASING_NAMES
     assert found["yielding_middle_asinh_ev"] >= 0.0
     assert found["yielded_energy_middle_minus_ends_asinh_ev"] <= found["eased_energy_middle_minus_ends_asinh_ev"]

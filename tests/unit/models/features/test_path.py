@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from app.crystals.band import Band
 from app.crystals.elements import LAST_COVERED, SYMBOLS
 from app.crystals.geometry.lattices import shortest_translation_angstrom
+from app.models.features.eased import EASED_NAMES
 from app.models.features.path import PATH_DESCRIPTOR_NAMES, path_descriptors
 
 #: High-symmetry hosts, where orders are tied, sulfates, dilute and vacancy hops.
@@ -26,16 +27,25 @@ def bands(data_rows: list[dict[str, object]]) -> list[Band]:
     return [band_of(row) for row in rows]
 
 
+NAMES = (*PATH_DESCRIPTOR_NAMES, *EASED_NAMES)
+
+
+def described(band: Band) -> np.ndarray:
+    """The descriptors of both lines."""
+    found = path_descriptors(band)
+    return np.concatenate([found.values, found.eased])
+
+
 def assert_same(one: Band, two: Band) -> None:
-    first, second = path_descriptors(one).values, path_descriptors(two).values
+    first, second = described(one), described(two)
     apart = np.abs(first - second) > 1e-6 * np.abs(first) + 1e-9
-    assert not apart.any(), [(PATH_DESCRIPTOR_NAMES[i], first[i], second[i]) for i in np.flatnonzero(apart)]
+    assert not apart.any(), [(NAMES[i], first[i], second[i]) for i in np.flatnonzero(apart)]
 
 
 def test_names_are_distinct_and_match_the_values() -> None:
-    described = path_descriptors(rock_salt())
-    assert len(set(PATH_DESCRIPTOR_NAMES)) == len(PATH_DESCRIPTOR_NAMES) == len(described.values)
-    assert list(described.as_dict()) == list(PATH_DESCRIPTOR_NAMES)
+    found = path_descriptors(rock_salt())
+    assert len(set(NAMES)) == len(NAMES) == len(described(rock_salt()))
+    assert list(found.as_dict()) == list(PATH_DESCRIPTOR_NAMES)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
@@ -76,17 +86,17 @@ def test_rounding_of_coordinates_changes_little(bands: list[Band]) -> None:
     for band in bands:
         shift = generator.normal(scale=1e-6, size=band.host_frac_coords.shape) @ np.linalg.inv(band.lattice_angstrom)
         moved = replace(band, host_frac_coords=band.host_frac_coords + shift)
-        first, second = path_descriptors(band).values, path_descriptors(moved).values
+        first, second = described(band), described(moved)
         apart = np.abs(first - second) > 5e-4 * np.maximum(np.abs(first), 1.0)
-        assert not apart.any(), [PATH_DESCRIPTOR_NAMES[i] for i in np.flatnonzero(apart)]
+        assert not apart.any(), [NAMES[i] for i in np.flatnonzero(apart)]
 
 
 def test_nothing_jumps_while_a_crystal_swells() -> None:
     """In 240 steps from 2.0 to 2.6 angstrom no number takes a tenth of its whole way at once, as a hard count would."""
-    swelling = np.stack([path_descriptors(rock_salt(spacing)).values for spacing in np.linspace(2.0, 2.6, 241)])
+    swelling = np.stack([described(rock_salt(spacing)) for spacing in np.linspace(2.0, 2.6, 241)])
     longest_step = np.abs(np.diff(swelling, axis=0)).max(axis=0)
     jumps = longest_step > 0.1 * np.ptp(swelling, axis=0) + 1e-9
-    assert not jumps.any(), [PATH_DESCRIPTOR_NAMES[i] for i in np.flatnonzero(jumps)]
+    assert not jumps.any(), [NAMES[i] for i in np.flatnonzero(jumps)]
 
 
 @pytest.mark.parametrize("number", range(1, LAST_COVERED + 1))
@@ -96,7 +106,7 @@ def test_every_covered_element_gives_finite_numbers(number: int) -> None:
     as_cation = replace(host, host_species=tuple(symbol if one == "Mg" else one for one in host.host_species))
     as_anion = replace(host, host_species=tuple(symbol if one == "O" else one for one in host.host_species))
     for band in (as_cation, as_anion, replace(host, ion=symbol)):
-        assert np.isfinite(path_descriptors(band).values).all()
+        assert np.isfinite(described(band)).all()
 
 
 @pytest.mark.parametrize("species", [(), ("O",), ("Fe",)])
@@ -108,7 +118,7 @@ def test_a_host_of_few_atoms_is_described(species: tuple[str, ...]) -> None:
         ion="Li",
         image_frac_coords=np.array([[0.06, 0.0, 0.0], [0.16, 0.0, 0.0]]),
     )
-    assert np.isfinite(path_descriptors(band).values).all()
+    assert np.isfinite(described(band)).all()
 
 
 def test_an_ion_that_passes_through_an_atom_or_stays_is_described() -> None:
@@ -116,7 +126,7 @@ def test_an_ion_that_passes_through_an_atom_or_stays_is_described() -> None:
     through = replace(band, image_frac_coords=np.array([[0.0, 0.0, 0.0], [0.5, 0.0, 0.0]]))
     still = replace(band, image_frac_coords=np.array([[0.1, 0.1, 0.1], [0.1, 0.1, 0.1]]))
     for one in (through, still):
-        assert np.isfinite(path_descriptors(one).values).all()
+        assert np.isfinite(described(one)).all()
 
 
 def test_what_is_known_of_rock_salt_is_found() -> None:
@@ -156,9 +166,21 @@ def test_random_bands_are_described_alike_however_they_are_written(data: st.Data
         ion=data.draw(st.sampled_from(["Li", "Mg", "Zn", "Al", "F"])),
         image_frac_coords=generator.random((2, 3)),
     )
-    assert np.isfinite(path_descriptors(band).values).all()
+    assert np.isfinite(described(band)).all()
     for change in CHANGES.values():
         assert_same(band, change(band, generator))
+
+
+def test_a_hop_close_to_a_lattice_vector_is_the_same_in_both_directions() -> None:
+    """The ion's own copies are then as near as 0.4 angstrom to the ends, and count once, halfway."""
+    band = Band(
+        lattice_angstrom=np.array([[4.4, 0.5, 0.6], [0.2, 4.5, -0.9], [0.9, 0.8, 5.4]]),
+        host_species=("H",),
+        host_frac_coords=np.array([[0.29, 0.09, 0.15]]),
+        ion="Li",
+        image_frac_coords=np.array([[0.06, 0.09, 0.28], [0.96, 0.12, 0.31]]),
+    )
+    assert_same(band, replace(band, image_frac_coords=band.image_frac_coords[::-1].copy()))
 
 
 def repeated(band: Band, repeats: tuple[int, int, int]) -> Band:

@@ -3,7 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from bands import band_of, rock_salt
@@ -63,5 +62,6 @@ def test_what_is_looked_up_costs_less(looking_up: Predictor, computing: Predicto
     assert isinstance(usual.inputs, HopInputs)
     assert looking_up.cost(usual) == usual.cost < computing.cost(usual) / 2
     assert looking_up.cost(computed) == computing.cost(computed)
-    atoms = np.array([len(usual.inputs.bonds.host_target), len(computed.inputs.bonds.host_target)])
-    assert atoms[0] == atoms[1], "the same crystal but for its elements"
+    # The same crystal but for its elements; which atoms the eased images see differs a little with these.
+    bonds = [len(one.inputs.bonds.host_target) for one in (usual, computed)]
+    assert looking_up.cost(computed) / bonds[1] > 2 * looking_up.cost(usual) / bonds[0]

@@ -14,7 +14,7 @@ from app.console.outputs import BarrierTable
 from app.crystals.hops.percolation import PercolationBarriers
 from app.errors import InputError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.answers.as_csv import answer_to_csv
+from app.serving.answers.as_csv import answer_rows, answer_to_csv
 from app.serving.answers.as_json import answer_to_json, error_to_json, row_to_json
 from app.serving.answers.types import (
     Answer,
@@ -174,3 +174,16 @@ def test_a_top_above_15_ev_is_null_and_unbounded_in_words() -> None:
     BarrierTable(["one.cif"], shown).write(Result(label="one.cif", answer=body))
     assert "to unbounded" in shown.getvalue()
     assert "above 15 eV are given as unbounded" in shown.getvalue()
+
+
+def test_an_answer_says_in_numbers_which_corpora_it_leans_on() -> None:
+    leaning = replace(PREDICTION, leans_on={"literature": 0.0876, "litraj": 0.9124})
+    body = answer_to_json(replace(ANSWER, prediction=leaning))
+    assert body["leans_on"] == {"literature": 0.088, "litraj": 0.912}
+    assert answer_to_json(ANSWER)["leans_on"] is None
+    assert answer_to_json(replace(ANSWER, prediction=None))["leans_on"] is None
+    (row,) = answer_rows(answer_to_json(replace(ANSWER, prediction=leaning, crystal=None)))
+    assert row["leans_on"] == "literature 0.088, litraj 0.912"
+    two = [leaning, replace(leaning, leans_on={"literature": 0.5, "litraj": 0.5})]
+    assert Prediction.mean_leaning(two) == pytest.approx({"literature": 0.2938, "litraj": 0.7062})
+    assert Prediction.mean_leaning([]) == Prediction.mean_leaning([PREDICTION]) == {}

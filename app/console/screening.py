@@ -1,0 +1,260 @@
+"""`ionpath screen` and `ionpath report`: crystals in bulk, and what came of them."""
+
+import signal
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from app.console.messages import fail, read_settings_aloud
+from app.crystals.elements import SYMBOLS
+from app.crystals.hops.options import HopOptions
+from app.models.cards.card import CheckpointError, read_card
+from app.serving.limits import limits_of
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from app.screening.run import Summary
+
+_GIB = 1 << 30
+_INTERRUPTED = 130
+_OF_CRYSTALS = "Of a crystal"
+_OF_RUN = "Of the run"
+
+
+def screen(  # noqa: PLR0917 - typer passes each by name
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...",
+            help="A folder of crystals; a tar (also .gz, .xz, .bz2) or zip of them; a Parquet or JSON-lines file of "
+            "pymatgen structures; an OPTIMADE page; or a URI such as s3://bucket/folder.",
+        ),
+    ],
+    ion: Annotated[str, typer.Option(help="The ion that hops, or several: Li,Na.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the tables; created where it is missing.")],
+    only_present: Annotated[
+        bool,
+        typer.Option(
+            "--only-present",
+            help="Leave out the ions that a crystal does not hold; a crystal that holds none of them is a failure. "
+            "Else an absent ion hops between interstitial sites, as with `ionpath predict`.",
+        ),
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=0, help="Screen so many inputs at most.")] = None,
+    shuffle: Annotated[
+        int | None,
+        typer.Option(
+            metavar="SEED",
+            help="A random order, and with --limit a random choice, the same for the same SEED. An archive is read in "
+            "its own order: of it only the choice is random.",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="A checkpoint; `ionpath models` lists them.")] = None,
+    threshold_ev: Annotated[float, typer.Option(help="A good conductor's barrier is below this, eV.")] = 0.65,
+    mechanism: Annotated[
+        Literal["auto", "vacancy", "dilute"],
+        typer.Option(help="As with `ionpath predict`.", rich_help_panel=_OF_CRYSTALS),
+    ] = "auto",
+    max_hops: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most distinct hops (IONPATH_MAX_HOPS; 60).", rich_help_panel=_OF_CRYSTALS),
+    ] = None,
+    max_hop_angstrom: Annotated[
+        float, typer.Option(min=0.1, max=12, help="The longest hop, angstrom.", rich_help_panel=_OF_CRYSTALS)
+    ] = 5.0,
+    interstitials: Annotated[
+        bool, typer.Option("--interstitials", help="Look for interstitial sites too.", rich_help_panel=_OF_CRYSTALS)
+    ] = False,
+    include_close_hops: Annotated[
+        bool,
+        typer.Option("--include-close-hops", help="As with `ionpath predict`.", rich_help_panel=_OF_CRYSTALS),
+    ] = False,
+    timeout_s: Annotated[
+        float,
+        typer.Option(min=0.1, help="A crystal that takes longer fails, seconds.", rich_help_panel=_OF_CRYSTALS),
+    ] = 60.0,
+    memory_mib: Annotated[
+        int | None,
+        typer.Option(
+            min=512,
+            help="Memory of the process that reads a crystal (IONPATH_PARSE_MEMORY_MIB; 4096).",
+            rich_help_panel=_OF_CRYSTALS,
+        ),
+    ] = None,
+    max_entries: Annotated[
+        int, typer.Option(min=1, help="Most files in an archive, or rows in a table.", rich_help_panel=_OF_RUN)
+    ] = 5_000_000,
+    max_unpacked_gib: Annotated[
+        float, typer.Option(min=0, help="Most GiB that an archive unpacks to.", rich_help_panel=_OF_RUN)
+    ] = 64.0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that predict; one a core, or a GPU, if left out.", rich_help_panel=_OF_RUN),
+    ] = None,
+    save_every_s: Annotated[
+        float,
+        typer.Option(min=0, help="Write rows so often, seconds: what a killed run loses.", rich_help_panel=_OF_RUN),
+    ] = 20.0,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="A running Ray cluster, or `auto` on one of its machines; else Ray is started here. For trusted "
+            "networks alone: docs/screening.md.",
+            rich_help_panel=_OF_RUN,
+        ),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Delete the rows of an earlier run in DIR.", rich_help_panel=_OF_RUN)
+    ] = False,
+) -> None:
+    """Screen crystals in bulk: each ion's hops, barriers and percolation, as tables in DIR.
+
+    Examples: `ionpath screen crystals/ --ion Li --output screened`;
+    `ionpath screen crystals.tar.xz --ion Li,Na --only-present --output screened`;
+    `ionpath screen page.json --ion Mg --limit 1000 --shuffle 1 --output screened`.
+
+    The same command again goes on where it stopped, however it stopped. A crystal that cannot be read or predicted is
+    a row of failures.parquet. `ionpath report DIR` ranks what came out.
+
+    The exit status is 0 where every input has its rows, 130 after Ctrl-C, 2 where the run could not go on.
+    """
+    _check_installed()
+    from app.screening.errors import ScreeningError  # noqa: PLC0415 # needs the extra
+    from app.screening.job import Job, ModelChoice, Question  # noqa: PLC0415 # as above
+    from app.screening.progress import shown_progress  # noqa: PLC0415 # as above
+    from app.screening.run import ScreeningInterruptedError, run  # noqa: PLC0415 # as above
+    from app.screening.sources.items import SourceLimits  # noqa: PLC0415 # as above
+
+    settings = read_settings_aloud()
+    name = model or settings.default_model
+    job = Job(
+        inputs=tuple(inputs),
+        output=output,
+        question=Question(
+            ions=_ions(ion),
+            only_present=only_present,
+            hops=HopOptions(
+                mechanism=mechanism,
+                max_hops=max_hops or settings.max_hops,
+                max_hop_angstrom=max_hop_angstrom,
+                interstitials=interstitials,
+                include_close_hops=include_close_hops,
+                max_orderings=settings.max_orderings,
+            ),
+            limits=limits_of(settings),
+            threshold_ev=threshold_ev,
+            timeout_s=timeout_s,
+            memory_mib=memory_mib or settings.parse_memory_mib,
+        ),
+        model=ModelChoice(
+            store=settings.model_store.resolve(), name=name, digest=_digest(settings, name), device=settings.device
+        ),
+        limit=limit,
+        shuffle=shuffle,
+        workers=workers,
+        save_every_s=save_every_s,
+        ray_address=ray_address,
+    )
+    limits = SourceLimits(
+        max_entries=max_entries,
+        max_unpacked_bytes=round(max_unpacked_gib * _GIB),
+        max_entry_bytes=settings.max_body_bytes,
+    )
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is written
+    try:
+        summary = run(job, limits, shown_progress(), restart=restart)
+    except ScreeningInterruptedError as stopped:
+        _tell(f"Interrupted: {_counts(stopped.summary)} The same command goes on.")
+        raise typer.Exit(_INTERRUPTED) from None
+    except KeyboardInterrupt:
+        _tell("Interrupted before the first crystal. The same command starts again.")
+        raise typer.Exit(_INTERRUPTED) from None
+    except ScreeningError as error:
+        fail(str(error))
+    _tell(f"Done: {_counts(summary)} `ionpath report {job.output}` ranks them.")
+
+
+def report(  # noqa: PLR0917 - typer passes each by name
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The output of `ionpath screen`.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="The report; report.html in DIR if left out.")
+    ] = None,
+    dimension: Annotated[
+        Literal["1d", "2d", "3d"],
+        typer.Option("--by", help="Whose percolation barrier ranks: through the crystal in so many dimensions."),
+    ] = "1d",
+    top: Annotated[int, typer.Option(min=0, help="So many crystals are drawn and written.")] = 100,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FILE.csv", help="Write every row of the ranking.")
+    ] = None,
+    write_cif: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the crystals of the top as CIF, without symmetry.")
+    ] = None,
+    write_neb: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write their bottleneck hops as folders of POSCARs to start a DFT-NEB from."),
+    ] = None,
+) -> None:
+    """Rank what a screening found: one HTML file with tables, figures and the best hops, and files for the next step.
+
+    Examples: `ionpath report screened`; `ionpath report screened --by 3d --csv ranking.csv`;
+    `ionpath report screened --top 20 --write-cif best --write-neb bands`.
+
+    It may be asked while the screening runs, and needs nothing but DIR.
+    """
+    _check_installed()
+    from app.screening.errors import ScreeningError  # noqa: PLC0415 # needs the extra
+    from app.screening.report import structures, writing  # noqa: PLC0415 # as above
+    from app.screening.report.ranking import ranked  # noqa: PLC0415 # as above
+
+    try:
+        result = ranked(folder, dimension)
+        best = [row for row in result.rows[:top] if row[f"percolation_{dimension}_ev"] is not None]
+        path = output or folder / "report.html"
+        writing.write_page(result, path, top=top)
+        _tell(f"Wrote {path}: {len(result.rows)} rows.")
+        if csv is not None:
+            writing.write_csv(result, csv)
+            _tell(f"Wrote {csv}.")
+        if write_cif is not None:
+            _tell(f"Wrote {len(structures.write_cifs(result, best, write_cif))} CIFs to {write_cif}.")
+        if write_neb is not None:
+            _tell(f"Wrote {len(structures.write_nebs(result, best, write_neb))} POSCARs to {write_neb}.")
+    except ScreeningError as error:
+        fail(str(error))
+
+
+def _counts(summary: "Summary") -> str:
+    kinds = ", ".join(f"{kind} {count}" for kind, count in summary.failures.items())
+    failed = f", {summary.failed} failures ({kinds})" if summary.failures else ""
+    return (
+        f"{summary.done} of {summary.inputs} inputs, {summary.crystals} rows of crystals{failed}, "
+        f"{summary.seconds:.0f} s."
+    )
+
+
+def _check_installed() -> None:
+    if find_spec("ray") is None or find_spec("pyarrow") is None:
+        fail("Screening needs Ray: pip install 'ionpath[screen]'")
+
+
+def _ions(text: str) -> tuple[str, ...]:
+    ions = tuple(dict.fromkeys(one.strip().capitalize() for one in text.split(",") if one.strip()))
+    unknown = [one for one in ions if one not in SYMBOLS]
+    if unknown or not ions:
+        fail(f"--ion {text}: {unknown[0] if unknown else 'nothing'} is no element. Write symbols, such as Li or Li,Na.")
+    return ions
+
+
+def _digest(settings: Settings, name: str) -> str:
+    try:
+        return read_card(settings.model_store / name).digest
+    except CheckpointError as error:
+        fail(f"{error}. `ionpath models` lists the checkpoints that predict barriers.")
+
+
+def _tell(message: str) -> None:
+    typer.echo(f"ionpath: {message}", err=True)

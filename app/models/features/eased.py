@@ -1,0 +1,54 @@
+"""The descriptors of the eased line: what the ion meets where it leaves the straight line for an easier way."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from app.crystals.band import FloatArray
+from app.models.features.easing import EasedLine
+from app.models.features.line import BOTTLENECK_NAMES, PROFILE_SUMMARY_NAMES, SHELL_NAMES, bottleneck, shells
+from app.models.features.profiles import profiles, summaries
+from app.models.features.surroundings import FIRST, LAST, MIDDLE, Surroundings, distances
+
+_OF_THE_WAY = (
+    "energy_highest_minus_lowest_asinh_ev",
+    "energy_highest_minus_ends_asinh_ev",
+    "energy_highest_minus_lower_end_asinh_ev",
+    "energy_ends_minus_lowest_asinh_ev",
+    "energy_middle_minus_ends_asinh_ev",
+    "energy_ends_difference_asinh_ev",
+    "way_angstrom",
+    "greatest_move_angstrom",
+    "mean_move_angstrom",
+)
+
+#: Those of the straight line that change with it, and the way's own.
+EASED_NAMES = tuple(
+    f"eased_line_{name}" for name in (*PROFILE_SUMMARY_NAMES, *SHELL_NAMES, *BOTTLENECK_NAMES, *_OF_THE_WAY)
+)
+
+
+def eased_descriptors(around: Surroundings, line: EasedLine) -> FloatArray:
+    """The descriptors of EASED_NAMES, shape [n_eased]; the same in both directions of a hop."""
+    eased = replace(around, points=line.points, distance=distances(line.points, around.positions))
+    along = profiles(eased)
+    found = summaries(along) | shells(eased) | bottleneck(eased, along) | _way(around, line)
+    return np.array([found[name.removeprefix("eased_line_")] for name in EASED_NAMES])
+
+
+def _way(around: Surroundings, line: EasedLine) -> dict[str, float]:
+    """The profile of the pair potential's energy, compressed by asinh, and how far the line has moved."""
+    energy = line.potential.energy(line.points)
+    lower, ends = min(energy[FIRST], energy[LAST]), 0.5 * (energy[FIRST] + energy[LAST])
+    above = (
+        energy.max() - energy.min(),
+        energy.max() - ends,
+        energy.max() - lower,
+        ends - energy.min(),
+        energy[MIDDLE] - ends,
+        abs(energy[FIRST] - energy[LAST]),
+    )
+    move = np.linalg.norm(line.points - around.points, axis=1)
+    way = float(np.linalg.norm(np.diff(line.points, axis=0), axis=1).sum())
+    values = (*np.arcsinh(above).tolist(), way, float(move.max()), float(move.mean()))
+    return dict(zip(_OF_THE_WAY, values, strict=True))

@@ -1,0 +1,1 @@
+"""Where crystals come from: folders, archives, tables, one form for all."""

@@ -1,0 +1,284 @@
+"""`ionpath screen` as it is typed: stopped in every way and gone on with, each input has its rows exactly once."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import nbformat
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from api_server import IONPATH, Service, environment, fresh_ionpath, ionpath
+from made_crystals import crystal_of, layered_oxide, olivine, repeated, rock_salt
+from nbclient import NotebookClient
+from waiting import wait_until
+
+from app.crystals.crystal import Crystal
+from app.crystals.hops.options import HopOptions
+from app.crystals.limits import Limits
+from app.crystals.writers import crystal_to_cif
+from app.models.cards.card import read_card
+from app.screening.attempts import CountedAttempts
+from app.screening.job import ModelChoice, Question
+from app.screening.screener import Screener
+from app.screening.sources.items import Item
+from app.settings import Settings
+
+#: Longer than any of the others takes on a busy machine, and shorter than the poisonous one ever needs.
+TIMEOUT_S = 12.0
+#: Ray starts within seconds, on a machine that has the cores for it.
+PATIENCE_S = 280.0
+POISON = "poison.cif"
+OPTIONS = ("--timeout-s", str(TIMEOUT_S), "--max-hops", "2000")
+TABLES = ("crystals", "hops", "failures")
+
+
+def crystals() -> dict[str, Crystal]:
+    """Some thirty files: oxides and salts of several sizes, in folders."""
+    made = {f"oxides/{k:02d}.cif": layered_oxide(a=2.80 + 0.005 * k) for k in range(14)}
+    made |= {f"salts/{k:02d}.cif": rock_salt(a=5.0 + 0.02 * k) for k in range(14)}
+    return made | {"olivine.cif": olivine()}
+
+
+def poison() -> Crystal:
+    """1,600 atoms without any symmetry: 2,000 of its hops take a minute of any core."""
+    crystal = repeated(rock_salt(), (5, 5, 8))
+    moved = np.random.default_rng(0).uniform(-0.002, 0.002, (len(crystal.sites), 3))
+    sites = zip(crystal.sites, moved, strict=True)
+    return crystal_of(
+        crystal.lattice_angstrom,
+        [(site.species[0][0], tuple(np.array(site.frac_coords) + shift)) for site, shift in sites],
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The crystals, a poisonous one and two that cannot be read."""
+    folder = tmp_path_factory.mktemp("crystals")
+    for name, crystal in {**crystals(), POISON: poison()}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(crystal_to_cif(crystal, Path(name).stem))
+    (folder / "cut.cif").write_text(crystal_to_cif(olivine(), "cut")[:300])
+    (folder / "empty.cif").write_text("")
+    return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tables:
+    """The tables of a screening."""
+
+    crystals: pd.DataFrame
+    hops: pd.DataFrame
+    failures: pd.DataFrame
+
+
+def tables(output: Path) -> Tables:
+    return Tables(**{name: pd.read_parquet(output / f"{name}.parquet") for name in TABLES})
+
+
+class Screening:
+    """`ionpath screen` in the background."""
+
+    def __init__(self, folder: Path, output: Path, *words: str) -> None:
+        command = [IONPATH, "screen", folder, "--ion", "Li", "--output", output, "--save-every-s", "0.1"]
+        command += [*OPTIONS, "--workers", "2", *words]
+        self.output = output
+        self._stderr = output.with_suffix(".stderr")
+        with self._stderr.open("ab") as stderr:
+            self.process = subprocess.Popen(
+                [str(word) for word in command], env=environment(output.parent), stderr=stderr, start_new_session=True
+            )
+        self.family = psutil.Process(self.process.pid)
+
+    @property
+    def done(self) -> int:
+        """Inputs of which the rows are written."""
+        with contextlib.suppress(OSError, ValueError):
+            return int(json.loads((self.output / "run.json").read_text()).get("counts", {}).get("inputs_done", 0))
+        return 0
+
+    @property
+    def said(self) -> str:
+        return self._stderr.read_text()
+
+    def wait_for(self, holds: Callable[[], object]) -> None:
+        wait_until(lambda: holds() or self.process.poll() is not None, lambda: self.said, deadline_s=PATIENCE_S)
+        assert self.process.poll() is None, self.said
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE_S)
+
+    def children(self) -> list[psutil.Process]:
+        return list(self.family.children(recursive=True))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def screened(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Screening:
+    """A screening that Ctrl-C stopped, then SIGKILL, and of which a worker was killed before it was done."""
+    output = tmp_path_factory.mktemp("screened") / "out"
+    with Screening(folder, output) as first:
+        first.wait_for(lambda: first.done)
+        listening = {place.laddr.ip for child in first.children() for place in _listening(child)}
+        assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
+        first.process.send_signal(signal.SIGINT)
+        assert first.wait() == 130, first.said
+    assert "The same command goes on." in first.said
+    assert json.loads((output / "run.json").read_text())["state"] == "interrupted"
+
+    before = first.done
+    with Screening(folder, output) as second:
+        second.wait_for(lambda: second.done > before)
+        children = {child: _title(child) for child in second.children()}
+    # Ray's agents, which only report on the machine, take a minute or two to see that they are alone.
+    working = [child for child, title in children.items() if "Agent" not in title]
+    _, alive = psutil.wait_procs(working, timeout=60)
+    assert not alive, alive
+
+    with Screening(folder, output) as third:
+        third.wait_for(lambda: any(map(_is_worker, third.children())))
+        next(filter(_is_worker, third.children())).kill()
+        assert third.wait() == 0, third.said
+    return third
+
+
+def _listening(process: psutil.Process) -> list[Any]:
+    with contextlib.suppress(psutil.Error):
+        return [one for one in process.net_connections() if one.status == psutil.CONN_LISTEN]
+    return []
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    """Whether a process predicts just now; Ray names it after what it does."""
+    return re.search(r"_Worker.*\.submit", _title(process)) is not None
+
+
+def _title(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def test_every_input_has_its_rows_exactly_once(screened: Screening) -> None:
+    found = tables(screened.output)
+    assert not found.crystals.duplicated(["id", "ion"]).any()
+    assert not found.hops.duplicated(["id", "ion", "hop"]).any()
+    kinds = dict(zip(found.failures.id, found.failures.kind, strict=True))
+    assert kinds == {POISON: "took-too-long", "cut.cif": "unreadable-cif", "empty.cif": "empty-file"}
+    assert len(found.failures) == 3
+    assert set(found.crystals.id) == set(crystals())
+    run = json.loads((screened.output / "run.json").read_text())
+    assert run["state"] == "complete"
+    assert run["counts"] == {
+        "inputs_done": 32,
+        "crystals": 29,
+        "failures": 3,
+        "failures_by_kind": {"took-too-long": 1, "unreadable-cif": 1, "empty-file": 1},
+    }
+    assert run["settings"]["ions"] == ["Li"]
+    assert {"ionpath", "ray", "torch"} <= set(run["versions"])
+
+
+def test_rows_are_those_of_an_undisturbed_run(screened: Screening, folder: Path) -> None:
+    store = Settings().model_store
+    model = ModelChoice(store=store, name="default", digest=read_card(store / "default").digest, device="cpu")
+    hops = HopOptions(max_hops=2000, max_orderings=Settings().max_orderings)
+    question = Question(ions=("Li",), hops=hops, limits=Limits(), threshold_ev=0.65)
+    screener = Screener(question, model, CountedAttempts())
+    try:
+        names = sorted(crystals())
+        items = [Item(input=name, name=Path(name).name, content=(folder / name).read_bytes()) for name in names]
+        undisturbed = screener.screen(items)
+    finally:
+        screener.close()
+    found = tables(screened.output)
+    _same(found.crystals, undisturbed.crystals, ["id"])
+    _same(found.hops, undisturbed.hops, ["id", "hop"])
+
+
+def _same(found: pd.DataFrame, rows: Sequence[dict[str, Any]], key: list[str]) -> None:
+    left = found.sort_values(key).drop(columns="seconds", errors="ignore").reset_index(drop=True)
+    right = pd.DataFrame(list(rows)).sort_values(key).reindex(columns=left.columns).reset_index(drop=True)
+    for name in left.columns:
+        for ours, theirs in zip(left[name], right[name], strict=True):
+            if isinstance(ours, float):
+                assert ours == pytest.approx(theirs, abs=1e-5, nan_ok=True), name
+            else:
+                assert _plain(ours) == _plain(theirs), name
+
+
+def _plain(value: Any) -> Any:
+    """Lists as lists, and nothing as None."""
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(one) for one in value]
+    return None if value is None or value is pd.NA or value != value else value  # noqa: PLR0124 # NaN
+
+
+def test_figures_are_those_of_predict(screened: Screening, folder: Path, tmp_path: Path, service: Service) -> None:
+    names = ["oxides/03.cif", "salts/07.cif", "olivine.cif"]
+    done = ionpath(
+        tmp_path, "predict", *(folder / name for name in names), "--ion", "Li", "--url", service.url, "--json"
+    )
+    found = tables(screened.output)
+    for name, line in zip(names, done.stdout.splitlines(), strict=True):
+        answer = json.loads(line)
+        (row,) = found.crystals[found.crystals.id == name].to_dict("records")
+        for dimension, barrier in answer["percolation_ev"].items():
+            if barrier is None:
+                assert np.isnan(row[f"percolation_{dimension}_ev"])
+                continue
+            assert row[f"percolation_{dimension}_ev"] == pytest.approx(barrier, abs=1e-4)
+            path = answer["percolation"][dimension]
+            assert row[f"percolation_{dimension}_low_ev"] == pytest.approx(path["interval_ev"]["low"], abs=1e-4)
+            assert list(row[f"bottleneck_hops_{dimension}"]) == [one + 1 for one in path["bottleneck_hops"]]
+        for dimension, barrier in answer["bond_valence"]["percolation_ev"].items():
+            found_ev = row[f"bond_valence_{dimension}_ev"]
+            assert np.isnan(found_ev) if barrier is None else found_ev == pytest.approx(barrier, abs=1e-4)
+        assert row["probability"] == pytest.approx(answer["good_conductor"]["probability"], abs=1e-4)
+        assert row["in_domain"] == answer["in_domain"]["verdict"]
+        assert list(row["warnings"]) == answer["warnings"]
+        hops = found.hops[found.hops.id == name].sort_values("hop")
+        expected = [np.nan if hop["barrier_ev"] is None else hop["barrier_ev"] for hop in answer["hops"]]
+        assert list(hops.barrier_ev) == pytest.approx(expected, abs=1e-4, nan_ok=True)
+
+
+def test_a_run_that_is_complete_does_nothing_more(screened: Screening, folder: Path, tmp_path: Path) -> None:
+    words = ("screen", folder, "--ion", "Li", "--output", screened.output, *OPTIONS)
+    before = sorted(path.name for path in screened.output.rglob("*"))
+    done = fresh_ionpath(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert "Done: 32 of 32 inputs" in done.stderr
+    assert sorted(path.name for path in screened.output.rglob("*")) == before
+    other = fresh_ionpath(tmp_path, *words, "--threshold-ev", "0.5")
+    assert other.returncode == 2
+    assert "threshold_ev was 0.65 and is 0.5" in other.stderr
+
+
+def test_the_notebook_runs(repository: Path, tmp_path: Path) -> None:
+    """With four crystals of the fifty: every cell, and what it leaves."""
+    notebook: Any = nbformat.read(repository / "examples" / "screening.ipynb", as_version=4)  # type: ignore[no-untyped-call] # it has no annotations
+    variables = {"SCREENING_COUNT": "4", "SCREENING_FOLDER": str(tmp_path), "SCREENING_EXAMPLES": "."}
+    path = f"{Path(IONPATH).parent}{os.pathsep}{os.environ['PATH']}"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**environment(tmp_path), **variables, "PATH": path}.items():
+            patch.setenv(name, value)
+        NotebookClient(notebook, timeout=240, resources={"metadata": {"path": repository / "examples"}}).execute()
+    shown = pd.read_parquet(tmp_path / "screened" / "crystals.parquet")
+    assert len(shown) == 4
+    assert shown.percolation_1d_ev.notna().all()
+    assert (tmp_path / "screened" / "report.html").exists()
+    assert list((tmp_path / "bands").rglob("00/POSCAR"))

@@ -1,0 +1,57 @@
+"""What machines say of rows, and the difficulty that is fitted to their errors."""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from app.models.networks.kernel_machines import VARIANCE_FLOOR
+
+_SMALLEST_RESIDUAL = 0.03  # so that a row predicted well by chance does not dominate the fit of the difficulty
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Predictions of machines on rows of the corpus, in its order.
+
+    Attributes:
+        outputs: the mean of machines and perceptrons, in transformed units, shape [n_rows].
+        variance: that a Gaussian process would have, with the last machine's kernel or the mean of all, shape [n_rows].
+        spread: the range of the machines' outputs, shape [n_rows].
+        distance: to the nearest fitted row, shape [n_rows].
+        leans_on: the share of each world, shape [n_rows, n_worlds]; one column of ones without worlds.
+    """
+
+    outputs: np.ndarray
+    variance: np.ndarray
+    spread: np.ndarray
+    distance: np.ndarray
+    leans_on: np.ndarray
+
+    def terms(self) -> np.ndarray:
+        """The terms of the difficulty, shape [n_rows, n_worlds + 3]: see KernelMachines and WorldMachines."""
+        others = (np.log(self.variance + VARIANCE_FLOOR), self.spread, self.outputs)
+        return np.concatenate([self.leans_on, np.stack(others, axis=1)], axis=1)
+
+    def difficulty(self, coefficients: np.ndarray) -> np.ndarray:
+        """The expected scale of the residual of every row."""
+        return np.asarray(np.exp(self.terms() @ coefficients))
+
+    def replaced(self, other: "Judged", rows: np.ndarray) -> "Judged":
+        """These predictions with those of another for some rows."""
+        return Judged(
+            **{
+                field.name: np.where(
+                    rows[:, None] if getattr(self, field.name).ndim > 1 else rows,
+                    getattr(other, field.name),
+                    getattr(self, field.name),
+                )
+                for field in fields(self)
+            }
+        )
+
+
+def fit_difficulty(judged: Judged, residuals: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Fit the logarithm of the residuals' magnitude to the terms by least squares, over some rows; shape [n_terms]."""
+    sizes = np.log(np.abs(residuals[rows]) + _SMALLEST_RESIDUAL)
+    solution, *_ = np.linalg.lstsq(judged.terms()[rows], sizes, rcond=None)
+    return np.asarray(solution)
