@@ -151,11 +151,11 @@ class _HostBonds:
         if missing:
             self._find(missing)
         found = [self._found[atom] for atom in asked]
-        counts = [len(others) for others, _ in found]
+        counts = np.array([len(others) for others, _ in found], dtype=np.int64)
         return (
             np.repeat(np.arange(len(atoms)), counts),
-            np.concatenate([others for others, _ in found]),
-            np.concatenate([vectors for _, vectors in found]),
+            np.concatenate([np.empty(0, dtype=np.int64), *(others for others, _ in found)]),
+            np.concatenate([np.empty((0, 3), dtype=np.float32), *(vectors for _, vectors in found)]),
         )
 
     def _find(self, atoms: list[int]) -> None:
