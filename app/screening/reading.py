@@ -21,7 +21,7 @@ from app.crystals.readers import File, read_crystal, structures_in
 from app.errors import FormatError, InputError, IonpathError, TooLargeError
 from app.models.predictors.preparation import Preparation
 from app.serving.answers.crystal import BandKey, bands_of
-from app.serving.workers import Handler
+from app.serving.worker_process import Handler
 
 #: Sites closer than this are the same under symmetry, angstrom: as CIFs round.
 _SYMMETRY_ANGSTROM = 0.01

@@ -24,7 +24,8 @@ from app.screening.rows import Row, crystal_row, failure_row, hop_rows
 from app.screening.sources.items import Item
 from app.serving.answers.bond_valence import bond_valence_answer
 from app.serving.answers.crystal import BandKey, HopOutcome, compose
-from app.serving.workers import Done, TaskFailedError, WorkerCrashedError, WorkerPool, WorkerTimeoutError
+from app.serving.worker_process import Done, TaskFailedError, WorkerCrashedError, WorkerTimeoutError
+from app.serving.workers import WorkerPool
 
 #: A forward pass of several crystals is no larger than this, in edges of a line graph: what is found waits in memory.
 _BATCH_COST = 640_000

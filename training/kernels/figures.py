@@ -26,7 +26,7 @@ def figures(run: KernelRun, out: OutOfFold) -> dict[str, object]:
     """
     everything = np.ones(len(run.corpus.records), dtype=bool)
     quantiles = cross_calibrated_ev(run, out)
-    table = {"folds": [int(fold) for fold in np.unique(run.corpus.folds(out.folding))]}
+    table: dict[str, Any] = {"folds": [int(fold) for fold in np.unique(run.corpus.folds(out.folding))]}
     table |= _figures_of(run, out, quantiles, everything)
     if len(run.world_names) > 1:
         table["worlds"] = {

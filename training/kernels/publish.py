@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,12 +35,12 @@ def publish_kernels(run: KernelRun, store: Path, *, version: str) -> Card:
     """
     started = time.monotonic()
     outs = {folding: run.out_of_fold(folding) for folding in _FOLDINGS}
-    metrics = {folding: figures(run, out) for folding, out in outs.items()}
+    metrics: dict[str, Any] = {folding: figures(run, out) for folding, out in outs.items()}
     metrics |= {"fitted_on_one_world": transfer_figures(run)} if len(run.world_names) > 1 else {}
     fitted = run.fitted(run.config.calibrated_on)
     calibrated = calibrate(run, outs[run.config.calibrated_on], run.corpus.sound)
     arguments = {**fitted.arguments(), "relaxes": run.config.relaxes}
-    network = HopKernel(**arguments)  # type: ignore[arg-type]  # as the card keeps them
+    network = HopKernel(**arguments)
     network.potential.load_state_dict(run.potential.state_dict())
     network.machines.load_state_dict(fitted.network(calibrated.coefficients).state_dict())
     card = Card(

@@ -62,6 +62,6 @@ class HopKernel(nn.Module):
         layers = zip(("ion_1", "ion_2"), IonEnvironment(self.potential, tables)(graph), strict=True)
         groups: dict[str, torch.Tensor] = {}
         for name, images in layers:
-            straight, eased = by_band(images, 2 * MODEL_IMAGE_COUNT).split(MODEL_IMAGE_COUNT, dim=1)
+            straight, eased = torch.split(by_band(images, 2 * MODEL_IMAGE_COUNT), MODEL_IMAGE_COUNT, dim=1)
             groups |= {name: direction_free(straight), f"eased_{name}": direction_free(eased)}
         return groups

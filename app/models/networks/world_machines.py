@@ -138,12 +138,12 @@ class WorldMachines(nn.Module):
         return chosen / chosen.sum(dim=1, keepdim=True)
 
     def _variances(self, kernel: torch.Tensor) -> torch.Tensor:
-        parts = kernel.split(self.rows, dim=1)
+        parts = torch.split(kernel, self.rows, dim=1)
         explained = [
             ((part @ self.get_buffer(f"inverse_{number}")) * part).sum(dim=1) for number, part in enumerate(parts)
         ]
         return (1.0 - torch.stack(explained, dim=1)).clamp_min(0.0)
 
     def _distances(self, squared: torch.Tensor) -> torch.Tensor:
-        nearest = [part.amin(dim=1) for part in squared.split(self.rows, dim=1)]
+        nearest = [part.amin(dim=1) for part in torch.split(squared, self.rows, dim=1)]
         return torch.stack(nearest, dim=1).clamp_min(0.0).sqrt()

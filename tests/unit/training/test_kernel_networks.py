@@ -9,6 +9,7 @@ import torch
 
 from training.corpus import Corpus
 from training.kernels.config import KernelConfig, NetworkConfig, kernel_config_path, read_kernel_config
+from training.kernels.ensemble import Ensemble
 from training.kernels.networks import FittedNetworks, fit_networks
 from training.kernels.run import KernelRun
 
@@ -120,6 +121,7 @@ def test_a_table_without_its_groups_is_named(tmp_path: Path) -> None:
 
 def test_the_machines_answer_has_the_perceptrons_in_it(run: KernelRun) -> None:
     ensemble = run.fitted()
+    assert isinstance(ensemble, Ensemble)
     outputs = [one.outputs for one in ensemble.machines] + [one.outputs for one in ensemble.networks]
     assert len(outputs) == 3
     assert ensemble.judged().outputs == pytest.approx(np.mean(outputs, axis=0), abs=1e-9)

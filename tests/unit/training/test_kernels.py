@@ -15,6 +15,7 @@ from app.models.registry import Registry
 from training.cli import train
 from training.corpus import Corpus
 from training.kernels.calibrated import calibrate
+from training.kernels.ensemble import Ensemble
 from training.kernels.figures import expected_calibration_error
 from training.kernels.judged import fit_difficulty
 from training.kernels.publish import publish_kernels
@@ -63,7 +64,9 @@ def test_a_second_call_finds_the_features_that_the_first_one_left(
 
 
 def test_a_machine_is_the_sum_that_it_says(run: KernelRun, corpus: Corpus) -> None:
-    machine = run.fitted().machines[-1]
+    ensemble = run.fitted()
+    assert isinstance(ensemble, Ensemble)
+    machine = ensemble.machines[-1]
     network: KernelMachine = machine.network(len(corpus.records))
     groups = {name: torch.from_numpy(run.groups[name]) for name in machine.metric.groups}
     places = network.place(groups).numpy()

@@ -14,7 +14,7 @@ from training.kernels.calibrated import calibrate, cross_calibrated_ev
 from training.kernels.config import WorldConfig
 from training.kernels.publish import publish_kernels
 from training.kernels.run import KernelRun
-from training.kernels.worlds import worlds_of
+from training.kernels.worlds import FittedWorlds, worlds_of
 
 
 def test_what_is_published_answers_what_was_fitted_and_what_it_leans_on(
@@ -59,7 +59,9 @@ def test_an_ion_leans_on_the_worlds_that_have_it(world_run: KernelRun) -> None:
     sodium = np.flatnonzero(world_run.worlds == 0)[0]
     changed = {**world_run.groups, ION: world_run.groups[ION].copy()}
     changed[ION][sodium] = 11.0
-    fitted = replace(world_run.fitted(), groups=changed)
+    served = world_run.fitted()
+    assert isinstance(served, FittedWorlds)
+    fitted = replace(served, groups=changed)
     network = fitted.network(np.zeros(5))
     network._ions = [torch.tensor([3.0, 11.0]), torch.tensor([3.0])]
     assert fitted.judged().leans_on[sodium].tolist() == [1.0, 0.0]
