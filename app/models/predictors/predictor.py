@@ -134,7 +134,7 @@ class Predictor(ABC):
         if output.distance > threshold:
             unlike = (
                 f"the surroundings of the path are unlike any fitted band's (distance {output.distance:.2f}, "
-                f"fitted bands lie within {threshold:.2f} of another)"
+                f"the domain ends at {threshold:.2f})"
             )
             reasons = (*reasons, unlike)
         factor = output.difficulty * (self.card.calibration.outside_factor if reasons else 1.0)
