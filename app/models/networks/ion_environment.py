@@ -12,7 +12,7 @@ from app.models.networks.message_tables import MessageTables
 #: On a CPU the features of this many bonds stay in a core's cache through all operations.
 _BONDS_IN_CACHE = 1024
 #: Messages along shorter bonds of the ion are computed, also where there are tables.
-COMPUTED_ANGSTROM = 2.5
+COMPUTED_ANGSTROM = 3.0
 #: On a GPU this many take about two gibibytes during the computation.
 _BONDS_ON_GPU = 1 << 19
 
