@@ -89,7 +89,7 @@ class Screener:
         """Screen some files together.
 
         Where a worker died of the same files before, each is screened alone, and one that kills a second worker is
-        given up.
+        given up. What is screened alone ends at once, so that it does not share the deaths of a later one.
         """
         rows = Rows()
         batch = f"batch {items[0].input}"
@@ -99,6 +99,7 @@ class Screener:
             for item in items:
                 if self._attempts.begin(item.input) < MOST_DEATHS:
                     self._screen_into(rows, [item])
+                    self._attempts.end([item.input])
                 else:
                     rows.inputs.append(item.input)
                     rows.failures.append(failure_row(_key(item), _kills_its_worker()))

@@ -170,6 +170,40 @@ def test_a_crystal_that_kills_its_workers_is_given_up_alone(screener: Screener) 
     assert len(screener.screen(items).crystals) == 2  # what has ended is forgotten
 
 
+class _WorkerDiedError(BaseException):
+    """Leaves `screen` as a death does: nothing of ours catches it, and nothing is ended."""
+
+
+class _Deadly(CountedAttempts):
+    """Ends the worker that begins a batch or deadly.cif."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.deaths = 0
+
+    def begin(self, key: str) -> int:
+        count = super().begin(key)
+        if (key.startswith("batch") and not count) or (key == "deadly.cif" and count < MOST_DEATHS):
+            self.deaths += 1
+            raise _WorkerDiedError
+        return count
+
+
+def test_crystals_screened_before_a_deadly_one_keep_their_rows(screener: Screener) -> None:
+    items = [item(name, rock_salt()) for name in ("good1.cif", "good2.cif", "deadly.cif", "good3.cif")]
+    before, screener._attempts = screener._attempts, (deadly := _Deadly())
+    try:
+        for _ in range(1 + MOST_DEATHS):
+            with pytest.raises(_WorkerDiedError):
+                screener.screen(items)
+        rows = screener.screen(items)
+    finally:
+        screener._attempts = before
+    assert deadly.deaths == 1 + MOST_DEATHS
+    assert [row["id"] for row in rows.crystals] == ["good1.cif", "good2.cif", "good3.cif"]
+    assert [row["id"] for row in rows.failures] == ["deadly.cif"]
+
+
 def test_what_hangs_in_the_model_ends_the_worker() -> None:
     import threading  # noqa: PLC0415 - this test alone waits for a thread
 
