@@ -24,6 +24,8 @@ RUN_FILE = "run.json"
 _TABLES = ("hops", "failures", "crystals")
 _LOCK_FILE = ".lock"
 _PENDING = ".pending"
+#: The state of a run that has no rows yet.
+_LISTING = "listing"
 
 
 class Output:
@@ -45,8 +47,8 @@ class Output:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], *, restart: bool) -> None:
         self.folder = folder
-        earlier = self._earlier(settings, restart=restart)
-        self.run: dict[str, Any] = earlier or {"settings": dict(settings)}
+        self.run: dict[str, Any] = {}
+        self._begin(settings, restart=restart)
         self.done: set[bytes] = set()
         self._remove_unfinished()
         pieces = sorted(path.stem for path in self._table("crystals").glob("*.parquet"))
@@ -112,8 +114,8 @@ class Output:
     def _table(self, name: str) -> Path:
         return self.folder / f"{name}.parquet"
 
-    def _earlier(self, settings: Mapping[str, Any], *, restart: bool) -> dict[str, Any] | None:
-        """What an earlier run left, once it is clear that this one may go on with it; makes the folders."""
+    def _begin(self, settings: Mapping[str, Any], *, restart: bool) -> None:
+        """Go on with what an earlier run left, once it is clear that this one may, or begin anew; makes the folders."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             earlier = read_run(self.folder)
@@ -122,21 +124,24 @@ class Output:
                 raise ScreeningError(
                     f"{self.folder} is not empty and holds no {RUN_FILE} of a screening: name another folder."
                 )
-            if earlier is not None and restart:
-                earlier = None
-                (self.folder / RUN_FILE).unlink()
+            # One that was stopped while it listed has no rows, or those that its own restart had still to delete.
+            if earlier is None or restart or earlier.get("state") == _LISTING:
+                self.run = {"settings": dict(settings)}
+                self.write_run(state=_LISTING)  # before the folders: what is there without run.json is not ours
                 for name in _TABLES:
-                    shutil.rmtree(self._table(name), ignore_errors=True)
-            if earlier is not None and (changed := differences(earlier.get("settings", {}), settings)):
+                    if self._table(name).exists():
+                        shutil.rmtree(self._table(name))
+            elif changed := differences(earlier["settings"], settings):
                 raise ScreeningError(
                     f"{self.folder} holds a screening with other settings: {'; '.join(changed)}. Give the same again "
                     "to go on with it, name another folder, or --restart to begin anew, which deletes its rows."
                 )
+            else:
+                self.run = earlier
             for name in _TABLES:
                 self._table(name).mkdir(exist_ok=True)
         except OSError as error:
             raise cannot_write(self.folder, error) from error
-        return earlier
 
     def _remove_unfinished(self) -> None:
         """Remove what a killed run left of a piece."""
@@ -156,14 +161,17 @@ def locked(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / _LOCK_FILE).open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise ScreeningError(f"Another ionpath screen writes to {folder} now.") from error
-            yield
+        file = (folder / _LOCK_FILE).open("w")
     except OSError as error:
         raise cannot_write(folder, error) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ScreeningError(f"Another ionpath screen writes to {folder} now.") from error
+        except OSError as error:
+            raise cannot_write(folder, error) from error
+        yield
 
 
 def read_run(folder: Path) -> dict[str, Any] | None:

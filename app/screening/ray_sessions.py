@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from app.cores import usable_cores
-from app.screening.errors import ScreeningError
+from app.screening.errors import ScreeningError, lines_of
 
 #: Blocks that wait between reading and predicting, and rows that wait to be written.
 _STORE_BYTES = 256 << 20
@@ -152,7 +152,7 @@ def _connect(ray: ModuleType, address: str) -> None:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise ScreeningError(
-            f"No Ray cluster answers at {address}: {str(error).splitlines()[0]} A cluster with a token needs "
+            f"No Ray cluster answers at {address}: {lines_of(error)[0]} A cluster with a token needs "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN_PATH here as well."
         ) from error
 

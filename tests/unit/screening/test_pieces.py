@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from app.screening.errors import ScreeningError
+from app.screening.errors import ScreeningError, lines_of
 from app.screening.pieces import Output, locked, read_run
 from app.screening.rows import SCHEMAS, table_of
 from app.screening.sources.items import digest_of
@@ -75,6 +75,36 @@ def test_two_screenings_do_not_share_a_folder(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_a_run_stopped_while_it_lists_can_be_begun_again(tmp_path: Path) -> None:
+    opened(tmp_path)
+    assert read_run(tmp_path) == {"settings": SETTINGS, "state": "listing"}
+    assert opened(tmp_path, ions=["Na"]).run["settings"]["ions"] == ["Na"]  # it had no rows to lose
+
+
+def test_a_restart_stopped_before_its_rows_are_deleted_does_not_take_them_for_its_own(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.write_run(state="complete", counts={})
+    first.write(tables("a"))
+    first.run = {"settings": {**SETTINGS, "ions": ["Na"]}}
+    first.write_run(state="listing")  # what a restart does first
+    again = opened(tmp_path, ions=["Na"])
+    assert not again.done
+    assert not again.has_pieces
+
+
+def test_an_error_of_the_run_is_not_one_of_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="elsewhere"), locked(tmp_path):
+        (tmp_path / "elsewhere").read_bytes()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ScreeningError, match="cannot be written"), locked(tmp_path / "file" / "out"):
+        pass
+
+
+def test_an_error_without_text_is_named_by_its_type() -> None:
+    assert lines_of(ConnectionError()) == ["ConnectionError"]
+    assert lines_of(ValueError("\n one\ntwo\n")) == ["one", "two"]
 
 
 def test_a_run_file_of_something_else_is_refused(tmp_path: Path) -> None:
