@@ -79,7 +79,7 @@ def _counts(result: Ranked) -> str:
     run, settings = result.run, result.run["settings"]
     good = sum(group.below for group in grouped(result, "ion"))
     rows = [
-        ("inputs", f"{run['counts']['inputs_done']:,} of {run['inputs']:,} ({run['state']})"),
+        ("inputs", f"{run.get('counts', {}).get('inputs_done', 0):,} of {run.get('inputs', 0):,} ({run['state']})"),
         ("crystals and ions with an answer", f"{len(result.rows):,}"),
         ("failures", f"{len(result.failures):,}"),
         *[(f"percolating in {name}", f"{len(percolating(result.rows, name)):,}") for name in DIMENSIONS],
@@ -88,8 +88,8 @@ def _counts(result: Ranked) -> str:
             f"{good:,}",
         ),
         ("model", f"{settings['model']} ({settings['model_digest'][:12]})"),
-        ("ionpath", run["versions"]["ionpath"]),
-        ("screened", f"{run['started_at'][:16]} to {(run.get('finished_at') or '')[:16]} UTC"),
+        ("ionpath", run.get("versions", {}).get("ionpath", "")),
+        ("screened", f"{(run.get('started_at') or '')[:16]} to {(run.get('finished_at') or '')[:16]} UTC"),
         ("inputs named", ", ".join(settings["inputs"])),
     ]
     return "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
@@ -174,7 +174,7 @@ def _drawing(result: Ranked, row: Row, crystal: Any, hops: Sequence[Row]) -> str
     doubts = " ".join(hop["reasons"])
     words = (
         f"hop {hop['hop']}: {hop['distance_angstrom']:.2f} Å, {hop['barrier_ev']:.2f} eV "
-        f"({hop['low_ev']:.2f} to {hop['high_ev']:.2f}), along {directions}"
+        f"({hop['low_ev']:.2f} to {hop['high_ev']:.2f}){_climb(hop)}, along {directions}"
     )
     return (
         f"<figure class=hop>{hop_svg(crystal, hop, row['ion'])}<figcaption>"
@@ -182,3 +182,11 @@ def _drawing(result: Ranked, row: Row, crystal: Any, hops: Sequence[Row]) -> str
         + (f"<br><i>{escape(doubts)}</i>" if doubts else "")
         + "</figcaption></figure>"
     )
+
+
+def _climb(hop: Row) -> str:
+    """What the hop counts in percolation, where that is not its barrier: outside the model's domain."""
+    climb_ev = hop["climb_ev"]
+    if climb_ev is None or f"{climb_ev:.2f}" == f"{hop['barrier_ev']:.2f}":
+        return ""
+    return f", in percolation {climb_ev:.2f} eV (climb_ev)"
