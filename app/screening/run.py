@@ -2,6 +2,8 @@
 
 import heapq
 import platform
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +15,7 @@ from importlib.metadata import version
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from app.screening.errors import ScreeningError
+from app.screening.errors import ScreeningError, lines_of
 from app.screening.job import SCHEMA_VERSION, Job
 from app.screening.pieces import Output, locked
 from app.screening.progress import Shown
@@ -67,12 +69,12 @@ def run(job: Job, limits: SourceLimits, shown: Shown, *, restart: bool = False) 
     """
     started_s = time.monotonic()
     sources = open_sources(job.inputs, limits)
-    with locked(job.output):
+    with locked(job.output), _os_errors():
         output = Output(job.output, job.settings(), restart=restart)
         shown.say("listing the inputs")
-        selection, firsts, total = _selected(sources, job, output)
+        selection, firsts, total, left = _selected(sources, job, output)
         parts = [part for source, first in zip(sources, firsts, strict=True) for part in source.parts(selection, first)]
-        writer = _Writer(output, total, started_s, job.save_every_s)
+        writer = _Writer(output, total, left, started_s, job.save_every_s)
         output.write_run(
             state="running",
             schema_version=SCHEMA_VERSION,
@@ -80,8 +82,9 @@ def run(job: Job, limits: SourceLimits, shown: Shown, *, restart: bool = False) 
             files_passed_by=sum(map(passed_by, job.inputs)),
             started_at=output.run.get("started_at") or _now(),
             versions=_versions(),
+            counts=writer.counts(),
         )
-        if len(output.done) < total:
+        if left:
             shown.say("starting Ray")
             _screen(job, parts, writer, shown)
         writer.finish("complete")
@@ -93,25 +96,34 @@ def _screen(job: Job, parts: Sequence[Part], writer: "_Writer", shown: Shown) ->
         with ray_session(job.ray_address, job.workers) as machines, _ray_errors():
             from app.screening.on_ray import screened  # noqa: PLC0415 # imports Ray, once its environment is prepared
 
-            shown.begin(total=writer.total, done=len(writer.output.done))
+            shown.begin(total=writer.total, done=writer.done)
             for batch in screened(job, parts, machines):
                 writer.add(batch.inputs, batch.tables)
-                shown.update(done=len(writer.output.done), failed=sum(writer.failures.values()))
+                shown.update(done=writer.done, failed=sum(writer.failures.values()))
     except KeyboardInterrupt:
         writer.finish("interrupted")
         raise ScreeningInterruptedError(writer.summary()) from None
-    except ScreeningError:
+    except (ScreeningError, OSError):
         with suppress(ScreeningError):  # what stopped it may keep this from being written too
             writer.finish("stopped")
         raise
     finally:
         shown.stop()
-    if (missing := writer.total - len(writer.output.done)) > 0:
+    if writer.left:
         writer.finish("stopped")
         raise ScreeningError(
-            f"{missing} of {writer.total} inputs were listed and then not found: they changed while they were read. "
-            "The same command goes on."
+            f"{len(writer.left)} of {writer.total} inputs were listed and then not found: they changed while they "
+            "were read. The same command goes on."
         )
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """What the system refuses, such as a folder for Ray, as our error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ScreeningError(f"The screening stopped: {lines_of(error)[0]}. The same command goes on.") from error
 
 
 @contextmanager
@@ -123,12 +135,15 @@ def _ray_errors() -> Iterator[None]:
         yield
     except RayError as error:
         cause = getattr(error, "cause", None) or error
-        last = str(cause).strip().splitlines()[-1]
-        raise ScreeningError(f"Ray stopped the screening: {last} The same command goes on.") from error
+        raise ScreeningError(f"Ray stopped the screening: {lines_of(cause)[-1]} The same command goes on.") from error
 
 
-def _selected(sources: Sequence[Source], job: Job, output: Output) -> tuple[Selection, list[int | None], int]:
-    """Which inputs are wanted: the selection, the first so many of each source, and how many there are.
+def _selected(
+    sources: Sequence[Source], job: Job, output: Output
+) -> tuple[Selection, list[int | None], int, set[bytes]]:
+    """Which inputs are wanted: the selection, the first so many of each source, how many, and digests of those to do.
+
+    Inputs that an earlier run did and that are gone since are not among them.
 
     Raises:
         ScreeningError: two inputs have the same path, or a source cannot be listed.
@@ -154,17 +169,43 @@ def _selected(sources: Sequence[Source], job: Job, output: Output) -> tuple[Sele
                 break
         firsts.append(None if most is None else count)
     if key is None or job.limit is None or len(seen) <= job.limit:
-        return Selection(done=frozenset(output.done), key=key), firsts, len(seen)
-    order = heapq.nsmallest(job.limit, (digest_of(name, key) for source in sources for name in source.inputs()))
-    return Selection(done=frozenset(output.done), key=key, last=order[-1] if order else b""), firsts, job.limit
+        return Selection(done=frozenset(output.done), key=key), firsts, len(seen), seen.keys() - output.done
+    names = (name for source in sources for name in source.inputs())
+    order = heapq.nsmallest(job.limit, ((digest_of(name, key), digest_of(name)) for name in names))
+    selection = Selection(done=frozenset(output.done), key=key, last=order[-1][0] if order else b"")
+    return selection, firsts, job.limit, {digest for _, digest in order} - output.done
+
+
+@contextmanager
+def _interrupts_kept() -> Iterator[list[int]]:
+    """Hold Ctrl-C and SIGTERM back; gives the signals that came meanwhile.
+
+    A handler is put in their place, as a mask would not do: Ray's threads take signals too.
+    """
+    kept: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _: kept.append(number))
+        yield kept
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Writer:
-    """Collects rows, and writes them piece by piece."""
+    """Collects rows, and writes them piece by piece.
 
-    def __init__(self, output: Output, total: int, started_s: float, save_every_s: float) -> None:
+    Attributes:
+        total: inputs altogether.
+        left: digests of those that have no rows yet.
+    """
+
+    def __init__(self, output: Output, total: int, left: set[bytes], started_s: float, save_every_s: float) -> None:
         self.output = output
         self.total = total
+        self.left = left
         self.crystals = output.dataset("crystals").count_rows()
         kinds = output.dataset("failures").to_table(columns=["kind"]).column("kind").to_pylist()
         self.failures: Counter[str] = Counter(kinds)
@@ -175,10 +216,26 @@ class _Writer:
         self._rows = 0
         self._since_s = time.monotonic()
 
+    @property
+    def done(self) -> int:
+        """Inputs that have their rows."""
+        return self.total - len(self.left)
+
     def add(self, inputs: Sequence[str], tables: Mapping[str, pa.Table]) -> None:
-        """Take the rows of some inputs; where Ray gives an input twice, as after a lost worker, once."""
+        """Take the rows of some inputs; where Ray gives an input twice, as after a lost worker, once.
+
+        Raises:
+            KeyboardInterrupt: it came meanwhile; the inputs have all their rows nevertheless.
+        """
+        with _interrupts_kept() as signals:
+            self._add(inputs, tables)
+        if signals:
+            raise KeyboardInterrupt
+
+    def _add(self, inputs: Sequence[str], tables: Mapping[str, pa.Table]) -> None:
         new = [one for one in inputs if digest_of(one) not in self.output.done]
         self.output.done.update(map(digest_of, new))
+        self.left.difference_update(map(digest_of, new))
         wanted = pa.array(new, pa.string())
         for name, table in tables.items():
             kept = table if len(new) == len(inputs) else table.filter(pc.is_in(table.column("input"), wanted))
@@ -197,16 +254,17 @@ class _Writer:
             self._write()
 
     def finish(self, state: str) -> None:
-        """Write what is left, and how it ended."""
-        if self._inputs or not self.output.has_pieces:
-            self._write()
-        self.output.write_run(state=state, finished_at=_now(), counts=self._counts())
+        """Write what is left, and how it ended; another Ctrl-C does not stop it."""
+        with _interrupts_kept():
+            if self._inputs or not self.output.has_pieces:
+                self._write()
+            self.output.write_run(state=state, finished_at=_now(), counts=self.counts())
 
     def summary(self) -> Summary:
         """How far it came."""
         return Summary(
             inputs=self.total,
-            done=len(self.output.done),
+            done=self.done,
             crystals=self.crystals,
             failures=dict(self.failures.most_common()),
             seconds=time.monotonic() - self._started_s,
@@ -219,11 +277,12 @@ class _Writer:
         self.output.write(pieces)
         self._inputs, self._rows, self._since_s = [], 0, time.monotonic()
         self._tables = {name: [] for name in SCHEMAS}
-        self.output.write_run(counts=self._counts())
+        self.output.write_run(counts=self.counts())
 
-    def _counts(self) -> dict[str, object]:
+    def counts(self) -> dict[str, object]:
+        """What run.json says of the rows."""
         return {
-            "inputs_done": len(self.output.done),
+            "inputs_done": self.done,
             "crystals": self.crystals,
             "failures": sum(self.failures.values()),
             "failures_by_kind": dict(self.failures.most_common()),
