@@ -12,6 +12,7 @@ from typing import Any
 
 from app.crystals.band import Band
 from app.crystals.readers import File
+from app.crystals.readers.packing import packing_of
 from app.errors import FormatError, InputError, IonpathError, TooLargeError
 from app.models.prediction import Prediction
 from app.models.predictors.predictor import OutOfMemoryError, Predictor
@@ -135,7 +136,7 @@ class Screener:
             return [failure_row(key, too_large)]
         file = File(name=item.name, content=item.content)
         names: tuple[str, ...] = ()
-        if b"data_" in item.content.lower() or not item.content[:1].isascii():  # a CIF, or something packed
+        if b"data_" in item.content.lower() or _is_packed(item.content):  # a CIF, or what may hold one
             done = self._read(StructuresTask(file=file, limits=limits))
             if isinstance(done.value, IonpathError):
                 return [failure_row(key, done.value, seconds=done.seconds)]
@@ -289,6 +290,11 @@ class Screener:
 
 def _key(item: Item) -> Row:
     return {"id": item.input, "input": item.input, "ion": None}
+
+
+def _is_packed(content: bytes) -> bool:
+    """Whether a text may only be seen once it is unpacked or decoded: archives, packed files, UTF-16."""
+    return packing_of(content) is not None or content.startswith(b"PK") or not content[:1].isascii()
 
 
 def _kills_its_worker() -> IonpathError:

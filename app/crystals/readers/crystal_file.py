@@ -29,13 +29,19 @@ from app.errors import FormatError, InputError
 
 
 def structures_in(file: File, limits: Limits) -> tuple[str, ...]:
-    """Names of the structures of a CIF with several; none of any other file.
+    """Names of the structures of a CIF with several, packed or alone in an archive too; none of any other file.
 
     Raises:
         InputError: as `read_crystal`, where the file cannot be read at all.
     """
     file = unpack(file, limits)
-    if format_of(file, limits) != "cif":
+    kind = format_of(file, limits)
+    if kind in ("zip", "tar"):
+        single = unpack_single(file, limits)
+        if single is None:
+            return ()
+        file, kind = single, format_of(single, limits)
+    if kind != "cif":
         return ()
     text = text_of(file)
     if text.lower().count("data_") <= 1:  # nearly every file, which need not be parsed for it
@@ -124,7 +130,7 @@ def _parse(
     file: File, kind: Format, limits: Limits, ion: str | None, *, image_of_a_band: bool, number: int | None = None
 ) -> Crystal:
     if kind in ("zip", "tar"):
-        return _from_archive(file, kind, limits, ion, image_of_a_band=image_of_a_band)
+        return _from_archive(file, kind, limits, ion, image_of_a_band=image_of_a_band, number=number)
     if kind == "json":
         return _from_json(file, limits)
     if kind == "cif":
@@ -147,13 +153,15 @@ def _from_frames(file: File, kind: Format, limits: Limits, *, image_of_a_band: b
     return _crystal(frames[0])
 
 
-def _from_archive(file: File, kind: str, limits: Limits, ion: str | None, *, image_of_a_band: bool) -> Crystal:
+def _from_archive(
+    file: File, kind: str, limits: Limits, ion: str | None, *, image_of_a_band: bool, number: int | None
+) -> Crystal:
     """The crystal that is alone in an archive, also as the files of one run."""
     single = None if image_of_a_band else unpack_single(file, limits)
     inner = None if single is None else format_of(single, limits)
     if single is None or inner is None or inner in ("zip", "tar"):
         raise _band_not_crystal(file.name, f"a {kind}")
-    return _parse(single, inner, limits, ion, image_of_a_band=False)
+    return _parse(single, inner, limits, ion, image_of_a_band=False, number=number)
 
 
 def _from_json(file: File, limits: Limits) -> Crystal:

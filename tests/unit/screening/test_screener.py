@@ -1,6 +1,10 @@
 """A worker gives every file its rows: what is wrong with one costs that one alone."""
 
+import bz2
 import gzip
+import io
+import lzma
+import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -114,6 +118,23 @@ def test_a_cif_of_several_blocks_has_rows_of_each(screener: Screener) -> None:
     assert rows.inputs == ["two.cif"]
     twice = Item(input="x.cif", name="x.cif", content=2 * crystal_to_cif(rock_salt(), "same").encode())
     assert [row["kind"] for row in screener.screen([twice]).failures] in (["repeated-block"], ["unreadable-cif"])
+
+
+@pytest.mark.parametrize("packing", ["gzip", "bzip2", "xz", "zip", "utf-16"])
+def test_a_packed_cif_of_several_blocks_has_rows_of_each(screener: Screener, packing: str) -> None:
+    text = item("two.cif", rock_salt(), layered_oxide()).content
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as writing:
+        writing.writestr("two.cif", text)
+    content = {
+        "gzip": gzip.compress(text),
+        "bzip2": bz2.compress(text),
+        "xz": lzma.compress(text),
+        "zip": archive.getvalue(),
+        "utf-16": text.decode().encode("utf-16"),
+    }[packing]
+    rows = screener.screen([Item(input="two", name="two", content=content)])
+    assert [row["formula"] for row in rows.crystals] == ["Cl4 Li4", "Co3 Li3 O6"]
 
 
 def test_several_ions_each_have_a_row(screener: Screener) -> None:
