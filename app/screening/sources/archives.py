@@ -22,7 +22,8 @@ _CHUNK_BYTES = 1 << 20
 _ENCRYPTED_FLAG = 0x1
 #: xz may ask for a dictionary of gigabytes; `xz -9` needs 65 MiB.
 _XZ_MEMORY = 256 << 20
-_BROKEN = (
+#: What a damaged archive or packed file raises while it is read.
+BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, ValueError, OSError),
     lzma.LZMAError,
 )
@@ -65,15 +66,19 @@ class Archive:
         for entry in self._entries():
             name = PurePosixPath(entry.path).name
             try:
-                yield Item(input=entry.path, name=name, content=entry.read(most + 1))
-            except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # this entry of a zip alone
+                content = entry.read(most + 1)
+            except (*BROKEN, RuntimeError) as error:
+                if not self.is_zip:  # what is broken is the stream, with all that follows
+                    raise
                 yield Item(input=entry.path, name=name, content=b"", problem=f"{name} cannot be unpacked: {error}.")
+            else:
+                yield Item(input=entry.path, name=name, content=content)
 
     def _entries(self) -> Iterator[_Entry]:
         try:
             with self.filesystem.open_input_file(self.path) as packed:
                 yield from (self._zip_entries if self.is_zip else self._tar_entries)(packed)
-        except _BROKEN as error:
+        except BROKEN as error:
             kind = "zip" if self.is_zip else "tar"
             raise ScreeningError(
                 f"{self.name} is a broken {kind}, or one whose compression is not read: {error}."

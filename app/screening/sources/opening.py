@@ -9,7 +9,7 @@ from pyarrow import fs
 
 from app.crystals.readers.packing import opened, packing_of
 from app.screening.errors import ScreeningError
-from app.screening.sources.archives import Archive
+from app.screening.sources.archives import BROKEN, Archive
 from app.screening.sources.files import Files, files_below, is_crystal
 from app.screening.sources.items import Source, SourceLimits
 from app.screening.sources.tables import Kind, Table, is_table_of_folder, records_of
@@ -101,7 +101,10 @@ def _file(name: str, filesystem: fs.FileSystem, path: str, stream: IO[bytes], li
     packing = packing_of(head)
     if packing is not None:
         stream.seek(0)
-        head = opened(stream, packing, xz_memory_bytes=256 << 20).read(_HEAD_BYTES)
+        try:
+            head = opened(stream, packing, xz_memory_bytes=256 << 20).read(_HEAD_BYTES)
+        except BROKEN:  # found again, and reported, where the whole file is read
+            head = b""
     if head.startswith(_ZIP):
         return Archive(name=name, filesystem=filesystem, path=path, is_zip=True, limits=limits)
     if head[_TAR] == b"ustar":
@@ -121,7 +124,10 @@ def _file(name: str, filesystem: fs.FileSystem, path: str, stream: IO[bytes], li
 
 def _kind_of_json(stream: IO[bytes], packing: str | None) -> Kind | None:
     stream.seek(0)
-    content = (stream if packing is None else opened(stream, packing)).read(_LARGEST_DOCUMENT_BYTES)
+    try:
+        content = (stream if packing is None else opened(stream, packing)).read(_LARGEST_DOCUMENT_BYTES)
+    except BROKEN:
+        return None
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:

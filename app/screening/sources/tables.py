@@ -13,6 +13,7 @@ from pyarrow import fs, parquet
 
 from app.crystals.readers.packing import opened, packing_of
 from app.screening.errors import ScreeningError
+from app.screening.sources.archives import BROKEN
 from app.screening.sources.items import Item, Part, Selection, SourceLimits, selected
 
 #: Where a row or record has its name, the first of these that is there.
@@ -60,7 +61,7 @@ class Table:
             for count, item in enumerate(rows(with_content), start=1):
                 self.limits.check(self.name, entries=count, unpacked_bytes=0, packed_bytes=0)
                 yield item
-        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
+        except (pa.ArrowException, *BROKEN) as error:
             raise ScreeningError(f"{self.name} cannot be read: {error}.") from error
 
     # Parquet
@@ -85,9 +86,15 @@ class Table:
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=wanted):
                 for row in batch.to_pylist():
                     number += 1
-                    label = str(row[id_field]) if id_field and row[id_field] is not None else f"row-{number}"
-                    value = (row[field] if field else row) if with_content else None
-                    yield self._item(label, _content(value) if with_content else b"")
+                    label = str(row[id_field]) if id_field and _is_name(row[id_field]) else f"row-{number}"
+                    if not with_content:
+                        yield self._item(label, b"")
+                        continue
+                    try:
+                        yield self._item(label, _content(row[field] if field else row))
+                    except orjson.JSONEncodeError as error:  # bytes or decimal numbers within a structure
+                        why = f"row {number} holds something that JSON does not have: {error}."
+                        yield Item(input=self.prefix + label, name=label, content=b"", problem=why)
 
     # JSON
 
@@ -151,8 +158,13 @@ def records_of(document: object) -> list[object]:
 def _label(record: object, otherwise: str) -> str:
     if not isinstance(record, Mapping):
         return otherwise
-    found = next((record[name] for name in ID_FIELDS if isinstance(record.get(name), str | int)), None)
-    return otherwise if found is None else str(found)
+    values = (record.get(name) for name in ID_FIELDS)
+    return next((str(value) for value in values if isinstance(value, str | int) and _is_name(value)), otherwise)
+
+
+def _is_name(value: object) -> bool:
+    """Whether a row can be named so: not where it is true, false, null or empty."""
+    return value is not None and not isinstance(value, bool) and str(value).strip() != ""
 
 
 def _content(value: object) -> bytes:

@@ -10,6 +10,7 @@ import pickle
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,44 @@ def test_a_broken_archive_is_named(tmp_path: Path, name: str) -> None:
         items_of(opened(tmp_path / name))
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_entry_of_a_zip_fails_alone(tmp_path: Path, method: int) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.cif", random_text(number))
+        start = archive.infolist()[1].header_offset + 30 + len("1.cif")
+    content = bytearray(packed.getvalue())
+    content[start : start + 40] = b"\xff" * 40
+    (tmp_path / "x.zip").write_bytes(content)
+    problems = {item.input: item.problem for item in items_of(opened(tmp_path / "x.zip"))}
+    assert "1.cif cannot be unpacked" in (problems.pop("1.cif") or "")
+    assert problems == {"0.cif": None, "2.cif": None}
+
+
+PACKINGS: dict[str, Callable[[bytes], bytes]] = {".gz": gzip.compress, ".xz": lzma.compress, ".bz2": bz2.compress}
+
+
+@pytest.mark.parametrize("ending", PACKINGS)
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_a_damaged_packed_file_is_one_failure_and_a_damaged_table_is_named(
+    tmp_path: Path, ending: str, damage: str
+) -> None:
+    def damaged(content: bytes) -> bytes:
+        packed = PACKINGS[ending](content)
+        return packed[:-20] if damage == "cut" else packed[:20] + b"\xff" * 30 + packed[50:]
+
+    (tmp_path / f"x.cif{ending}").write_bytes(damaged(random_text(1)))
+    (item,) = items_of(opened(tmp_path / f"x.cif{ending}"))  # the reader finds it damaged again
+    assert item.input == f"x.cif{ending}"
+    long = b"[" + b", ".join(b'"%d"' % number**5 for number in range(4000)) + b"]"
+    (tmp_path / f"x.json{ending}").write_bytes(damaged(long))
+    assert [item.input for item in items_of(opened(tmp_path / f"x.json{ending}"))] == [f"x.json{ending}"]
+    (tmp_path / f"x.jsonl{ending}").write_bytes(damaged(structures()["mp-1"].encode()))
+    with pytest.raises(ScreeningError, match=r"x\.jsonl.* cannot be read"):
+        items_of(opened(tmp_path / f"x.jsonl{ending}"))
+
+
 def random_text(seed: int) -> bytes:
     return b"data_" + bytes((seed * 7919 + k * k * 31) % 251 for k in range(400))
 
@@ -194,6 +233,23 @@ def test_parquet_files_of_structures(tmp_path: Path, form: str) -> None:
         read = {item.input: orjson.loads(item.content) for item in items_of(source)}
         assert [site["species"][0]["element"] for site in read["mp-2"]["sites"]][:4] == ["Na"] * 4
         assert read["mp-1"]["lattice"]["matrix"][0][0] == pytest.approx(5.13)
+
+
+@pytest.mark.parametrize("cell", [b"\x00", Decimal("1.5")])
+def test_a_row_of_parquet_that_json_cannot_hold_fails_alone(tmp_path: Path, cell: object) -> None:
+    column = [{"a": cell}, {"a": None}]
+    parquet.write_table(pa.table({"id": ["", "good"], "structure": column}), tmp_path / "x.parquet")
+    source = opened(tmp_path / "x.parquet")
+    assert list(source.inputs()) == ["row-1", "good"]
+    bad, good = items_of(source)
+    assert (bad.input, good.input, good.problem) == ("row-1", "good", None)
+    assert "row 1 holds something that JSON does not have" in (bad.problem or "")
+
+
+def test_records_are_not_named_by_what_is_no_name(tmp_path: Path) -> None:
+    records: list[dict[str, object]] = [{"id": True}, {"id": ""}, {"id": " ", "name": "n"}, {"id": 4}, {"id": None}]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert list(opened(tmp_path / "x.jsonl").inputs()) == ["line-1", "line-2", "n", "4", "line-5"]
 
 
 def test_a_parquet_file_without_structures_says_what_is_wanted(tmp_path: Path) -> None:
