@@ -230,6 +230,8 @@ def _outcar_species(text: str, name: str, limits: Limits) -> tuple[str, ...]:
     if found is None:
         raise _unreadable_outcar('There is no line "ions per type"', name)
     counts = [int(word) for word in found[1].split()]
+    if not sum(counts):
+        raise _unreadable_outcar("It has no ions", name)
     limits.check_atoms(sum(counts), name)
     kinds = next((some for pattern in (_TYPE, _TITLE) if len(some := pattern.findall(text)) == len(counts)), None)
     if kinds is None:

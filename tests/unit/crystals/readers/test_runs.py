@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
@@ -82,6 +83,8 @@ def test_a_damaged_outcar_is_refused_at_its_line() -> None:
     for changed, into in ((b"ions per type", b"ions"), (b"VRHFIN", b"x"), (b"reciprocal lattice", b"x")):
         broken = content.replace(changed, into).replace(b"TITEL", b"x")
         assert refused_of(broken, "OUTCAR").kind == "unreadable-outcar"
+    none = refused_of(re.sub(rb"ions per type( *=).*", rb"ions per type\1   0   0   0   0", content), "OUTCAR")
+    assert (none.kind, "no ions" in none.detail) == ("unreadable-outcar", True)
     lines = content.split(b"\n")
     at = next(k for k, line in enumerate(lines) if line.startswith(b" POSITION"))
     cut = refused_of(b"\n".join(lines[: at + 10]), "OUTCAR")
