@@ -133,7 +133,9 @@ class WorldMachines(nn.Module):
         # An ion that no world has leans on those with the most ions; a band unlike all rows on all that have its ion.
         total = likely.sum(dim=1, keepdim=True)
         variety = likely.new_tensor([len(ions) for ions in self._ions])
-        fallback = torch.where(known.sum(dim=1, keepdim=True) > 0.0, self.prior * known, variety)
+        own = self.prior * known
+        own = torch.where(own.sum(dim=1, keepdim=True) > 0.0, own, known)  # no prior where no world shares its ions
+        fallback = torch.where(known.sum(dim=1, keepdim=True) > 0.0, own, variety)
         chosen = torch.where(total > 0.0, likely, fallback)
         return chosen / chosen.sum(dim=1, keepdim=True)
 
