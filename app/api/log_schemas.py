@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas import (
     BondValence,
+    Conductivity,
     Disorder,
     GoodConductor,
     Hop,
@@ -121,6 +122,7 @@ class ListedPrediction(PredictionStatus):
     disorder: Disorder | None = None
     bond_valence: BondValence | None = None
     second_opinion: SecondOpinion | None = None
+    conductivity: Conductivity | None = Field(None, description="Of a crystal, where it was asked for.")
 
 
 class StoredPrediction(ListedPrediction):

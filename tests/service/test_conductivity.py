@@ -13,6 +13,7 @@ from api_server import Service, ionpath, running_service
 from conductors import write_small
 from untrained import write_untrained
 
+from app.api.log_schemas import StoredPrediction
 from app.api.schemas import ClassificationAnswer, ConductivityAnswer, PredictionAnswer, Problem
 
 PATH = "/predict/conductivity"
@@ -64,7 +65,9 @@ def test_it_is_cached_and_logged_as_any_answer(service: Service, crystal: Any) -
     assert again["cached"]
     assert again["prediction_id"] != first["prediction_id"]
     assert again["log10_conductivity_s_per_cm"] == first["log10_conductivity_s_per_cm"]
-    stored = service.client.get(f"/predictions/{again['prediction_id']}").json()
+    logged = service.client.get(f"/predictions/{again['prediction_id']}")
+    StoredPrediction.model_validate_json(logged.content, strict=True, extra="forbid")
+    stored = logged.json()
     nested = stored["conductivity"]
     assert {name: again[name] for name in nested} == nested
     assert stored["hops"]
