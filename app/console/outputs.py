@@ -14,6 +14,7 @@ from rich.text import Text
 from app.console.asking import Result
 from app.console.printing import CsvWriter, Heading, TableWriter, as_options, plain_table, problem_line, show
 from app.serving.answers.as_csv import (
+    CONNECTION_COLUMNS,
     HOP_COLUMNS,
     LEANING_COLUMNS,
     NOTE_COLUMNS,
@@ -32,6 +33,7 @@ CSV_COLUMNS = (
     *PERCOLATION_COLUMNS,
     *NOTE_COLUMNS,
     *UPLOADED_COLUMNS,
+    *CONNECTION_COLUMNS,
     *LEANING_COLUMNS,
 )
 

@@ -27,13 +27,10 @@ HOP_COLUMNS = (
     "excluded_because",
 )
 #: Of the whole crystal, the same in each of its rows: the barriers at which its hops connect, eV, empty where they
-#: never do; whether hops that were not predicted could make them lower; and in which share of the fillings they do;
-#: and the same barriers by bond valence.
-PERCOLATION_COLUMNS = (
-    "percolation_1d_ev",
-    "percolation_2d_ev",
-    "percolation_3d_ev",
-    "percolation_upper_bound",
+#: never do; and whether hops that were not predicted could make them lower.
+PERCOLATION_COLUMNS = ("percolation_1d_ev", "percolation_2d_ev", "percolation_3d_ev", "percolation_upper_bound")
+#: Of the whole crystal too: in which share of its fillings they connect, and the same barriers by bond valence.
+CONNECTION_COLUMNS = (
     "percolation_1d_share",
     "percolation_2d_share",
     "percolation_3d_share",
@@ -62,6 +59,7 @@ COLUMNS = (
     *NOTE_COLUMNS,
     *UPLOADED_COLUMNS,
     *CONDUCTIVITY_COLUMNS,
+    *CONNECTION_COLUMNS,
     *LEANING_COLUMNS,
 )
 #: In place of the top of an interval that is null.
