@@ -16,7 +16,7 @@ from app.crystals.band import Band
 from app.crystals.limits import Limits
 from app.crystals.readers.json_band import read_json_band
 from app.errors import IonpathError
-from training.barrier_rows import band_of_row, chemical_system, chosen_fold, is_sound, straight_band
+from training.barrier_rows import FOLD_COUNT, band_of_row, chemical_system, chosen_fold, is_sound, straight_band
 
 BARRIERS = Path("barriers")
 BARRIERS_FILE = BARRIERS / "bands.jsonl.gz"
@@ -233,8 +233,15 @@ def _own_record(row: object, source: str, known: Mapping[str, int]) -> Record:
         band=band,
         barrier_ev=float(barrier),
         sound=is_sound(band),
-        folds={folding: int(row.get(folding, chosen[folding])) for folding in FOLDINGS},
+        folds={folding: _fold(row, folding, chosen[folding]) for folding in FOLDINGS},
         source=source,
         family=str(row.get("family", "")),
         functional=str(row.get("xc", "")),
     )
+
+
+def _fold(row: Mapping[str, Any], folding: str, otherwise: int) -> int:
+    fold = row.get(folding, otherwise)
+    if isinstance(fold, bool) or not isinstance(fold, int) or not 0 <= fold < FOLD_COUNT:
+        raise ValueError(f"{folding} is {fold!r}, not a whole number from 0 to {FOLD_COUNT - 1}")
+    return fold

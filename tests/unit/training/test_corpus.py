@@ -84,7 +84,9 @@ def test_own_bands_become_straight_as_those_that_are_served(write: Callable[...,
         ({name: value for name, value in _own("LiCl 1").items() if name != "id"}, "the field 'id' is missing"),
         (_own("LiF 1"), "the id 'own LiF 1' is there already in line 1"),
         (_own("LiCl 1", ion="Xx"), "Xx"),
-        (_own("LiCl 1", fold_random="a"), "invalid literal"),
+        (_own("LiCl 1", fold_random="a"), "fold_random is 'a', not a whole number from 0 to 9"),
+        (_own("LiCl 1", fold_random=10), "fold_random is 10, not a whole number"),
+        (_own("LiCl 1", fold_chemistry=-1), "fold_chemistry is -1, not a whole number"),
     ],
 )
 def test_a_wrong_row_is_named_with_its_line(write: Callable[..., Path], row: Any, words: str) -> None:
