@@ -111,6 +111,21 @@ def connections(edges: Sequence[HopEdge], barriers_ev: Sequence[float | None]) -
     }
 
 
+def bottleneck_orbits(
+    edges: Sequence[HopEdge], barriers_ev: Sequence[float], barrier_ev: float, dimension: int
+) -> tuple[int, ...]:
+    """Find the distinct hops of a barrier without which hops up to it do not connect, as of `Connection`.
+
+    Args:
+        edges: the hops up to that barrier, of a cell or of a supercell.
+        barriers_ev: the barrier of each orbit, eV.
+        barrier_ev: the barrier, which is that of the highest of the hops.
+        dimension: 1, 2 or 3.
+    """
+    up_to = [(barriers_ev[edge.orbit], edge) for edge in edges]
+    return _bottlenecks(up_to, _connecting(up_to, dimension), barrier_ev, dimension)
+
+
 def directions_of(
     hops: Iterable[Sequence[int]], dimension: int, *, repeats: tuple[int, int, int] = (1, 1, 1)
 ) -> tuple[Offset, ...]:
@@ -140,17 +155,24 @@ def _passable(edges: Iterable[HopEdge], barriers_ev: Sequence[float | None]) -> 
 def _connection(passable: list[tuple[float, HopEdge]], barrier_ev: float, dimension: int) -> Connection:
     up_to = [(barrier, edge) for barrier, edge in passable if barrier <= barrier_ev]
     parts = _connecting(up_to, dimension)
+    directions = dict.fromkeys(direction for part in parts for direction in _directions(part.periods))
+    return Connection(
+        barrier_ev=barrier_ev,
+        bottleneck_orbits=_bottlenecks(up_to, parts, barrier_ev, dimension),
+        directions=tuple(sorted(directions, key=_by_length)),
+    )
+
+
+def _bottlenecks(
+    up_to: list[tuple[float, HopEdge]], parts: list[_Network], barrier_ev: float, dimension: int
+) -> tuple[int, ...]:
+    """The orbits of the highest hops of connecting parts that are needed; where none alone is, all of these."""
     inside = {site for part in parts for site in part.members}
     highest = {edge.orbit for barrier, edge in up_to if barrier == barrier_ev and edge.from_site in inside}
     needed = {
         orbit for orbit in highest if not _connecting([item for item in up_to if item[1].orbit != orbit], dimension)
     }
-    directions = dict.fromkeys(direction for part in parts for direction in _directions(part.periods))
-    return Connection(
-        barrier_ev=barrier_ev,
-        bottleneck_orbits=tuple(sorted(needed or highest)),
-        directions=tuple(sorted(directions, key=_by_length)),
-    )
+    return tuple(sorted(needed or highest))
 
 
 def _connecting(items: list[tuple[float, HopEdge]], dimension: int) -> list[_Network]:

@@ -137,7 +137,10 @@ def _folded(sums: torch.Tensor, shape: tuple[int, ...], widest: IntArray) -> tor
 
 def _fourier(count: int, coarse: int, device: str) -> torch.Tensor:
     """The matrix that interpolates a periodic function from some equally spaced points to others, [count, coarse]."""
-    apart = np.arange(count)[:, None] / count - np.arange(coarse) / coarse
-    waves = np.arange(coarse // 2 + 1)
-    weights = np.where((waves == 0) | (2 * waves == coarse), 1.0, 2.0) / coarse
-    return torch.from_numpy(np.cos(2.0 * np.pi * apart[..., None] * waves) @ weights).to(device, torch.float32)
+    whole = count * coarse
+    # in whole numbers, so that points which coincide are found exactly
+    apart = (np.arange(count)[:, None] * coarse - np.arange(coarse) * count) % whole
+    angle = np.pi / whole * np.where(apart == 0, 1, apart)
+    # the sum of the waves in closed form, after Dirichlet; of an even number of points the fastest wave counts half
+    kernel = np.sin(coarse * angle) / (coarse * np.sin(angle)) * (np.cos(angle) if coarse % 2 == 0 else 1.0)
+    return torch.from_numpy(np.where(apart == 0, 1.0, kernel)).to(device, torch.float32)

@@ -16,6 +16,8 @@ STEPS = 10
 _LONGEST_STEP_ANGSTROM = 0.05
 #: Length of a step for a force of one eV per angstrom.
 _STEP_ANGSTROM = 0.03
+#: Sets of positions that are relaxed at once: some hundreds of atoms around each take tens of megabytes.
+_PIECE_SETS = 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,8 +53,14 @@ def walk_energies(
 
 def _relaxed(hosts: list[ChargedHost], frac_coords: FloatArray, along: FloatArray | None) -> FloatArray:
     """Energies after some steps downhill, across the given directions alone, shape [n_sets, n_points]."""
-    if not len(hosts):
-        return np.empty(frac_coords.shape[:2])
+    energies = np.empty(frac_coords.shape[:2])
+    for start in range(0, len(hosts), _PIECE_SETS):
+        piece = slice(start, start + _PIECE_SETS)
+        energies[piece] = _relaxed_at_once(hosts[piece], frac_coords[piece], None if along is None else along[piece])
+    return energies
+
+
+def _relaxed_at_once(hosts: list[ChargedHost], frac_coords: FloatArray, along: FloatArray | None) -> FloatArray:
     lattice = hosts[0].lattice_angstrom
     places = frac_coords @ lattice
     around = neighbours(hosts, list(places))

@@ -8,7 +8,7 @@ from app.serving.answers.types import BondValenceAnswer
 
 
 def bond_valence_answer(host: ChargedHost | str) -> BondValenceAnswer:
-    """Compute percolation by bond valence, tens of milliseconds; where that cannot be, say why and fail nothing.
+    """Compute percolation by bond valence; where that cannot be, say why and fail nothing.
 
     Args:
         host: of the crystal without its ions, or why there is none.
@@ -19,6 +19,8 @@ def bond_valence_answer(host: ChargedHost | str) -> BondValenceAnswer:
         found = host_percolation(host)
     except IonpathError as error:
         return _without(error.detail)
+    except MemoryError:
+        return _without("There was not enough memory for the grid of bond valence.")
     return BondValenceAnswer(percolation_ev=found.barriers, grid_angstrom=found.grid_angstrom)
 
 

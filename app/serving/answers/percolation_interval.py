@@ -14,6 +14,7 @@ from app.crystals.hops.percolation import (
     Connection,
     HopEdge,
     PercolationBarriers,
+    bottleneck_orbits,
     connections,
     directions_of,
 )
@@ -32,8 +33,6 @@ LEAST_SAMPLES = 100
 #: Samples where each is of a supercell with closed sites.
 LEAST_SAMPLES_FILLED = 48
 SEED = 7
-#: Percolation is reported where at least this share of the fillings percolates: the barrier is their median.
-LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,10 +155,15 @@ def _connection(
     if np.isinf(level_ev):
         return None
     usable = ~network.closed[filling] & (barriers_ev[network.orbits] <= level_ev)
+    hops = network.hops[usable].tolist()
+    edges = [
+        HopEdge(from_site=i, to_site=j, offset=(x, y, z), orbit=orbit)
+        for (i, j, x, y, z), orbit in zip(hops, network.orbits[usable].tolist(), strict=True)
+    ]
     return Connection(
         barrier_ev=level_ev,
-        bottleneck_orbits=tuple(int(k) for k in np.flatnonzero(barriers_ev == level_ev)),
-        directions=directions_of(network.hops[usable].tolist(), dimension, repeats=network.repeats),
+        bottleneck_orbits=bottleneck_orbits(edges, barriers_ev.tolist(), level_ev, dimension),
+        directions=directions_of(hops, dimension, repeats=network.repeats),
     )
 
 

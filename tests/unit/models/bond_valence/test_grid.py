@@ -8,7 +8,7 @@ from app.crystals.band import FloatArray
 from app.crystals.charged_host import charged_host
 from app.crystals.crystal import Crystal
 from app.models.bond_valence.energies import site_energies
-from app.models.bond_valence.grid import energy_grid, grid_shape
+from app.models.bond_valence.grid import _fourier, energy_grid, grid_shape
 
 STATES = {"Li": 1, "Fe": 2, "P": 5, "O": -2, "Cl": -1, "Se": -2}
 
@@ -30,3 +30,17 @@ def test_a_grid_has_the_energies_of_its_points(crystal: Crystal, skew: FloatArra
     low = exact < exact.min() + 3.0
     assert low.sum() > 20
     assert found.energies_ev[every][low] == pytest.approx(exact[low], abs=0.005)
+
+
+@pytest.mark.parametrize(("count", "coarse"), [(12, 7), (12, 8), (8, 8), (9, 9)])
+def test_waves_that_the_coarse_grid_holds_are_interpolated_exactly(count: int, coarse: int) -> None:
+    wave = (coarse - 1) // 2
+    on_coarse, on_fine = (np.cos(2 * np.pi * wave * np.arange(n) / n + 0.4) for n in (coarse, count))
+    assert _fourier(count, coarse, "cpu").numpy() @ on_coarse == pytest.approx(on_fine, abs=1e-5)
+
+
+def test_a_long_axis_takes_little_memory() -> None:
+    """A matrix with an axis more, over the waves, had 3 GB here."""
+    found = _fourier(1200, 1000, "cpu")
+    assert found.shape == (1200, 1000)
+    assert found.sum(dim=1).numpy() == pytest.approx(np.ones(1200), abs=1e-3)

@@ -55,3 +55,11 @@ def test_the_way_back_has_the_same_saddle(host: ChargedHost) -> None:
     )
     assert there == pytest.approx(back, abs=1e-9)
     # so the two barriers differ by the energies of the ends: E_i + b_ij = E_j + b_ji
+
+
+def test_many_hops_are_relaxed_in_pieces_with_the_same_result(host: ChargedHost) -> None:
+    start, end = hop()
+    count = 70
+    many = walk_energies(([host], [host] * count), start[None], np.tile(start, (count, 1)), np.tile(end, (count, 1)))
+    one = walk_energies(([host], [host]), start[None], start[None], end[None])
+    assert many.saddles_ev == pytest.approx(np.full(count, one.saddles_ev[0]), abs=1e-9)

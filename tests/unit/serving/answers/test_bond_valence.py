@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from made_crystals import crystal_of, garnet, layered_oxide, rock_salt, spinel
 
+from app.crystals.band import FloatArray
 from app.crystals.charged_host import ChargedHost, charged_host
 from app.crystals.crystal import Crystal
 from app.crystals.hops.search import find_hops
@@ -54,6 +55,37 @@ def test_what_has_no_parameters_has_a_reason_and_an_answer_all_the_same() -> Non
     assert found.grid_angstrom is None
     assert found.detail is not None
     assert "none for Li+1 with H-1" in found.detail
+
+
+def long_cell(length_angstrom: float) -> Crystal:
+    """Sixty atoms in a row, lithium among them."""
+    atoms = [(("Li", "Ti", "O")[k % 3], (0.0, 0.5 * (k % 2), (k + 0.5) / 60)) for k in range(60)]
+    atoms[1] = ("O", atoms[1][1])  # so that the row is its own primitive cell
+    return crystal_of(np.diag([2.8, 2.8, length_angstrom]), atoms)
+
+
+def test_a_cell_too_long_for_a_grid_is_answered_with_the_reason() -> None:
+    found = answer_of(long_cell(600.0), "Li")
+    assert found.percolation_ev.one_d is None
+    assert found.detail is not None
+    assert "600 angstrom" in found.detail
+    assert "at most 512 along one" in found.detail
+
+
+@pytest.mark.parametrize(
+    ("lattice", "atoms", "reason"),
+    [
+        (np.diag([17.0, 17.0, 17.0]), 600, "600 atoms on a grid of 46,656 points"),
+        (np.array([[20.0, 0, 0], [20.0, 2.0, 0], [20.0, 0, 20.0]]), 1, "so thin or skewed"),
+    ],
+)
+def test_a_grid_that_would_take_long_is_not_begun(lattice: FloatArray, atoms: int, reason: str) -> None:
+    coords = np.random.default_rng(0).random((atoms, 3))
+    states = {"Li": 1, "O": -2}
+    host = charged_host(lattice, ["O"] * atoms, coords, np.ones(atoms), ion="Li", oxidation_states=states)
+    found = bond_valence_answer(host)
+    assert found.detail is not None
+    assert reason in found.detail
 
 
 def test_a_cell_of_which_no_grid_would_show_the_paths_is_left_out() -> None:

@@ -129,6 +129,19 @@ def test_a_detour_is_taken_where_the_low_path_is_closed() -> None:
     assert np.interp(0.05, QUANTILE_LEVELS, path.quantiles_ev) > 0.4
 
 
+def test_a_hop_that_leads_nowhere_is_no_bottleneck_of_a_filling() -> None:
+    """Beside the detour a pair of sites of its own, and a hop that goes there and back, both at the same barrier."""
+    steps = ((0, 0, 1), (1, 0, 0), (0, 1, 0))
+    edges = [HopEdge(from_site=0, to_site=0, offset=o, orbit=min(k, 1)) for k, o in enumerate(steps)]
+    edges += [HopEdge(from_site=1, to_site=2, offset=(0, 0, 0), orbit=2)]
+    edges += [HopEdge(from_site=0, to_site=3, offset=(0, 0, 0), orbit=3)]
+    closed = np.random.default_rng(3).random((FILLINGS, 5 * 5 * 20, 4)) < [0.4, 0.0, 0.0, 0.0]
+    fillings = Fillings(repeats=(5, 5, 20), closed=closed.reshape(FILLINGS, -1))
+    predictions = [predicted(0.2, spread_ev=0.1), *[predicted(0.5, spread_ev=0.1)] * 3]
+    paths = percolating(edges, predictions, fillings).paths
+    assert [path and path.bottleneck_hops for path in paths.values()] == [(1,), (1,), (1,)]
+
+
 def test_a_hop_without_room_in_some_orderings_is_closed_in_that_share() -> None:
     edges, _ = simple_cubic(0.0)
     nothing = Fillings(repeats=(7, 7, 7), closed=np.zeros((FILLINGS, 7**3), dtype=bool))
