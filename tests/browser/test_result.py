@@ -116,14 +116,14 @@ def test_the_chart_tells_each_barrier_and_interval(olivine: Page, service: Servi
 def test_the_threshold_judges_anew_without_a_request(olivine: Page, service: Service, watch: Watch) -> None:
     expect(olivine.locator("#verdict")).to_contain_text("Good conductor")
     asked, before = len(watch.requests), picture(olivine)
-    olivine.get_by_label("Good below").fill("0.2")
+    olivine.get_by_label("Good below").fill("0.1")
     expect(olivine.locator("#verdict")).to_contain_text("Not a good conductor")
     expect(olivine.locator("#hops td.verdict.poor")).to_have_count(2)
     expect(olivine.locator("#percolation li.poor")).to_have_count(2)
-    expect(olivine.get_by_label("Threshold, eV")).to_have_value("0.2")
+    expect(olivine.get_by_label("Threshold, eV")).to_have_value("0.1")
     assert not look_alike(picture(olivine), before)
     assert len(watch.requests) == asked
-    olivine.get_by_label("Good below").fill("1.5")
+    olivine.get_by_label("Good below").fill("2.5")
     expect(olivine.locator("#hops td.verdict.good")).to_have_count(2)
     assert len(watch.requests) == asked
 

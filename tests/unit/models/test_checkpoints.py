@@ -9,8 +9,9 @@ import pytest
 
 from app.errors import NotFoundError
 from app.models.cards.card import Card, CheckpointError, read_card
+from app.models.cards.conductivity_card import ConductivityCard, answers_conductivity
 from app.models.cards.property_card import PropertyCard, answers_properties
-from app.models.checkpoints import read_checkpoint, read_property_checkpoint
+from app.models.checkpoints import read_checkpoint, read_conductivity_predictor, read_property_checkpoint
 from app.models.registry import Registry, choose_device
 
 
@@ -31,8 +32,12 @@ def edit(folder: Path, **changes: Any) -> None:
 
 def test_the_shipped_checkpoint_is_whole(repository: Path) -> None:
     for path in sorted((repository / "model_store").iterdir()):
-        card: Card | PropertyCard
-        if answers_properties(path):
+        card: Card | PropertyCard | ConductivityCard
+        if answers_conductivity(path):
+            card = read_conductivity_predictor(path).card
+            fitted_with = card.barrier_model
+            assert fitted_with["digest"] == read_card(repository / "model_store" / fitted_with["name"]).digest
+        elif answers_properties(path):
             card, _ = read_property_checkpoint(path)
         else:
             card, _, _ = read_checkpoint(path)

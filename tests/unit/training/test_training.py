@@ -16,6 +16,7 @@ from app.models.networks.multi_property import MultiProperty
 from app.models.registry import Registry
 from training.barrier_task import outputs_of
 from training.cli import evaluate, train
+from training.conductivity.config import read_conductivity_config
 from training.config import CONFIGS, RunConfig, config_names, read_config
 from training.corpus import Corpus, read_corpus
 from training.fit import EpochReport
@@ -128,6 +129,9 @@ def test_every_shipped_configuration_builds_its_network(corpus: Corpus) -> None:
         if name.startswith("mpt"):
             pretraining = read_pretraining_config(CONFIGS / f"{name}.toml")
             MultiProperty(properties=pretraining.properties, trunk=pretraining.trunk, head=pretraining.head)
+            continue
+        if name == "conductivity":
+            read_conductivity_config(CONFIGS / f"{name}.toml")
             continue
         if (path := kernel_config_path(name)) is not None:
             assert read_kernel_config(path).name == name
