@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -51,8 +50,6 @@ def test_the_command_line_shows_both_of_a_folder(tmp_path: Path, service: Servic
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     (tmp_path / "run" / "00" / "WAVECAR").write_bytes(b"x" * 1000)
-    words = ("predict", tmp_path / "run", "--url", service.url)
-    shown = ionpath(tmp_path, *words)
+    shown = ionpath(tmp_path, "predict", tmp_path / "run", "--url", service.url)
     assert shown.returncode == 0, shown.stderr
     assert "by the energies in the file 0.500 eV forward and 0.450 eV back, image 2 of 0 to 4" in shown.stdout
-    assert json.loads(ionpath(tmp_path, *words, "--json").stdout)["uploaded_band"] == WHOLE

@@ -246,7 +246,7 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n)"
         ("DROP TABLE information", f"CREATE VIEW information AS {ENDLESS} SELECT 'version' AS name, x AS value FROM n"),
         ("DROP TABLE information", "CREATE VIEW information AS SELECT 'version' AS name, zeroblob(900000000) AS value"),
         ("DROP TABLE information", "CREATE VIEW information AS SELECT 'version' AS name, load_extension('x') AS value"),
-        ("UPDATE systems SET numbers = zeroblob(50000000)",),
+        ("UPDATE systems SET numbers = zeroblob(500000)",),
         ("DELETE FROM systems",),
         ("UPDATE information SET value = '999'",),
         ("UPDATE systems SET positions = x'00'",),
