@@ -22,6 +22,7 @@ BAND_FIELDS = {
     "quantiles_ev",
     "good_conductor",
     "in_domain",
+    "leans_on",
     "model",
     "other_models",
     "prediction_id",

@@ -155,7 +155,8 @@ def test_what_is_replied_is_what_is_found_and_a_classification_has_its_verdict_f
     good = classified["good_conductor"]
     assert list(classified)[:3] == ["verdict", "probability", "threshold_ev"]
     assert {name: classified[name] for name in good} == good
-    assert list(classified)[3:] == list(answer)
+    assert list(classified)[3] == "probability_above_1e-4_s_per_cm"
+    assert list(classified)[4:] == list(answer)
 
 
 def test_past_the_most_bytes_callers_are_refused_and_one_upload_is_always_taken(

@@ -458,7 +458,7 @@ async def test_late_replies_are_never_taken_for_another_requests(own_redis: Serv
         clock.now += 60
         await until(cache.ping)
         for band, answer in zip(bands, answers, strict=True):
-            assert await cache.get(SCOPE, band) in {answer, None}
+            assert await cache.get(SCOPE, band) in (answer, None)
         found = [await cache.get(SCOPE, band) for band in bands]
         assert any(answer is not None for answer in found)
 
@@ -544,7 +544,7 @@ async def test_a_redis_that_comes_back_empty_is_filled_again(own_redis: Server, 
         clock.now += 60
         await until(cache.ping)
         assert await cache.get(SCOPE, bands[0]) is None
-        assert await cache.get_recent("job") in {b"done", None}
+        assert await cache.get_recent("job") in (b"done", None)
         await cache.put(SCOPE, bands[0], prediction(0.7))
         assert await cache.get(SCOPE, bands[0]) == prediction(0.7)
 
@@ -592,7 +592,7 @@ async def test_a_redis_that_takes_five_seconds_to_reply_is_skipped(own_redis: Se
         clock.now += 60
         await until(cache.ping)
         for band, answer in zip(bands, answers, strict=True):
-            assert await cache.get(SCOPE, band) in {answer, prediction(0.9), None}
+            assert await cache.get(SCOPE, band) in (answer, prediction(0.9), None)
     server.close()
     for task in relays:
         assert task is not None
