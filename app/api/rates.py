@@ -66,8 +66,9 @@ class OwnCounts(MemoryStorage):
         """
         interval_s = rate.interval_us / _MICROSECONDS
         burst_s = rate.burst * interval_s
+        known_until = await self.get_expiry(caller)  # of a new caller the time at which it is asked, so `now` is later
         now = time.time()
-        paid_until = min(max(await self.get_expiry(caller), now), now + burst_s) + interval_s
+        paid_until = min(max(known_until, now), now + burst_s) + interval_s
         if paid_until > now + burst_s + _ROUNDING_S:
             return paid_until - now - burst_s
         await self.clear(caller)

@@ -25,12 +25,14 @@ SLOW = Rate(a_minute=1, burst=8)
 
 
 class Clock:
-    """Stands in for the system's clock, which `limits` reads too."""
+    """Stands in for the system's clock, which `limits` reads too; each look at it may take a while."""
 
     def __init__(self) -> None:
         self.now_s = 1_700_000_000.0
+        self.look_s = 0.0
 
     def __call__(self) -> float:
+        self.now_s += self.look_s
         return self.now_s
 
 
@@ -83,6 +85,15 @@ async def test_the_stated_wait_is_enough(clock: Clock) -> None:
     for _ in range(50):
         await rates.take("alice")
         clock.now_s += await refused_for_s(rates, "alice")
+
+
+async def test_a_new_caller_is_allowed_though_time_passes_while_it_is_looked_up(clock: Clock) -> None:
+    clock.look_s = 5e-6
+    rates = Rates(Rate(a_minute=120, burst=1))
+    for number in range(20):
+        await rates.take(f"caller {number}")
+        clock.now_s += await refused_for_s(rates, f"caller {number}")
+        await rates.take(f"caller {number}")
 
 
 async def test_a_refusal_costs_nothing_and_a_pause_earns_one_burst(clock: Clock) -> None:
