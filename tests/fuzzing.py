@@ -17,6 +17,7 @@ import random
 import re
 import resource
 import signal
+import sqlite3
 import sys
 import tarfile
 import tempfile
@@ -25,12 +26,13 @@ import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 from ase.io.trajectory import TrajectoryWriter
 from pymatgen.core import Lattice, Structure
@@ -174,6 +176,9 @@ def readers() -> dict[str, Reader]:
     def beside_cell(content: bytes, name: str) -> object:
         return read_band_file(File(name=name, content=content, cell_angstrom=cell_of(_IMAGES[0])), LIMITS)
 
+    def parsed(content: bytes, name: str) -> object:
+        return parse_cell(content.decode("latin-1"), name)
+
     bands = json.loads((EXAMPLES / "LiFePO4_band.json").read_bytes())
     small = json.dumps(_smaller(bands)).encode()
     seed = example("LiFePO4_band.extxyz")[0][1]
@@ -196,16 +201,18 @@ def readers() -> dict[str, Reader]:
             seeds=[("vasprun.xml", vasprun(_IMAGES)), ("OUTCAR", outcar(_IMAGES)), ("crystal", vasprun(_IMAGES[:1]))],
             weight=4,
         ),
-        "ASE database": Reader(read=band, seeds=[("band.db", _database())], weight=3),
-        "without a cell": Reader(
-            read=beside_cell,
-            seeds=[("x.crd", crd(_IMAGES)), ("cp2k.xyz", plain_xyz(_IMAGES)), ("x.path", path(_IMAGES))],
+        "ASE database": Reader(
+            read=lambda content, name: (_through_database(band) if name == "rows" else band)(content, name),
+            seeds=[("band.db", _database()), ("rows", json.dumps(_rows()).encode())],
             weight=3,
         ),
-        "cell": Reader(
-            read=lambda content, _: parse_cell(content.decode("latin-1"), "cell"),
-            seeds=[("cell", b"4.62,4.62,4.62,90,90,120"), ("cell", b"4.62 0 0 0 4.62 0 0 0 4.62")],
-            weight=1,
+        "without a cell": Reader(
+            read=lambda content, name: (parsed if name == "cell" else beside_cell)(content, name),
+            seeds=[
+                *(("x.crd", crd(_IMAGES)), ("cp2k.xyz", plain_xyz(_IMAGES)), ("x.path", path(_IMAGES))),
+                *(("cell", b"4.62,4.62,4.62,90,90,120"), ("cell", b"4.62 0 0 0 4.62 0 0 0 4.62")),
+            ],
+            weight=4,
         ),
         "run in a zip": Reader(read=_through_zip(band, _run()), seeds=[("run.zip", _joined(_run()))], weight=2),
         "XSF": Reader(read=band, seeds=[("neb.axsf", AXSF)], weight=2),
@@ -237,6 +244,58 @@ _IMAGES = tuple(
 def _database() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         return ase_file(_IMAGES, Path(folder), "db")
+
+
+def _rows() -> list[dict[str, Any]]:
+    """What the rows of a database hold, as JSON can be mutated."""
+    return [
+        {
+            "numbers": list(image.atomic_numbers),
+            "positions": image.cart_coords.tolist(),
+            "cell": image.lattice.matrix.tolist(),
+            "pbc": 7,
+            "energy": 0.1 * number,
+        }
+        for number, image in enumerate(_IMAGES)
+    ]
+
+
+def _through_database(read: Callable[[bytes, str], object]) -> Callable[[bytes, str], object]:
+    """Rows are mutated as JSON and stored in a database that is whole, as far as SQLite can hold them."""
+
+    def stored(content: bytes, name: str) -> object:
+        try:
+            rows = json.loads(content)
+        except (ValueError, RecursionError):
+            return read(content, name)
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.deserialize(_database())
+            for number, row in enumerate(rows if isinstance(rows, list) else [], 1):
+                for column, value in row.items() if isinstance(row, dict) else ():
+                    if column in _COLUMNS:
+                        values = (_cell(column, value), number)
+                        with suppress(sqlite3.Error, OverflowError, UnicodeError):  # more than a column can hold
+                            connection.execute(f"UPDATE systems SET {column} = ? WHERE id = ?", values)
+            kept = len(rows) if isinstance(rows, list) else 0
+            connection.execute("DELETE FROM systems WHERE id > ?", (kept,))
+            connection.commit()
+            return read(connection.serialize(), "rows.db")
+
+    return stored
+
+
+_COLUMNS = {"numbers": np.int32, "positions": np.float64, "cell": np.float64, "pbc": None, "energy": None}
+
+
+def _cell(column: str, value: Any) -> Any:
+    """A value as ASE stores it in a column, where it is one of its kind; else as it is, or as text."""
+    kind = _COLUMNS[column]
+    try:
+        if kind is not None:
+            return np.array(value, dtype=kind).tobytes()
+    except (ValueError, TypeError, OverflowError):
+        pass
+    return value if isinstance(value, int | float | str | None) else json.dumps(value)
 
 
 def _run() -> dict[str, bytes]:
@@ -499,6 +558,8 @@ _MUTATIONS = (
     _lines,
     _number,
     _number,
+    _tweak,
+    _tweak,
     _word,
     _encode,
     _nest,

@@ -16,8 +16,8 @@ from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_json_band
 from app.errors import InputError, TooLargeError
 
-#: How many mutated files; `make fuzz` gives ten times as many to the same readers.
-INPUTS = 2_000
+#: How many mutated files, some fifty for each weight of a reader; `make fuzz` gives seven times as many.
+INPUTS = 2_900
 SEED = 6
 
 CIF = """data_x
@@ -80,8 +80,8 @@ def test_mutated_files_are_read_or_refused() -> None:
     assert set(results) == set(readers())
     assert [failure for result in results.values() for failure in result.failures] == []
     for name, result in results.items():  # else the mutations are too rough to reach what comes after parsing
-        assert result.read >= 4, name
-        assert len(result.kinds) >= 3, name  # a database is mostly a database or none
+        assert result.read >= 5, name
+        assert len(result.kinds) >= 5, name
 
 
 # Named attacks
