@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.console import options
 from app.console.messages import fail, read_settings, read_settings_aloud
 from app.console.screening import report, screen
 from app.crystals.hops.options import HopOptions
@@ -36,8 +37,6 @@ cli.add_typer(keys, name="keys")
 cli.command("screen")(screen)
 cli.command("report")(report)
 
-#: Under which heading help lists what only a crystal takes.
-_OF_CRYSTALS = "Of a crystal"
 
 Url = Annotated[
     str | None, typer.Option("--url", help="A running service, such as http://127.0.0.1:8000; local if left out.")
@@ -130,55 +129,19 @@ def predict(  # noqa: PLR0917 - typer passes each by name
             "angles, or nine numbers."
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A checkpoint; `ionpath models` lists them.")] = None,
-    threshold_ev: Annotated[float, typer.Option(help="A good conductor's barrier is below this, eV.")] = 0.65,
-    mechanism: Annotated[
-        Literal["auto", "vacancy", "dilute"],
-        typer.Option(
-            help="`vacancy`: the crystal's other mobile ions stay and one is missing. `dilute`: all others are "
-            "removed, for an empty host. `auto` is `vacancy` where the file holds the ion.",
-            rich_help_panel=_OF_CRYSTALS,
-        ),
-    ] = "auto",
-    max_hops: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Most distinct hops, shortest first (IONPATH_MAX_HOPS; 60). Where there are more, the percolation "
-            "barriers are upper bounds.",
-            rich_help_panel=_OF_CRYSTALS,
-        ),
-    ] = None,
-    max_hop_angstrom: Annotated[
-        float,
-        typer.Option(
-            min=0.1, max=12, help="The longest hop between two sites, angstrom.", rich_help_panel=_OF_CRYSTALS
-        ),
-    ] = 5.0,
-    interstitials: Annotated[
-        bool,
-        typer.Option(
-            "--interstitials",
-            help="Look for interstitial sites beside the ion's own. An ion that the file does not hold always hops "
-            "between such sites.",
-            rich_help_panel=_OF_CRYSTALS,
-        ),
-    ] = False,
-    include_close_hops: Annotated[
-        bool,
-        typer.Option(
-            "--include-close-hops",
-            help="Predict hops whose straight line passes an atom within 1.2 angstrom, or a third site, as well; else "
-            "they are listed as left out and percolate nowhere.",
-            rich_help_panel=_OF_CRYSTALS,
-        ),
-    ] = False,
+    model: options.Model = None,
+    threshold_ev: options.ThresholdEv = 0.65,
+    mechanism: options.Mechanism = "auto",
+    max_hops: options.MaxHops = None,
+    max_hop_angstrom: options.MaxHopAngstrom = 5.0,
+    interstitials: options.Interstitials = False,
+    include_close_hops: options.IncludeCloseHops = False,
     second_opinion: Annotated[
         Literal["bvse"] | None,
         typer.Option(
             help="Percolation by another method as well: `bvse`, bond-valence site energies. A warning says where the "
             "two are more than 0.5 eV apart.",
-            rich_help_panel=_OF_CRYSTALS,
+            rich_help_panel=options.OF_CRYSTALS,
         ),
     ] = None,
     properties: Annotated[

@@ -180,6 +180,7 @@ def nodes(crystals: str, folder: Path, count: int, number: int) -> None:
 
 
 def main() -> None:
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("crystals", help="INPUT of ionpath screen")
     parser.add_argument("--count", type=int, default=2000)

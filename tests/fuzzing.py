@@ -19,7 +19,6 @@ import resource
 import signal
 import sqlite3
 import sys
-import tarfile
 import tempfile
 import time
 import traceback
@@ -36,7 +35,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.trajectory import TrajectoryWriter
 from pymatgen.core import Lattice, Structure
-from written_formats import ase_file, cell_of, crd, outcar, path, plain_xyz, poscar, vasprun
+from written_formats import ase_file, cell_of, crd, outcar, path, plain_xyz, poscar, tarred, vasprun
 
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
@@ -227,8 +226,8 @@ def readers() -> dict[str, Reader]:
                 ("band.xyz.gz", gzip.compress(seed)),
                 ("band.xyz.xz", lzma.compress(seed)),
                 ("band.xyz.bz2", bz2.compress(seed)),
-                ("neb.tar", _tarred(zipped)),
-                ("neb.tar.gz", gzip.compress(_tarred(zipped))),
+                ("neb.tar", tarred(zipped)),
+                ("neb.tar.gz", gzip.compress(tarred(zipped))),
             ],
             weight=3,
         ),
@@ -351,16 +350,6 @@ def _ordered(positions: list[list[float]]) -> dict[str, Any]:
         for element, place in zip(("O", "O", "Li"), positions, strict=True)
     ]
     return {"lattice": STRUCTURE["lattice"], "sites": sites}
-
-
-def _tarred(files: dict[str, bytes]) -> bytes:
-    written = io.BytesIO()
-    with tarfile.open(fileobj=written, mode="w") as archive:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return written.getvalue()
 
 
 def run(inputs: int, seed: int, *, say: Callable[[str], object] = lambda _: None) -> dict[str, Result]:

@@ -180,6 +180,7 @@ class BodyLimit:
         until = asyncio.get_running_loop().time() + self._timeout_s
 
         async def counted() -> Message:
+            """Receive a message, and count its bytes."""
             nonlocal received, whole
             if whole:  # what is awaited now is that the client leaves
                 return await receive()

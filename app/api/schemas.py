@@ -201,7 +201,9 @@ class BondValence(BaseModel):
         description="Above the lowest point of the landscape; null where it does not connect within 10 eV."
     )
     grid_angstrom: float | None = Field(description="Spacing of its grid; null where there is no landscape.")
-    detail: str | None = Field(description="Why there is none, such as lacking parameters; null where there is one.")
+    detail: str | None = Field(
+        description="The reason for a missing result, such as lacking parameters; null where there is a result."
+    )
 
 
 class SecondOpinion(BaseModel):

@@ -11,6 +11,9 @@ from rich.text import Text
 
 from app.settings import Settings, ignored_settings
 
+#: The exit status of a command that Ctrl-C ended, as shells have it.
+INTERRUPTED_STATUS = 130
+
 
 def fail(message: str) -> NoReturn:
     """Say on standard error what is wrong, and stop."""

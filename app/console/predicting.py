@@ -10,7 +10,7 @@ import typer
 
 from app.console.asking import Caller, Question, StoppedError, ask
 from app.console.conductivity import ConductivityCsv, ConductivityTable
-from app.console.messages import fail, say, say_written
+from app.console.messages import INTERRUPTED_STATUS, fail, say, say_written
 from app.console.outputs import BarrierCsv, BarrierTable, JsonWriter
 from app.console.printing import Writer
 from app.console.properties import PropertyCsv, PropertyTable
@@ -19,8 +19,6 @@ from app.console.sources import Input, SourceError, crystals_of, inputs_of
 from app.errors import IonpathError
 from app.models.cards.card import CheckpointError
 
-#: The exit status of a command that Ctrl-C ended, as shells have it.
-_INTERRUPTED = 130
 #: As the option's help says.
 _PICTURES = (".png", ".svg", ".pdf")
 
@@ -121,7 +119,7 @@ def _run(caller: Callable[[], Caller], inputs: Sequence[Input], question: Questi
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
         say(f"Interrupted. {done_so_far(report, inputs)}")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED_STATUS) from None
     except BrokenPipeError:
         raise  # `| head`: typer ends without a word
     except IonpathError as error:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from app.console.messages import fail, read_settings_aloud
+from app.console import options
+from app.console.messages import INTERRUPTED_STATUS, fail, read_settings_aloud
 from app.crystals.elements import SYMBOLS
 from app.crystals.hops.options import HopOptions
 from app.models.cards.card import CheckpointError, read_card
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from app.screening.run import Summary
 
 _GIB = 1 << 30
-_INTERRUPTED = 130
-_OF_CRYSTALS = "Of a crystal"
 _OF_RUN = "Of the run"
 
 
@@ -51,36 +50,23 @@ def screen(  # noqa: PLR0917 - typer passes each by name
             "its own order: of it only the choice is random.",
         ),
     ] = None,
-    model: Annotated[str | None, typer.Option(help="A checkpoint; `ionpath models` lists them.")] = None,
-    threshold_ev: Annotated[float, typer.Option(help="A good conductor's barrier is below this, eV.")] = 0.65,
-    mechanism: Annotated[
-        Literal["auto", "vacancy", "dilute"],
-        typer.Option(help="As with `ionpath predict`.", rich_help_panel=_OF_CRYSTALS),
-    ] = "auto",
-    max_hops: Annotated[
-        int | None,
-        typer.Option(min=1, help="Most distinct hops (IONPATH_MAX_HOPS; 60).", rich_help_panel=_OF_CRYSTALS),
-    ] = None,
-    max_hop_angstrom: Annotated[
-        float, typer.Option(min=0.1, max=12, help="The longest hop, angstrom.", rich_help_panel=_OF_CRYSTALS)
-    ] = 5.0,
-    interstitials: Annotated[
-        bool, typer.Option("--interstitials", help="Look for interstitial sites too.", rich_help_panel=_OF_CRYSTALS)
-    ] = False,
-    include_close_hops: Annotated[
-        bool,
-        typer.Option("--include-close-hops", help="As with `ionpath predict`.", rich_help_panel=_OF_CRYSTALS),
-    ] = False,
+    model: options.Model = None,
+    threshold_ev: options.ThresholdEv = 0.65,
+    mechanism: options.Mechanism = "auto",
+    max_hops: options.MaxHops = None,
+    max_hop_angstrom: options.MaxHopAngstrom = 5.0,
+    interstitials: options.Interstitials = False,
+    include_close_hops: options.IncludeCloseHops = False,
     timeout_s: Annotated[
         float,
-        typer.Option(min=0.1, help="A crystal that takes longer fails, seconds.", rich_help_panel=_OF_CRYSTALS),
+        typer.Option(min=0.1, help="A crystal that takes longer fails, seconds.", rich_help_panel=options.OF_CRYSTALS),
     ] = 60.0,
     memory_mib: Annotated[
         int | None,
         typer.Option(
             min=512,
             help="Memory of the process that reads a crystal (IONPATH_PARSE_MEMORY_MIB; 4096).",
-            rich_help_panel=_OF_CRYSTALS,
+            rich_help_panel=options.OF_CRYSTALS,
         ),
     ] = None,
     max_entries: Annotated[
@@ -168,10 +154,10 @@ def screen(  # noqa: PLR0917 - typer passes each by name
         summary = run(job, limits, shown_progress(), restart=restart)
     except ScreeningInterruptedError as stopped:
         _tell(f"Interrupted: {_counts(stopped.summary)} The same command goes on.")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED_STATUS) from None
     except KeyboardInterrupt:
         _tell("Interrupted before the first crystal. The same command starts again.")
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED_STATUS) from None
     except ScreeningError as error:
         fail(str(error))
     _tell(f"Done: {_counts(summary)} `ionpath report {job.output}` ranks them.")

@@ -9,9 +9,9 @@ import torch
 from app.cores import usable_cores
 from app.errors import InputError, NotFoundError
 from app.models.allocator import keep_freed_memory
-from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, OtherModel
-from app.models.cards.conductivity_card import answers_conductivity
-from app.models.cards.property_card import answers_properties
+from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, OtherModel, card_kind
+from app.models.cards.conductivity_card import CONDUCTIVITY_KIND
+from app.models.cards.property_card import PROPERTIES_KIND
 from app.models.checkpoints import read_conductivity_predictor, read_predictor, read_property_predictor
 from app.models.networks.message_tables import SharedTables
 from app.models.predictors.conductivity_predictor import ConductivityPredictor
@@ -74,8 +74,8 @@ class Registry:
             lanes = Lanes(threads or usable_cores())
             tables = SharedTables()
         folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
-        of_properties = [folder for folder in folders if answers_properties(folder)]
-        of_conductivity = [folder for folder in folders if answers_conductivity(folder)]
+        of_properties = [folder for folder in folders if card_kind(folder) == PROPERTIES_KIND]
+        of_conductivity = [folder for folder in folders if card_kind(folder) == CONDUCTIVITY_KIND]
         return cls(
             {
                 folder.name: read_predictor(folder, device=chosen, lanes=lanes, tables=tables)

@@ -13,8 +13,9 @@ from pydantic import BaseModel
 
 from app.api.log_schemas import AcceptedPrediction, PredictionPage, StoredPrediction
 from app.api.schemas import ClassificationAnswer, Live, ModelList, PredictionAnswer, Ready
-from app.models.cards.conductivity_card import answers_conductivity
-from app.models.cards.property_card import answers_properties
+from app.models.cards.card import card_kind
+from app.models.cards.conductivity_card import CONDUCTIVITY_KIND
+from app.models.cards.property_card import PROPERTIES_KIND
 
 BAND_FIELDS = {
     "barrier_ev",
@@ -332,7 +333,7 @@ def test_an_answer_says_which_checkpoint_spoke_and_what_the_others_would_cost(se
     others = {other["name"]: other for other in answer["other_models"]}
     assert answer["model"]["name"] == "default"
     folders = [card.parent for card in (examples.parent / "model_store").glob("*/card.json")]
-    of_others = [folder for folder in folders if answers_properties(folder) or answers_conductivity(folder)]
+    of_others = [folder for folder in folders if card_kind(folder) in {PROPERTIES_KIND, CONDUCTIVITY_KIND}]
     of_barriers = {folder.name for folder in folders if folder not in of_others}
     assert others.keys() == of_barriers - {"default"}
     assert others["relaxed"]["seconds_per_band"] > 0.1

@@ -18,8 +18,7 @@ from topology import Topology, running_topology
 from benchmarks.faults.calls import PATH, Call, distinct_calls
 from benchmarks.faults.traffic import Tally, Traffic
 
-#: Enough to be before, in the middle of and after each step.
-ANSWERS = 100
+ANSWERS = 200
 CALLERS = 8
 #: Far fewer than two replicas answer: the cores are for those that start.
 A_SECOND = 20.0

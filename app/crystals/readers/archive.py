@@ -19,8 +19,8 @@ from app.errors import FormatError, UnsupportedError
 
 _CHUNK_BYTES = 1 << 16
 _ENCRYPTED_FLAG = 0x1
-#: Errors of zipfile and tarfile for damaged bytes and (NotImplementedError) for unknown compression.
-_BROKEN = (
+#: What zipfile, tarfile and the packings raise at damaged bytes and (NotImplementedError) at unknown compression.
+BROKEN = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, ValueError, OSError),
     lzma.LZMAError,
 )
@@ -121,7 +121,7 @@ def open_archive(file: File, limits: Limits) -> Iterator[Archive]:
                     expected="a zip without a password",
                 )
             yield Archive(file, members, limits)
-    except _BROKEN as error:
+    except BROKEN as error:
         raise FormatError(
             f"{file.name} is a broken {'zip' if is_zip else 'tar'}, or its compression is not supported: {error}.",
             kind="broken-zip",

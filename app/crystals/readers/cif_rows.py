@@ -172,6 +172,7 @@ class _Notes:
         self.bare = False
 
     def warnings(self, name: str) -> list[str]:
+        """Describe what was left out of a file, what it lacks, and what was taken from labels."""
         left_out = [
             (self.dummies, "a dummy, a centroid or a vacancy"),
             (self.unplaced, "without coordinates"),

@@ -192,6 +192,32 @@ def card_content(folder: Path) -> dict[str, Any]:
     return content
 
 
+def card_kind(folder: Path) -> str | None:
+    """What a checkpoint predicts, by its card; None for barriers.
+
+    Raises:
+        CheckpointError: as card_content.
+    """
+    return card_content(folder).get("kind")
+
+
+def content_of_kind(folder: Path, kind: str, what: str) -> dict[str, Any]:
+    """The content of a card of a kind.
+
+    Args:
+        folder: of the checkpoint.
+        kind: as the card states it.
+        what: completes "the card of a model of".
+
+    Raises:
+        CheckpointError: as card_content, or the card is of another kind.
+    """
+    content = card_content(folder)
+    if content.get("kind") != kind:
+        raise CheckpointError(f"{folder / CARD_FILE} is not the card of a model of {what}")
+    return content
+
+
 def checked_card(folder: Path, content: dict[str, Any], made: Callable[[dict[str, Any]], AnyCardT]) -> AnyCardT:
     """A card from its content.
 

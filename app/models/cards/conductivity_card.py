@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, card_content, checked_card
+from app.models.cards.card import AnyCard, checked_card, content_of_kind
 from app.models.prediction import QUANTILE_LEVELS
 
 #: The value of `kind` in the card.
@@ -66,24 +66,13 @@ class ConductivityCard(AnyCard):
     kind: str = CONDUCTIVITY_KIND
 
 
-def answers_conductivity(folder: Path) -> bool:
-    """Whether a checkpoint predicts conductivities, by its card.
-
-    Raises:
-        CheckpointError: it is missing, no JSON, or of another format.
-    """
-    return card_content(folder).get("kind") == CONDUCTIVITY_KIND
-
-
 def read_conductivity_card(folder: Path) -> ConductivityCard:
     """Read and check a card.
 
     Raises:
         CheckpointError: it is missing, of another format or kind, or a field is missing or of the wrong kind.
     """
-    content = card_content(folder)
-    if content.get("kind") != CONDUCTIVITY_KIND:
-        raise CheckpointError(f"{folder / CARD_FILE} is not the card of a model of conductivity")
+    content = content_of_kind(folder, CONDUCTIVITY_KIND, "conductivity")
     return checked_card(folder, content, _card)
 
 

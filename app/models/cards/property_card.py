@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, card_content, checked_card
+from app.models.cards.card import AnyCard, checked_card, content_of_kind
 
 #: The value of `kind` in the card; a card without `kind` is one of barriers.
 PROPERTIES_KIND = "properties"
@@ -59,24 +59,13 @@ class PropertyCard(AnyCard):
     kind: str = PROPERTIES_KIND
 
 
-def answers_properties(folder: Path) -> bool:
-    """Whether a checkpoint predicts bulk properties, by its card.
-
-    Raises:
-        CheckpointError: it is missing, no JSON, or of another format.
-    """
-    return card_content(folder).get("kind") == PROPERTIES_KIND
-
-
 def read_property_card(folder: Path) -> PropertyCard:
     """Read and check a card.
 
     Raises:
         CheckpointError: it is missing, of another format or kind, or a field is missing or of the wrong kind.
     """
-    content = card_content(folder)
-    if content.get("kind") != PROPERTIES_KIND:
-        raise CheckpointError(f"{folder / CARD_FILE} is not the card of a model of bulk properties")
+    content = content_of_kind(folder, PROPERTIES_KIND, "bulk properties")
     return checked_card(
         folder,
         content,

@@ -82,6 +82,14 @@ class _Shells:
 
     @classmethod
     def measure(cls, near: NearAtoms, images: FloatArray, spec: GraphSpec, reach: float) -> "_Shells":
+        """Measure the distances from each atom near the path, and from each image, to all atoms.
+
+        Args:
+            near: atoms near the path.
+            images: of the ion, shape [n_images, 3], angstrom.
+            spec: of the graph.
+            reach: how far atoms were collected, angstrom; shells within it are complete.
+        """
         in_graph = near.path_distance < spec.outer_angstrom
         everything = np.concatenate([near.positions, images])
         nodes = np.concatenate([near.positions[in_graph], images])

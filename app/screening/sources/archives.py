@@ -1,11 +1,9 @@
 """Tar and zip archives, read as a stream: nothing is written to disk, and nothing is kept of what has been read."""
 
 import io
-import lzma
 import stat
 import tarfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -13,6 +11,7 @@ from typing import IO
 
 from pyarrow import fs
 
+from app.crystals.readers.archive import BROKEN
 from app.crystals.readers.packing import opened, packing_of
 from app.screening.errors import ScreeningError
 from app.screening.sources.files import is_crystal
@@ -21,12 +20,7 @@ from app.screening.sources.items import Item, Part, Selection, SourceLimits, sel
 _CHUNK_BYTES = 1 << 20
 _ENCRYPTED_FLAG = 0x1
 #: xz may ask for a dictionary of gigabytes; `xz -9` needs 65 MiB.
-_XZ_MEMORY = 256 << 20
-#: What a damaged archive or packed file raises while it is read.
-BROKEN = (
-    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError, ValueError, OSError),
-    lzma.LZMAError,
-)
+XZ_MEMORY_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +102,7 @@ class Archive:
     def _tar_entries(self, packed: IO[bytes]) -> Iterator[_Entry]:
         packing = packing_of(packed.read(8))
         packed.seek(0)
-        stream = packed if packing is None else opened(packed, packing, xz_memory_bytes=_XZ_MEMORY)
+        stream = packed if packing is None else opened(packed, packing, xz_memory_bytes=XZ_MEMORY_BYTES)
         entries = 0
 
         def check(unpacked_bytes: int) -> None:

@@ -7,9 +7,10 @@ from typing import IO
 import orjson
 from pyarrow import fs
 
+from app.crystals.readers.archive import BROKEN
 from app.crystals.readers.packing import opened, packing_of
 from app.screening.errors import ScreeningError
-from app.screening.sources.archives import BROKEN, Archive
+from app.screening.sources.archives import XZ_MEMORY_BYTES, Archive
 from app.screening.sources.files import Files, files_below, is_crystal
 from app.screening.sources.items import Source, SourceLimits
 from app.screening.sources.tables import Kind, Table, is_table_of_folder, records_of
@@ -102,7 +103,7 @@ def _file(name: str, filesystem: fs.FileSystem, path: str, stream: IO[bytes], li
     if packing is not None:
         stream.seek(0)
         try:
-            head = opened(stream, packing, xz_memory_bytes=256 << 20).read(_HEAD_BYTES)
+            head = opened(stream, packing, xz_memory_bytes=XZ_MEMORY_BYTES).read(_HEAD_BYTES)
         except BROKEN:  # found again, and reported, where the whole file is read
             head = b""
     if head.startswith(_ZIP):

@@ -11,9 +11,9 @@ import orjson
 import pyarrow as pa
 from pyarrow import fs, parquet
 
+from app.crystals.readers.archive import BROKEN
 from app.crystals.readers.packing import opened, packing_of
 from app.screening.errors import ScreeningError
-from app.screening.sources.archives import BROKEN
 from app.screening.sources.items import Item, Part, Selection, SourceLimits, selected
 
 #: Where a row or record has its name, the first of these that is there.

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.errors import NotFoundError
-from app.models.cards.card import Card, CheckpointError, read_card
-from app.models.cards.conductivity_card import ConductivityCard, answers_conductivity
-from app.models.cards.property_card import PropertyCard, answers_properties
+from app.models.cards.card import Card, CheckpointError, card_kind, read_card
+from app.models.cards.conductivity_card import CONDUCTIVITY_KIND, ConductivityCard
+from app.models.cards.property_card import PROPERTIES_KIND, PropertyCard
 from app.models.checkpoints import read_checkpoint, read_conductivity_predictor, read_property_checkpoint
 from app.models.registry import Registry, choose_device
 
@@ -33,11 +33,11 @@ def edit(folder: Path, **changes: Any) -> None:
 def test_the_shipped_checkpoint_is_whole(repository: Path) -> None:
     for path in sorted((repository / "model_store").iterdir()):
         card: Card | PropertyCard | ConductivityCard
-        if answers_conductivity(path):
+        if card_kind(path) == CONDUCTIVITY_KIND:
             card = read_conductivity_predictor(path).card
             fitted_with = card.barrier_model
             assert fitted_with["digest"] == read_card(repository / "model_store" / fitted_with["name"]).digest
-        elif answers_properties(path):
+        elif card_kind(path) == PROPERTIES_KIND:
             card, _ = read_property_checkpoint(path)
         else:
             card, _, _ = read_checkpoint(path)

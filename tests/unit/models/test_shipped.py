@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from app.models.cards.card import CARD_FILE
-from app.models.cards.conductivity_card import answers_conductivity
-from app.models.cards.property_card import answers_properties
+from app.models.cards.card import CARD_FILE, card_kind
+from app.models.cards.conductivity_card import CONDUCTIVITY_KIND
+from app.models.cards.property_card import PROPERTIES_KIND
 from app.models.checkpoints import read_conductivity_predictor, read_predictor, read_property_predictor
 from training.corpus import Corpus, read_corpus
 
@@ -38,9 +38,9 @@ def test_all_are_different_networks(repository: Path) -> None:
     assert {*FORMS, "mpt", "default", "relaxed", "conductivity"} == {folder.name for folder in folders}
     weights = set()
     for folder in folders:
-        if answers_conductivity(folder):
+        if card_kind(folder) == CONDUCTIVITY_KIND:
             weights.add(read_conductivity_predictor(folder).card.weights_sha256)
-        elif answers_properties(folder):
+        elif card_kind(folder) == PROPERTIES_KIND:
             weights.add(read_property_predictor(folder, device=CPU).card.weights_sha256)
         else:
             weights.add(read_predictor(folder, device=CPU).card.weights_sha256)

@@ -40,6 +40,20 @@ def test_one_anion_and_one_cation_follow_the_formulas() -> None:
     assert at_iron == pytest.approx(14.4 * 1 * 2 / math.sqrt(2 * 4) * screened, abs=1e-9)
 
 
+def olivine_energies(positions: FloatArray) -> FloatArray:
+    crystal = olivine()
+    species, coords = host_of(crystal)
+    return site_energies(
+        crystal.lattice_angstrom,
+        species,
+        coords,
+        np.ones(len(species)),
+        ion="Li",
+        oxidation_states=STATES,
+        positions=positions,
+    )
+
+
 def test_energies_are_those_of_bvlain() -> None:
     crystal = olivine()
     species, coords = host_of(crystal)
@@ -53,15 +67,7 @@ def test_energies_are_those_of_bvlain() -> None:
         published = calculator.bvse_distribution(mobile_ion="Li1+", resolution=0.6, k=200)
     axes = [np.linspace(0.0, 1.0, count) for count in published.shape]
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
-    ours = site_energies(
-        crystal.lattice_angstrom,
-        species,
-        coords,
-        np.ones(len(species)),
-        ion="Li",
-        oxidation_states=STATES,
-        positions=points,
-    )
+    ours = olivine_energies(points)
     low = published < published.min() + 10.0
     assert low.sum() > 500
     assert np.abs((ours - published)[low]).max() < 0.005
@@ -91,33 +97,11 @@ def test_what_fills_half_of_a_site_counts_half() -> None:
 
 
 def test_positions_may_lie_in_any_cell_and_have_any_shape() -> None:
-    crystal = olivine()
-    species, coords = host_of(crystal)
     points = np.random.default_rng(3).random((2, 3, 3))
-    one, other = (
-        site_energies(
-            crystal.lattice_angstrom,
-            species,
-            coords,
-            np.ones(len(species)),
-            ion="Li",
-            oxidation_states=STATES,
-            positions=at,
-        )
-        for at in (points, points + np.array([3, -2, 1]))
-    )
+    one, other = (olivine_energies(at) for at in (points, points + np.array([3, -2, 1])))
     assert one.shape == (2, 3)
     assert one == pytest.approx(other, rel=1e-9)
-    nowhere = np.empty((0, 3))
-    none = site_energies(
-        crystal.lattice_angstrom,
-        species,
-        coords,
-        np.ones(len(species)),
-        ion="Li",
-        oxidation_states=STATES,
-        positions=nowhere,
-    )
+    none = olivine_energies(np.empty((0, 3)))
     assert none.shape == (0,)
 
 
