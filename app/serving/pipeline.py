@@ -19,7 +19,7 @@ from app.models.prediction import Prediction
 from app.models.predictors.conductivity_predictor import ConductivityPredictor
 from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
-from app.serving.answers.bond_valence import bond_valence_answer
+from app.serving.answers.bond_valence import BondValence
 from app.serving.answers.conductivity import other_barriers, with_conductivity
 from app.serving.answers.crystal import (
     BandKey,
@@ -80,6 +80,7 @@ class Pipeline:
     pool: ReadingPool
     flights: SingleFlight
     crystal_turns: CrystalTurns
+    bond_valence: BondValence
 
     async def read(self, request: PredictionRequest, *, later: bool = False) -> Asked:
         """Read what was sent.
@@ -288,7 +289,7 @@ class Pipeline:
 
     async def _predict_crystal(self, asked: Asked, content: CrystalInput, on_done: Callable[[], None]) -> CrystalAnswer:
         """Predict its hops, and meanwhile ask bond valence, and bvlain where a second opinion is wanted."""
-        landscape = asyncio.ensure_future(asyncio.to_thread(bond_valence_answer, content.search.bond_valence_host))
+        landscape = asyncio.ensure_future(self.bond_valence.answer(content.search.bond_valence_host))
         try:
             crystal = await self._with_opinion(asked, content, on_done)
             return replace(crystal, bond_valence=await landscape)

@@ -12,6 +12,7 @@ import structlog
 from app.cores import usable_cores
 from app.models.cards.card import CheckpointError
 from app.models.registry import Registry, choose_device
+from app.serving.answers.bond_valence import BondValence
 from app.serving.bulk_properties import PropertyAnswering
 from app.serving.cache import open_cache
 from app.serving.cache.single_flight import SingleFlight
@@ -118,6 +119,7 @@ async def open_service(settings: Settings) -> AsyncIterator[PredictionService]:
                 pool=pool,
                 flights=SingleFlight(),
                 crystal_turns=CrystalTurns(reading_workers(settings)),
+                bond_valence=BondValence(usable_cores()),
             ),
             records=records,
         )

@@ -1,5 +1,7 @@
 """What a crystal's answer holds of bond valence: figures, or why there are none."""
 
+import asyncio
+
 import numpy as np
 import pytest
 from made_crystals import crystal_of, garnet, layered_oxide, rock_salt, spinel
@@ -8,7 +10,7 @@ from app.crystals.band import FloatArray
 from app.crystals.charged_host import ChargedHost, charged_host
 from app.crystals.crystal import Crystal
 from app.crystals.hops.search import find_hops
-from app.serving.answers.bond_valence import bond_valence_answer
+from app.serving.answers.bond_valence import BondValence, bond_valence_answer
 from app.serving.answers.types import BondValenceAnswer
 
 
@@ -23,6 +25,24 @@ def test_known_crystals_connect_in_as_many_dimensions_as_is_known() -> None:
     assert layered.three_d is None or layered.three_d > layered.one_d + 1.0
     assert cubic.one_d is not None
     assert (cubic.two_d, cubic.three_d) == pytest.approx((cubic.one_d, cubic.one_d), abs=0.005)
+
+
+def test_a_host_that_is_asked_for_again_is_not_computed_again() -> None:
+    layered, cubic = (
+        find_hops(crystal, ion, max_atoms=2000).bond_valence_host
+        for crystal, ion in ((layered_oxide(), "Li"), (spinel(), "Mg"))
+    )
+    again = find_hops(layered_oxide(), "Li", max_atoms=2000).bond_valence_host
+
+    async def answers() -> list[BondValenceAnswer]:
+        bond_valence = BondValence(at_once=1)
+        return list(await asyncio.gather(*map(bond_valence.answer, (layered, again, cubic, "no parameters"))))
+
+    first, second, other, without = asyncio.run(answers())
+    assert second is first
+    assert first == answer_of(layered_oxide(), "Li")
+    assert other == answer_of(spinel(), "Mg")
+    assert without.detail == "no parameters"
 
 
 def test_a_disordered_host_counts_by_its_occupancies() -> None:
