@@ -13,6 +13,7 @@ import fcntl
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
@@ -111,14 +112,15 @@ def read_entries(segment: Segment) -> tuple[tuple[Entry, ...], int]:
     return tuple(entries), unreadable
 
 
-def sync_and_close(descriptor: int) -> None:
-    """Flush a file to disk and close it."""
-    try:
-        _sync(descriptor)
-    except OSError as error:
-        _log.error("spool_sync_failed", why=str(error))
-    finally:
-        os.close(descriptor)
+def sync_and_close(descriptors: Iterable[int]) -> None:
+    """Flush files to disk and close them."""
+    for descriptor in descriptors:
+        try:
+            _sync(descriptor)
+        except OSError as error:
+            _log.error("spool_sync_failed", why=str(error))
+        finally:
+            os.close(descriptor)
 
 
 def _checksum(*parts: bytes) -> bytes:

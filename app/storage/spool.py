@@ -55,6 +55,10 @@ class Orphan:
     segment: Segment
     entries: tuple[Entry, ...]
 
+    def release(self) -> None:
+        """Unlock it, for another process to take over."""
+        os.close(self.segment.descriptor)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adopted:

@@ -14,7 +14,7 @@ from app.storage.held import HeldRows, bytes_of
 from app.storage.log import PredictionLog, UnwritableRowError
 from app.storage.rows import PredictionRow
 from app.storage.segments import sync_and_close
-from app.storage.spool import Spool, open_spool
+from app.storage.spool import Orphan, Spool, open_spool
 
 FIRST_RETRY_S = 0.1
 LAST_RETRY_S = 5.0
@@ -334,7 +334,7 @@ class LogWriter:
         """Take over spools of processes that have ended: an earlier run of this one, or another replica."""
         while True:
             try:
-                orphans = await asyncio.to_thread(spool.find_orphans)
+                orphans = await _find_orphans(spool)
             except OSError as error:
                 _log.error("spool_unreadable", why=str(error), folder=str(spool.folder))
                 orphans = []
@@ -352,8 +352,12 @@ class LogWriter:
         """Flush the spool to disk at intervals, so that a power failure loses little, without delaying writes."""
         while True:
             await asyncio.sleep(self._sync_s)
-            for descriptor in spool.unsynced():
-                await asyncio.to_thread(sync_and_close, descriptor)
+            syncing = asyncio.create_task(asyncio.to_thread(sync_and_close, spool.unsynced()))
+            try:
+                await asyncio.shield(syncing)
+            except asyncio.CancelledError:
+                await syncing  # a duplicate that is never closed keeps the segment locked
+                raise
 
     async def _insert_tombstones(self, deleted: dict[UUID, str | None]) -> None:
         by_key: defaultdict[str | None, list[UUID]] = defaultdict(list)
@@ -392,6 +396,18 @@ class LogWriter:
             except NotReadyError as error:
                 _log.warning("log_housekeeping_failed", cause=repr(error.__cause__))
             await asyncio.sleep(HOUSEKEEPING_S)
+
+
+async def _find_orphans(spool: Spool) -> list[Orphan]:
+    finding = asyncio.create_task(asyncio.to_thread(spool.find_orphans))
+    try:
+        return await asyncio.shield(finding)
+    except asyncio.CancelledError:
+        await asyncio.wait([finding])
+        if finding.exception() is None:
+            for orphan in finding.result():
+                orphan.release()
+        raise
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

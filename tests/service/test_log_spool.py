@@ -53,10 +53,23 @@ async def log(url: str) -> AsyncIterator[PredictionLog]:
 
 
 def make_writer(
-    log: PredictionLog, folder: Path, *, rows: int = 8, most_bytes: int = MIB, wait_ms: float = 1.0
+    log: PredictionLog,
+    folder: Path,
+    *,
+    rows: int = 8,
+    most_bytes: int = MIB,
+    wait_ms: float = 1.0,
+    sync_ms: float = 1000.0,
 ) -> LogWriter:
-    spool = Spool(folder, most_bytes=most_bytes)
-    writer = LogWriter(log, batch_rows=4, batch_wait_ms=wait_ms, queue_rows=rows, queue_bytes=2**30, spool=spool)
+    writer = LogWriter(
+        log,
+        batch_rows=4,
+        batch_wait_ms=wait_ms,
+        queue_rows=rows,
+        queue_bytes=2**30,
+        spool=Spool(folder, most_bytes=most_bytes),
+        spool_sync_ms=sync_ms,
+    )
     writer.start()
     return writer
 
@@ -164,6 +177,46 @@ class TestWriter:
         assert sorted(logged(url)) == sorted(row.id for row in rows)
         await second.aclose(DEADLINE_S)
         assert files(tmp_path) == []
+
+    async def test_a_writer_that_ends_while_a_flush_waits_for_a_thread_leaves_its_spool_to_others(
+        self, log: PredictionLog, url: str, postgres_outage: Outage, tmp_path: Path
+    ) -> None:
+        only_thread = ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(only_thread)
+        go_on = threading.Event()
+        only_thread.submit(go_on.wait)
+        with postgres_outage(url):
+            writer = make_writer(log, tmp_path, sync_ms=1.0)
+            spool = writer.spool
+            assert spool is not None
+            writer.put(make_row())
+            await until(lambda: len(spool) and not spool._unsynced)  # its duplicate waits for the thread
+            ending = asyncio.create_task(kill(writer))
+            for _ in range(9):  # the cancellation reaches the flush
+                await asyncio.sleep(0)
+            go_on.set()
+            await ending
+            other = Spool(tmp_path, most_bytes=MIB)
+            assert [len(orphan.entries) for orphan in other.find_orphans()] == [1]
+
+    async def test_a_writer_that_ends_while_it_looks_for_orphans_leaves_them_to_others(
+        self, log: PredictionLog, tmp_path: Path
+    ) -> None:
+        dead = Spool(tmp_path, most_bytes=MIB)
+        dead.put(make_row())
+        dead.close()
+        only_thread = ThreadPoolExecutor(1)
+        asyncio.get_running_loop().set_default_executor(only_thread)
+        go_on = threading.Event()
+        only_thread.submit(go_on.wait)
+        writer = make_writer(log, tmp_path)
+        await asyncio.sleep(0)  # its search waits for the thread
+        ending = asyncio.create_task(kill(writer))
+        await asyncio.sleep(0)
+        go_on.set()
+        await ending
+        other = Spool(tmp_path, most_bytes=MIB)
+        assert [len(orphan.entries) for orphan in other.find_orphans()] == [1]
 
     async def test_rows_written_before_the_kill_are_not_written_again(
         self, log: PredictionLog, url: str, tmp_path: Path

@@ -210,7 +210,7 @@ def test_only_what_is_still_to_be_written_is_brought_to_the_disk(spool: Spool) -
     for row in rows:
         spool.put(row)
     (descriptor,) = spool.unsynced()
-    sync_and_close(descriptor)
+    sync_and_close([descriptor])
     assert spool.unsynced() == []
     spool.put(rows[0])
     for row in rows:
@@ -304,7 +304,7 @@ def test_a_segment_that_no_descriptor_is_left_for_is_brought_to_the_disk_later(s
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     (descriptor,) = spool.unsynced()
-    sync_and_close(descriptor)
+    sync_and_close([descriptor])
 
 
 def test_databases_that_only_the_query_tells_apart_have_spools_of_their_own(tmp_path: Path) -> None:
