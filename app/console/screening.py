@@ -12,10 +12,12 @@ from app.console.messages import INTERRUPTED_STATUS, fail, read_settings_aloud
 from app.crystals.elements import SYMBOLS
 from app.crystals.hops.options import HopOptions
 from app.models.cards.card import CheckpointError, read_card
+from app.models.cards.conductivity_card import conductivity_card
 from app.serving.limits import limits_of
 from app.settings import Settings
 
 if TYPE_CHECKING:
+    from app.screening.job import ConductivityChoice
     from app.screening.run import Summary
 
 _GIB = 1 << 30
@@ -116,11 +118,12 @@ def screen(  # noqa: PLR0917 - typer passes each by name
 
     settings = read_settings_aloud()
     name = model or settings.default_model
+    ions = _ions(ion)
     job = Job(
         inputs=tuple(inputs),
         output=output,
         question=Question(
-            ions=_ions(ion),
+            ions=ions,
             only_present=only_present,
             hops=HopOptions(
                 mechanism=mechanism,
@@ -136,7 +139,11 @@ def screen(  # noqa: PLR0917 - typer passes each by name
             memory_mib=memory_mib or settings.parse_memory_mib,
         ),
         model=ModelChoice(
-            store=settings.model_store.resolve(), name=name, digest=_digest(settings, name), device=settings.device
+            store=settings.model_store.resolve(),
+            name=name,
+            digest=_digest(settings, name),
+            device=settings.device,
+            conductivity=_conductivity(settings, ions),
         ),
         limit=limit,
         shuffle=shuffle,
@@ -168,9 +175,13 @@ def report(  # noqa: PLR0917 - typer passes each by name
     output: Annotated[
         Path | None, typer.Option(metavar="FILE.html", help="The report; report.html in DIR if left out.")
     ] = None,
-    dimension: Annotated[
-        Literal["1d", "2d", "3d"],
-        typer.Option("--by", help="Whose percolation barrier ranks: through the crystal in so many dimensions."),
+    by: Annotated[
+        Literal["1d", "2d", "3d", "conductivity"],
+        typer.Option(
+            "--by",
+            help="What ranks: the barrier of percolation through the crystal in so many dimensions, or the chance of a "
+            "conductivity above 1e-4 S/cm (lithium).",
+        ),
     ] = "1d",
     top: Annotated[int, typer.Option(min=0, help="So many crystals are drawn and written.")] = 100,
     csv: Annotated[
@@ -187,7 +198,7 @@ def report(  # noqa: PLR0917 - typer passes each by name
     """Rank what a screening found: one HTML file with tables, figures and the best hops, and files for the next step.
 
     Examples: `ionpath report screened`; `ionpath report screened --by 3d --csv ranking.csv`;
-    `ionpath report screened --top 20 --write-cif best --write-neb bands`.
+    `ionpath report screened --by conductivity --top 20 --write-cif best --write-neb bands`.
 
     It may be asked while the screening runs, and needs nothing but DIR.
     """
@@ -197,8 +208,8 @@ def report(  # noqa: PLR0917 - typer passes each by name
     from app.screening.report.ranking import ranked  # noqa: PLC0415 # as above
 
     try:
-        result = ranked(folder, dimension)
-        best = [row for row in result.rows[:top] if row[f"percolation_{dimension}_ev"] is not None]
+        result = ranked(folder, by)
+        best = [row for row in result.rows[:top] if row[f"percolation_{result.dimension}_ev"] is not None]
         path = output or folder / "report.html"
         writing.write_page(result, path, top=top)
         _tell(f"Wrote {path}: {len(result.rows)} rows.")
@@ -240,6 +251,16 @@ def _digest(settings: Settings, name: str) -> str:
         return read_card(settings.model_store / name).digest
     except CheckpointError as error:
         fail(f"{error}. `ionpath models` lists the checkpoints that predict barriers.")
+
+
+def _conductivity(settings: Settings, ions: tuple[str, ...]) -> "ConductivityChoice | None":
+    from app.screening.job import ConductivityChoice  # noqa: PLC0415 # needs the extra
+
+    try:
+        card = conductivity_card(settings.model_store, ions)
+    except CheckpointError as error:
+        fail(f"{error}.")
+    return None if card is None else ConductivityChoice(name=card.name, digest=card.digest)
 
 
 def _tell(message: str) -> None:

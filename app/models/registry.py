@@ -226,12 +226,32 @@ def open_predictor(
         lanes = Lanes(1)
         tables = SharedTables()
     predictor = read_predictor(store / name, device=chosen, lanes=lanes, tables=tables)
-    if predictor.digest != digest:
-        raise CheckpointError(
-            f"the checkpoint {name} in {store} has the digest {predictor.digest[:12]}, and {digest[:12]} is asked for: "
-            "every machine needs the same model store"
-        )
+    _check_digest(store, name, predictor.digest, digest)
     return predictor
+
+
+def open_conductivity_predictor(store: Path, name: str, *, digest: str) -> ConductivityPredictor:
+    """Load one checkpoint of conductivity alone.
+
+    Args:
+        store: as `Registry.open` takes it.
+        name: of the checkpoint.
+        digest: that it must have.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or has another digest.
+    """
+    predictor = read_conductivity_predictor(store / name)
+    _check_digest(store, name, predictor.digest, digest)
+    return predictor
+
+
+def _check_digest(store: Path, name: str, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise CheckpointError(
+            f"the checkpoint {name} in {store} has the digest {found[:12]}, and {wanted[:12]} is asked for: every "
+            "machine needs the same model store"
+        )
 
 
 def _unknown(name: str, here: Collection[str]) -> NotFoundError:

@@ -9,25 +9,40 @@ from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
 from app.models.prediction import INTERVAL_COVERAGE
 
-#: Of the tables and run.json; raised where a column changes its meaning or goes.
-SCHEMA_VERSION = 1
+#: Of the tables and run.json; raised where a column comes, goes or changes its meaning. 2: conductivities.
+SCHEMA_VERSION = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConductivityChoice:
+    """The checkpoint that predicts conductivities.
+
+    Attributes:
+        name: of the checkpoint, in the same store as that of barriers.
+        digest: what a machine's checkpoint must have.
+    """
+
+    name: str
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChoice:
-    """The checkpoint that answers.
+    """The checkpoints that answer.
 
     Attributes:
         store: folder of checkpoints; every machine of a cluster has the same.
         name: of the checkpoint.
         digest: what a machine's checkpoint must have.
         device: where it runs.
+        conductivity: of the ions' conductivity; None where the store has none of any of them.
     """
 
     store: Path
     name: str
     digest: str
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    conductivity: ConductivityChoice | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +107,8 @@ class Job:
             "interval_coverage": INTERVAL_COVERAGE,
             "model": self.model.name,
             "model_digest": self.model.digest,
+            "conductivity_model": None if self.model.conductivity is None else self.model.conductivity.name,
+            "conductivity_digest": None if self.model.conductivity is None else self.model.conductivity.digest,
             "schema_version": SCHEMA_VERSION,
         }
 

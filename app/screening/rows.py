@@ -15,6 +15,8 @@ from app.serving.answers.types import CrystalAnswer, HopAnswer, PercolationPath
 
 #: Far finer than any barrier is known: what differs beyond are the batches that a crystal was predicted in.
 _DECIMALS = 6
+#: The conductivity, S/cm, whose chance is given, and the name of its column, as in the CSVs of `ionpath predict`.
+CONDUCTIVITY_S_PER_CM, CHANCE_COLUMN = 1e-4, "probability_above_1e-4_s_per_cm"
 _TEXT, _WHOLE, _NUMBER, _FLAG = pa.string(), pa.int32(), pa.float64(), pa.bool_()
 _TEXTS, _WHOLES, _PLACE = pa.list_(_TEXT), pa.list_(_WHOLE), pa.list_(_NUMBER)
 
@@ -50,6 +52,12 @@ CRYSTALS = pa.schema(
         ("hops_predicted", _WHOLE),
         ("truncated", _FLAG),
         ("percolation_upper_bound", _FLAG),
+        ("log10_conductivity_s_per_cm", _NUMBER),
+        ("log10_conductivity_low", _NUMBER),
+        ("log10_conductivity_high", _NUMBER),
+        (CHANCE_COLUMN, _NUMBER),
+        ("conductivity_in_domain", _FLAG),
+        ("conductivity_reasons", _TEXTS),
         ("orderings", _WHOLE),
         ("warnings", _TEXTS),
         ("seconds", _NUMBER),
@@ -94,17 +102,19 @@ def crystal_row(
     seconds: float,
     model: str,
     model_digest: str,
+    warnings: Sequence[str] = (),
 ) -> Row:
     """A crystal and ion as a row of CRYSTALS.
 
     Args:
         key: id, input and ion.
         found: the crystal and its hops.
-        answer: of its hops, with bond valence.
+        answer: of its hops, with bond valence, and the conductivity where the ion has one.
         threshold_ev: a probability is that of a percolation barrier below it; without dimension, of the lowest one.
         seconds: CPU time that it took.
         model: the checkpoint's name.
         model_digest: the checkpoint's digest.
+        warnings: beside those of the hops.
     """
     best = percolating_prediction(answer)
     assert answer.bond_valence is not None
@@ -122,12 +132,13 @@ def crystal_row(
         "truncated": answer.truncated,
         "percolation_upper_bound": answer.percolation_upper_bound,
         "orderings": 1 if answer.disorder is None else len(answer.disorder.orderings),
-        "warnings": list(found.search.warnings),
+        "warnings": [*found.search.warnings, *warnings],
         "seconds": round(seconds, 4),
         "model": model,
         "model_digest": model_digest,
         "structure": structure_json(found.crystal),
     }
+    row |= _conductivity(answer)
     bond_valence = answer.bond_valence.percolation_ev
     for dimension, path in answer.percolation.items():
         row |= _path(f"{dimension}d", path, answer.hops, threshold_ev)
@@ -164,6 +175,21 @@ def structure_json(crystal: Crystal) -> str:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DECIMALS)
+
+
+def _conductivity(answer: CrystalAnswer) -> Row:
+    if answer.conductivity is None:
+        return {"conductivity_reasons": []}
+    prediction = answer.conductivity.prediction
+    low, high = prediction.interval
+    return {
+        "log10_conductivity_s_per_cm": round(prediction.log10_s_per_cm, _DECIMALS),
+        "log10_conductivity_low": round(low, _DECIMALS),
+        "log10_conductivity_high": round(high, _DECIMALS),
+        CHANCE_COLUMN: round(prediction.probability_above(CONDUCTIVITY_S_PER_CM), _DECIMALS),
+        "conductivity_in_domain": prediction.in_domain,
+        "conductivity_reasons": list(prediction.domain_reasons),
+    }
 
 
 def _path(name: str, path: PercolationPath | None, hops: Sequence[HopAnswer], threshold_ev: float) -> Row:

@@ -15,16 +15,19 @@ from app.crystals.readers import File
 from app.crystals.readers.packing import packing_of
 from app.errors import FormatError, InputError, IonpathError, TooLargeError
 from app.models.prediction import Prediction
+from app.models.predictors.conductivity_predictor import ConductivityPredictor
 from app.models.predictors.predictor import OutOfMemoryError, Predictor
 from app.models.predictors.preparation import PreparedBand
-from app.models.registry import open_predictor
+from app.models.registry import open_conductivity_predictor, open_predictor
 from app.screening.attempts import MOST_DEATHS, Attempts
 from app.screening.job import ModelChoice, Question
 from app.screening.reading import FoundHops, HopsTask, IonAbsentError, StructuresTask, open_reader
 from app.screening.rows import Row, crystal_row, failure_row, hop_rows
 from app.screening.sources.items import Item
 from app.serving.answers.bond_valence import bond_valence_answer
+from app.serving.answers.conductivity import other_barriers, with_conductivity
 from app.serving.answers.crystal import BandKey, HopOutcome, compose
+from app.serving.answers.types import CrystalAnswer, ModelReference
 from app.serving.worker_process import Done, TaskFailedError, WorkerCrashedError, WorkerTimeoutError
 from app.serving.workers import WorkerPool
 
@@ -65,18 +68,28 @@ class Screener:
 
     Args:
         question: what is asked of each.
-        model: the checkpoint; loaded here.
+        model: the checkpoints; loaded here.
         attempts: counts what kills a worker.
         readers: processes that read crystals: one where the model runs on the same core.
 
     Raises:
-        CheckpointError: the checkpoint is missing or damaged, or has another digest than the job's.
+        CheckpointError: a checkpoint is missing or damaged, or has another digest than the job's.
     """
 
     def __init__(self, question: Question, model: ModelChoice, attempts: Attempts, *, readers: int = 1) -> None:
         self._question = question
         self._attempts = attempts
         self._predictor: Predictor = open_predictor(model.store, model.name, model.device, digest=model.digest)
+        self._conductor: ConductivityPredictor | None = None
+        self._conductor_warnings: tuple[str, ...] = ()
+        if model.conductivity is not None:
+            chosen = model.conductivity
+            self._conductor = open_conductivity_predictor(model.store, chosen.name, digest=chosen.digest)
+            barriers = ModelReference(
+                name=self._predictor.name, version=self._predictor.version, digest=self._predictor.digest
+            )
+            other = other_barriers(self._conductor, barriers)
+            self._conductor_warnings = (other,) if other else ()
         self._pool = WorkerPool("read", readers, open_reader, memory_mib=question.memory_mib, nice=0)
         self._pool.start()
         self._threads = ThreadPoolExecutor(readers, "read")
@@ -260,10 +273,7 @@ class Screener:
     def _add(self, rows: Rows, one: _Found) -> None:
         started_s = time.process_time()
         try:
-            answer = replace(
-                compose(one.hops.search, one.outcomes, self._predictor.doubted),
-                bond_valence=bond_valence_answer(one.hops.search.bond_valence_host),
-            )
+            answer = self._composed(one)
         except IonpathError as error:  # not a single hop could be predicted
             rows.failures.append(failure_row(one.key, error, seconds=one.seconds))
             return
@@ -283,9 +293,21 @@ class Screener:
                 seconds=seconds,
                 model=self._predictor.name,
                 model_digest=self._predictor.digest,
+                warnings=() if answer.conductivity is None else self._conductor_warnings,
             )
         )
         rows.hops += hop_rows(one.key, answer, threshold_ev=threshold_ev)
+
+    def _composed(self, one: _Found) -> CrystalAnswer:
+        """The answer of a crystal, with bond valence, and its conductivity where the ion has a model of it."""
+        search = one.hops.search
+        answer = replace(
+            compose(search, one.outcomes, self._predictor.doubted),
+            bond_valence=bond_valence_answer(search.bond_valence_host),
+        )
+        if self._conductor is None or self._conductor.card.ion != search.ion:
+            return answer
+        return replace(answer, conductivity=with_conductivity(answer, search.lattices, self._conductor))
 
 
 def _key(item: Item) -> Row:

@@ -26,8 +26,10 @@ from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
 from app.crystals.writers import crystal_to_cif
 from app.models.cards.card import read_card
+from app.models.cards.conductivity_card import conductivity_card
 from app.screening.attempts import CountedAttempts
-from app.screening.job import ModelChoice, Question
+from app.screening.job import ConductivityChoice, ModelChoice, Question
+from app.screening.rows import CHANCE_COLUMN
 from app.screening.screener import Screener
 from app.screening.sources.items import Item
 from app.settings import Settings
@@ -195,7 +197,15 @@ def test_every_input_has_its_rows_exactly_once(screened: Screening) -> None:
 
 def test_rows_are_those_of_an_undisturbed_run(screened: Screening, folder: Path) -> None:
     store = Settings().model_store
-    model = ModelChoice(store=store, name="default", digest=read_card(store / "default").digest, device="cpu")
+    card = conductivity_card(store, ("Li",))
+    assert card is not None
+    model = ModelChoice(
+        store=store,
+        name="default",
+        digest=read_card(store / "default").digest,
+        device="cpu",
+        conductivity=ConductivityChoice(name=card.name, digest=card.digest),
+    )
     hops = HopOptions(max_hops=2000, max_orderings=Settings().max_orderings)
     question = Question(ions=("Li",), hops=hops, limits=Limits(), threshold_ev=0.65)
     screener = Screener(question, model, CountedAttempts())
@@ -230,9 +240,10 @@ def _plain(value: Any) -> Any:
 
 def test_figures_are_those_of_predict(screened: Screening, folder: Path, tmp_path: Path, service: Service) -> None:
     names = ["oxides/03.cif", "salts/07.cif", "olivine.cif"]
-    done = ionpath(
-        tmp_path, "predict", *(folder / name for name in names), "--ion", "Li", "--url", service.url, "--json"
-    )
+    paths = [folder / name for name in names]
+    done = ionpath(tmp_path, "predict", *paths, "--ion", "Li", "--url", service.url, "--json")
+    others = ionpath(tmp_path, "predict", *paths, "--conductivity", "--url", service.url, "--json")
+    conductivities = others.stdout.splitlines()
     found = tables(screened.output)
     for name, line in zip(names, done.stdout.splitlines(), strict=True):
         answer = json.loads(line)
@@ -251,6 +262,13 @@ def test_figures_are_those_of_predict(screened: Screening, folder: Path, tmp_pat
         assert row["probability"] == pytest.approx(answer["good_conductor"]["probability"], abs=1e-4)
         assert row["in_domain"] == answer["in_domain"]["verdict"]
         assert list(row["warnings"]) == answer["warnings"]
+        conductivity = json.loads(conductivities[names.index(name)])
+        low, high = conductivity["interval_log10"]["low"], conductivity["interval_log10"]["high"]
+        asked = (conductivity["log10_conductivity_s_per_cm"], low, high, conductivity["probability_above"]["1e-4"])
+        columns = ("log10_conductivity_s_per_cm", "log10_conductivity_low", "log10_conductivity_high", CHANCE_COLUMN)
+        assert [row[column] for column in columns] == pytest.approx(asked, abs=1e-4)
+        assert row["conductivity_in_domain"] == conductivity["in_domain"]["verdict"]
+        assert list(row["conductivity_reasons"]) == conductivity["in_domain"]["reasons"]
         hops = found.hops[found.hops.id == name].sort_values("hop")
         expected = [np.nan if hop["barrier_ev"] is None else hop["barrier_ev"] for hop in answer["hops"]]
         assert list(hops.barrier_ev) == pytest.approx(expected, abs=1e-4, nan_ok=True)

@@ -1,11 +1,12 @@
 """The card of a checkpoint that predicts the conductivity of a crystal."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.models.cards.card import AnyCard, checked_card, content_of_kind
+from app.models.cards.card import CARD_FILE, AnyCard, card_kind, checked_card, content_of_kind
 from app.models.prediction import QUANTILE_LEVELS
 
 #: The value of `kind` in the card.
@@ -74,6 +75,17 @@ def read_conductivity_card(folder: Path) -> ConductivityCard:
     """
     content = content_of_kind(folder, CONDUCTIVITY_KIND, "conductivity")
     return checked_card(folder, content, _card)
+
+
+def conductivity_card(store: Path, ions: Collection[str]) -> ConductivityCard | None:
+    """The card of a folder's first checkpoint of the conductivity of any of some ions; None where there is none.
+
+    Raises:
+        CheckpointError: a card is damaged.
+    """
+    folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
+    cards = (read_conductivity_card(folder) for folder in folders if card_kind(folder) == CONDUCTIVITY_KIND)
+    return next((card for card in cards if card.ion in ions), None)
 
 
 def _card(content: dict[str, Any]) -> ConductivityCard:

@@ -19,10 +19,12 @@ from app.screening.report.ranking import (
     percolating,
 )
 from app.screening.report.structures import hops_of, structures_of
+from app.screening.rows import CHANCE_COLUMN
 
 #: Rows of the page's table; of more a browser becomes slow, and the CSV has all.
 MOST_ROWS = 20_000
 _BIN_EV, _BINS = 0.1, 20
+_EVEN = 0.5
 _COLUMNS = (
     "rank",
     "id",
@@ -36,6 +38,9 @@ _COLUMNS = (
     "percolation_3d_ev",
     "probability",
     "in_domain",
+    "log10_conductivity_s_per_cm",
+    CHANCE_COLUMN,
+    "conductivity_in_domain",
     "hops",
     "atoms",
 )
@@ -87,6 +92,7 @@ def _counts(result: Ranked) -> str:
             f"in the model's domain, {result.dimension} barrier below {settings['threshold_ev']:g} eV",
             f"{good:,}",
         ),
+        *_counts_of_conductivity(result),
         ("model", f"{settings['model']} ({settings['model_digest'][:12]})"),
         ("ionpath", run.get("versions", {}).get("ionpath", "")),
         ("screened", f"{(run.get('started_at') or '')[:16]} to {(run.get('finished_at') or '')[:16]} UTC"),
@@ -95,8 +101,26 @@ def _counts(result: Ranked) -> str:
     return "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
 
 
+def _counts_of_conductivity(result: Ranked) -> list[tuple[str, str]]:
+    known = [row for row in result.rows if row["log10_conductivity_s_per_cm"] is not None]
+    if not known:
+        return []
+    likely = sum(row["conductivity_in_domain"] and row[CHANCE_COLUMN] > _EVEN for row in known)
+    settings = result.run["settings"]
+    return [
+        ("with a conductivity", f"{len(known):,}"),
+        ("in its model's domain, more likely above 1e-4 S/cm than below", f"{likely:,}"),
+        ("model of conductivity", f"{settings['conductivity_model']} ({settings['conductivity_digest'][:12]})"),
+    ]
+
+
 def _how_ranked(result: Ranked) -> str:
     threshold_ev, name = result.run["settings"]["threshold_ev"], result.dimension
+    if result.by == "conductivity":
+        return escape(
+            "Ranked by: in the domain of the model of conductivity first; then the probability of a conductivity above "
+            "1e-4 S/cm at room temperature; then the conductivity. Ions without a model of it come last."
+        )
     return escape(
         f"Ranked by: in the model's domain first; then the probability that the {name} percolation barrier lies below "
         f"{threshold_ev:g} eV; then the barrier. Crystals that do not percolate in {name} come last."

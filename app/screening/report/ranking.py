@@ -14,9 +14,12 @@ from pymatgen.core import Composition
 from app.screening.errors import ScreeningError
 from app.screening.pieces import read_run, table_of_folder
 from app.screening.report.families import anion_of, family_of
+from app.screening.rows import CHANCE_COLUMN
 
 Dimension = Literal["1d", "2d", "3d"]
 DIMENSIONS: tuple[Dimension, ...] = ("1d", "2d", "3d")
+#: What ranks: the percolation barrier in so many dimensions, or the conductivity, which rests on the one in three.
+Ranking = Literal["1d", "2d", "3d", "conductivity"]
 Row = dict[str, Any]
 
 
@@ -26,23 +29,29 @@ class Ranked:
 
     Attributes:
         run: the content of run.json.
-        dimension: whose percolation barrier ranks.
+        by: what ranks.
         rows: of crystals without their structures, the best first, with `rank`, `formula` reduced, `anion`, `family`.
         failures: rows.
     """
 
     run: Row
     folder: Path
-    dimension: Dimension
+    by: Ranking
     rows: Sequence[Row]
     failures: Sequence[Row]
 
+    @property
+    def dimension(self) -> Dimension:
+        """Whose percolation barriers and bottlenecks are shown."""
+        return "3d" if self.by == "conductivity" else self.by
 
-def ranked(folder: Path, dimension: Dimension) -> Ranked:
+
+def ranked(folder: Path, by: Ranking) -> Ranked:
     """Rank the crystals of a screening.
 
     The order: in the model's domain, then the probability that the percolation barrier lies below the threshold, then
-    the barrier; crystals that do not percolate come last.
+    the barrier; crystals that do not percolate come last. Or: in the domain of the model of conductivity, then the
+    probability of one above 1e-4 S/cm, then the conductivity; what has none comes last.
 
     Raises:
         ScreeningError: the folder holds no screening.
@@ -52,26 +61,31 @@ def ranked(folder: Path, dimension: Dimension) -> Ranked:
         raise ScreeningError(f"{folder} holds no screening: there is no run.json. `ionpath screen` writes one.")
     names = [name for name in table_of_folder(folder, "crystals").schema.names if name != "structure"]
     table = table_of_folder(folder, "crystals").to_table(columns=names)
-    table = table.take(_order(table, dimension))
+    table = table.take(_order(table, by))
     rows = [_described(rank, row) for rank, row in enumerate(table.to_pylist(), start=1)]
     failures = table_of_folder(folder, "failures").to_table().sort_by([("kind", "ascending"), ("id", "ascending")])
-    return Ranked(run=run, folder=folder, dimension=dimension, rows=rows, failures=failures.to_pylist())
+    return Ranked(run=run, folder=folder, by=by, rows=rows, failures=failures.to_pylist())
 
 
-def _order(table: pa.Table, dimension: Dimension) -> pa.Array:
-    in_domain = pc.fill_null(table.column(f"in_domain_{dimension}"), fill_value=False)
+def _order(table: pa.Table, by: Ranking) -> pa.Array:
+    in_domain, probability, figure = (
+        ("conductivity_in_domain", CHANCE_COLUMN, "log10_conductivity_s_per_cm")
+        if by == "conductivity"
+        else (f"in_domain_{by}", f"probability_{by}", f"percolation_{by}_ev")
+    )
     keys = pa.table(
         {
-            "percolates": pc.is_valid(table.column(f"percolation_{dimension}_ev")),
-            "in_domain": in_domain,
-            "probability": table.column(f"probability_{dimension}"),
-            "barrier": table.column(f"percolation_{dimension}_ev"),
+            "has_figure": pc.is_valid(table.column(figure)),
+            "in_domain": pc.fill_null(table.column(in_domain), fill_value=False),
+            "probability": table.column(probability),
+            "figure": table.column(figure),
             "id": table.column("id"),
             "ion": table.column("ion"),
         }
     )
-    by = [("percolates", "descending"), ("in_domain", "descending"), ("probability", "descending")]
-    return pc.sort_indices(keys, sort_keys=[*by, ("barrier", "ascending"), ("id", "ascending"), ("ion", "ascending")])
+    first = [("has_figure", "descending"), ("in_domain", "descending"), ("probability", "descending")]
+    best = ("figure", "descending" if by == "conductivity" else "ascending")
+    return pc.sort_indices(keys, sort_keys=[*first, best, ("id", "ascending"), ("ion", "ascending")])
 
 
 def _described(rank: int, row: Row) -> Row:

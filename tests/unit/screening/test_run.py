@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
-from app.screening.job import Job, ModelChoice, Question
+from app.screening.errors import ScreeningError
+from app.screening.job import ConductivityChoice, Job, ModelChoice, Question
 from app.screening.pieces import Output
 from app.screening.rows import SCHEMAS, table_of
 from app.screening.run import _selected, _Writer
@@ -51,6 +53,19 @@ def test_an_input_that_came_for_one_that_is_gone_is_still_to_do(tmp_path: Path, 
     assert left == {digest_of(name) for name in read}
     if changes.get("limit") != 1:
         assert (read, total) == (["c.cif"], 2)
+
+
+def test_a_run_of_an_older_schema_or_another_model_of_conductivity_is_refused(tmp_path: Path) -> None:
+    asked = job(tmp_path)
+    names = ("schema_version", "conductivity_model", "conductivity_digest")
+    old = {name: value for name, value in asked.settings().items() if name not in names}
+    Output(asked.output, {**old, "schema_version": 1}, restart=False).write_run(state="complete")
+    model = replace(asked.model, conductivity=ConductivityChoice(name="conductivity", digest="1" * 64))
+    with pytest.raises(ScreeningError) as refused:
+        Output(asked.output, replace(asked, model=model).settings(), restart=False)
+    assert "schema_version was 1 and is 2" in str(refused.value)
+    assert "conductivity_model was None and is 'conductivity'" in str(refused.value)
+    assert "--restart" in str(refused.value)
 
 
 def test_what_is_gone_is_not_counted_as_done(tmp_path: Path) -> None:

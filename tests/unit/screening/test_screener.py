@@ -4,13 +4,16 @@ import bz2
 import gzip
 import io
 import lzma
+import shutil
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conductors import write_small
 from made_crystals import crystal_of, layered_oxide, repeated, rock_salt
 
 from app.crystals.crystal import Crystal, Site
@@ -18,8 +21,9 @@ from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
 from app.crystals.writers import crystal_to_cif
 from app.models.cards.card import CheckpointError, read_card
+from app.models.cards.conductivity_card import conductivity_card
 from app.screening.attempts import MOST_DEATHS, CountedAttempts
-from app.screening.job import ModelChoice, Question
+from app.screening.job import ConductivityChoice, ModelChoice, Question
 from app.screening.rows import SCHEMAS, table_of
 from app.screening.screener import Rows, Screener, _ended_after
 from app.screening.sources.items import Item
@@ -30,7 +34,15 @@ QUESTION = Question(ions=("Li",), hops=HopOptions(), limits=Limits(), threshold_
 
 def model() -> ModelChoice:
     store = Settings().model_store
-    return ModelChoice(store=store, name="default", digest=read_card(store / "default").digest, device="cpu")
+    card = conductivity_card(store, ("Na", "Li"))
+    assert card is not None
+    return ModelChoice(
+        store=store,
+        name="default",
+        digest=read_card(store / "default").digest,
+        device="cpu",
+        conductivity=ConductivityChoice(name=card.name, digest=card.digest),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +94,37 @@ def test_rows_of_a_crystal(screener: Screener) -> None:
     assert not rows.failures
     for name, one in (("crystals", rows.crystals), ("hops", rows.hops), ("failures", rows.failures)):
         assert table_of(name, one).schema == SCHEMAS[name]
+
+
+def test_lithium_has_a_conductivity_and_other_ions_none(screener: Screener) -> None:
+    rows = asked(
+        screener, [item("a.cif", layered_oxide()), item("b.cif", rock_salt(ion="Na"))], ions=("Li", "Na"),
+        only_present=True,
+    )  # fmt: skip
+    lithium, sodium = rows.crystals
+    low, high = lithium["log10_conductivity_low"], lithium["log10_conductivity_high"]
+    assert low < lithium["log10_conductivity_s_per_cm"] < high
+    assert 0.0 < lithium["probability_above_1e-4_s_per_cm"] < 1.0
+    assert lithium["conductivity_in_domain"] is not bool(lithium["conductivity_reasons"])
+    assert lithium["warnings"] == []
+    of_sodium = table_of("crystals", [sodium]).to_pylist()[0]
+    names = ("log10_conductivity_s_per_cm", "probability_above_1e-4_s_per_cm", "conductivity_in_domain")
+    assert [of_sodium[name] for name in names] == [None] * 3
+    assert of_sodium["conductivity_reasons"] == []
+
+
+def test_a_conductivity_fitted_on_other_barriers_says_so(tmp_path: Path) -> None:
+    shutil.copytree(Settings().model_store / "default", tmp_path / "default")
+    write_small(tmp_path)
+    card = conductivity_card(tmp_path, ("Li",))
+    assert card is not None
+    choice = replace(model(), store=tmp_path, conductivity=ConductivityChoice(name=card.name, digest=card.digest))
+    screener = Screener(QUESTION, choice, CountedAttempts())
+    try:
+        (row,) = screener.screen([item("a.cif", layered_oxide())]).crystals
+    finally:
+        screener.close()
+    assert any("it may be off by more than its interval says" in one for one in row["warnings"])
 
 
 def test_each_file_fails_alone_and_says_why(screener: Screener) -> None:
@@ -235,5 +278,12 @@ def test_what_hangs_in_the_model_ends_the_worker() -> None:
 
 def test_a_machine_with_another_model_is_refused() -> None:
     choice = replace(model(), digest="0" * 64)
-    with pytest.raises(CheckpointError, match="every machine needs the same model store"):
-        Screener(QUESTION, choice, CountedAttempts())
+    other = replace(model(), conductivity=ConductivityChoice(name="conductivity", digest="0" * 64))
+    for one in (choice, other):
+        with pytest.raises(CheckpointError, match="every machine needs the same model store"):
+            Screener(QUESTION, one, CountedAttempts())
+
+
+def test_a_store_without_a_model_of_an_ions_conductivity_has_no_card_of_it(tmp_path: Path) -> None:
+    assert conductivity_card(Settings().model_store, ("Na", "K")) is None
+    assert conductivity_card(tmp_path, ("Li",)) is None

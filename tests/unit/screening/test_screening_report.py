@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_crystals import layered_oxide, olivine, rock_salt
+from pyarrow import parquet
 
 from app.crystals.crystal import Crystal
 from app.crystals.limits import Limits
@@ -29,6 +30,8 @@ SETTINGS: dict[str, Any] = {
     "threshold_ev": 0.65,
     "model": "default",
     "model_digest": "0" * 64,
+    "conductivity_model": "conductivity",
+    "conductivity_digest": "1" * 64,
     "limits.max_atoms": 2000,
     "hops.mechanism": "auto",
     "hops.max_hops": 60,
@@ -52,6 +55,14 @@ def crystal(name: str, barrier_ev: float | None, probability: float | None, in_d
             f"in_domain_{dimension}": in_domain,
             f"directions_{dimension}": [] if barrier_ev is None else [[1, 0, 0]],
             f"bottleneck_hops_{dimension}": [] if barrier_ev is None else [1],
+        }
+    known = {"better.cif": (-4.5, 0.3, True), "LiCoO2.cif": (-3.5, 0.7, True), "doubtful.cif": (-3.0, 0.8, False)}
+    if name in known:
+        value, chance, conductivity_in_domain = known[name]
+        row |= {
+            "log10_conductivity_s_per_cm": value,
+            "probability_above_1e-4_s_per_cm": chance,
+            "conductivity_in_domain": conductivity_in_domain,
         }
     return {**row, "atoms": 8, "hops": 1, "reasons": [], "warnings": [], "structure": structure_json(made)}
 
@@ -108,6 +119,35 @@ def test_the_ranking_is_by_domain_probability_and_barrier(result: Ranked) -> Non
     assert [row["id"] for row in result.rows] == ["better.cif", "LiCoO2.cif", EVIL, "doubtful.cif", "never.cif"]
     assert [row["rank"] for row in result.rows] == [1, 2, 3, 4, 5]
     assert result.rows[1]["formula"] == "LiCoO2"
+
+
+def test_the_ranking_by_conductivity_is_by_its_domain_and_its_chance(folder: Path) -> None:
+    result = ranked(folder, "conductivity")
+    assert [row["id"] for row in result.rows][:3] == ["LiCoO2.cif", "better.cif", "doubtful.cif"]
+    assert {row["id"] for row in result.rows[3:]} == {EVIL, "never.cif"}
+    assert result.dimension == "3d"
+    html = page(result, top=2)
+    assert "in the domain of the model of conductivity first" in html
+    assert "<th>with a conductivity</th><td>3</td>" in html
+    assert "more likely above 1e-4 S/cm than below</th><td>1</td>" in html
+    assert html.count("<figure class=hop>") == 2
+
+
+def test_a_screening_of_before_there_were_conductivities_is_reported(tmp_path: Path) -> None:
+    """Its tables lack the columns, and its settings the model."""
+    old = {name: value for name, value in SETTINGS.items() if not name.startswith("conductivity")}
+    output = Output(tmp_path, old, restart=False)
+    rows = [crystal("better.cif", 0.3, 0.9, in_domain=True), crystal("never.cif", None, None, None)]
+    tables = {"crystals": rows, "hops": [hop("better.cif")], "failures": []}
+    output.write({name: table_of(name, one) for name, one in tables.items()})
+    output.write_run(state="complete", inputs=2, counts={"inputs_done": 2})
+    for path in (tmp_path / "crystals.parquet").iterdir():
+        whole = parquet.read_table(path)
+        parquet.write_table(whole.drop_columns([one for one in whole.schema.names if "conductivity" in one]), path)
+    html = page(ranked(tmp_path, "1d"), top=10)
+    assert "with a conductivity" not in html
+    assert "better.cif" in html
+    assert [row["id"] for row in ranked(tmp_path, "conductivity").rows] == ["better.cif", "never.cif"]
 
 
 def test_groups_count_what_is_in_the_domain_and_below_the_threshold(result: Ranked) -> None:
