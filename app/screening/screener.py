@@ -28,7 +28,7 @@ from app.serving.answers.bond_valence import bond_valence_answer
 from app.serving.answers.conductivity import other_barriers, with_conductivity
 from app.serving.answers.crystal import BandKey, HopOutcome, compose
 from app.serving.answers.types import CrystalAnswer, ModelReference
-from app.serving.worker_process import Done, TaskFailedError, WorkerCrashedError, WorkerTimeoutError
+from app.serving.worker_process import BUSY_FACTOR, Done, TaskFailedError, WorkerCrashedError, WorkerTimeoutError
 from app.serving.workers import WorkerPool
 
 #: A forward pass of several crystals is no larger than this, in edges of a line graph: what is found waits in memory.
@@ -204,7 +204,8 @@ class Screener:
             return self._pool.run(task, timeout_s)
         except WorkerTimeoutError:
             error: IonpathError = InputError(
-                f"Reading it and finding its hops took more than {timeout_s:g} s and was given up.",
+                f"Reading it and finding its hops took more than {timeout_s:g} s of processor time, or "
+                f"{BUSY_FACTOR * timeout_s:g} s in all, and was given up.",
                 kind="took-too-long",
                 expected="a smaller crystal, or more time with --timeout-s",
             )

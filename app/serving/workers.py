@@ -17,6 +17,7 @@ import structlog
 
 from app.errors import InputError, IonpathError, NotReadyError
 from app.serving.worker_process import (
+    BUSY_FACTOR,
     USUAL_NICE,
     Done,
     Handler,
@@ -59,7 +60,8 @@ def problem_of(error: WorkerError, kind: TaskKind, timeout_s: float) -> IonpathE
     """What a caller hears of a task that was not done."""
     if isinstance(error, WorkerTimeoutError):
         return InputError(
-            f"{kind.task} took more than {timeout_s:g} s (IONPATH_PARSE_TIMEOUT_S) and was given up.",
+            f"{kind.task} took more than {timeout_s:g} s of processor time, or {BUSY_FACTOR * timeout_s:g} s in all "
+            "(IONPATH_PARSE_TIMEOUT_S), and was given up.",
             kind=f"{kind.kind}-took-too-long",
             expected=f"a smaller crystal, or {kind.expected}",
         )
@@ -109,6 +111,7 @@ class WorkerPool:
         arguments: of that function, pickled.
         memory_mib: most address space of one worker; None sets no limit.
         on_demand: start workers when the first task comes instead of in `start`.
+        busy_factor: times its limit, which counts processor time, that a task may take on the wall clock.
         nice: steps of priority below this process.
 
     Attributes:
@@ -123,9 +126,11 @@ class WorkerPool:
         *arguments: object,
         memory_mib: int | None = None,
         on_demand: bool = False,
+        busy_factor: float = BUSY_FACTOR,
         nice: int = USUAL_NICE,
     ) -> None:
         self._name = name
+        self._busy_factor = busy_factor
         self._nice = nice
         self._open_handler = open_handler
         self._arguments = arguments
@@ -175,7 +180,8 @@ class WorkerPool:
 
         Args:
             task: pickled.
-            timeout_s: a task that takes longer ends its worker, seconds; waiting for one does not count.
+            timeout_s: a task that takes longer ends its worker, seconds of processor time; waiting for one does not
+                count.
             attempts: workers that may crash before the task is given up.
 
         Raises:
@@ -207,7 +213,7 @@ class WorkerPool:
                     raise WorkerError("the task was cancelled")  # no caller waits for it any more
                 began_s = time.monotonic()
                 worker.send(task, timeout_s)
-                answer = worker.receive(timeout_s)
+                answer = worker.receive(timeout_s, busy_factor=self._busy_factor)
                 keep = worker
             except TaskFailedError:
                 keep = worker  # nothing was sent to it

@@ -1,6 +1,7 @@
 """Worker processes: what one task does to others (nothing), what a broken start does, and that none is left behind."""
 
 import asyncio
+import math
 import multiprocessing
 import os
 import signal
@@ -21,6 +22,7 @@ from app.errors import InputError
 from app.models.cards.card import CheckpointError
 from app.serving import workers
 from app.serving.worker_process import (
+    BUSY_FACTOR,
     Done,
     Handler,
     TaskFailedError,
@@ -61,6 +63,9 @@ def obey(task: Task) -> object:  # noqa: C901 # one order a branch
         Path(word).with_suffix(".began").touch()
         while not Path(word).exists():
             time.sleep(0.002)
+    elif order == "compute":
+        while True:
+            sum(range(1000))
     elif order == "crash":
         with Path(word).open("a") as file:
             file.write("x")
@@ -122,8 +127,8 @@ def stopped_after(pool: WorkerPool) -> Iterator[WorkerPool]:
 
 
 @contextmanager
-def running(count: int = 1, *, memory_mib: int | None = None) -> Iterator[WorkerPool]:
-    pool = WorkerPool(NAME, count, open_obedient, memory_mib=memory_mib)
+def running(count: int = 1, *, memory_mib: int | None = None, busy_factor: float = BUSY_FACTOR) -> Iterator[WorkerPool]:
+    pool = WorkerPool(NAME, count, open_obedient, memory_mib=memory_mib, busy_factor=busy_factor)
     with stopped_after(pool):
         pool.start()
         yield pool
@@ -167,6 +172,18 @@ def test_a_task_that_takes_too_long_ends_its_worker_and_the_next_has_another() -
             run(pool, "hang", os.devnull, timeout_s=0.2)
         assert run(pool) != before
         assert len(ours()) == 1
+
+
+def test_the_limit_counts_processor_time_so_that_a_busy_machine_refuses_nothing(tmp_path: Path) -> None:
+    with running(busy_factor=math.inf) as pool, ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(run, pool, "wait for", str(tmp_path / "go"), timeout_s=0.2)
+        wait_until((tmp_path / "go.began").exists)
+        with pytest.raises(TimeoutError):
+            waits.result(1.0)
+        (tmp_path / "go").touch()
+        assert waits.result(DEADLINE_S) in ours()
+        with pytest.raises(WorkerTimeoutError):
+            run(pool, "compute", timeout_s=0.2)
 
 
 def test_waiting_for_a_worker_is_not_counted_as_the_task_s_time(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ class ModelWorker:
             loading,
             warm,
             on_demand=warm is None,
+            busy_factor=1.0,  # its requests have a limit of the wall clock
             nice=USUAL_NICE if warm else BACKGROUND_NICE,
         )
 
