@@ -11,10 +11,11 @@ import os
 import pickle
 import resource
 import signal
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
@@ -102,6 +103,25 @@ def fork_server() -> ForkServerContext:
     return context
 
 
+_starting = threading.Lock()
+
+
+@contextlib.contextmanager
+def _program_hidden() -> Iterator[None]:
+    """Keep multiprocessing from running the started program again in a new worker.
+
+    Workers need nothing of `ionpath` itself, nor of Ray's program; importing what these do takes half a second or more.
+    """
+    program = sys.modules["__main__"].__dict__
+    with _starting:
+        path = program.pop("__file__", None)
+        try:
+            yield
+        finally:
+            if path is not None:
+                program["__file__"] = path
+
+
 class Worker:
     """One process; used by one thread at a time, but for `kill`.
 
@@ -127,7 +147,8 @@ class Worker:
         self._process = context.Process(
             target=_work, args=(other, open_handler, arguments, memory_mib, nice), name=name, daemon=True
         )
-        self._process.start()
+        with _program_hidden():
+            self._process.start()
         other.close()
 
     def send(self, message: object, timeout_s: float) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from structlog.testing import capture_logs
@@ -163,6 +164,19 @@ def test_each_task_is_done_in_a_worker_and_timed() -> None:
         done = pool.run(("id", ""), DEADLINE_S)
     assert isinstance(done, Done)
     assert 0.0 <= done.seconds < DEADLINE_S
+
+
+def test_a_worker_does_not_run_the_started_program_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As multiprocessing would, to find what the program defines: importing all of `ionpath` in every worker."""
+    script = tmp_path / "program.py"
+    script.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
+    program = ModuleType("__main__")
+    program.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    with running() as pool:
+        assert run(pool) != os.getpid()
+    assert not (tmp_path / "ran").exists()
+    assert program.__file__ == str(script)
 
 
 def test_a_task_that_takes_too_long_ends_its_worker_and_the_next_has_another() -> None:
