@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -213,6 +214,16 @@ def test_the_pinned_files_are_those_that_training_reads(data_dir: Path) -> None:
     for file in read_data_files():
         content = (data_dir / file.name).read_bytes()
         assert (file.size_bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_the_shipped_barrier_models_are_fitted_on_the_pinned_files(repository: Path) -> None:
+    pinned = {file.sha256: file.name for file in read_data_files()}
+    found = set()
+    for path in sorted((repository / "model_store").glob("*/card.json")):
+        corpus = json.loads(path.read_text())["corpus"]
+        if path.parent.name != "conductivity":  # its digest is of its two files in one
+            found |= {pinned[one["sha256"]] for one in corpus.get("files", {"": corpus}).values()}
+    assert found == {name for name in pinned.values() if not name.startswith("conductivity/")}
 
 
 @pytest.mark.parametrize("command", ["download", "prepare"])
