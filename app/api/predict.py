@@ -14,7 +14,7 @@ from app.api.log_schemas import AcceptedPrediction, PredictionStatus
 from app.api.openapi import problems
 from app.api.queries import ConductivityQuery, PredictQuery
 from app.api.schemas import ClassificationAnswer, ConductivityAnswer, PredictionAnswer
-from app.api.uploads import read_upload
+from app.api.uploads import receive_upload
 from app.serving.answers.as_json import conductivity_alone
 from app.serving.service import JsonDocument, PredictionRequest, PredictionService
 
@@ -94,7 +94,7 @@ async def _answer(
         second_opinion=query.second_opinion is not None,
     ) as work:
         asked = PredictionRequest(
-            upload=await read_upload(request),
+            upload=await receive_upload(request),
             model=query.model,
             threshold_ev=query.threshold_ev,
             hops=query.hops,

@@ -37,7 +37,7 @@ _MOST_FILES, _MOST_FIELDS, _MOST_TEXT = 8, 8, 300
 _UTF8 = frozenset({"utf-8", "utf8"})
 
 
-async def read_upload(request: Request) -> Upload:
+async def receive_upload(request: Request) -> Upload:
     """Read the body by its content type.
 
     Raises:

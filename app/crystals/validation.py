@@ -1,4 +1,4 @@
-"""Whether a band makes sense: its cell, its atoms' distances, its path."""
+"""Checks of a band: its cell, the distances of its atoms, its path."""
 
 from collections.abc import Sequence
 

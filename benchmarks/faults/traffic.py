@@ -91,7 +91,7 @@ class Traffic:
         self.left = 0
 
     def next_request(self) -> bytes:
-        """A call for one who will not wait for the answer; counted as `left`."""
+        """A call by a client that will not wait for the answer; counted as `left`."""
         self.left += 1
         return next(self._calls).request()
 

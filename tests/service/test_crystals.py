@@ -291,7 +291,7 @@ def test_a_band_has_no_second_opinion(uncached: Service, composed_rows: list[dic
 
 
 def test_experimental_crystals_are_answered_or_refused(uncached: Service, cif_dir: Path) -> None:
-    """Ordered, mixed frame, ion on shared sites, split frame atoms, and one that cannot be ordered."""
+    """Ordered, mixed host, ion on shared sites, split host atoms, and one that cannot be ordered."""
     for name, status in (("p81", 200), ("qer", 200), ("lud", 200), ("l2w", 200), ("ysm", 422)):
         response = send(uncached, (cif_dir / f"{name}.cif").read_bytes())
         assert response.status_code == status, (name, response.text)

@@ -98,12 +98,12 @@ def coverages(one: Judgement) -> tuple[np.ndarray, np.ndarray]:
     """Nominal and actual coverage of the central interval between each pair of opposite quantile levels."""
     count = len(QUANTILE_LEVELS)
     pairs = [(low, count - 1 - low) for low in range(count // 2)]
-    claimed = [QUANTILE_LEVELS[high] - QUANTILE_LEVELS[low] for low, high in pairs]
+    nominal = [QUANTILE_LEVELS[high] - QUANTILE_LEVELS[low] for low, high in pairs]
     held = [
         np.mean((one.labels_ev >= one.quantiles_ev[low]) & (one.labels_ev <= one.quantiles_ev[high]))
         for low, high in pairs
     ]
-    return np.array(claimed), np.array(held)
+    return np.array(nominal), np.array(held)
 
 
 def errors_by_kind(kinds: Kinds, judgements: Judgements) -> Figure:

@@ -89,15 +89,15 @@ def calibration_figures(
 
 def expected_calibration_error(probability: np.ndarray, good: np.ndarray) -> float:
     """Mean over ten equally filled bins of |mean probability - share of good conductors|."""
-    claimed, found = reliability(probability, good)
-    return float(np.abs(claimed - found).mean())
+    predicted, found = reliability(probability, good)
+    return float(np.abs(predicted - found).mean())
 
 
 def reliability(probability: np.ndarray, good: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean probability and the share of good conductors in ten equally filled bins of rising probability."""
     bins = np.array_split(np.argsort(probability, kind="stable"), _BINS)
-    claimed = np.array([probability[rows].mean() for rows in bins])
-    return claimed, np.array([good[rows].mean() for rows in bins])
+    predicted = np.array([probability[rows].mean() for rows in bins])
+    return predicted, np.array([good[rows].mean() for rows in bins])
 
 
 def probability_good(quantiles_ev: np.ndarray) -> np.ndarray:

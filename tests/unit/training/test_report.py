@@ -97,9 +97,9 @@ def test_intervals_that_hold_what_they_claim_lie_on_the_diagonal() -> None:
         quantiles_ev=np.repeat(np.array(QUANTILE_LEVELS)[:, None], len(labels), axis=1),
         distance=np.zeros(len(labels)),
     )
-    claimed, held = coverages(one)
-    assert claimed == pytest.approx([0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2])
-    assert held == pytest.approx(claimed, abs=0.01)
+    nominal, held = coverages(one)
+    assert nominal == pytest.approx([0.98, 0.95, 0.9, 0.8, 0.6, 0.4, 0.2])
+    assert held == pytest.approx(nominal, abs=0.01)
 
 
 def test_the_command_writes_the_report(data_dir: Path, tmp_path: Path) -> None:

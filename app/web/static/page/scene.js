@@ -24,7 +24,7 @@ export function sceneOf(answer) {
 function crystalScene(answer, input) {
   const lattice = input.lattice_angstrom;
   const repeats = repeatsOf(lattice, input.sites.length);
-  const frame = input.sites
+  const host = input.sites
     .map((site) => ({ species: mostOf(site.species, input.ion), frac: wrapped(site.frac_coords) }))
     .filter((site) => site.species !== null)
     .map((site) => ({ element: site.species, frac: site.frac, isIon: false, occupancy: 1 }));
@@ -35,7 +35,7 @@ function crystalScene(answer, input) {
     occupancy: site.occupancy,
     index: site.index,
   }));
-  const atoms = [...frame, ...sites].flatMap((atom) =>
+  const atoms = [...host, ...sites].flatMap((atom) =>
     shown(atom.frac, repeats).map((frac) => ({ ...atom, at: toCartesian(lattice, frac) })),
   );
   const paths = new Map(

@@ -1,4 +1,4 @@
-"""Frames with shared, partly empty and split sites: how they are ordered, and what cannot be."""
+"""Hosts with shared, partly empty and split sites: how they are ordered, and what cannot be."""
 
 import itertools
 from collections import Counter
@@ -122,7 +122,7 @@ def test_few_arrangements_of_unlike_charges_give_the_one_of_lowest_energy() -> N
     for chosen in itertools.combinations(range(len(charges)), 3):
         other = np.full(len(charges), 3.0)
         other[list(chosen)] = 4.0
-        # the frame's other atoms see every place alike, so that the places' own energy decides
+        # the host's other atoms see every place alike, so that the places' own energy decides
         assert own <= other @ energies @ other + 2e-3
 
 

@@ -1,4 +1,4 @@
-"""Sites that one ion cannot fill both: split ones, ones on a frame atom, and what becomes of their hops."""
+"""Sites that one ion cannot fill both: split ones, ones on a host atom, and what becomes of their hops."""
 
 from dataclasses import replace
 from typing import Any
