@@ -82,6 +82,11 @@ class Settings(BaseSettings):
     queue_max_wait_s: float = Field(
         30.0, gt=0, description="longest estimated wait of a request, reading and model together; past it 429"
     )
+    queue_min_requests: int = Field(
+        32,
+        ge=0,
+        description="as many bands and as many crystals are taken whatever their wait: a thread pool's, at once",
+    )
     queue_max_mib: int = Field(
         256, ge=1, description="bytes of the requests that wait, and as many of bodies that are arriving; past it 429"
     )

@@ -169,6 +169,7 @@ def reading_workers(settings: Settings) -> int:
 def _admission(settings: Settings) -> Admission:
     return Admission(
         max_wait_s=settings.queue_max_wait_s,
+        min_requests=settings.queue_min_requests,
         max_mib=settings.queue_max_mib,
         max_jobs_mib=settings.jobs_mib,
         cores=usable_cores(),

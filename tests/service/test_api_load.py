@@ -212,7 +212,12 @@ def guarded(tmp_path_factory: pytest.TempPathFactory, store: Path) -> Iterator[G
         key = next(word for word in made.stderr.split() if word.startswith("ionpath_"))
         keys[name] = {"Authorization": f"Bearer {key}"}
     (folder / "keys").write_text("\n".join(lines) + "\n")
-    settings: dict[str, object] = {"api_keys_file": folder / "keys", "queue_max_wait_s": 1e-6, "body_timeout_s": 5}
+    settings: dict[str, object] = {
+        "api_keys_file": folder / "keys",
+        "queue_max_wait_s": 1e-6,
+        "queue_min_requests": 0,
+        "body_timeout_s": 5,
+    }
     with running_service(folder, model_store=store, cache="off", **settings) as service:
         service.client.headers.update(keys["alice"])
         yield Guarded(service=service, keys=keys)

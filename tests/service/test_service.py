@@ -101,7 +101,8 @@ def settings(store: Path, tmp_path: Path) -> Settings:
 @pytest.fixture(scope="module")
 async def service(store: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PredictionService]:
     """One service for all tests that need no other; each test asks with a key of its own."""
-    async with open_service(settings_of(store, tmp_path_factory.mktemp("log"))) as opened:
+    settings = settings_of(store, tmp_path_factory.mktemp("log"))
+    async with open_service(settings.model_copy(update={"queue_min_requests": 1})) as opened:
         yield opened
 
 
@@ -563,7 +564,7 @@ async def test_past_the_bound_a_request_is_refused_and_below_it_answered(
     service: PredictionService, rows: list[dict[str, Any]], key: str
 ) -> None:
     asked = request(json_band(rows[3]), key_id=key)
-    with service.admission.admit("made up", size_bytes=0) as other:
+    with service.admission.admit("made up", size_bytes=0, lane=Lane.BAND) as other:
         other.expect(Lane.BAND, 1e6)
         with pytest.raises(BusyError, match="IONPATH_QUEUE_MAX_WAIT_S") as busy:
             await service.predict(asked)
@@ -590,7 +591,8 @@ async def test_a_slow_model_is_bounded_apart_from_the_others(tmp_path: Path, row
     """By what its card says that a band takes; it answers with threads of its own."""
     write_untrained(tmp_path / "store")
     write_untrained(tmp_path / "store", "patient", seconds_per_band=3.0)
-    async with open_service(settings_of(tmp_path / "store", tmp_path)) as service:
+    settings = settings_of(tmp_path / "store", tmp_path).model_copy(update={"queue_min_requests": 0})
+    async with open_service(settings) as service:
         patient, usual = (request(json_band(rows[0]), model=model) for model in ("patient", None))
         for full, refused, answered in ((Lane.SLOW_MODEL, patient, usual), (Lane.BAND, usual, patient)):
             with service.admission.admit("made up", size_bytes=0) as other:

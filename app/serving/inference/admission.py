@@ -59,12 +59,14 @@ class _LaneLoad:
         unknown: how many admitted requests were not measured yet, by kind, each as long as its kind takes on average:
             when that turns out to be longer, those that wait already count for more.
         means: what a request takes, by kind; shared by all lanes.
+        requests: those admitted and not answered.
     """
 
     speed: float
     means: dict[str, _Mean]
     known_s: float = 0.0
     unknown: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
     _done_s: float = 0.0
     _window_from_s: float = 0.0
     _least_left_s: float = 0.0
@@ -176,13 +178,18 @@ class Admission:
 
     Args:
         max_wait_s: a request that would wait longer is turned away, seconds.
+        min_requests: as many of each of the quick lanes are taken whatever they wait: on a slow or busy machine the
+            threads of one caller's pool are more seconds of work than that, and none of them should be turned away.
         max_mib: bytes of admitted requests, MiB; one request is always taken.
         max_jobs_mib: bytes of the inputs of accepted jobs that are not finished, MiB; one job is always taken.
         cores: of this machine; where the estimate of its speed starts.
     """
 
-    def __init__(self, *, max_wait_s: float, max_mib: int, max_jobs_mib: int, cores: int) -> None:
+    def __init__(
+        self, *, max_wait_s: float, max_mib: int, max_jobs_mib: int, cores: int, min_requests: int = 0
+    ) -> None:
         self._max_wait_s = max_wait_s
+        self._min_requests = min_requests
         self._max_mib = max_mib
         self._max_jobs_mib = max_jobs_mib
         self._requests: dict[str, _Mean] = {}
@@ -284,6 +291,7 @@ class Admission:
         for load in self._loads(lane):
             load.unknown[kind] += 1
         self._bytes += size_bytes
+        self._lanes[lane].requests += 1
         self.requests += 1
         try:
             yield work
@@ -292,6 +300,7 @@ class Admission:
                 self.learn(work, work.spent_s)
             self.know(work)
             self._bytes -= size_bytes
+            self._lanes[lane].requests -= 1
             self.requests -= 1
             for lane_left in tuple(work.left_s):
                 work.expect(lane_left, 0.0)
@@ -356,7 +365,8 @@ class Admission:
         if self._stopping:
             raise NotReadyError("The service is stopping.", kind="stopping")
         wait_s = self.wait_s(lane)
-        if wait_s >= self._max_wait_s:
+        is_few = lane in QUICK and self._lanes[lane].requests < self._min_requests
+        if wait_s >= self._max_wait_s and not is_few:
             raise BusyError(
                 f"{self.requests} requests wait already, about {wait_s:.0f} s of work; at most {self._max_wait_s:g} s "
                 "may wait (IONPATH_QUEUE_MAX_WAIT_S).",

@@ -46,9 +46,9 @@ def stack() -> Iterator[ExitStack]:
         yield stack
 
 
-def admission(*, max_wait_s: float = 10.0, max_mib: int = 1, cores: int = 2) -> Admission:
+def admission(*, max_wait_s: float = 10.0, max_mib: int = 1, cores: int = 2, min_requests: int = 0) -> Admission:
     """One that expects a lane to do one second of work in a second."""
-    return Admission(max_wait_s=max_wait_s, max_mib=max_mib, max_jobs_mib=1, cores=cores)
+    return Admission(max_wait_s=max_wait_s, max_mib=max_mib, max_jobs_mib=1, cores=cores, min_requests=min_requests)
 
 
 def admit(made: Admission, stack: ExitStack, seconds: float, *, lane: Lane = Lane.MAIN) -> AdmittedWork:
@@ -73,6 +73,28 @@ def test_a_request_is_admitted_up_to_the_longest_wait_however_large_it_is_itself
     admit(made, stack, 500.0)
     assert made.wait_s(Lane.MAIN) == pytest.approx(509.9)
     refused(made)
+
+
+@pytest.mark.parametrize("lane", [Lane.BAND, Lane.MAIN])
+def test_the_threads_of_one_pool_are_admitted_whatever_they_wait_and_one_more_is_refused(
+    stack: ExitStack, lane: Lane
+) -> None:
+    made = admission(max_wait_s=10.0, min_requests=4)
+    for _ in range(3):
+        admit(made, stack, 25.0, lane=lane)
+    with ExitStack() as last:
+        admit(made, last, 25.0, lane=lane)
+        refused(made, lane=lane)
+    admit(made, stack, 25.0, lane=lane)
+    refused(made, lane=lane)
+
+
+def test_slow_models_and_second_opinions_have_no_number_that_is_always_admitted(stack: ExitStack) -> None:
+    made = admission(max_wait_s=10.0, min_requests=4)
+    admit(made, stack, 25.0, lane=Lane.SLOW_MODEL)
+    refused(made, lane=Lane.SLOW_MODEL)
+    admit(made, stack, 0.0).expect(Lane.SECOND_OPINION, 25.0)
+    refused(made, second_opinion=True)
 
 
 def test_bodies_that_arrive_are_bounded_by_themselves(stack: ExitStack) -> None:
