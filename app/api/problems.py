@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.api.context import context_of
+from app.api.uploads import KNOWN_FIELDS
 from app.errors import (
     BusyError,
     FormatError,
@@ -127,11 +128,12 @@ def _from_validation(errors: Sequence[Mapping[str, object]], known: str) -> Inpu
     place, field = str(location[0]), ".".join(str(part) for part in location[1:])
     where = f"{place} parameter {field}" if place in {"query", "path"} else f"{place} {field}".strip()
     if first.get("type") == "extra_forbidden":
+        of_form = f"{field!r} as a field of the form, beside the file. " if field in KNOWN_FIELDS else ""
         return InputError(
             f"There is no query parameter {field!r}.",
             kind="unknown-parameter",
             where=where,
-            expected=f"The known ones are: {known}.",
+            expected=f"{of_form}The known query parameters are: {known}.",
         )
     return InputError(
         f"{field} = {_short(first.get('input'))} is not valid.",

@@ -30,7 +30,7 @@ WAYS = (
 BULK_WAY = "multipart/form-data with `structure`: one ordered crystal (CIF, POSCAR, pymatgen JSON)."
 _FILES_OF_WAYS = (frozenset({"band"}), frozenset({"initial", "final"}), frozenset({"structure"}))
 _FILE_FIELDS = frozenset().union(*_FILES_OF_WAYS)
-_KNOWN_FIELDS = _FILE_FIELDS | {"ion", "offset", "cell"}
+KNOWN_FIELDS = _FILE_FIELDS | {"ion", "offset", "cell"}
 _TEXT_FIELDS = {"band": ("cell",), "initial": ("ion", "offset", "cell"), "structure": ("ion", "cell")}
 _FARTHEST_OFFSET = 3
 _MOST_FILES, _MOST_FIELDS, _MOST_TEXT = 8, 8, 300
@@ -156,7 +156,7 @@ async def _fields(form: FormData) -> tuple[dict[str, File], dict[str, str]]:
     files: dict[str, File] = {}
     texts: dict[str, str] = {}
     for name, value in form.multi_items():
-        if name in _KNOWN_FIELDS and _is_left_empty(value):
+        if name in KNOWN_FIELDS and _is_left_empty(value):
             continue
         if name in files or name in texts:
             raise InputError(

@@ -108,6 +108,7 @@ def test_an_ion_without_a_site_in_the_file_is_refused(service: Service, examples
     ("query", "kind", "expected"),
     [
         ("thresold_ev=0.5", "unknown-parameter", "threshold_ev"),
+        ("ion=Li", "unknown-parameter", "'ion' as a field of the form"),
         ("second_opinion=1", "invalid-parameter", "bvse"),
         ("threshold_ev=nan", "invalid-parameter", "finite"),
         ("threshold_ev=-1", "invalid-parameter", "greater than 0"),
