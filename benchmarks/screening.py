@@ -57,7 +57,7 @@ def command(crystals: str, output: Path, count: int, *words: str) -> list[str]:
 def done_in(output: Path) -> int:
     """Inputs whose rows are written."""
     with contextlib.suppress(OSError, ValueError):
-        return int(json.loads((output / "run.json").read_text())["counts"]["inputs_done"])
+        return int(json.loads((output / "run.json").read_text()).get("counts", {}).get("inputs_done", 0))
     return 0
 
 

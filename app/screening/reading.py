@@ -19,7 +19,7 @@ from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal, structures_in
 from app.errors import FormatError, InputError, IonpathError, TooLargeError
-from app.models.predictors.preparation import Preparation
+from app.models.predictors.preparation import Preparation, prepared_together
 from app.serving.answers.crystal import BandKey, bands_of
 from app.serving.worker_process import Handler
 
@@ -102,7 +102,9 @@ class _Reader:
                 expected="a crystal with the ion; without --only-present it is placed on interstitial sites",
             )
         search = find_hops(crystal, task.ion, task.hops, max_atoms=task.limits.max_atoms)
-        bands = {key: _prepared(band, task.prepare) for key, band in bands_of(search).items()}
+        bands: dict[BandKey, Any] = dict(bands_of(search))
+        if task.prepare is not None:
+            bands = dict(zip(bands, prepared_together(task.prepare, list(bands.values())), strict=True))
         return FoundHops(
             crystal=crystal,
             search=search if task.prepare is None else _without_hosts(search),
@@ -116,15 +118,6 @@ class _Reader:
             # as `ionpath predict`: of a file with one structure the ion decides nothing
             self._last = key, read_crystal(task.file, task.limits, task.ion, number=task.number)
         return self._last[1]
-
-
-def _prepared(band: Band, prepare: Preparation | None) -> object:
-    if prepare is None:
-        return band
-    try:
-        return prepare(band)
-    except IonpathError as error:
-        return error
 
 
 def _without_hosts(search: HopSearch) -> HopSearch:

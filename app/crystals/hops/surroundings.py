@@ -195,6 +195,6 @@ def fade(excess: FloatArray) -> FloatArray:
     """A smooth step: 1 up to zero, then half a cosine down to 0 at one."""
     faded = np.asarray(excess < 1.0, dtype=np.float64)
     # most atoms are on either side of the step, and a cosine takes longer than all else here
-    on_the_step = (excess > 0.0) & (excess < 1.0)
-    faded[on_the_step] = 0.5 * (1.0 + np.cos(np.pi * excess[on_the_step]))
+    on_the_step = np.flatnonzero((faded > 0.0) & (excess > 0.0))
+    np.put(faded, on_the_step, 0.5 * (1.0 + np.cos(np.pi * excess.take(on_the_step))))
     return faded

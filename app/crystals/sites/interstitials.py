@@ -1,8 +1,10 @@
 """Interstitial sites: the largest empty spheres of a crystal where an ion has a bond valence sum near its charge."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,8 @@ MOST_DISTINCT = 12
 MOST_SITES = 400
 #: Distance around the cell within which atoms limit the largest empty sphere in it.
 REACH_ANGSTROM = 10.0
+#: The same where no empty sphere is larger, as in most crystals, and the spacing of the grid that shows it.
+SMALL_REACH_ANGSTROM, GRID_ANGSTROM = 6.0, 1.5
 SAME_PLACE_ANGSTROM = 0.1
 #: Corners this near to one that was tried, or to a copy of it, are skipped.
 TRIED_ANGSTROM = 0.3
@@ -164,18 +168,23 @@ def _surroundings(lattices: Sublattices) -> _Surroundings:
 
 def bond_lengths(ion: str, symbols: list[str]) -> Mapping[str, float]:
     """Lengths of bonds of valence one, angstrom (O'Keeffe and Brese, J. Am. Chem. Soc. 113, 3226, 1991)."""
-    from pymatgen.analysis.bond_valence import BV_PARAMS  # noqa: PLC0415
-    from pymatgen.core import Element  # noqa: PLC0415
-
+    parameters = _bond_valence_radii()
     lengths = {}
     for symbol in set(symbols):
-        one, other = BV_PARAMS.get(Element(ion)), BV_PARAMS.get(Element(symbol))
-        if one is None or other is None:
+        if ion not in parameters or symbol not in parameters:
             lengths[symbol] = 0.0
             continue
-        softer = one["r"] * other["r"] * (np.sqrt(one["c"]) - np.sqrt(other["c"])) ** 2
-        lengths[symbol] = float(one["r"] + other["r"] - softer / (one["c"] * one["r"] + other["c"] * other["r"]))
+        (radius, softness), (other, other_softness) = parameters[ion], parameters[symbol]
+        shortening = radius * other * (np.sqrt(softness) - np.sqrt(other_softness)) ** 2
+        lengths[symbol] = float(radius + other - shortening / (softness * radius + other_softness * other))
     return lengths
+
+
+@cache
+def _bond_valence_radii() -> Mapping[str, tuple[float, float]]:
+    """Radius (angstrom) and softness of each element, as pymatgen has them, which takes a second to import."""
+    content = files("app.crystals.sites").joinpath("bond_valence_radii.json").read_text(encoding="utf-8")
+    return {symbol: (radius, softness) for symbol, (radius, softness) in json.loads(content).items()}
 
 
 def _corners(around: _Surroundings) -> tuple[FloatArray, float]:
@@ -185,7 +194,7 @@ def _corners(around: _Surroundings) -> tuple[FloatArray, float]:
         fractional, in the crystal's vectors, shape [n, 3]; and the largest distance to the nearest atom, angstrom.
     """
     try:
-        corners = Voronoi(around.points_angstrom).vertices
+        corners = Voronoi(_limiting(around)).vertices
     except QhullError:  # coplanar or collinear atoms have no corners
         return np.empty((0, 3)), 0.0
     frac = corners @ np.linalg.inv(around.basis_angstrom)
@@ -195,6 +204,25 @@ def _corners(around: _Surroundings) -> tuple[FloatArray, float]:
     # rounded, so that the order of equal corners does not depend on the last bits of their coordinates
     order = np.lexsort([*np.round(inside[wide], 4).T[::-1], -radii[wide]])
     return np.asarray(inside[wide][order] @ around.steps), float(radii.max(initial=0.0))
+
+
+def _limiting(around: _Surroundings) -> FloatArray:
+    """The atoms that limit the empty spheres centred in the cell, shape [n, 3], angstrom.
+
+    A sphere smaller than SMALL_REACH_ANGSTROM is limited by atoms as near to the cell: a third of all, in a third of
+    the time. None in the cell is larger where no place of a grid is that far from an atom.
+    """
+    heights = cell_heights_angstrom(around.basis_angstrom)
+    steps = np.ceil(heights / GRID_ANGSTROM).astype(int)
+    grid = np.stack(np.meshgrid(*[np.arange(n) / n for n in steps], indexing="ij"), axis=-1).reshape(-1, 3)
+    # no place is farther from the grid's nearest than half of the way through one of its cells
+    slack = 0.5 * np.linalg.norm(around.basis_angstrom, axis=1) @ (1.0 / steps)
+    farthest = around.tree.query(grid @ around.basis_angstrom)[0].max(initial=0.0)
+    if farthest + slack >= SMALL_REACH_ANGSTROM:
+        return around.points_angstrom
+    frac = around.points_angstrom @ np.linalg.inv(around.basis_angstrom)
+    margin = SMALL_REACH_ANGSTROM / heights
+    return around.points_angstrom[((frac > -margin) & (frac < 1.0 + margin)).all(axis=1)]
 
 
 def _orbit(corner: FloatArray, symmetry: Symmetry, lattice_angstrom: FloatArray) -> FloatArray | None:

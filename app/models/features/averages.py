@@ -35,7 +35,7 @@ AVERAGE_NAMES = (
 )
 
 
-def averages(around: Surroundings) -> dict[str, float]:
+def averages(around: Surroundings) -> dict[str, FloatArray]:
     """The averages of AVERAGE_NAMES over atoms weighted by their closeness to the path.
 
     Framework cations are the cations of other elements than the ion.
@@ -44,28 +44,29 @@ def averages(around: Surroundings) -> dict[str, float]:
     anions = around.weight * around.anion
     cations = around.weight * around.cation
     framework = cations * (1.0 - around.same_element)
-    found: dict[str, float] = {}
+    found: dict[str, FloatArray] = {}
     properties = _properties(around, table)
     for kind, weight in zip(_KINDS, (anions, framework), strict=True):
         found |= _means_and_spreads(kind, properties, weight)
     shares = [_share(around.numbers == atomic_number(symbol), anions) for symbol in _ANIONS]
     found |= {f"anion_share_{symbol}": share for symbol, share in zip(_ANIONS, shares, strict=True)}
-    found["anion_share_other"] = 1.0 - sum(shares)
-    found |= {f"polyanion_share_{symbol}": _share(around.bonded[:, i], anions) for i, symbol in enumerate(CENTRES)}
+    found["anion_share_other"] = 1.0 - np.sum(shares, axis=0)
+    found |= {f"polyanion_share_{symbol}": _share(around.bonded[..., i], anions) for i, symbol in enumerate(CENTRES)}
     found |= {f"framework_share_{name}": _share(block, framework) for name, block in _blocks(around, table).items()}
-    polyanion = float((anions[:, None] * around.bonded).sum())
+    polyanion = (anions[..., None] * around.bonded).sum(axis=(-2, -1))
+    of_cations = cations.sum(axis=-1) + 1.0
+    electronegativity = float(table.electronegativity[around.ion])
     return found | {
-        "anion_to_cation_ratio": float(anions.sum() / (cations.sum() + 1.0)),
-        "polyanion_to_cation_ratio": polyanion / float(cations.sum() + 1.0),
+        "anion_to_cation_ratio": anions.sum(axis=-1) / of_cations,
+        "polyanion_to_cation_ratio": polyanion / of_cations,
         "ion_charge_to_framework_charge": around.ion_charge / (1.0 + found["framework_mean_charge"]),
         "ion_radius_to_anion_radius": around.ion_radius_angstrom / (0.5 + found["anions_mean_ionic_radius_angstrom"]),
-        "ion_electronegativity_minus_anions": float(table.electronegativity[around.ion])
-        - found["anions_mean_electronegativity"],
+        "ion_electronegativity_minus_anions": electronegativity - found["anions_mean_electronegativity"],
     }
 
 
 def _properties(around: Surroundings, table: ElementTable) -> FloatArray:
-    """The values of _PROPERTIES of every atom, shape [n_properties, n_near]."""
+    """The values of _PROPERTIES of every atom, shape [n_properties, ..., n_near]."""
     numbers = around.numbers
     return np.stack(
         [
@@ -81,16 +82,16 @@ def _properties(around: Surroundings, table: ElementTable) -> FloatArray:
     )
 
 
-def _means_and_spreads(kind: str, properties: FloatArray, weight: FloatArray) -> dict[str, float]:
-    total = weight.sum() + _NOTHING
-    means = properties @ weight / total
-    spreads = np.sqrt((properties - means[:, None]) ** 2 @ weight / total)
-    named = {f"{kind}_mean_{name}": mean for name, mean in zip(_PROPERTIES, means.tolist(), strict=True)}
-    return named | {f"{kind}_spread_{name}": spread for name, spread in zip(_PROPERTIES, spreads.tolist(), strict=True)}
+def _means_and_spreads(kind: str, properties: FloatArray, weight: FloatArray) -> dict[str, FloatArray]:
+    total = weight.sum(axis=-1) + _NOTHING
+    means = np.einsum("k...a,...a->k...", properties, weight) / total
+    spreads = np.sqrt(np.einsum("k...a,...a->k...", (properties - means[..., None]) ** 2, weight) / total)
+    named = {f"{kind}_mean_{name}": mean for name, mean in zip(_PROPERTIES, means, strict=True)}
+    return named | {f"{kind}_spread_{name}": spread for name, spread in zip(_PROPERTIES, spreads, strict=True)}
 
 
-def _share(part: FloatArray | np.ndarray, weight: FloatArray) -> float:
-    return float((weight @ part) / (weight.sum() + _NOTHING))
+def _share(part: FloatArray | np.ndarray, weight: FloatArray) -> FloatArray:
+    return np.asarray((weight * part).sum(axis=-1) / (weight.sum(axis=-1) + _NOTHING))
 
 
 def _blocks(around: Surroundings, table: ElementTable) -> dict[str, np.ndarray]:

@@ -29,26 +29,27 @@ EASED_NAMES = tuple(
 
 
 def eased_descriptors(around: Surroundings, line: EasedLine) -> FloatArray:
-    """The descriptors of EASED_NAMES, shape [n_eased]; the same in both directions of a hop."""
+    """The descriptors of EASED_NAMES, shape [..., n_eased]; the same in both directions of a hop."""
     eased = replace(around, points=line.points, distance=distances(line.points, around.positions))
     along = profiles(eased)
     found = summaries(along) | shells(eased) | bottleneck(eased, along) | _way(around, line)
-    return np.array([found[name.removeprefix("eased_line_")] for name in EASED_NAMES])
+    return np.stack([found[name.removeprefix("eased_line_")] for name in EASED_NAMES], axis=-1)
 
 
-def _way(around: Surroundings, line: EasedLine) -> dict[str, float]:
+def _way(around: Surroundings, line: EasedLine) -> dict[str, FloatArray]:
     """The profile of the pair potential's energy, compressed by asinh, and how far the line has moved."""
     energy = line.potential.energy(line.points)
-    lower, ends = min(energy[FIRST], energy[LAST]), 0.5 * (energy[FIRST] + energy[LAST])
+    first, last, middle = energy[..., FIRST], energy[..., LAST], energy[..., MIDDLE]
+    highest, lowest, ends = energy.max(axis=-1), energy.min(axis=-1), 0.5 * (first + last)
     above = (
-        energy.max() - energy.min(),
-        energy.max() - ends,
-        energy.max() - lower,
-        ends - energy.min(),
-        energy[MIDDLE] - ends,
-        abs(energy[FIRST] - energy[LAST]),
+        highest - lowest,
+        highest - ends,
+        highest - np.minimum(first, last),
+        ends - lowest,
+        middle - ends,
+        np.abs(first - last),
     )
-    move = np.linalg.norm(line.points - around.points, axis=1)
-    way = float(np.linalg.norm(np.diff(line.points, axis=0), axis=1).sum())
-    values = (*np.arcsinh(above).tolist(), way, float(move.max()), float(move.mean()))
+    move = np.linalg.norm(line.points - around.points, axis=-1)
+    way = np.linalg.norm(np.diff(line.points, axis=-2), axis=-1).sum(axis=-1)
+    values = (*np.arcsinh(np.stack(above)), way, move.max(axis=-1), move.mean(axis=-1))
     return dict(zip(_OF_THE_WAY, values, strict=True))

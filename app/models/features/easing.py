@@ -15,6 +15,7 @@ from app.models.features.surroundings import (
     OUTER_ANGSTROM,
     SAME_PLACE_ANGSTROM,
     Surroundings,
+    along_atoms,
     distances,
 )
 from app.models.features.tables import VALENCE_DECAY_ANGSTROM, element_table
@@ -66,7 +67,7 @@ class EasedLine:
 
     Attributes:
         potential: of the ion in the host as it is.
-        points: where the 13 places are, shape [13, 3], angstrom.
+        points: where the 13 places are, shape [..., 13, 3], angstrom.
     """
 
     potential: "PairPotential"
@@ -76,11 +77,11 @@ class EasedLine:
 def eased_line(around: Surroundings) -> EasedLine:
     """Ease the line off the atoms."""
     potential = PairPotential(around)
-    hop = around.points[LAST] - around.points[FIRST]
+    hop = around.points[..., LAST, :] - around.points[..., FIRST, :]
     return EasedLine(potential=potential, points=potential.eased(around.points, hop))
 
 
-def easing(around: Surroundings, line: EasedLine) -> dict[str, float]:
+def easing(around: Surroundings, line: EasedLine) -> dict[str, FloatArray]:
     """The descriptors of EASING_NAMES: energies, shifts and bonding of the five images before and after easing.
 
     Charges are those of the electrostatic sums and the overlap is Born and Mayer's, so that energies rank places and
@@ -89,12 +90,13 @@ def easing(around: Surroundings, line: EasedLine) -> dict[str, float]:
     proportion to the strength of its bonds; yielded energies are reduced by it.
     """
     potential, images = line.potential, list(IMAGES)
-    start, eased = around.points[images], line.points[images]
+    start, eased = around.points[..., images, :], line.points[..., images, :]
     before, after = potential.energy(start), potential.energy(eased)
-    move = np.linalg.norm(eased - start, axis=1)
+    move = _by_image(np.linalg.norm(eased - start, axis=-1))
     apart = distances(eased, around.positions)
-    valence = _valence_share(around, apart)
-    room = np.minimum((apart - around.radius_angstrom).min(axis=1, initial=OUTER_ANGSTROM), OUTER_ANGSTROM)
+    valence = _by_image(_valence_share(around, apart))
+    radius = around.radius_angstrom[..., None, :]
+    room = _by_image((apart - radius).min(axis=-1, initial=OUTER_ANGSTROM))
     values = (
         *_relative(before)[:3],
         *_relative(after),
@@ -108,36 +110,39 @@ def easing(around: Surroundings, line: EasedLine) -> dict[str, float]:
         room[2],
         *_yielding(potential.pair_forces(eased), around.held, after),
     )
-    return {name: float(value) for name, value in zip(EASING_NAMES, values, strict=True)}
+    return dict(zip(EASING_NAMES, values, strict=True))
 
 
-def _relative(energy: FloatArray) -> tuple[float, float, float, float]:
+def _by_image(values: FloatArray) -> list[FloatArray]:
+    """Values of shape [..., n_images] as a list of the images'."""
+    return [values[..., image] for image in range(values.shape[-1])]
+
+
+def _relative(energy: FloatArray) -> list[FloatArray]:
     """Energies at the five places relative to the ends: the ends' difference, quarters, middle and maximum."""
-    ends = 0.5 * (energy[0] + energy[4])
-    seen = (abs(energy[0] - energy[4]), 0.5 * (energy[1] + energy[3]) - ends, energy[2] - ends, energy.max() - ends)
-    first, second, third, fourth = np.arcsinh(seen).tolist()
-    return first, second, third, fourth
+    first, second, middle, fourth, last = _by_image(energy)
+    ends = 0.5 * (first + last)
+    seen = (np.abs(first - last), 0.5 * (second + fourth) - ends, middle - ends, energy.max(axis=-1) - ends)
+    return list(np.arcsinh(np.stack(seen)))
 
 
-def _yielding(
-    pair_forces: FloatArray, held: FloatArray, energy: FloatArray
-) -> tuple[float, float, float, float, float]:
+def _yielding(pair_forces: FloatArray, held: FloatArray, energy: FloatArray) -> list[FloatArray]:
     """The energy gained as the host yields at quarters and middle, energies without it, and its largest shift."""
-    stiffness = _HOST_STIFFNESS_EV_ANGSTROM2 * (held + _LEAST_HELD)
-    changed = pair_forces[1:4] - 0.5 * (pair_forces[0] + pair_forces[4])
-    squared = np.einsum("pai,pai->pa", changed, changed)
-    given = 0.5 * (squared / stiffness).sum(axis=1)
-    left = energy[1:4] - given - 0.5 * (energy[0] + energy[4])
-    seen = (0.5 * (given[0] + given[2]), given[1], 0.5 * (left[0] + left[2]), left[1])
-    first, second, third, fourth = np.arcsinh(seen).tolist()
-    move = float((np.sqrt(squared[1]) / stiffness).max(initial=0.0))
-    return first, second, third, fourth, min(move, _MOST_YIELD_ANGSTROM)
+    stiffness = _HOST_STIFFNESS_EV_ANGSTROM2 * (held[..., None, :] + _LEAST_HELD)
+    of_ends = 0.5 * (pair_forces[..., [0], :, :] + pair_forces[..., [4], :, :])
+    changed = pair_forces[..., 1:4, :, :] - of_ends
+    squared = np.einsum("...pai,...pai->...pa", changed, changed)
+    given = 0.5 * (squared / stiffness).sum(axis=-1)
+    left = energy[..., 1:4] - given - 0.5 * (energy[..., [0]] + energy[..., [4]])
+    seen = [value for one in (given, left) for value in (0.5 * (one[..., 0] + one[..., 2]), one[..., 1])]
+    move = (np.sqrt(squared[..., 1, :]) / stiffness[..., 0, :]).max(axis=-1, initial=0.0)
+    return [*np.arcsinh(np.stack(seen)), np.minimum(move, _MOST_YIELD_ANGSTROM)]
 
 
 def _valence_share(around: Surroundings, apart: FloatArray) -> FloatArray:
     unit = element_table().unit_bond_angstrom(around.ion, around.numbers)
-    bond = around.anion * np.exp((unit - apart) / VALENCE_DECAY_ANGSTROM) * fade((apart - 6.0) / 2.0)
-    return np.asarray(bond.sum(axis=1) / around.ion_charge)
+    bond = np.exp((unit[..., None, :] - apart) / VALENCE_DECAY_ANGSTROM) * fade((apart - 6.0) / 2.0)
+    return along_atoms(bond, around.anion) / around.ion_charge
 
 
 class PairPotential:
@@ -148,12 +153,15 @@ class PairPotential:
     """
 
     def __init__(self, around: Surroundings) -> None:
-        self._middle = around.points[MIDDLE]
+        self._middle = around.points[..., [MIDDLE], :]
         self._positions = around.positions - self._middle
         # so that a squared distance is one product, |p|^2 - 2 p.r + |r|^2
-        squared = np.einsum("ai,ai->a", self._positions, self._positions)
-        self._columns = np.vstack([-2.0 * self._positions.T, np.ones(len(squared)), squared])
-        self._rows = np.column_stack([self._positions, np.ones(len(squared))])
+        squared = np.einsum("...ai,...ai->...a", self._positions, self._positions)
+        ones = np.ones_like(squared)
+        self._columns = np.concatenate(
+            [-2.0 * self._positions.swapaxes(-1, -2), ones[..., None, :], squared[..., None, :]], axis=-2
+        )
+        self._rows = np.concatenate([self._positions, ones[..., None]], axis=-1)
         self._charge = around.ion_charge
         touching = (around.radius_angstrom + around.ion_radius_angstrom).clip(0.8)
         self._coulomb = COULOMB_EV_ANGSTROM * around.ion_charge * around.charge
@@ -162,42 +170,45 @@ class PairPotential:
         self._push = self._overlap / HARDNESS_ANGSTROM
 
     def energy(self, points: FloatArray) -> FloatArray:
-        """The energy at each point, shape [n_points], eV."""
+        """The energy at each point, shape [..., n_points], eV."""
         distance = self._distances(points - self._middle)
         coulomb = (1.0 - distance / OUTER_ANGSTROM) ** 2 / distance
-        return np.asarray(coulomb @ self._coulomb + np.exp(-distance / HARDNESS_ANGSTROM) @ self._overlap)
+        overlap = np.exp(-distance / HARDNESS_ANGSTROM)
+        return along_atoms(coulomb, self._coulomb) + along_atoms(overlap, self._overlap)
 
     def eased(self, points: FloatArray, hop: FloatArray) -> FloatArray:
         """The points after the steps; all but the first and last stay in their plane across the hop."""
-        axis = hop / max(float(np.linalg.norm(hop)), 1e-6)
-        across = np.eye(3) - np.outer(axis, axis)
+        axis = hop / np.maximum(np.linalg.norm(hop, axis=-1, keepdims=True), 1e-6)
+        across = np.eye(3) - axis[..., :, None] * axis[..., None, :]
         points = points - self._middle
         for _ in range(_STEPS):
             weights, stiffness = self._weights(points)
             sums = weights @ self._rows
-            downhill = sums[:, 3:] * points - sums[:, :3]
-            downhill[1:-1] = downhill[1:-1] @ across
-            size = np.sqrt(np.einsum("pi,pi->p", downhill, downhill))
-            points = points + downhill / (_STIFFNESS_SHARE * stiffness + size / _LONGEST_STEP_ANGSTROM)[:, None]
+            downhill = sums[..., 3:] * points - sums[..., :3]
+            downhill[..., 1:-1, :] = downhill[..., 1:-1, :] @ across
+            size = np.sqrt(np.einsum("...pi,...pi->...p", downhill, downhill))
+            step = downhill / (_STIFFNESS_SHARE * stiffness + size / _LONGEST_STEP_ANGSTROM)[..., None]
+            points = points + step
         return np.asarray(points + self._middle)
 
     def pair_forces(self, points: FloatArray) -> FloatArray:
-        """The force of each atom on the ion, shape [n_points, n_atoms, 3], eV/angstrom."""
+        """The force of each atom on the ion, shape [..., n_points, n_atoms, 3], eV/angstrom."""
         points = points - self._middle
-        return np.asarray(self._weights(points)[0][:, :, None] * (points[:, None, :] - self._positions))
+        apart = points[..., :, None, :] - self._positions[..., None, :, :]
+        return np.asarray(self._weights(points)[0][..., None] * apart)
 
     def _weights(self, points: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Forces over distances, [n_points, n_atoms], eV/angstrom^2, and the contacts' stiffness, [n_points]."""
+        """Forces over distances, [..., n_points, n_atoms], eV/angstrom^2; the contacts' stiffness, [..., n_points]."""
         distance = self._distances(points)
         inverse = 1.0 / distance
-        push = self._push * np.exp(distance / -HARDNESS_ANGSTROM)
-        stiffness = push.sum(axis=1) / HARDNESS_ANGSTROM + _LEAST_STIFFNESS_EV_ANGSTROM2 * self._charge
-        pull = self._coulomb * (inverse * inverse - 1.0 / OUTER_ANGSTROM**2)
+        push = self._push[..., None, :] * np.exp(distance / -HARDNESS_ANGSTROM)
+        stiffness = push.sum(axis=-1) / HARDNESS_ANGSTROM + _LEAST_STIFFNESS_EV_ANGSTROM2 * self._charge
+        pull = self._coulomb[..., None, :] * (inverse * inverse - 1.0 / OUTER_ANGSTROM**2)
         return (pull + push) * inverse, stiffness
 
     def _distances(self, points: FloatArray) -> FloatArray:
-        """From points relative to the middle to each atom, from 0.3 to 8 angstrom, shape [n_points, n_atoms]."""
-        rows = np.ones((len(points), len(self._columns)))
-        rows[:, :3], rows[:, 3] = points, np.einsum("pi,pi->p", points, points)
+        """From points relative to the middle to each atom, from 0.3 to 8 angstrom, shape [..., n_points, n_atoms]."""
+        rows = np.ones((*points.shape[:-1], 5))
+        rows[..., :3], rows[..., 3] = points, np.einsum("...pi,...pi->...p", points, points)
         squared = np.minimum(np.maximum(rows @ self._columns, SAME_PLACE_ANGSTROM**2), OUTER_ANGSTROM**2)
         return np.asarray(np.sqrt(squared))

@@ -32,35 +32,38 @@ SHELL_NAMES = (
 PROFILE_SUMMARY_NAMES = tuple(f"{profile}_{summary}" for profile in PROFILE_NAMES for summary in SUMMARY_NAMES)
 
 
-def bottleneck(around: Surroundings, along: dict[str, FloatArray]) -> dict[str, float]:
+def bottleneck(around: Surroundings, along: dict[str, FloatArray]) -> dict[str, FloatArray]:
     """The descriptors of BOTTLENECK_NAMES, from the profiles along the line."""
     free = along["free_radius_angstrom"]
-    narrowest = float(free.min())
-    from_middle = np.abs(np.linspace(-1.0, 1.0, len(free)))
-    tied = np.exp((narrowest - free) / _TIED_ANGSTROM)
+    narrowest = free.min(axis=-1)
+    from_middle = np.abs(np.linspace(-1.0, 1.0, free.shape[-1]))
+    tied = np.exp((narrowest[..., None] - free) / _TIED_ANGSTROM)
     bonded = bonded_anions(around)
-    shared = float((bonded[FIRST] * bonded[LAST]).sum())
-    ends = 0.5 * (bonded[FIRST] + bonded[LAST])
+    first, last = bonded[..., FIRST, :], bonded[..., LAST, :]
+    shared = (first * last).sum(axis=-1)
+    ends = 0.5 * (first + last)
     return {
-        "hop_length_angstrom": float(np.linalg.norm(around.points[LAST] - around.points[FIRST])),
+        "hop_length_angstrom": np.linalg.norm(around.points[..., LAST, :] - around.points[..., FIRST, :], axis=-1),
         "bottleneck_radius_angstrom": narrowest,
         "bottleneck_minus_ion_radius_angstrom": narrowest - around.ion_radius_angstrom,
         "bottleneck_to_ion_radius": narrowest / max(around.ion_radius_angstrom, 0.1),
-        "bottleneck_from_middle": float(tied @ from_middle / tied.sum()),
+        "bottleneck_from_middle": tied @ from_middle / tied.sum(axis=-1),
         "shared_anions": shared,
-        "shared_anions_share": shared / float(ends.sum() + 1.0),
-        "anions_of_ends_and_middle": float((ends * bonded[MIDDLE]).sum()),
+        "shared_anions_share": shared / (ends.sum(axis=-1) + 1.0),
+        "anions_of_ends_and_middle": (ends * bonded[..., MIDDLE, :]).sum(axis=-1),
     }
 
 
-def shells(around: Surroundings) -> dict[str, float]:
+def shells(around: Surroundings) -> dict[str, FloatArray]:
     """Sorted distances to anions and to cations, at most 6 angstrom, means over equivalent places: SHELL_NAMES."""
     shares = {"anion": around.anion, "cation": around.cation}
-    found: dict[str, float] = {}
+    found: dict[str, FloatArray] = {}
     for kind, count in _SHELLS.items():
-        ranked = sorted_distances(around.distance[[FIRST, LAST, *QUARTERS, MIDDLE]], shares[kind], count)
-        means = (0.5 * (ranked[0] + ranked[1]), 0.5 * (ranked[2] + ranked[3]), ranked[4])
+        places = around.distance[..., [FIRST, LAST, *QUARTERS, MIDDLE], :]
+        ranked = sorted_distances(places, shares[kind], count)
+        first, last, second, fourth, middle = (ranked[..., k, :] for k in range(5))
+        means = (0.5 * (first + last), 0.5 * (second + fourth), middle)
         for place, mean in zip(_PLACES, means, strict=True):
-            found |= {f"{place}_{kind}_distance_{i + 1}_angstrom": value for i, value in enumerate(mean.tolist())}
-        found[f"{kind}_shells_difference_angstrom"] = float(np.abs(ranked[0] - ranked[1]).mean())
+            found |= {f"{place}_{kind}_distance_{rank + 1}_angstrom": mean[..., rank] for rank in range(count)}
+        found[f"{kind}_shells_difference_angstrom"] = np.abs(first - last).mean(axis=-1)
     return found

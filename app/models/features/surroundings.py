@@ -1,6 +1,12 @@
-"""The host atoms that a hop's descriptors depend on, and the ion's distances to them along the line."""
+"""The host atoms that a hop's descriptors depend on, and the ion's distances to them along the line.
 
-from dataclasses import dataclass
+Hops of one ion may be stacked: every array then has their axis in front of those that are named here, which "..."
+stands for, and functions of surroundings give a value for each. An array of one hop is so small that numpy needs as
+long to begin with it as to do the work.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -17,21 +23,24 @@ POINT_COUNT = 13
 FIRST, LAST, MIDDLE, QUARTERS = 0, 12, 6, (3, 9)
 #: Of the five images among them.
 IMAGES = (FIRST, QUARTERS[0], MIDDLE, QUARTERS[1], LAST)
+#: How far away the atoms are that fill the places of hops with fewer atoms than others of a stack, angstrom.
+_NOWHERE_ANGSTROM = 1e3
 SAME_PLACE_ANGSTROM = 0.3  # an atom that the line runs through is kept at this distance, so that sums stay finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """A hop's line and the host atoms within 8 angstrom of it.
+    """A hop's line and the host atoms within 8 angstrom of it; or several hops' lines.
 
     Attributes:
         ion: atomic number.
-        points: 13 places along the straight line, shape [13, 3], angstrom.
-        numbers: atomic numbers, shape [n_near].
-        positions: shape [n_near, 3], angstrom.
-        distance: from each place to each atom, shape [13, n_near], angstrom.
-        weight: 1 near the path, falling to 0 from 6 to 8 angstrom, shape [n_near].
-        anion, valence, held, charge, radius_angstrom, bonded: as those of HostAtoms, shapes [n_near], and [n_near, 7].
+        points: 13 places along the straight line, shape [..., 13, 3], angstrom.
+        numbers: atomic numbers, shape [..., n_near]; 0 where a place is filled with nothing.
+        positions: shape [..., n_near, 3], angstrom.
+        distance: from each place to each atom, shape [..., 13, n_near], angstrom.
+        weight: 1 near the path, falling to 0 from 6 to 8 angstrom, shape [..., n_near].
+        anion, valence, held, charge, radius_angstrom, bonded: as those of HostAtoms, shapes [..., n_near], and
+            [..., n_near, 7].
     """
 
     ion: int
@@ -49,12 +58,12 @@ class Surroundings:
 
     @property
     def cation(self) -> FloatArray:
-        """1 for a cation, 0 for an anion, shape [n_near]."""
+        """1 for a cation, 0 for an anion, shape [..., n_near]."""
         return np.asarray(1.0 - self.anion)
 
     @property
     def same_element(self) -> FloatArray:
-        """1 for atoms of the ion's element, shape [n_near]."""
+        """1 for atoms of the ion's element, shape [..., n_near]."""
         return np.asarray(self.numbers == self.ion, dtype=np.float64)
 
     @property
@@ -89,23 +98,55 @@ def surroundings(around: PathSurroundings) -> Surroundings:
     )
 
 
+def stacked(hops: Sequence[Surroundings]) -> Surroundings:
+    """Several hops of one ion as one; those with fewer atoms have nothing in the places of the others' last ones."""
+    most = max(len(hop.numbers) for hop in hops)
+    arrays: dict[str, FloatArray | IntArray] = {}
+    for field in fields(Surroundings):
+        parts = [getattr(hop, field.name) for hop in hops]
+        if field.name == "points":
+            arrays["points"] = np.stack(parts)
+        elif field.name != "ion":
+            axis = 1 if field.name == "distance" else 0
+            shape = [*parts[0].shape]
+            shape[axis] = most
+            filled = np.zeros((len(hops), *shape), dtype=parts[0].dtype)
+            if field.name in {"distance", "positions"}:
+                filled += _NOWHERE_ANGSTROM
+            for one, part in zip(filled, parts, strict=True):
+                one[(slice(None),) * axis + (slice(part.shape[axis]),)] = part
+            arrays[field.name] = filled
+    return Surroundings(ion=hops[0].ion, **arrays)  # type: ignore[arg-type] # numbers are whole, the others are not
+
+
 def distances(points: FloatArray, positions: FloatArray) -> FloatArray:
-    """From each point to each atom, never under 0.3 angstrom, shape [n_points, n_atoms], angstrom."""
+    """From each point to each atom, never under 0.3 angstrom, shape [..., n_points, n_atoms], angstrom."""
     # one product in place of an array of vectors, from the middle of the points, so that nothing is lost by rounding
-    middle = points.mean(axis=0)
+    middle = points.mean(axis=-2, keepdims=True)
     one, other = points - middle, positions - middle
-    squared = (-2.0 * one) @ other.T
-    squared += np.einsum("pi,pi->p", one, one)[:, None] + np.einsum("ai,ai->a", other, other)
+    squared = (-2.0 * one) @ other.swapaxes(-1, -2)
+    squared += np.einsum("...pi,...pi->...p", one, one)[..., None]
+    squared += np.einsum("...ai,...ai->...a", other, other)[..., None, :]
     return np.asarray(np.sqrt(np.maximum(squared, SAME_PLACE_ANGSTROM**2)))
 
 
 def vector_sums(weights: FloatArray, points: FloatArray, positions: FloatArray) -> FloatArray:
-    """Weighted sums of the vectors from each atom to each point, shape [n_points, 3], angstrom.
+    """Weighted sums of the vectors from each atom to each point, shape [..., n_points, 3], angstrom.
 
     Args:
-        weights: shape [n_points, n_atoms].
-        points: shape [n_points, 3], angstrom.
-        positions: of the atoms, shape [n_atoms, 3], angstrom.
+        weights: shape [..., n_points, n_atoms].
+        points: shape [..., n_points, 3], angstrom.
+        positions: of the atoms, shape [..., n_atoms, 3], angstrom.
     """
-    middle = points.mean(axis=0)
-    return np.asarray(weights.sum(axis=1)[:, None] * (points - middle) - weights @ (positions - middle))
+    middle = points.mean(axis=-2, keepdims=True)
+    return np.asarray(weights.sum(axis=-1)[..., None] * (points - middle) - weights @ (positions - middle))
+
+
+def along_atoms(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Sums over atoms, shape [..., n_points].
+
+    Args:
+        values: shape [..., n_points, n_atoms].
+        weights: of the atoms, shape [..., n_atoms].
+    """
+    return np.asarray((values @ weights[..., None])[..., 0])

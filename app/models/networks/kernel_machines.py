@@ -58,6 +58,7 @@ class KernelMetric(nn.Module):
             ("support", (rows, features)),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
+        self._kept: tuple[tuple[int, int], torch.Tensor] | None = None
 
     def place(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Scaled features of bands, shape [n, features]."""
@@ -65,9 +66,20 @@ class KernelMetric(nn.Module):
         return ((joined - self.centre) / self.spread).clamp(-self.clip, self.clip) * self.share
 
     def squared_distances(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """Squared distances from every band to every fitted one, shape [n, rows]."""
-        distances: torch.Tensor = torch.cdist(self.place(groups), self.support).square()
-        return distances
+        """Squared distances from every band to every fitted one, shape [n, rows].
+
+        |x|^2 - 2 x.s + |s|^2: torch.cdist takes five times as long for a single band, as it multiplies nothing there.
+        """
+        place = self.place(groups)
+        squared = torch.addmm(self._squared_lengths()[None], place, self.support.T, alpha=-2.0)
+        return squared.add(torch.linalg.vecdot(place, place)[:, None]).clamp_min(0.0)
+
+    def _squared_lengths(self) -> torch.Tensor:
+        """Of every fitted band's scaled features, shape [rows]; kept until these are other ones."""
+        kept, version = self._kept, (self.support.data_ptr(), self.support._version)  # noqa: SLF001 # has no other name
+        if kept is None or kept[0] != version:
+            kept = self._kept = version, torch.linalg.vecdot(self.support, self.support)
+        return kept[1]
 
 
 class KernelMachine(KernelMetric):

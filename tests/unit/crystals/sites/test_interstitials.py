@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 from made_crystals import crystal_of, layered_oxide, repeated, rock_salt, spinel
+from pymatgen.analysis.bond_valence import BV_PARAMS
+from scipy.spatial import Voronoi
 
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.periodic import near_pairs
@@ -15,6 +17,8 @@ from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers.crystal_file import read_crystal
 from app.crystals.readers.reading import File
+from app.crystals.sites.interstitials import _bond_valence_radii, _limiting, _surroundings, bond_lengths
+from app.crystals.sites.ion_sites import split
 from app.errors import InputError
 
 
@@ -55,6 +59,32 @@ def test_a_host_without_its_ions_has_sites_where_they_were(name: str, repository
     predicted = [hop for hop in found.hops if hop.band is not None]
     assert predicted
     assert all(ion not in hop.band.host_species for hop in predicted if hop.band)
+
+
+def test_lengths_of_bonds_are_by_the_radii_that_pymatgen_has() -> None:
+    expected = {element.symbol: (row["r"], row["c"]) for element, row in BV_PARAMS.items()}
+    assert _bond_valence_radii() == expected
+    assert bond_lengths("Li", ["O", "Xe"]) == {"O": pytest.approx(1.497, abs=1e-3), "Xe": 0.0}
+
+
+@pytest.mark.parametrize("name", ["layered", "olivine", "spinel"])
+def test_few_atoms_limit_the_empty_spheres_of_a_crystal_and_all_of_them_those_of_a_void(
+    name: str, repository: Any
+) -> None:
+    made = {"layered": layered_oxide(), "spinel": spinel(), "olivine": olivine(repository)}[name]
+    around = _surroundings(split(made, "Li"))
+    few = _limiting(around)
+    assert len(few) < 0.6 * len(around.points_angstrom)
+    whole = {tuple(np.round(corner, 3)) for corner in Voronoi(around.points_angstrom).vertices}
+    frac = Voronoi(few).vertices @ np.linalg.inv(around.basis_angstrom)
+    inside = frac[((frac > 0.0) & (frac < 1.0)).all(axis=1)] @ around.basis_angstrom
+    radii = around.tree.query(inside)[0]
+    places = np.array(sorted(whole))
+    assert len(inside[radii > 1.0]) > 0
+    for corner in inside[radii > 1.0]:
+        assert np.linalg.norm(places - corner, axis=1).min() < 5e-3
+    void = _surroundings(split(replace(made, lattice_angstrom=4.0 * made.lattice_angstrom), "Li"))
+    assert len(_limiting(void)) == len(void.points_angstrom)
 
 
 def test_one_site_is_named_as_one() -> None:

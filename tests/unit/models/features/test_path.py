@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from app.crystals.band import Band
 from app.crystals.elements import LAST_COVERED, SYMBOLS
 from app.crystals.geometry.lattices import shortest_translation_angstrom
+from app.crystals.hops.surroundings import path_surroundings
 from app.models.features.eased import EASED_NAMES
-from app.models.features.path import PATH_DESCRIPTOR_NAMES, path_descriptors
+from app.models.features.path import PATH_DESCRIPTOR_NAMES, descriptors_of, path_descriptors
+from app.models.features.surroundings import OUTER_ANGSTROM
 
 #: High-symmetry hosts, where orders are tied, sulfates, dilute and vacancy hops.
 CHOSEN = ("MgFe2O4", "AlFe2O4", "CaMoO3", "Li3PS4", "NaFePO4", "KFeSO4F", "MgTi2S4", "LiCoO2")
@@ -46,6 +48,20 @@ def test_names_are_distinct_and_match_the_values() -> None:
     found = path_descriptors(rock_salt())
     assert len(set(NAMES)) == len(NAMES) == len(described(rock_salt()))
     assert list(found.as_dict()) == list(PATH_DESCRIPTOR_NAMES)
+
+
+def test_hops_described_together_are_described_as_each_alone(bands: list[Band]) -> None:
+    """Of unlike sizes and chemistry, more than one stack of them; and one in the void, which has no atoms near."""
+    lithium = [band for band in bands if band.ion == "Li"]
+    void = replace(rock_salt(), lattice_angstrom=np.eye(3) * 400.0)
+    hops = [*lithium, void, replace(lithium[0], image_frac_coords=lithium[0].image_frac_coords[[0, -1]])]
+    assert len(hops) > 8
+    together = descriptors_of([path_surroundings(band, OUTER_ANGSTROM) for band in hops])
+    for band, one in zip(hops, together, strict=True):
+        alone = path_descriptors(band)
+        np.testing.assert_allclose(one.values, alone.values, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(one.eased, alone.eased, rtol=1e-9, atol=1e-10)
+        np.testing.assert_allclose(one.eased_images, alone.eased_images, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
