@@ -1,4 +1,4 @@
-"""How percolation barriers rank measured conductivities: the model's, bond valence's, and the mean of both ranks.
+"""How percolation barriers rank measured conductivities: the model's, bond valence's, both, and the ranking figure.
 
 Run it with `python -m benchmarks.conductivities`, on the published conductors of the data set that have a CIF. Nothing
 is fitted on a conductivity. Barriers of bands are kept in a file, so that another percolation costs minutes.
@@ -12,7 +12,7 @@ import os
 import tarfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,7 @@ class Outcome:
     percolation_ev: Figures
     share: Figures
     bond_valence_ev: Figures
+    ranking_ev: float | None
     bond_valence_detail: str | None
     seconds: float
 
@@ -154,7 +155,7 @@ def asked(row: Mapping[str, str], cif: bytes, kept: KeptBarriers) -> Outcome:
     begun = time.process_time()
     nothing: Figures = {f"{dimension}d": None for dimension in DIMENSIONS}
     percolation, share, bond_valence = nothing, nothing, nothing
-    problem, detail = "", None
+    problem, detail, ranking_ev = "", None, None
     try:
         crystal = read_crystal(File(name=f"{row['id']}.cif", content=cif), Limits(), "Li")
         search = find_hops(crystal, "Li", HopOptions(max_hops=60), max_atoms=2000)
@@ -162,7 +163,8 @@ def asked(row: Mapping[str, str], cif: bytes, kept: KeptBarriers) -> Outcome:
         bond_valence = _figures([by_bond_valence.percolation_ev.of(dimension) for dimension in DIMENSIONS])
         detail = by_bond_valence.detail
         outcomes = {key: kept.outcome(band) for key, band in bands_of(search).items()}
-        answer = compose(search, outcomes, kept.predictor.doubted)
+        answer = replace(compose(search, outcomes, kept.predictor.doubted), bond_valence=by_bond_valence)
+        ranking_ev = answer.ranking_ev
         percolation = _figures([answer.percolation_ev.of(dimension) for dimension in DIMENSIONS])
         share = _figures([answer.percolating_share(dimension) for dimension in DIMENSIONS])
     except IonpathError as error:
@@ -177,6 +179,7 @@ def asked(row: Mapping[str, str], cif: bytes, kept: KeptBarriers) -> Outcome:
         percolation_ev=percolation,
         share=share,
         bond_valence_ev=bond_valence,
+        ranking_ev=ranking_ev,
         bond_valence_detail=detail,
         seconds=time.process_time() - begun,
     )
@@ -190,7 +193,12 @@ def scores_of(outcomes: Sequence[Outcome], dimension: str = "3d") -> dict[str, F
     """By method one number a crystal, low for a good conductor; a crystal that does not connect is the worst."""
     ours = ranks([one.percolation_ev[dimension] for one in outcomes])
     theirs = ranks([one.bond_valence_ev[dimension] for one in outcomes])
-    return {"model": ours, "bond valence": theirs, "mean of both ranks": (ours + theirs) / 2}
+    return {
+        "model": ours,
+        "bond valence": theirs,
+        "mean of both ranks": (ours + theirs) / 2,
+        "ranking_ev": ranks([one.ranking_ev for one in outcomes]),
+    }
 
 
 def ranks(barriers: Sequence[float | None]) -> FloatArray:
@@ -250,7 +258,7 @@ def _with_interval(figure: Any, count: int) -> str:
 
 def _families(console: Console, outcomes: Sequence[Outcome]) -> None:
     table = Table(title=f"families with at least {LEAST_OF_FAMILY} measured values: rank correlation within")
-    for heading in ("family", "crystals", "model", "bond valence", "mean of both ranks", "median eV", "bond valence"):
+    for heading in ("family", "crystals", *scores_of(outcomes), "median eV", "bond valence"):
         table.add_column(heading, justify="left" if heading == "family" else "right")
     for family in sorted({one.family for one in outcomes}):
         own = [one for one in outcomes if one.family == family and not one.is_bound]
@@ -273,7 +281,20 @@ def _families(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 def _known(console: Console, outcomes: Sequence[Outcome]) -> None:
     table = Table(title="well-known conductors")
-    for heading in ("composition", "id", "S/cm", "model 1d", "2d", "3d", "share 3d", "bond valence 1d", "2d", "3d", ""):
+    for heading in (
+        "composition",
+        "id",
+        "S/cm",
+        "model 1d",
+        "2d",
+        "3d",
+        "share 3d",
+        "bond valence 1d",
+        "2d",
+        "3d",
+        "ranking",
+        "",
+    ):
         table.add_column(heading, justify="left" if heading in {"composition", "id", ""} else "right")
     for beginning, remark in KNOWN:
         for one in outcomes:
@@ -286,6 +307,7 @@ def _known(console: Console, outcomes: Sequence[Outcome]) -> None:
                     *(_shown(one.percolation_ev[name]) for name in one.percolation_ev),
                     "" if share is None else f"{share:.2f}",
                     *(_shown(one.bond_valence_ev[name]) for name in one.bond_valence_ev),
+                    _shown(one.ranking_ev),
                     one.problem[:40] or remark,
                 )
     console.print(table)

@@ -73,11 +73,6 @@ class Site(BaseModel):
     index: int
     frac_coords: Vector
     occupancy: float = Field(description="0 for an interstitial site.")
-    energy_ev: float | None = Field(
-        None,
-        description="Of the ion there by bond valence, relative to the mean of its sites in the file, eV; null where "
-        "all hops are in the domain, or there are no parameters.",
-    )
 
 
 class _Predicted(BaseModel):
@@ -111,11 +106,6 @@ class Hop(_Predicted):
         default=[],
         description="The barrier in each ordering of a disordered crystal, eV, of which `barrier_ev` is the mean; "
         "empty if there is only one.",
-    )
-    climb_ev: float | None = Field(
-        None,
-        description="What the hop counts in percolation, eV: its barrier; outside the model's domain the mean of that "
-        "and of its climb by bond valence.",
     )
     copies: list[Annotated[list[int], Field(min_length=5, max_length=5)]] = Field(
         description="All symmetry-equivalent hops, itself included: from_site, to_site, offset."
@@ -302,6 +292,12 @@ class PredictionAnswer(_Predicted):
     hops: list[Hop] | None = None
     percolation_ev: PercolationBarriers | None = None
     percolation: PercolationPaths | None = None
+    ranking_ev: float | None = Field(
+        None,
+        description="To compare crystals by, eV, low for a good conductor, no barrier: the mean of the 3d barriers by "
+        "the model and by bond valence, 0.5 eV more where no site of the host is shared or partly empty; null where "
+        "the hops do not connect.",
+    )
     percolation_upper_bound: bool | None = Field(
         None, description="Hops that may be passable were not predicted, so the true barriers may be lower."
     )

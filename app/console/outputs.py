@@ -19,6 +19,7 @@ from app.serving.answers.as_csv import (
     LEANING_COLUMNS,
     NOTE_COLUMNS,
     PERCOLATION_COLUMNS,
+    RANKING_COLUMNS,
     UNBOUNDED,
     UPLOADED_COLUMNS,
     answer_rows,
@@ -35,6 +36,7 @@ CSV_COLUMNS = (
     *UPLOADED_COLUMNS,
     *CONNECTION_COLUMNS,
     *LEANING_COLUMNS,
+    *RANKING_COLUMNS,
 )
 
 

@@ -9,8 +9,9 @@ from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
 from app.models.prediction import INTERVAL_COVERAGE
 
-#: Of the tables and run.json; raised where a column comes, goes or changes its meaning. 2: conductivities.
-SCHEMA_VERSION = 2
+#: Of the tables and run.json; raised where a column comes, goes or changes its meaning. 2: conductivities;
+#: 3: `ranking_ev`, and no `climb_ev`.
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)

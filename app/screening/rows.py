@@ -45,6 +45,7 @@ CRYSTALS = pa.schema(
             )
         ],
         *[(f"bond_valence_{name}_ev", _NUMBER) for name in ("1d", "2d", "3d")],
+        ("ranking_ev", _NUMBER),
         ("probability", _NUMBER),
         ("in_domain", _FLAG),
         ("reasons", _TEXTS),
@@ -81,7 +82,6 @@ HOPS = pa.schema(
         ("low_ev", _NUMBER),
         ("high_ev", _NUMBER),
         ("probability", _NUMBER),
-        ("climb_ev", _NUMBER),
         ("in_domain", _FLAG),
         ("reasons", _TEXTS),
         ("excluded_because", _TEXT),
@@ -130,6 +130,7 @@ def crystal_row(
         "hops": len(answer.hops),
         "hops_predicted": sum(hop.prediction is not None for hop in answer.hops),
         "truncated": answer.truncated,
+        "ranking_ev": _rounded(answer.ranking_ev),
         "percolation_upper_bound": answer.percolation_upper_bound,
         "orderings": 1 if answer.disorder is None else len(answer.disorder.orderings),
         "warnings": [*found.search.warnings, *warnings],
@@ -227,7 +228,6 @@ def _hop(number: int, hop: HopAnswer, places: Mapping[int, tuple[float, float, f
         "to_frac_coords": [round(value, _DECIMALS) for value in end],
         "distance_angstrom": round(hop.distance_angstrom, _DECIMALS),
         "multiplicity": hop.multiplicity,
-        "climb_ev": _rounded(hop.climb_ev),
         "excluded_because": hop.excluded_because,
         **_figures(hop.prediction, threshold_ev),
     }

@@ -38,6 +38,7 @@ CRYSTAL_FIELDS = BAND_FIELDS | {
     "hops",
     "percolation_ev",
     "percolation",
+    "ranking_ev",
     "percolation_upper_bound",
     "truncated",
     "mechanism",

@@ -259,6 +259,8 @@ def test_figures_are_those_of_predict(screened: Screening, folder: Path, tmp_pat
         for dimension, barrier in answer["bond_valence"]["percolation_ev"].items():
             found_ev = row[f"bond_valence_{dimension}_ev"]
             assert np.isnan(found_ev) if barrier is None else found_ev == pytest.approx(barrier, abs=1e-4)
+        ranking_ev = np.nan if answer["ranking_ev"] is None else answer["ranking_ev"]
+        assert row["ranking_ev"] == pytest.approx(ranking_ev, abs=1e-4, nan_ok=True)
         assert row["probability"] == pytest.approx(answer["good_conductor"]["probability"], abs=1e-4)
         assert row["in_domain"] == answer["in_domain"]["verdict"]
         assert list(row["warnings"]) == answer["warnings"]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.charged_host import ChargedHost, average_host, crystal_host
+from app.crystals.charged_host import ChargedHost, average_host
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import short_translations
 from app.crystals.geometry.vacuum import Vacuum, find_vacuum
@@ -29,12 +29,10 @@ from app.crystals.sites.supercell import (
     choose_supercell,
 )
 from app.crystals.validation import no_host
-from app.errors import InputError, TooLargeError
+from app.errors import TooLargeError
 
 #: Of the 1,638 published hops that models are fitted on four are shorter.
 SHORTEST_FITTED_ANGSTROM = 2.1
-#: Ions of which the climbs by bond valence were compared with measured conductivities.
-WITH_BOND_VALENCE = ("Li",)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +103,6 @@ class HopSearch:
         disorder: how the host was ordered; None where it is ordered as uploaded.
         lattices: those sites and the host around them.
         bond_valence_host: what bond valence computes percolation on, without the ions; or why there is no such thing.
-        host: the same in the uploaded cell, for the climbs of its hops; None where bond valence has no part in them.
     """
 
     ion: str
@@ -118,7 +115,6 @@ class HopSearch:
     lattices: Sublattices
     bond_valence_host: ChargedHost | str
     disorder: Disorder | None = None
-    host: ChargedHost | None = None
 
 
 def find_hops(
@@ -213,17 +209,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
         disorder=disorder,
         lattices=lattices,
         bond_valence_host=average_host(supercell.motif),
-        host=_charged(lattices),
     )
-
-
-def _charged(lattices: Sublattices) -> ChargedHost | None:
-    if lattices.ion not in WITH_BOND_VALENCE:
-        return None
-    try:
-        return crystal_host(lattices)[0]
-    except InputError:  # bond valence knows few elements and charges, and is not asked for
-        return None
 
 
 def _ordering_warnings(lattices: Sublattices, disorder: Disorder) -> tuple[str, ...]:

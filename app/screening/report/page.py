@@ -198,7 +198,7 @@ def _drawing(result: Ranked, row: Row, crystal: Any, hops: Sequence[Row]) -> str
     doubts = " ".join(hop["reasons"])
     words = (
         f"hop {hop['hop']}: {hop['distance_angstrom']:.2f} Å, {hop['barrier_ev']:.2f} eV "
-        f"({hop['low_ev']:.2f} to {hop['high_ev']:.2f}){_climb(hop)}, along {directions}"
+        f"({hop['low_ev']:.2f} to {hop['high_ev']:.2f}), along {directions}"
     )
     return (
         f"<figure class=hop>{hop_svg(crystal, hop, row['ion'])}<figcaption>"
@@ -206,11 +206,3 @@ def _drawing(result: Ranked, row: Row, crystal: Any, hops: Sequence[Row]) -> str
         + (f"<br><i>{escape(doubts)}</i>" if doubts else "")
         + "</figcaption></figure>"
     )
-
-
-def _climb(hop: Row) -> str:
-    """What the hop counts in percolation, where that is not its barrier: outside the model's domain."""
-    climb_ev = hop["climb_ev"]
-    if climb_ev is None or f"{climb_ev:.2f}" == f"{hop['barrier_ev']:.2f}":
-        return ""
-    return f", in percolation {climb_ev:.2f} eV (climb_ev)"

@@ -52,6 +52,8 @@ NOTE_COLUMNS = ("reasons", "warnings")
 UPLOADED_COLUMNS = ("uploaded_forward_ev", "uploaded_reverse_ev")
 #: Which corpora the model leans on for a hop or band, in shares.
 LEANING_COLUMNS = ("leans_on",)
+#: Of the whole crystal: the figure by which crystals are compared, eV.
+RANKING_COLUMNS = ("ranking_ev",)
 #: New ones come last: scripts count columns.
 COLUMNS = (
     *HOP_COLUMNS,
@@ -61,6 +63,7 @@ COLUMNS = (
     *CONDUCTIVITY_COLUMNS,
     *CONNECTION_COLUMNS,
     *LEANING_COLUMNS,
+    *RANKING_COLUMNS,
 )
 #: In place of the top of an interval that is null.
 UNBOUNDED = "unbounded"
@@ -142,6 +145,8 @@ def _percolation(answer: Mapping[str, Any]) -> dict[str, Any]:
     for name, path in (answer.get("percolation") or {}).items():
         if path is not None and path.get("percolating_share") is not None:
             row[f"percolation_{name}_share"] = round(path["percolating_share"], 3)
+    if answer.get("ranking_ev") is not None:
+        row["ranking_ev"] = round(answer["ranking_ev"], 4)
     is_bound = answer.get("percolation_upper_bound")  # not there in answers that were logged long ago
     return row if is_bound is None else {**row, "percolation_upper_bound": "yes" if is_bound else "no"}
 

@@ -160,12 +160,7 @@ def _prediction_to_json(prediction: Prediction | None, threshold_ev: float) -> J
 def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
     body: Json = {
         "sites": [
-            {
-                "index": site.index,
-                "frac_coords": list(site.frac_coords),
-                "occupancy": site.occupancy,
-                "energy_ev": site.energy_ev,
-            }
+            {"index": site.index, "frac_coords": list(site.frac_coords), "occupancy": site.occupancy}
             for site in crystal.sites
         ],
         "hops": [_hop_to_json(hop, threshold_ev) for hop in crystal.hops],
@@ -174,6 +169,7 @@ def _crystal_to_json(crystal: CrystalAnswer, threshold_ev: float) -> Json:
             f"{dimension}d": _path_to_json(path) | {"percolating_share": crystal.percolating_share(dimension)}
             for dimension, path in crystal.percolation.items()
         },
+        "ranking_ev": crystal.ranking_ev,
         "percolation_upper_bound": crystal.percolation_upper_bound,
         "truncated": crystal.truncated,
         "mechanism": crystal.mechanism,
@@ -273,6 +269,5 @@ def _hop_to_json(hop: HopAnswer, threshold_ev: float) -> Json:
         "cached": hop.cached,
         "warnings": list(hop.warnings),
         "ordering_barriers_ev": list(hop.ordering_barriers_ev),
-        "climb_ev": hop.climb_ev,
         "copies": [list(copy) for copy in hop.copies],
     }

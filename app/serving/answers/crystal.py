@@ -8,9 +8,9 @@ import numpy as np
 from app.crystals.band import Band, FloatArray
 from app.crystals.hops.percolation import HopEdge, PercolationBarriers, percolation
 from app.crystals.hops.search import Disorder, Hop, HopSearch
+from app.crystals.sites.ion_sites import is_mixed
 from app.errors import IonpathError, NotReadyError
 from app.models.prediction import QUANTILE_LEVELS, Prediction
-from app.serving.answers.climbs import Climbs, climb_ev, climbing, climbs
 from app.serving.answers.percolation_interval import percolating
 from app.serving.answers.types import (
     CrystalAnswer,
@@ -68,16 +68,10 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         _hop(hop, [outcomes.get((index, which)) for which in range(len(hop.bands))])
         for index, hop in enumerate(search.hops)
     )
-    own = [hop.prediction for hop in hops]
-    energies = climbs(search, own)
-    climbed = climbing(search, energies, own)
-    hops = tuple(
-        replace(hop, climb_ev=None if one is None else one.barrier_ev) for hop, one in zip(hops, climbed, strict=True)
-    )
-    disorder = None if search.disorder is None else _disorder(search, search.disorder, hops, energies)
+    disorder = None if search.disorder is None else _disorder(search, search.disorder, hops)
     found = percolating(
         search.all_hops,
-        climbed,
+        [hop.prediction for hop in hops],
         None if search.disorder is None else search.disorder.fillings,
         [_open_share(hop) for hop in hops],
     )
@@ -85,12 +79,7 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         disorder = replace(disorder, fillings=found.fillings)
     return CrystalAnswer(
         sites=tuple(
-            SiteAnswer(
-                index=site.index,
-                frac_coords=site.frac_coords,
-                occupancy=site.occupancy,
-                energy_ev=None if energies is None else float(energies.sites_ev[site.index]),
-            )
+            SiteAnswer(index=site.index, frac_coords=site.frac_coords, occupancy=site.occupancy)
             for site in search.sites
         ),
         hops=hops,
@@ -102,6 +91,7 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         percolation_upper_bound=search.truncated or bool(errors) or any(hop.left_out for hop in search.hops),
         mechanism=search.mechanism,
         disorder=disorder,
+        host_is_mixed=any(map(is_mixed, search.lattices.host_contents)),
     )
 
 
@@ -290,14 +280,9 @@ def _shares(quantiles: FloatArray, grid: FloatArray) -> FloatArray:
     return np.column_stack([below, up_to])
 
 
-def _disorder(
-    search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer], energies: Climbs | None
-) -> DisorderAnswer:
+def _disorder(search: HopSearch, disorder: Disorder, hops: Sequence[HopAnswer]) -> DisorderAnswer:
     count = len(disorder.orderings)
-    barriers = [
-        [_climb_ev(search, energies, index, hop, which if count > 1 else None) for index, hop in enumerate(hops)]
-        for which in range(count)
-    ]
+    barriers = [[_barrier_ev(hop, which if count > 1 else None) for hop in hops] for which in range(count)]
     percolations = [percolation(search.all_hops, one) for one in barriers]
     rows = [_figures(one) for one in percolations]
     means, spreads = [], []
@@ -324,16 +309,11 @@ def _disorder(
     )
 
 
-def _climb_ev(
-    search: HopSearch, energies: Climbs | None, index: int, hop: HopAnswer, ordering: int | None
-) -> float | None:
-    """What a hop counts in percolation in one ordering."""
+def _barrier_ev(hop: HopAnswer, ordering: int | None) -> float | None:
+    """A hop's barrier in one ordering; None where there is no room for it."""
     if hop.prediction is None or ordering is None:
-        return hop.climb_ev
-    barrier_ev = hop.ordering_barriers_ev[ordering]
-    if barrier_ev is None or energies is None or hop.prediction.in_domain:
-        return barrier_ev
-    return climb_ev(barrier_ev, energies.shift_ev(search.hops[index], index))
+        return None if hop.prediction is None else hop.prediction.barrier_ev
+    return hop.ordering_barriers_ev[ordering]
 
 
 def _vectors(rows: np.ndarray) -> tuple[tuple[float, float, float], ...]:

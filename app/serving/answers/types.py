@@ -12,6 +12,9 @@ from app.models.prediction import ConductivityPrediction, Prediction
 
 Status = Literal["queued", "running", "done", "failed"]
 
+#: What a carrier costs in an ordered crystal: half of one electronvolt for a vacancy and an interstitial.
+CARRIER_EV = 0.5
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelReference:
@@ -24,16 +27,11 @@ class ModelReference:
 
 @dataclass(frozen=True, kw_only=True)
 class SiteAnswer:
-    """A site of the migrating ion in the uploaded cell.
-
-    Attributes:
-        energy_ev: of the ion there by bond valence, relative to the mean of the sites in the file.
-    """
+    """A site of the migrating ion in the uploaded cell."""
 
     index: int
     frac_coords: tuple[float, float, float]
     occupancy: float
-    energy_ev: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +41,6 @@ class HopAnswer:
     Attributes:
         prediction: of the hop; the mean over the frame's orderings where there are several.
         ordering_barriers_ev: in each ordering, eV, None where there is no room for it; empty where there is one alone.
-        climb_ev: what the hop counts in percolation; None where it is not predicted.
         copies: every hop that symmetry makes equal to it, itself included: (from_site, to_site, offset x, y, z).
     """
 
@@ -57,7 +54,6 @@ class HopAnswer:
     cached: bool
     warnings: tuple[str, ...]
     ordering_barriers_ev: tuple[float | None, ...] = ()
-    climb_ev: float | None = None
     copies: tuple[tuple[int, int, int, int, int], ...] = ()
 
 
@@ -190,6 +186,7 @@ class CrystalAnswer:
         truncated: there are more distinct hops than were asked for.
         percolation_upper_bound: hops that may be passable were not predicted.
         disorder: how the frame was ordered; None where it is ordered as uploaded.
+        host_is_mixed: whether elements share a site of the host, or one is partly empty.
         second_opinion: where it was asked for.
         bond_valence: percolation by bond valence site energies.
         conductivity: where it was asked for and is predicted for the ion.
@@ -202,6 +199,7 @@ class CrystalAnswer:
     percolation_upper_bound: bool
     mechanism: Literal["vacancy", "dilute"]
     disorder: DisorderAnswer | None = None
+    host_is_mixed: bool = False
     second_opinion: SecondOpinion | None = None
     bond_valence: BondValenceAnswer | None = None
     conductivity: ConductivityAnswer | None = None
@@ -217,6 +215,20 @@ class CrystalAnswer:
         """The barriers alone."""
         one, two, three = (None if path is None else path.barrier_ev for path in self.percolation.values())
         return PercolationBarriers(one_d=one, two_d=two, three_d=three)
+
+    @property
+    def ranking_ev(self) -> float | None:
+        """A figure to compare crystals by, low for a good conductor; no barrier, see docs/percolation.md.
+
+        The mean of both methods' barriers in three dimensions, and the cost of a carrier where the host has no mixed
+        site. None where the hops do not connect; the model's alone where bond valence has no path or no parameters.
+        """
+        barrier_ev = self.percolation_ev.three_d
+        if barrier_ev is None:
+            return None
+        other_ev = None if self.bond_valence is None else self.bond_valence.percolation_ev.three_d
+        mean_ev = barrier_ev if other_ev is None else (barrier_ev + other_ev) / 2.0
+        return mean_ev if self.host_is_mixed else mean_ev + CARRIER_EV
 
 
 @dataclass(frozen=True, kw_only=True)

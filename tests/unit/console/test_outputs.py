@@ -113,7 +113,13 @@ def test_a_crystal_s_percolation_stands_in_each_of_its_rows() -> None:
     writer.write(
         Result(
             label="a.cif",
-            answer={**ANSWER, "hops": [HOP, HOP], "percolation_upper_bound": True, "bond_valence": BOND_VALENCE},
+            answer={
+                **ANSWER,
+                "hops": [HOP, HOP],
+                "ranking_ev": 0.61234,
+                "percolation_upper_bound": True,
+                "bond_valence": BOND_VALENCE,
+            },
         )
     )
     writer.write(Result(label="b.cif", problem={"detail": "no crystal"}))
@@ -125,6 +131,7 @@ def test_a_crystal_s_percolation_stands_in_each_of_its_rows() -> None:
     assert first["warnings"] == " | ".join(ANSWER["warnings"])
     assert first["reasons"] == " | ".join(HOP["in_domain"]["reasons"])
     for row in (first, second):
+        assert row["ranking_ev"] == "0.6123"
         assert [row[name] for name in names] == ["0.231", "0.7284", "", "yes", "", "", "", "0.3", "", ""]
     assert [failed[name] for name in ("problem", *names)] == ["no crystal", *[""] * 10]
     assert (without_hops["file"], without_hops["hop"], without_hops["percolation_1d_ev"]) == ("c.cif", "", "0.231")
@@ -135,7 +142,7 @@ def test_columns_that_came_later_stand_behind_those_of_before() -> None:
     uploaded = ("uploaded_forward_ev", "uploaded_reverse_ev")
     connections = [f"percolation_{n}d_share" for n in (1, 2, 3)] + [f"bond_valence_{n}d_ev" for n in (1, 2, 3)]
     before = (*HOP_COLUMNS, *barriers, "reasons", "warnings")
-    assert (*before, *uploaded, *CONDUCTIVITY_COLUMNS, *connections, "leans_on") == COLUMNS
+    assert (*before, *uploaded, *CONDUCTIVITY_COLUMNS, *connections, "leans_on", "ranking_ev") == COLUMNS
     printed = ("file", *HOP_COLUMNS, "problem", *barriers, "reasons", "warnings")
-    assert (*printed, *uploaded, *connections, "leans_on") == CSV_COLUMNS
+    assert (*printed, *uploaded, *connections, "leans_on", "ranking_ev") == CSV_COLUMNS
     assert len(HOP_COLUMNS) == 18

@@ -63,7 +63,7 @@ def test_a_run_of_an_older_schema_or_another_model_of_conductivity_is_refused(tm
     model = replace(asked.model, conductivity=ConductivityChoice(name="conductivity", digest="1" * 64))
     with pytest.raises(ScreeningError) as refused:
         Output(asked.output, replace(asked, model=model).settings(), restart=False)
-    assert "schema_version was 1 and is 2" in str(refused.value)
+    assert "schema_version was 1 and is 3" in str(refused.value)
     assert "conductivity_model was None and is 'conductivity'" in str(refused.value)
     assert "--restart" in str(refused.value)
 

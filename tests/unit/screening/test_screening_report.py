@@ -77,7 +77,6 @@ def hop(name: str) -> dict[str, Any]:
         "to_frac_coords": [0.0, 0.5, 0.5],
         "distance_angstrom": 3.63,
         "barrier_ev": 0.3,
-        "climb_ev": 0.45 if name == "doubtful.cif" else 0.3,
         "low_ev": 0.2,
         "high_ev": 0.4,
         "reasons": [],
@@ -183,12 +182,6 @@ def test_a_page_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
     assert "0 of 0 (listing)" in page(ranked(tmp_path, "1d"), top=10)
     output.write_run(state="running", inputs=3)
     assert "0 of 3 (running)" in page(ranked(tmp_path, "1d"), top=10)
-
-
-def test_a_hop_that_counts_another_climb_in_percolation_says_so(result: Ranked) -> None:
-    html = page(result, top=10)
-    assert html.count("0.30 eV (0.20 to 0.40), in percolation 0.45 eV (climb_ev), along") == 1
-    assert html.count("0.30 eV (0.20 to 0.40), along") == 3
 
 
 def test_the_csv_has_every_row(result: Ranked, tmp_path: Path) -> None:

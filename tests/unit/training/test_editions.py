@@ -7,13 +7,21 @@ import numpy as np
 import pytest
 import torch
 from bands import rock_salt
+from made_crystals import layered_oxide
+from made_crystals import rock_salt as rock_salt_crystal
 
+from app.crystals.crystal import Contents, Crystal
+from app.crystals.hops.percolation import DIMENSIONS
+from app.crystals.hops.search import find_hops
 from app.models.features.path import path_descriptors
 from app.models.graphs.band_graphs import band_graph
 from app.models.graphs.crystal_graphs import crystal_graph
 from app.models.graphs.ion_bonds import ion_bonds
 from app.models.graphs.shells import GraphSpec
 from app.models.networks.model_3 import Model3
+from app.models.prediction import QUANTILE_LEVELS, Prediction
+from app.serving.answers.bond_valence import bond_valence_answer
+from app.serving.answers.crystal import HopOutcome, bands_of, compose
 from training import editions
 from training.barrier_task import BarrierTask
 from training.config import FitConfig, RunConfig, read_config
@@ -121,3 +129,48 @@ def test_the_fit_of_this_edition(tmp_path: Path) -> None:
         report=lambda epoch: losses.append(epoch.loss),
     )
     assert losses == pytest.approx([0.4122, 0.2184, 0.0967], abs=2e-3)
+
+
+def with_contents(crystal: Crystal, symbol: str, contents: Contents) -> Crystal:
+    """The same crystal with other contents on an element's sites."""
+    sites = (replace(site, species=contents) if site.occupancy_of(symbol) else site for site in crystal.sites)
+    return replace(crystal, sites=tuple(sites))
+
+
+@pytest.mark.parametrize(
+    ("crystal", "figures"),
+    [
+        (layered_oxide(), [0.2816, 0.2816, None, 1.3394, 1.3499, None, 1.0, 1.0, 0.0, 0.2879]),
+        (
+            with_contents(rock_salt_crystal(), "Li", (("Li", 0.25), ("Na", 0.75))),
+            [0.3827, 0.3827, None, 1.2607, 1.2612, 1.3365, 1.0, 0.875, 0.4583, 0.3931],
+        ),
+        (
+            with_contents(layered_oxide(), "Co", (("Co", 0.5), ("Al", 0.5))),
+            [0.3016, 0.3016, None, 1.3576, 1.3684, None, 1.0, 1.0, 0.0, 0.2989],
+        ),
+    ],
+)
+def test_the_percolation_of_this_edition(crystal: Crystal, figures: list[float | None]) -> None:
+    assert editions.PERCOLATION == 2
+    search = find_hops(crystal, "Li", max_atoms=2000)
+    outcomes = {
+        key: HopOutcome(outcome=_by_length(search.hops[key[0]].distance_angstrom, key[1]), cached=False)
+        for key in bands_of(search)
+    }
+    answer = compose(search, outcomes, lambda prediction, _: prediction)
+    bond_valence = bond_valence_answer(search.bond_valence_host).percolation_ev
+    found = [
+        *(answer.percolation_ev.of(dimension) for dimension in DIMENSIONS),
+        *(bond_valence.of(dimension) for dimension in DIMENSIONS),
+        *(answer.percolating_share(dimension) for dimension in DIMENSIONS),
+        sum(path.quantiles_ev[0] for path in answer.percolation.values() if path is not None),
+    ]
+    assert found == [None if one is None else pytest.approx(one, abs=5e-3) for one in figures]
+
+
+def _by_length(distance_angstrom: float, ordering: int) -> Prediction:
+    """A barrier that grows with the hop's length, out of the domain."""
+    barrier_ev = 0.1 * distance_angstrom + 0.02 * ordering
+    quantiles_ev = tuple(barrier_ev * (0.5 + level) for level in QUANTILE_LEVELS)
+    return Prediction(barrier_ev=barrier_ev, quantiles_ev=quantiles_ev, in_domain=False, domain_reasons=("a test",))

@@ -39,11 +39,6 @@ function ofPercolation(answer) {
   } else if (answer.percolation_upper_bound) {
     found.push("Some hops could not be predicted. With them the crystal may connect at lower barriers.");
   }
-  if (answer.hops.some((hop) => hop.climb_ev != null && hop.climb_ev !== hop.barrier_ev)) {
-    found.push(
-      "Hops outside the domain count in percolation with the mean of their barrier and of their climb by bond valence.",
-    );
-  }
   if (answer.percolation_ev["1d"] === null) {
     found.push("The hops do not connect through the crystal: with them the ion has no long-range path.");
   }

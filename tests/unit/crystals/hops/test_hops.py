@@ -398,3 +398,28 @@ def test_the_mechanism_is_that_of_the_crystal_in_whatever_cell(data_rows: Rows) 
     row = next(row for row in data_rows if row["id"] == "e-VOPO4_Li_1")
     crystal = perfect_crystal(row_band(row))
     assert {search(repeated(crystal, times)).mechanism for times in ((1, 1, 1), (1, 1, 2))} == {"vacancy"}
+
+
+def sparse() -> Crystal:
+    """LiCoO2 four times as large, with one lithium left: its copies are 5.6 angstrom or more apart."""
+    small = layered_oxide()
+    sites: list[Site] = []
+    kept = False
+    for site in small.sites:
+        for a in (0, 1):
+            for b in (0, 1):
+                place = np.array(site.frac_coords)
+                x, y, z = (float(value) for value in (place + np.array([a, b, 0])) / np.array([2, 2, 1]))
+                if site.occupancy_of("Li"):
+                    if kept:
+                        continue
+                    kept = True
+                sites.append(replace(site, frac_coords=(x, y, z)))
+    return Crystal(lattice_angstrom=small.lattice_angstrom * np.array([[2.0], [2.0], [1.0]]), sites=tuple(sites))
+
+
+def test_sites_between_are_found_without_being_asked_for_where_the_file_has_no_open_hop() -> None:
+    found = find_hops(sparse(), "Li", max_atoms=2000)
+    assert sum(not site.is_interstitial for site in found.sites) == 1
+    assert any(site.is_interstitial for site in found.sites)
+    assert any("sites between them were added" in warning for warning in found.warnings)

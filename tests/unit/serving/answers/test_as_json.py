@@ -132,7 +132,8 @@ def test_an_answer_has_the_fields_of_the_contract() -> None:
     assert body["disorder"] is None
     assert [hop["barrier_ev"] for hop in body["hops"]] == [0.5, None]
     assert body["hops"][1]["good_conductor"] == {"verdict": None, "probability": None, "threshold_ev": 0.65}
-    assert body["sites"] == [{"index": 0, "frac_coords": [0.0, 0.5, 0.25], "occupancy": 0.5, "energy_ev": None}]
+    assert body["sites"] == [{"index": 0, "frac_coords": [0.0, 0.5, 0.25], "occupancy": 0.5}]
+    assert body["ranking_ev"] is None  # nothing connects in three dimensions
 
 
 def test_a_problem_leaves_out_what_does_not_apply() -> None:

@@ -7,10 +7,11 @@ import pytest
 from made_crystals import layered_oxide
 
 from app.crystals.hops.options import HopOptions
+from app.crystals.hops.percolation import PercolationBarriers
 from app.crystals.hops.search import HopSearch, find_hops
 from app.models.prediction import QUANTILE_LEVELS, Prediction
 from app.serving.answers.crystal import HopOutcome, bands_of, compose, percolating_prediction, unconnected
-from app.serving.answers.types import CrystalAnswer, HopAnswer
+from app.serving.answers.types import BondValenceAnswer, CrystalAnswer, HopAnswer, PercolationPath
 
 LEVELS = np.array(QUANTILE_LEVELS)
 DOUBT = "doubted"
@@ -132,3 +133,47 @@ def test_a_barrier_that_most_fillings_lack_is_explained_by_them(disordered: HopS
     )
     (warning,) = unconnected(rarely)
     assert "connect in 25% of the fillings" in warning
+
+
+def test_hops_outside_the_domain_count_their_own_barrier() -> None:
+    search = find_hops(layered_oxide(), "Li", max_atoms=2000)
+    quantiles = tuple(float(one) for one in LEVELS)
+    outside = Prediction(barrier_ev=0.4, quantiles_ev=quantiles, in_domain=False, domain_reasons=(DOUBT,))
+    found = compose(search, {key: HopOutcome(outcome=outside, cached=False) for key in bands_of(search)}, doubted)
+    assert found.percolation_ev == PercolationBarriers(one_d=0.4, two_d=0.4, three_d=None)
+
+
+def connected(mixed: bool, bond_valence_ev: float | None) -> CrystalAnswer:
+    path = PercolationPath(barrier_ev=0.3, quantiles_ev=(), bottleneck_hops=(), directions=())
+    other = PercolationBarriers(one_d=0.1, two_d=0.2, three_d=bond_valence_ev)
+    return CrystalAnswer(
+        sites=(),
+        hops=(),
+        percolation={1: path, 2: path, 3: path},
+        truncated=False,
+        percolation_upper_bound=False,
+        mechanism="vacancy",
+        host_is_mixed=mixed,
+        bond_valence=BondValenceAnswer(percolation_ev=other),
+    )
+
+
+@pytest.mark.parametrize(
+    ("mixed", "bond_valence_ev", "expected"),
+    [(True, 0.7, 0.5), (False, 0.7, 1.0), (True, None, 0.3), (False, None, 0.8)],
+)
+def test_crystals_are_compared_by_both_barriers_and_what_a_carrier_costs(
+    mixed: bool, bond_valence_ev: float | None, expected: float
+) -> None:
+    assert connected(mixed, bond_valence_ev).ranking_ev == pytest.approx(expected)
+    assert replace(connected(mixed, bond_valence_ev), percolation={1: None, 2: None, 3: None}).ranking_ev is None
+
+
+def test_a_host_is_mixed_where_elements_share_a_site_or_one_is_partly_empty(disordered: HopSearch) -> None:
+    assert composed(disordered, LEVELS, LEVELS, LEVELS).host_is_mixed
+    assert not composed(find_hops(layered_oxide(), "Li", max_atoms=2000), LEVELS).host_is_mixed
+    sites = [
+        replace(site, species=(("Li", 0.5),)) if site.occupancy_of("Li") else site for site in layered_oxide().sites
+    ]
+    half = find_hops(replace(layered_oxide(), sites=tuple(sites)), "Li", max_atoms=2000)
+    assert not composed(half, LEVELS).host_is_mixed
