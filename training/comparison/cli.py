@@ -38,8 +38,9 @@ def compare(
     """Put every model in one table, out of fold on the random folds: errors with intervals, size, time.
 
     The classical learners and the kernel machines are fitted now (minutes); for the paper's models the results of
-    `ionpath evaluate` are read, and those without results are listed as not run. Files of other barriers than the
-    literature's are named after their source.
+    `ionpath evaluate` are read, and those without results are listed as not run; on other barriers than the
+    literature's they are judged as they are served, fitted on the literature alone. Files of other barriers are named
+    after their source.
     """
     from training.comparison.drawing import draw  # noqa: PLC0415 - see above
     from training.comparison.entries import Sources, entries  # noqa: PLC0415 - see above
@@ -85,7 +86,7 @@ def _print(rows: "Sequence[dict[str, Any]]") -> None:
     from training.comparison.table import COMPARED  # noqa: PLC0415 - see above
 
     shown = Table(title="out of fold, fold_random, sound rows; 95 % bootstrap intervals")
-    for title in ("model", "folds", "parameters", "training s", "ms a band", *COMPARED):
+    for title in ("model", "fitted on", "folds", "parameters", "training s", "ms a band", *COMPARED):
         shown.add_column(title, justify="left" if title == "model" else "right")
     for row in rows:
         if not row["rows"]:
@@ -93,6 +94,7 @@ def _print(rows: "Sequence[dict[str, Any]]") -> None:
             continue
         shown.add_row(
             row["model"],
+            row["fitted_on"],
             row["folds"],
             _plain(row["parameters"], "d"),
             _plain(row["training_seconds"], ".0f"),

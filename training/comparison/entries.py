@@ -10,11 +10,11 @@ import torch
 
 from app.crystals.band import Band
 from app.models.cards.card import CARD_FILE
-from app.models.checkpoints import read_predictor
+from app.models.checkpoints import GRAPH_NETWORKS, read_predictor
 from app.models.predictors.predictor import Predictor
 from training.comparison.baselines import BASELINES, judge_baseline
-from training.config import read_config
-from training.corpus import LITRAJ, Corpus
+from training.config import RunConfig, read_config
+from training.corpus import LITERATURE, LITRAJ, Corpus
 from training.kernels.config import kernel_config_path, read_kernel_config
 from training.kernels.run import KernelRun
 from training.runs import Run
@@ -41,7 +41,8 @@ class Entry:
 
     Attributes:
         name: of the model.
-        folds: that were fitted; empty where the model did not run.
+        fitted_on: sources of the barriers that it was fitted on; no predicted row was among the fitted ones.
+        folds: that the predicted rows are of; empty where the model did not run.
         rows: of the corpus that were predicted, shape [n].
         predictions_ev: shape [n], eV.
         parameters: number of fitted parameters; None for a learner without such a number.
@@ -51,6 +52,7 @@ class Entry:
     """
 
     name: str
+    fitted_on: tuple[str, ...]
     folds: tuple[int, ...]
     rows: np.ndarray
     predictions_ev: np.ndarray
@@ -83,7 +85,11 @@ class Sources:
 
 
 def entries(sources: Sources) -> list[Entry]:
-    """All rows of the comparison; runs of the paper's models are read, not made, and everything else is fitted now."""
+    """All rows of the comparison.
+
+    Runs of the paper's models are read, not made; on barriers of which there are none, the served ones are judged. All
+    else is fitted now.
+    """
     made = [_form(sources, name) for name in FORMS]
     runs = {
         name: run
@@ -99,6 +105,7 @@ def entries(sources: Sources) -> list[Entry]:
             made.append(
                 Entry(
                     name=name,
+                    fitted_on=tuple(sources.corpus.files),
                     folds=_all_folds(sources.corpus),
                     rows=np.arange(len(sources.corpus.records)),
                     predictions_ev=judged.predictions_ev,
@@ -121,19 +128,41 @@ def _form(sources: Sources, name: str) -> Entry:
         return _not_run(name)
     results = [run.fold(fold, lambda *_: None) for fold in config.calibration_folds if run.has_fold(fold)]
     sources.report(f"{name}: folds {', '.join(str(result.fold) for result in results) or 'none'}")
+    predictor = _predictor(sources, name)
     if not results:
-        return _not_run(name)
+        if predictor is None or LITERATURE in sources.corpus.files:
+            return _not_run(name)
+        return _served(sources, config, predictor)
     rows = np.concatenate([result.rows for result in results])
     outputs = np.concatenate([result.outputs for result in results])
-    predictor = _predictor(sources, name)
     training = predictor.card.training if predictor is not None else {}
     return Entry(
         name=name,
+        fitted_on=tuple(sources.corpus.files),
         folds=tuple(result.fold for result in results),
         rows=rows,
         predictions_ev=run.to_barriers_ev(outputs),
         parameters=run.parameter_count(),
         training_seconds=training.get("seconds", float(np.mean([result.seconds for result in results]))),
+        milliseconds=_milliseconds(predictor, sources.corpus),
+    )
+
+
+def _served(sources: Sources, config: RunConfig, predictor: Predictor) -> Entry:
+    """One of the paper's models as it is served: fitted on the literature alone, so on none of these rows."""
+    folds = config.calibration_folds
+    sources.report(f"{config.name}: as served, fitted on the literature; folds {', '.join(map(str, folds))}")
+    rows = np.flatnonzero(np.isin(sources.corpus.folds(FOLDING), folds))
+    network = GRAPH_NETWORKS[config.network](**config.arguments)
+    predictions = [predictor.predict([predictor.graph(sources.corpus.records[row].band)])[0].barrier_ev for row in rows]
+    return Entry(
+        name=config.name,
+        fitted_on=(LITERATURE,),
+        folds=tuple(folds),
+        rows=rows,
+        predictions_ev=np.array(predictions),
+        parameters=sum(weights.numel() for weights in network.parameters()),
+        training_seconds=predictor.card.training.get("seconds"),
         milliseconds=_milliseconds(predictor, sources.corpus),
     )
 
@@ -159,6 +188,7 @@ def _kernel(sources: Sources, name: str, run: KernelRun) -> Entry:
     predictor = _predictor(sources, name)
     return Entry(
         name=name,
+        fitted_on=tuple(run.corpus.files),
         folds=_all_folds(sources.corpus),
         rows=np.arange(len(sources.corpus.records)),
         predictions_ev=run.barriers_ev(out.judged.outputs)[_compared(sources, run)],
@@ -177,6 +207,7 @@ def _compared(sources: Sources, run: KernelRun) -> np.ndarray:
 def _not_run(name: str) -> Entry:
     return Entry(
         name=name,
+        fitted_on=(),
         folds=(),
         rows=np.empty(0, dtype=np.int64),
         predictions_ev=np.empty(0),

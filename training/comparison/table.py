@@ -18,7 +18,7 @@ COMPARED = {name: METRICS[name] for name in ("mae_ev", "median_absolute_error_ev
     "recall": recall,
     "f1": f1,
 }
-_PLAIN = ("model", "folds", "rows", "parameters", "training_seconds", "milliseconds_a_band")
+_PLAIN = ("model", "fitted_on", "folds", "rows", "parameters", "training_seconds", "milliseconds_a_band")
 
 
 def table(entries: Sequence[Entry], corpus: Corpus, *, sound: bool = True) -> list[dict[str, Any]]:
@@ -40,6 +40,7 @@ def _row(entry: Entry, corpus: Corpus, *, sound: bool) -> dict[str, Any]:
         figures = metrics_with_intervals(labels, predictions, COMPARED)
     return {
         "model": entry.name,
+        "fitted_on": " ".join(entry.fitted_on),
         "folds": span(entry.folds),
         "rows": len(labels),
         "parameters": entry.parameters,

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
+from untrained import write_untrained
 
 from app.cli import cli
+from app.models.checkpoints import read_predictor
 from training.comparison.baselines import BASELINES, judge_baseline
 from training.comparison.drawing import draw
 from training.comparison.entries import FORMS, Entry, Sources, entries
@@ -23,6 +26,7 @@ def entry_of(corpus: Corpus, error_ev: float, rows: np.ndarray, name: str = "som
     random = np.random.default_rng(7)
     return Entry(
         name=name,
+        fitted_on=("literature",),
         folds=(0, 1),
         rows=rows,
         predictions_ev=corpus.barriers_ev[rows] + error_ev + 0.01 * random.normal(size=len(rows)),
@@ -109,6 +113,29 @@ def test_forms_without_results_are_listed_and_nothing_is_fitted_for_them(corpus:
     assert [entry.name for entry in made[: len(FORMS)]] == list(FORMS)
     assert all(not len(entry.rows) for entry in made)
     assert any("ionpath train mpt" in text for text in messages)
+
+
+def test_on_other_barriers_the_forms_are_judged_as_they_are_served(corpus: Corpus, tmp_path: Path) -> None:
+    write_untrained(tmp_path / "store", "scratch-model-1")
+    other = replace(corpus, records=corpus.records[:9], files={"litraj": "0"})
+    made = entries(
+        Sources(
+            corpus=other,
+            every=other,
+            runs=tmp_path,
+            store=tmp_path / "store",
+            size="compact",
+            processes=1,
+            report=lambda _: None,
+        )
+    )
+    (judged,) = (entry for entry in made if len(entry.rows))
+    assert (judged.name, judged.fitted_on, judged.folds) == ("scratch-model-1", ("literature",), (0, 1, 2))
+    predictor = read_predictor(tmp_path / "store" / "scratch-model-1", device=torch.device("cpu"))
+    expected = predictor.predict([predictor.graph(record.band) for record in other.records])
+    assert judged.predictions_ev == pytest.approx([one.barrier_ev for one in expected], abs=1e-5)
+    (row,) = (row for row in table(made, other) if row["rows"])
+    assert (row["fitted_on"], row["rows"], row["folds"]) == ("literature", 9, "0-2")
 
 
 def test_each_form_differs_from_its_base_by_a_few_lines() -> None:
