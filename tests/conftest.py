@@ -3,7 +3,9 @@
     repository              the root of this repository
     data_dir, data_rows     the data set (IONPATH_DATA_DIR, by default ../shared/data), one dict a band
     composed_rows           64 such dicts, of bands in crystals that the tests compose: for tests of anything else
+    store                   a model store with one untrained checkpoint: for tests that do not care what is answered
     cif_dir                 its experimental crystals, which `ionpath data download` does not bring
+    a_third                 a callable that chooses one in three cases, as `one_third` does
     free_port               a callable that gives a free loopback port
     postgres_url            an empty database for the whole run, as IONPATH_DATABASE_URL takes it
     new_postgres_database   a callable that makes one more empty database and gives its URL
@@ -18,8 +20,9 @@ import gzip
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,7 @@ from selection import (
     pytest_sessionfinish,
     pytest_terminal_summary,
     pytest_testnodedown,
+    third_of,
 )
 
 from benchmarks import stores
@@ -102,6 +106,21 @@ def composed_rows() -> list[dict[str, Any]]:
     import composed  # noqa: PLC0415 - pymatgen, which most tests do not need
 
     return list(islice(composed.composed_rows(), 64))
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model store with an untrained checkpoint; not to be changed by a test."""
+    import untrained  # noqa: PLC0415 - torch, which most tests do not need
+
+    folder = tmp_path_factory.mktemp("store")
+    untrained.write_untrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def a_third(pytestconfig: pytest.Config) -> Callable[[Iterable[Any]], list[Any]]:
+    return partial(third_of, pytestconfig)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@
                                   what asks for the fixtures data_dir or cif_dir
     pytest.mark.nightly           runs with --nightly alone, as `make nightly` does
     pytest.mark.one_third         cases of which one in three runs; with --nightly all do
+    a_third                       a fixture: one in three of the cases that a single test goes through
     --third 0, 1 or 2             which third that is; `make test` goes on by one with every commit
     hypothesis                    tries the same examples each time; with --nightly new ones
 
@@ -13,7 +14,7 @@ about the same time.
 
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 NEEDED = {"data_dir": "barriers/bands.jsonl.gz", "cif_dir": "cifs"}
 #: Files that take half a minute or more, the longest first.
 SLOW_FILES = (
+    "service/test_screening.py",
     "service/test_faults_under_load.py",
     "service/test_rolling_upgrade.py",
     "service/inference/test_model.py",
@@ -117,6 +119,11 @@ def _is_left_to_the_night(config: pytest.Config, items: list[pytest.Item]) -> Ca
             in_file[item.path].append(item)
     others = {item for some in in_file.values() for number, item in enumerate(some) if number % 3 != third}
     return lambda item: item in others or item.get_closest_marker("nightly") is not None
+
+
+def third_of(config: pytest.Config, cases: Iterable[Any]) -> list[Any]:
+    """One in three of a test's own cases, as of those that `one_third` marks; with --nightly all."""
+    return list(cases) if config.getoption(NIGHTLY_OPTION) else list(cases)[config.getoption(THIRD_OPTION) :: 3]
 
 
 def _counts(config: pytest.Config) -> dict[str, int]:

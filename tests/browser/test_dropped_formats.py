@@ -1,7 +1,11 @@
-"""Every format is dropped on the page and gives a result, as a band or a crystal, also where its name says neither."""
+"""Every format is dropped on the page and gives a result, as a band or a crystal, also where its name says neither.
+
+One in three of them is in `make test`, all are in `make nightly`; every one is read in each run of
+tests/unit/crystals/readers/test_formats.py.
+"""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,9 @@ from written_formats import (
     cell_of,
     structures,
 )
+
+Name = tuple[str, str]
+Names = Iterable[Name]
 
 #: What a file of each format is called.
 CRYSTAL_NAMES = {
@@ -101,18 +108,20 @@ def drop(page: Page, name: str, content: bytes, ion: str = "") -> None:
     expect(page.locator("#barrier"), name).to_contain_text("eV")
 
 
-def test_every_crystal_gives_its_hops(page: Page, tmp_path: Path) -> None:
+def test_every_crystal_gives_its_hops(page: Page, tmp_path: Path, a_third: Callable[[Names], list[Name]]) -> None:
     shown = set()
-    for form, name in CRYSTAL_NAMES.items():
+    for form, name in a_third(CRYSTAL_NAMES.items()):
         drop(page, name, CRYSTALS[form](tmp_path), ION)
         assert page.locator("#hops tbody tr").count() > 1, form
         shown.add((page.locator("#barrier").text_content() or "")[:4])
     assert len(shown) == 1
 
 
-def test_every_band_gives_its_barrier_and_a_finished_one_shows_its_own(page: Page, tmp_path: Path) -> None:
+def test_every_band_gives_its_barrier_and_a_finished_one_shows_its_own(
+    page: Page, tmp_path: Path, a_third: Callable[[Names], list[Name]]
+) -> None:
     shown = set()
-    for form, name in BAND_NAMES.items():
+    for form, name in a_third(BAND_NAMES.items()):
         drop(page, name, BANDS[form](tmp_path))
         assert page.locator("#hops").count() == 0, form
         shown.add((page.locator("#barrier").text_content() or "")[:4])

@@ -17,10 +17,10 @@ def secret() -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, secret: tuple[str, str]) -> Iterator[Service]:
+def service(tmp_path_factory: pytest.TempPathFactory, secret: tuple[str, str], store: Path) -> Iterator[Service]:
     folder: Path = tmp_path_factory.mktemp("keys")
     (folder / "keys").write_text(f"{secret[1]}\n")
-    with running_service(folder, api_keys_file=folder / "keys") as service:
+    with running_service(folder, model_store=store, api_keys_file=folder / "keys") as service:
         yield service
 
 

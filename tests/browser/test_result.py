@@ -238,8 +238,8 @@ def test_without_webgl_everything_but_the_picture_is_there(service: Service, pla
 
 class TestWithoutInputs:
     @pytest.fixture
-    def service(self, tmp_path: Path) -> Iterator[Service]:
-        with running_service(tmp_path, store_inputs=0) as service:
+    def service(self, tmp_path: Path, store: Path) -> Iterator[Service]:
+        with running_service(tmp_path, model_store=store, store_inputs=0) as service:
             yield service
 
     def test_a_service_that_keeps_no_inputs_has_no_crystal_to_draw(self, page: Page) -> None:

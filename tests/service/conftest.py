@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 from api_server import Service, fresh_service
-from untrained import write_untrained
 
 
 @pytest.fixture(scope="session")
@@ -13,14 +12,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service on SQLite and the in-process cache, as it runs on a laptop; started as its users start it."""
     with fresh_service(tmp_path_factory.mktemp("service"), log_level="debug", model_process=1) as service:
         yield service
-
-
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model store with an untrained checkpoint, for tests that do not care what is answered; not to be changed."""
-    folder = tmp_path_factory.mktemp("store")
-    write_untrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")

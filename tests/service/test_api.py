@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from api_server import Service, running_service
 from pydantic import BaseModel
+from untrained import write_untrained
 
 from app.api.log_schemas import AcceptedPrediction, PredictionPage, StoredPrediction
 from app.api.schemas import ClassificationAnswer, Live, ModelList, PredictionAnswer, Ready
@@ -344,8 +345,11 @@ def test_an_answer_says_which_checkpoint_spoke_and_what_the_others_would_cost(se
 def test_a_crystal_that_would_surely_take_too_long_is_refused_with_the_other_way(
     tmp_path: Path, examples: Path
 ) -> None:
-    with running_service(tmp_path, request_timeout_s=2) as service:
-        refused = send_crystal(service, examples, model="relaxed")
+    store = tmp_path / "store"
+    write_untrained(store)
+    write_untrained(store, "slow", seconds_per_band=3.0)
+    with running_service(tmp_path, model_store=store, request_timeout_s=2) as service:
+        refused = send_crystal(service, examples, model="slow")
         assert refused.status_code == 422
         assert refused.json()["kind"] == "takes-too-long"
         assert "respond-async" in refused.json()["expected"]

@@ -42,13 +42,13 @@ def new_key(name: str, file: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int]) -> Iterator[Guarded]:
+def guarded(tmp_path_factory: pytest.TempPathFactory, free_port: Callable[[], int], store: Path) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guarded")
     keys = folder / "keys"
     alice, bob = new_key("alice", keys), new_key("bob", keys)
     assert alice not in keys.read_text()
     port = free_port()
-    with running_service(folder, api_keys_file=keys, metrics_port=port) as service:
+    with running_service(folder, model_store=store, api_keys_file=keys, metrics_port=port) as service:
         yield Guarded(
             service=service,
             keys_file=keys,

@@ -263,8 +263,8 @@ def test_a_second_opinion_stands_beside_the_model_s(uncached: Service) -> None:
     assert "second_opinion" not in answered(uncached, spinel(), "Mg")
 
 
-def test_a_second_opinion_that_fails_leaves_the_answer(tmp_path: Path) -> None:
-    with running_service(tmp_path, second_opinion_timeout_s=0.01) as service:
+def test_a_second_opinion_that_fails_leaves_the_answer(tmp_path: Path, store: Path) -> None:
+    with running_service(tmp_path, model_store=store, second_opinion_timeout_s=0.01) as service:
         answer = answered(service, spinel(), "Mg", second_opinion="bvse")
         assert answer["barrier_ev"] is not None
         assert not answer["second_opinion"]["answered"]

@@ -44,8 +44,8 @@ pytestmark = pytest.mark.skipif(
 
 
 def copied(repository: Path, folder: Path) -> Path:
-    """The code, to be changed."""
-    shutil.copytree(repository / "app", folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
+    """The code, to be changed; with what is compiled of it, which its replicas need not compile again."""
+    shutil.copytree(repository / "app", folder / "app")
     (folder / "examples").symlink_to(repository / "examples")
     return folder
 

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -41,6 +41,9 @@ PATIENCE_S = 280.0
 POISON = "poison.cif"
 OPTIONS = ("--timeout-s", str(TIMEOUT_S), "--max-hops", "2000")
 TABLES = ("crystals", "hops", "failures")
+Stop = tuple[signal.Signals, int]
+#: How a run is stopped, and its exit status: in one of these ways in `make test`, in all in `make nightly`.
+STOPS: tuple[Stop, ...] = ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130))
 
 
 def crystals() -> dict[str, Crystal]:
@@ -130,32 +133,36 @@ class Screening:
 
 
 @pytest.fixture(scope="module")
-def screened(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Screening:
-    """A screening that Ctrl-C stopped, then SIGKILL, and of which a worker was killed before it was done."""
+def screened(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, a_third: Callable[[Iterable[Stop]], list[Stop]]
+) -> Screening:
+    """A screening that was stopped, by one of the signals or by each, and of which then a worker was killed."""
     output = tmp_path_factory.mktemp("screened") / "out"
-    with Screening(folder, output) as first:
-        first.wait_for(lambda: first.done)
-        listening = {place.laddr.ip for child in first.children() for place in _listening(child)}
-        assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
-        first.process.send_signal(signal.SIGINT)
-        assert first.wait() == 130, first.said
-    assert "The same command goes on." in first.said
-    assert json.loads((output / "run.json").read_text())["state"] == "interrupted"
+    for stop in a_third(STOPS):
+        _screen_until_stopped(folder, output, *stop)
+    with Screening(folder, output) as last:
+        last.wait_for(lambda: any(map(_is_worker, last.children())))
+        next(filter(_is_worker, last.children())).kill()
+        assert last.wait() == 0, last.said
+    return last
 
-    before = first.done
-    with Screening(folder, output) as second:
-        second.wait_for(lambda: second.done > before)
-        children = {child: _title(child) for child in second.children()}
+
+def _screen_until_stopped(folder: Path, output: Path, number: signal.Signals, status: int) -> None:
+    with Screening(folder, output) as run:
+        before = run.done
+        run.wait_for(lambda: run.done > before)
+        children = {child: _title(child) for child in run.children()}
+        listening = {place.laddr.ip for child in children for place in _listening(child)}
+        assert listening <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}, listening
+        run.process.send_signal(number)
+        assert run.wait() == status, run.said
+    if number != signal.SIGKILL:
+        assert run.said.splitlines()[-1].endswith("The same command goes on.")
+        assert json.loads((output / "run.json").read_text())["state"] == "interrupted"
     # Ray's agents, which only report on the machine, take a minute or two to see that they are alone.
     working = [child for child, title in children.items() if "Agent" not in title]
     _, alive = psutil.wait_procs(working, timeout=60)
     assert not alive, alive
-
-    with Screening(folder, output) as third:
-        third.wait_for(lambda: any(map(_is_worker, third.children())))
-        next(filter(_is_worker, third.children())).kill()
-        assert third.wait() == 0, third.said
-    return third
 
 
 def _listening(process: psutil.Process) -> list[Any]:
@@ -288,6 +295,7 @@ def test_a_run_that_is_complete_does_nothing_more(screened: Screening, folder: P
     assert "threshold_ev was 0.65 and is 0.5" in other.stderr
 
 
+@pytest.mark.one_third
 def test_the_notebook_runs(repository: Path, tmp_path: Path) -> None:
     """With four crystals of the fifty: every cell, and what it leaves."""
     notebook: Any = nbformat.read(repository / "examples" / "screening.ipynb", as_version=4)  # type: ignore[no-untyped-call] # it has no annotations

@@ -1,9 +1,11 @@
 """Which tests run: without the data set, by thirds, and at night."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from selection import REPOSITORY, SLOW_FILES
+from selection import REPOSITORY, SLOW_FILES, third_of
 
 pytest_plugins = "pytester"
 
@@ -82,6 +84,17 @@ def test_three_thirds_are_all_cases_and_a_night_has_them_at_once(runs: Runs) -> 
     ran, printed = runs.run("--nightly")
     assert ran == CASES | {"test_plain", "test_of_either[made]", "test_long"}
     assert "make nightly" not in printed
+
+
+@pytest.mark.parametrize(
+    ("third", "nightly", "chosen"), [(0, False, [0, 3, 6]), (2, False, [2, 5]), (1, True, [0, 1, 2, 3, 4, 5, 6])]
+)
+def test_a_test_goes_through_a_third_of_its_own_cases_and_at_night_through_all(
+    third: int, chosen: list[int], *, nightly: bool
+) -> None:
+    options = {"--third": third, "--nightly": nightly}
+    config = cast("pytest.Config", SimpleNamespace(getoption=options.__getitem__))
+    assert third_of(config, range(7)) == chosen
 
 
 def test_the_slow_files_are_there() -> None:
