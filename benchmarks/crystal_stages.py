@@ -35,6 +35,8 @@ SEED = 20
 SAME_EV = 1e-6
 WANTED = 2.0
 ALONE, TOGETHER = "forward, each crystal alone", "forward, all together"
+#: What says where a hop is, of `crystal_worker`'s lists: both sites, offset and multiplicity.
+_PLACES = 4
 Crystals = list[dict[str, str]]
 
 
@@ -46,6 +48,11 @@ def main() -> None:
     parser.add_argument("--simple", type=int, default=120, help="simple ordered crystals of the screening set")
     parser.add_argument("--experimental", type=int, default=60, help="CIFs of measured conductors, mostly disordered")
     parser.add_argument("--batch", type=int, default=16, help="crystals that share forward passes")
+    parser.add_argument(
+        "--same-hops",
+        action="store_true",
+        help="do all again with the crystals alone of which both find the same hops, whatever they doubt",
+    )
     arguments = parser.parse_args()
     sets = {
         f"simple ordered crystals, at most {SIMPLE_ATOMS} atoms": simple_crystals(arguments.data, arguments.simple),
@@ -57,7 +64,10 @@ def main() -> None:
         for title, crystals in sets.items():
             if not crystals:
                 continue
-            report(title, compare(pair, crystals, arguments.batch), arguments.before)
+            found = compare(pair, crystals, arguments.batch)
+            report(title, found, arguments.before)
+            if arguments.same_hops and (same := [one for one in crystals if one["name"] in found.same_hops]):
+                report(f"{title}, with the same hops", compare(pair, same, arguments.batch), arguments.before)
 
 
 def simple_crystals(data: Path, count: int) -> Crystals:
@@ -142,6 +152,7 @@ class Comparison:
         stages_s: CPU seconds by stage, before and now.
         greatest_ev: the largest difference between barriers of one band.
         differences: crystals with other hops, refusals or barriers.
+        same_hops: names of crystals of which as many bands are predicted, of the same hops.
     """
 
     count: int
@@ -149,6 +160,7 @@ class Comparison:
     greatest_ev: float = 0.0
     bands: int = 0
     differences: list[str] = field(default_factory=list)
+    same_hops: set[str] = field(default_factory=set)
 
 
 def compare(pair: Sequence[Worker], crystals: Crystals, batch: int) -> Comparison:
@@ -177,6 +189,8 @@ def _compare_one(found: Comparison, name: str, old: dict[str, Any], new: dict[st
         found.differences.append(f"{name}: {len(old['hops'])} hops and {len(new['hops'])} now, the first other {other}")
     if len(old["barriers_ev"]) != len(new["barriers_ev"]):
         return
+    if [one[:_PLACES] for one in old["hops"]] == [one[:_PLACES] for one in new["hops"]]:
+        found.same_hops.add(name)
     found.bands += len(new["barriers_ev"])
     apart = max((abs(one - two) for one, two in zip(old["barriers_ev"], new["barriers_ev"], strict=True)), default=0.0)
     found.greatest_ev = max(found.greatest_ev, apart)

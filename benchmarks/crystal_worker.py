@@ -72,9 +72,20 @@ class Batch:
             search = self._stage("find hops", lambda: find_hops(crystal, ion, max_atoms=self._limits.max_atoms))
             bands = [band for hop in search.hops for band in hop.bands if band is not None]
             self._stage("canonical forms", lambda: [canonical(band) for band in bands])
-            return search, self._stage("prepare", lambda: [self._predictor.graph(band) for band in bands])
+            return search, self._stage("prepare", self._prepared, bands)
         except IonpathError as error:
             return f"{error.kind}: {error.detail}"
+
+    def _prepared(self, bands: list[Any]) -> list[Any]:
+        """All bands of a crystal: together, as a screening does, where the code can."""
+        try:
+            from app.models.predictors.preparation import prepared_together  # noqa: PLC0415 # came later
+        except ImportError:
+            return [self._predictor.graph(band) for band in bands]
+        prepared: list[Any] = prepared_together(self._predictor.preparation, bands)
+        if error := next((one for one in prepared if isinstance(one, IonpathError)), None):
+            raise error
+        return prepared
 
     def _stage(self, name: str, work: Callable[..., Result], *given: Any) -> Result:
         started = time.process_time()

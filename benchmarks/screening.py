@@ -4,9 +4,9 @@
     python -m benchmarks.screening CRYSTALS --count 300 --kills 3
     python -m benchmarks.screening CRYSTALS --count 100 --nodes 3
 
-The first prints the rate and the memory at a tenth, a half and the whole. `--kills` has the same screened twice, once
-undisturbed and once killed by SIGKILL so many times, and compares every row. `--nodes` screens on so many nodes of
-`ray.cluster_utils`, of which one is killed in the middle.
+The first prints the rate and the highest memory up to a tenth, then to a half and to the whole. `--kills` has the same
+screened twice, once undisturbed and once killed by SIGKILL so many times, and compares every row. `--nodes` screens on
+so many nodes of `ray.cluster_utils`, of which one is killed in the middle.
 """
 
 import argparse
@@ -89,7 +89,7 @@ def _sizes(process: psutil.Process) -> Iterator[int]:
 
 
 def measure(crystals: str, folder: Path, count: int, workers: int) -> None:
-    """Print the rate, and the memory at a tenth, a half and the whole."""
+    """Print the rate, and the highest memory up to a tenth, from there to a half, and from there to the whole."""
     output = folder / "measured"
     samples = list(sampled(command(crystals, output, count, "--workers", str(workers)), output))
     first = next(one for one in samples if one.done)
@@ -102,10 +102,16 @@ def measure(crystals: str, folder: Path, count: int, workers: int) -> None:
         f"CPU time of a row of {len(rows)}: mean {rows.seconds.mean():.3f} s, 99 % {rows.seconds.quantile(0.99):.2f} s"
     )
     print(f"failures: {len(failures)} ({', '.join(f'{k} {n}' for k, n in failures.kind.value_counts().items())})")
-    print("| crystals done | seconds | memory of all processes, MiB | the largest, MiB |\n|---|---|---|---|")
+    print(
+        "| crystals done | seconds | memory of all processes, MiB: highest since | of the largest |\n|---|---|---|---|"
+    )
+    before = 0.0
     for share in (0.1, 0.5, 1.0):
         at = next((one for one in samples if one.done >= share * count), last)
-        print(f"| {at.done} | {at.seconds:.0f} | {at.memory_mib} | {at.largest_mib} |")
+        part = [one for one in samples if before < one.seconds <= at.seconds]
+        highest = max(part, key=lambda one: one.memory_mib)
+        print(f"| {at.done} | {at.seconds:.0f} | {highest.memory_mib} | {max(one.largest_mib for one in part)} |")
+        before = at.seconds
 
 
 def kill(crystals: str, folder: Path, count: int, workers: int, times: int) -> None:
