@@ -176,11 +176,11 @@ def report(  # noqa: PLR0917 - typer passes each by name
         Path | None, typer.Option(metavar="FILE.html", help="The report; report.html in DIR if left out.")
     ] = None,
     by: Annotated[
-        Literal["1d", "2d", "3d", "conductivity"],
+        Literal["1d", "2d", "3d", "ranking", "conductivity"],
         typer.Option(
             "--by",
-            help="What ranks: the barrier of percolation through the crystal in so many dimensions, or the chance of a "
-            "conductivity above 1e-4 S/cm (lithium).",
+            help="What ranks: the barrier of percolation through the crystal in so many dimensions, ranking_ev, or the "
+            "chance of a conductivity above 1e-4 S/cm (lithium).",
         ),
     ] = "1d",
     top: Annotated[int, typer.Option(min=0, help="So many crystals are drawn and written.")] = 100,

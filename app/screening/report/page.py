@@ -36,6 +36,7 @@ _COLUMNS = (
     "percolation_1d_ev",
     "percolation_2d_ev",
     "percolation_3d_ev",
+    "ranking_ev",
     "probability",
     "in_domain",
     "log10_conductivity_s_per_cm",
@@ -116,6 +117,12 @@ def _counts_of_conductivity(result: Ranked) -> list[tuple[str, str]]:
 
 def _how_ranked(result: Ranked) -> str:
     threshold_ev, name = result.run["settings"]["threshold_ev"], result.dimension
+    if result.by == "ranking":
+        return escape(
+            "Ranked by: in the model's domain first; then ranking_ev, the mean of the 3d percolation barriers by the "
+            "model and by bond valence, and 0.5 eV more where the host is ordered. Crystals that do not percolate come "
+            "last."
+        )
     if result.by == "conductivity":
         return escape(
             "Ranked by: in the domain of the model of conductivity first; then the probability of a conductivity above "

@@ -18,8 +18,9 @@ from app.screening.rows import CHANCE_COLUMN
 
 Dimension = Literal["1d", "2d", "3d"]
 DIMENSIONS: tuple[Dimension, ...] = ("1d", "2d", "3d")
-#: What ranks: the percolation barrier in so many dimensions, or the conductivity, which rests on the one in three.
-Ranking = Literal["1d", "2d", "3d", "conductivity"]
+#: What ranks: the percolation barrier in so many dimensions, `ranking_ev` or the conductivity, which rest on the one in
+#: three.
+Ranking = Literal["1d", "2d", "3d", "ranking", "conductivity"]
 Row = dict[str, Any]
 
 
@@ -43,15 +44,16 @@ class Ranked:
     @property
     def dimension(self) -> Dimension:
         """Whose percolation barriers and bottlenecks are shown."""
-        return "3d" if self.by == "conductivity" else self.by
+        return "3d" if self.by in {"ranking", "conductivity"} else self.by  # type: ignore[return-value] # only these
 
 
 def ranked(folder: Path, by: Ranking) -> Ranked:
     """Rank the crystals of a screening.
 
     The order: in the model's domain, then the probability that the percolation barrier lies below the threshold, then
-    the barrier; crystals that do not percolate come last. Or: in the domain of the model of conductivity, then the
-    probability of one above 1e-4 S/cm, then the conductivity; what has none comes last.
+    the barrier; crystals that do not percolate come last. By `ranking_ev`: in the model's domain, then it. By
+    conductivity: in the domain of its model, then the probability of one above 1e-4 S/cm, then the conductivity; what
+    has none comes last.
 
     Raises:
         ScreeningError: the folder holds no screening.
@@ -68,16 +70,15 @@ def ranked(folder: Path, by: Ranking) -> Ranked:
 
 
 def _order(table: pa.Table, by: Ranking) -> pa.Array:
-    in_domain, probability, figure = (
-        ("conductivity_in_domain", CHANCE_COLUMN, "log10_conductivity_s_per_cm")
-        if by == "conductivity"
-        else (f"in_domain_{by}", f"probability_{by}", f"percolation_{by}_ev")
-    )
+    in_domain, probability, figure = {
+        "ranking": ("in_domain_3d", None, "ranking_ev"),
+        "conductivity": ("conductivity_in_domain", CHANCE_COLUMN, "log10_conductivity_s_per_cm"),
+    }.get(by, (f"in_domain_{by}", f"probability_{by}", f"percolation_{by}_ev"))
     keys = pa.table(
         {
             "has_figure": pc.is_valid(table.column(figure)),
             "in_domain": pc.fill_null(table.column(in_domain), fill_value=False),
-            "probability": table.column(probability),
+            "probability": pa.nulls(len(table), pa.float64()) if probability is None else table.column(probability),
             "figure": table.column(figure),
             "id": table.column("id"),
             "ion": table.column("ion"),

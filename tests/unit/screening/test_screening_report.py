@@ -64,6 +64,8 @@ def crystal(name: str, barrier_ev: float | None, probability: float | None, in_d
             "probability_above_1e-4_s_per_cm": chance,
             "conductivity_in_domain": conductivity_in_domain,
         }
+    figures = {"better.cif": 0.8, "LiCoO2.cif": 0.7, "doubtful.cif": 0.2}
+    row["ranking_ev"] = figures.get(name)
     return {**row, "atoms": 8, "hops": 1, "reasons": [], "warnings": [], "structure": structure_json(made)}
 
 
@@ -130,6 +132,13 @@ def test_the_ranking_by_conductivity_is_by_its_domain_and_its_chance(folder: Pat
     assert "<th>with a conductivity</th><td>3</td>" in html
     assert "more likely above 1e-4 S/cm than below</th><td>1</td>" in html
     assert html.count("<figure class=hop>") == 2
+
+
+def test_the_ranking_by_its_own_figure_is_by_domain_and_figure(folder: Path) -> None:
+    result = ranked(folder, "ranking")
+    ids = [row["id"] for row in result.rows]
+    assert ids == ["LiCoO2.cif", "better.cif", "doubtful.cif", EVIL, "never.cif"]
+    assert "then ranking_ev" in page(result, top=2)
 
 
 def test_a_screening_of_before_there_were_conductivities_is_reported(tmp_path: Path) -> None:
