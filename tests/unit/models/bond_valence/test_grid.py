@@ -8,7 +8,7 @@ from app.crystals.band import FloatArray
 from app.crystals.charged_host import charged_host
 from app.crystals.crystal import Crystal
 from app.models.bond_valence.energies import site_energies
-from app.models.bond_valence.grid import _fourier, energy_grid, grid_shape
+from app.models.bond_valence.grid import energy_grid, grid_shape
 
 STATES = {"Li": 1, "Fe": 2, "P": 5, "O": -2, "Cl": -1, "Se": -2}
 
@@ -32,15 +32,16 @@ def test_a_grid_has_the_energies_of_its_points(crystal: Crystal, skew: FloatArra
     assert found.energies_ev[every][low] == pytest.approx(exact[low], abs=0.005)
 
 
-@pytest.mark.parametrize(("count", "coarse"), [(12, 7), (12, 8), (8, 8), (9, 9)])
-def test_waves_that_the_coarse_grid_holds_are_interpolated_exactly(count: int, coarse: int) -> None:
-    wave = (coarse - 1) // 2
-    on_coarse, on_fine = (np.cos(2 * np.pi * wave * np.arange(n) / n + 0.4) for n in (coarse, count))
-    assert _fourier(count, coarse, "cpu").numpy() @ on_coarse == pytest.approx(on_fine, abs=1e-5)
-
-
-def test_a_long_axis_takes_little_memory() -> None:
-    """A matrix with an axis more, over the waves, had 3 GB here."""
-    found = _fourier(1200, 1000, "cpu")
-    assert found.shape == (1200, 1000)
-    assert found.sum(dim=1).numpy() == pytest.approx(np.ones(1200), abs=1e-3)
+def test_a_long_cell_has_the_energies_of_the_short_one() -> None:
+    """Its waves are many along one axis, an odd number of points along another."""
+    short = [site for site in rock_salt().sites if not site.occupancy_of("Li")]
+    coords = np.array([site.frac_coords for site in short])
+    grids = []
+    for copies in (1, 12):
+        places = np.concatenate([(coords + np.array([cell, 0, 0])) / [copies, 1, 1] for cell in range(copies)])
+        lattice = rock_salt().lattice_angstrom * np.array([[copies], [1], [1]])
+        host = charged_host(
+            lattice, ["Cl"] * len(places), places, np.ones(len(places)), ion="Li", oxidation_states=STATES
+        )
+        grids.append(energy_grid(host, (20 * copies, 21, 20)).energies_ev)
+    assert grids[1] == pytest.approx(np.tile(grids[0], (12, 1, 1)), abs=1e-3)
