@@ -45,7 +45,8 @@ pytestmark = pytest.mark.skipif(
 
 def copied(repository: Path, folder: Path) -> Path:
     """The code, to be changed; with what is compiled of it, which its replicas need not compile again."""
-    shutil.copytree(repository / "app", folder / "app")
+    being_written = shutil.ignore_patterns("*.pyc.*")  # by what else runs now, and gone before it could be copied
+    shutil.copytree(repository / "app", folder / "app", ignore=being_written)
     (folder / "examples").symlink_to(repository / "examples")
     return folder
 
