@@ -15,7 +15,7 @@ from pymatgen.core import Composition
 from app.screening.report.ranking import Ranking, Row, ranked
 
 #: Formulas of conductors that were made and measured, or are the parent of some; by the ion.
-KNOWN = {
+KNOWN: dict[str, dict[str, tuple[str, ...]]] = {
     "Li": {
         "garnet": ("Li7La3Zr2O12", "Li7La3Hf2O12", "Li5La3Ta2O12", "Li5La3Nb2O12", "Li3Nd3Te2O12"),
         "argyrodite": ("Li7PS6", "Li6PS5Cl", "Li6PS5Br", "Li6PS5I"),
