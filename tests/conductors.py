@@ -24,7 +24,7 @@ def config() -> ConductivityConfig:
     return read_conductivity_config(path)
 
 
-def made_conductors(count: int = 60, seed: int = 0) -> tuple[list[ConductorDescriptors], np.ndarray]:
+def made_conductors(count: int = 180, seed: int = 0) -> tuple[list[ConductorDescriptors], np.ndarray]:
     """Conductors of random numbers and compositions, and log10 of their conductivities in S/cm."""
     generator = np.random.default_rng(seed)
     low, high = np.array([0.0, 0.0, 2.4, 0.1, 0.2]), np.array([1.0, 1.0, 4.0, 0.8, 1.0])

@@ -312,6 +312,8 @@ def _print_conductivity(tables: dict[str, dict[str, Any]], name: str) -> None:
         for metric in ("less_than_trees_decades", "less_than_median_decades", "coverage", "interval_width_decades"):
             typer.echo(f"  {metric}: {_figure(table[metric])}")
         typer.echo(f"  bounds at or above the prediction: {table['model']['bounds_held']:.2f} of {table['bounds']}")
+        if table.get("bounds_reached") is not None:  # cards of version 1 have none
+            typer.echo(f"  bounds that the interval reaches down to: {table['bounds_reached']:.2f}")
 
 
 def _print_figures(table: dict[str, object], title: str) -> None:

@@ -58,6 +58,8 @@ def figures(run: ConductivityRun, out: OutOfFold, quantiles: np.ndarray) -> dict
     table["less_than_trees_decades"] = paired(out.trees)
     table["less_than_median_decades"] = paired(out.median)
     table["coverage"] = on_measured(lambda rows: float(inside[rows].mean()))
+    # of a bound only "at or below" is known: the interval is not wrong where it reaches down to it
+    table["bounds_reached"] = float(np.mean(low[bound] <= values[bound])) if bound.any() else None
     table["interval_width_decades"] = float(np.median((high - low)[measured]))
     table["width_to_error_rank"] = _rank((high - low)[measured], np.abs(out.predicted - values)[measured])
     return table
