@@ -52,8 +52,11 @@ def screened(job: Job, parts: Sequence[Part], machines: Machines) -> Iterator[Ba
         scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     ).remote()
     # Reading takes no core of its own: it waits for the predicting most of the time. And what differs in its cores from
-    # the workers is not fused with them, so that they share one archive.
-    read = ray.data.read_datasource(_Parts(parts), override_num_blocks=max(1, len(parts)), num_cpus=0)
+    # the workers is not fused with them, so that they share one archive. Without a bound on it, Ray starts a process a
+    # part on a machine that is slow to start them.
+    read = ray.data.read_datasource(
+        _Parts(parts), override_num_blocks=max(1, len(parts)), num_cpus=0, concurrency=machines.workers
+    )
     screened = read.map_batches(
         _Worker,
         fn_constructor_args=(job, attempts, machines.readers),
