@@ -82,11 +82,14 @@ class Pipeline:
     crystal_turns: CrystalTurns
     bond_valence: BondValence
 
-    async def read(self, request: PredictionRequest, *, later: bool = False) -> Asked:
+    async def read(
+        self, request: PredictionRequest, on_turn: Callable[[], None] = lambda: None, *, later: bool = False
+    ) -> Asked:
         """Read what was sent.
 
         Args:
             request: what is asked.
+            on_turn: called when it need not wait for other crystals any more.
             later: whether it is answered as a job, which may have more hops.
 
         Raises:
@@ -110,7 +113,11 @@ class Pipeline:
         read = partial(self.pool.read, upload, options, key_id=request.key_id, request_id=request.request_id)
         in_turn = isinstance(request.upload, CrystalUpload) and self._is_quick(predictor)
         try:
-            timed = await (self.crystal_turns.read(read) if in_turn else read())
+            if in_turn:
+                timed = await self.crystal_turns.read(read, on_turn)
+            else:
+                on_turn()
+                timed = await read()
         except IonpathError as error:
             _charge(request, error.cpu_s)
             raise

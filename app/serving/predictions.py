@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 import structlog
@@ -132,10 +133,11 @@ class PredictionService:
                 return await self._answered(replace(request, work=work))
         patience_s = self.settings.request_timeout_s
         try:
-            async with asyncio.timeout(patience_s) as limit:
-                asked = await self.pipeline.read(request)
-                _extend(limit, patience_s)
-                answer = await self.pipeline.answer(asked, lambda: _extend(limit, patience_s))
+            async with asyncio.timeout(None) as limit:  # those before it have limits, and then its turn comes
+                extend = partial(_extend, limit, patience_s)
+                asked = await self.pipeline.read(request, extend)
+                extend()
+                answer = await self.pipeline.answer(asked, extend)
         except TimeoutError:
             raise NotReadyError(
                 f"Nothing of this request was done for {patience_s:g} s (IONPATH_REQUEST_TIMEOUT_S); "

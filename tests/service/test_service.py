@@ -27,6 +27,7 @@ from app.serving.answers.types import Answer
 from app.serving.history.jobs import JOBS_AT_ONCE, Job
 from app.serving.inference.admission import PRIOR_WEIGHT
 from app.serving.inference.batcher import Batcher
+from app.serving.inference.crystal_turns import MOST_HOPS_AHEAD
 from app.serving.inference.work_item import Turn
 from app.serving.lanes import Lane
 from app.serving.reading.uploads import BandFileUpload, CrystalUpload, JsonBandUpload, Upload
@@ -537,7 +538,18 @@ async def test_the_time_limit_of_a_request_begins_anew_whenever_something_of_it_
     assert answer.crystal is not None
     hops = sum(hop.prediction is not None for hop in answer.crystal.hops)
     assert hops > 1
-    assert left_s == pytest.approx([service.settings.request_timeout_s] * (1 + hops), abs=1.0)
+    assert left_s == pytest.approx([service.settings.request_timeout_s] * (2 + hops), abs=1.0)
+
+
+async def test_waiting_behind_other_crystals_is_not_counted_against_the_time_limit(service: PredictionService) -> None:
+    hasty = replace(service, settings=service.settings.model_copy(update={"request_timeout_s": 0.0001}))
+    with service.pipeline.crystal_turns.hops(MOST_HOPS_AHEAD):
+        waiting = asyncio.create_task(hasty.predict(request(crystal())))
+        _, pending = await asyncio.wait([waiting], timeout=0.2)
+        assert pending
+    with pytest.raises(NotReadyError, match="IONPATH_REQUEST_TIMEOUT_S"):  # counted from its turn
+        await waiting
+    assert nothing_waits(service)
 
 
 def nothing_waits(service: PredictionService) -> bool:

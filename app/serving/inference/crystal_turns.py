@@ -26,10 +26,11 @@ class CrystalTurns:
         self._room.set()
         self._hops = 0
 
-    async def read(self, read: Callable[[], Awaitable[T]]) -> T:
-        """Read a crystal when it is its turn."""
+    async def read(self, read: Callable[[], Awaitable[T]], on_turn: Callable[[], None]) -> T:
+        """Read a crystal when it is its turn, and call `on_turn` before."""
         async with self._reading:
             await self._room.wait()
+            on_turn()
             return await read()
 
     @contextmanager
