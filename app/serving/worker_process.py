@@ -114,12 +114,12 @@ def _program_hidden() -> Iterator[None]:
     """
     program = sys.modules["__main__"].__dict__
     with _starting:
-        path = program.pop("__file__", None)
+        names = {name: program[name] for name in ("__file__", "__spec__") if name in program}
+        program.update(dict.fromkeys(names))
         try:
             yield
         finally:
-            if path is not None:
-                program["__file__"] = path
+            program.update(names)
 
 
 class Worker:

@@ -356,7 +356,7 @@ class LogWriter:
             try:
                 await asyncio.shield(syncing)
             except asyncio.CancelledError:
-                await syncing  # a duplicate that is never closed keeps the segment locked
+                await asyncio.wait([syncing])  # a duplicate that is never closed keeps the segment locked
                 raise
 
     async def _insert_tombstones(self, deleted: dict[UUID, str | None]) -> None:
@@ -403,11 +403,15 @@ async def _find_orphans(spool: Spool) -> list[Orphan]:
     try:
         return await asyncio.shield(finding)
     except asyncio.CancelledError:
+        finding.add_done_callback(_release)
         await asyncio.wait([finding])
-        if finding.exception() is None:
-            for orphan in finding.result():
-                orphan.release()
         raise
+
+
+def _release(finding: asyncio.Task[list[Orphan]]) -> None:
+    if not finding.cancelled() and finding.exception() is None:
+        for orphan in finding.result():
+            orphan.release()
 
 
 async def _wait(event: asyncio.Event, timeout_s: float) -> None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
@@ -166,17 +167,23 @@ def test_each_task_is_done_in_a_worker_and_timed() -> None:
     assert 0.0 <= done.seconds < DEADLINE_S
 
 
-def test_a_worker_does_not_run_the_started_program_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("started_by", ["file", "name"])
+def test_a_worker_does_not_run_the_started_program_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started_by: str
+) -> None:
     """As multiprocessing would, to find what the program defines: importing all of `ionpath` in every worker."""
     script = tmp_path / "program.py"
     script.write_text(f"from pathlib import Path\nPath({str(tmp_path / 'ran')!r}).touch()\n")
     program = ModuleType("__main__")
     program.__file__ = str(script)
+    program.__spec__ = ModuleSpec("program", None) if started_by == "name" else None  # python -m program
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "__main__", program)
+    before = dict(program.__dict__)
     with running() as pool:
         assert run(pool) != os.getpid()
     assert not (tmp_path / "ran").exists()
-    assert program.__file__ == str(script)
+    assert program.__dict__ == before
 
 
 def test_a_task_that_takes_too_long_ends_its_worker_and_the_next_has_another() -> None:

@@ -214,6 +214,8 @@ def _limiting(around: _Surroundings) -> FloatArray:
     """
     heights = cell_heights_angstrom(around.basis_angstrom)
     steps = np.ceil(heights / GRID_ANGSTROM).astype(int)
+    if steps.prod() > len(around.points_angstrom):
+        return around.points_angstrom  # a large or empty cell: the grid would take longer than it saves
     grid = np.stack(np.meshgrid(*[np.arange(n) / n for n in steps], indexing="ij"), axis=-1).reshape(-1, 3)
     # no place is farther from the grid's nearest than half of the way through one of its cells
     slack = 0.5 * np.linalg.norm(around.basis_angstrom, axis=1) @ (1.0 / steps)

@@ -58,7 +58,7 @@ class KernelMetric(nn.Module):
             ("support", (rows, features)),
         ):
             self.register_buffer(name, torch.zeros(shape, dtype=torch.float64))
-        self._kept: tuple[tuple[int, int], torch.Tensor] | None = None
+        self._kept: tuple[torch.Tensor, int, torch.Tensor] | None = None
 
     def place(self, groups: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Scaled features of bands, shape [n, features]."""
@@ -76,10 +76,10 @@ class KernelMetric(nn.Module):
 
     def _squared_lengths(self) -> torch.Tensor:
         """Of every fitted band's scaled features, shape [rows]; kept until these are other ones."""
-        kept, version = self._kept, (self.support.data_ptr(), self.support._version)  # noqa: SLF001 # has no other name
-        if kept is None or kept[0] != version:
-            kept = self._kept = version, torch.linalg.vecdot(self.support, self.support)
-        return kept[1]
+        kept, version = self._kept, self.support._version  # noqa: SLF001 # has no other name
+        if kept is None or kept[0] is not self.support or kept[1] != version:
+            kept = self._kept = self.support, version, torch.linalg.vecdot(self.support, self.support)
+        return kept[2]
 
 
 class KernelMachine(KernelMetric):
