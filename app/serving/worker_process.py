@@ -114,7 +114,7 @@ def _program_hidden() -> Iterator[None]:
     """
     program = sys.modules["__main__"].__dict__
     with _starting:
-        names = {name: program[name] for name in ("__file__", "__spec__") if name in program}
+        names: dict[str, Any] = {name: program[name] for name in ("__file__", "__spec__") if name in program}
         program.update(dict.fromkeys(names))
         try:
             yield
