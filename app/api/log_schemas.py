@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas import (
+    RANKING,
     BondValence,
     Conductivity,
     Disorder,
@@ -114,12 +115,7 @@ class ListedPrediction(PredictionStatus):
     hops: list[Hop] | None = None
     percolation_ev: PercolationBarriers | None = None
     percolation: PercolationPaths | None = None
-    ranking_ev: float | None = Field(
-        None,
-        description="To compare crystals by, eV, low for a good conductor, no barrier: the mean of the 3d barriers by "
-        "the model and by bond valence, 0.5 eV more where no site of the host is shared or partly empty; null where "
-        "the hops do not connect.",
-    )
+    ranking_ev: float | None = Field(None, description=RANKING)
     percolation_upper_bound: bool | None = Field(
         None, description="Hops that may be passable were not predicted, so the true barriers may be lower."
     )

@@ -120,8 +120,8 @@ def _how_ranked(result: Ranked) -> str:
     if result.by == "ranking":
         return escape(
             "Ranked by: in the model's domain first; then ranking_ev, the mean of the 3d percolation barriers by the "
-            "model and by bond valence, and 0.5 eV more where the host is ordered. Crystals that do not percolate come "
-            "last."
+            "model and by bond valence, and 0.5 eV (set for lithium) more where the host is ordered. Crystals without "
+            "a ranking_ev come last: their hops, or bond valence, do not connect in three dimensions."
         )
     if result.by == "conductivity":
         return escape(

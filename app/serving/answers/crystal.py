@@ -91,8 +91,13 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
         percolation_upper_bound=search.truncated or bool(errors) or any(hop.left_out for hop in search.hops),
         mechanism=search.mechanism,
         disorder=disorder,
-        host_is_mixed=any(map(is_mixed, search.lattices.host_contents)),
+        host_is_mixed=_host_is_mixed(search),
     )
+
+
+def _host_is_mixed(search: HopSearch) -> bool:
+    """Atoms of the host on the ion's sites count too, and partly empty sites of the host that the ion was offered."""
+    return any(map(is_mixed, search.lattices.host_contents)) or any(site.shared_with for site in search.lattices.sites)
 
 
 def _open_share(hop: HopAnswer) -> float:

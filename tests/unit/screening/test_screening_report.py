@@ -138,7 +138,9 @@ def test_the_ranking_by_its_own_figure_is_by_domain_and_figure(folder: Path) -> 
     result = ranked(folder, "ranking")
     ids = [row["id"] for row in result.rows]
     assert ids == ["LiCoO2.cif", "better.cif", "doubtful.cif", EVIL, "never.cif"]
-    assert "then ranking_ev" in page(result, top=2)
+    html = page(result, top=2)
+    assert "then ranking_ev" in html
+    assert "Crystals without a ranking_ev come last" in html
 
 
 def test_a_screening_of_before_there_were_conductivities_is_reported(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_crystals import layered_oxide
+from made_crystals import layered_oxide, rock_salt
 
 from app.crystals.hops.options import HopOptions
 from app.crystals.hops.percolation import PercolationBarriers
@@ -143,7 +143,7 @@ def test_hops_outside_the_domain_count_their_own_barrier() -> None:
     assert found.percolation_ev == PercolationBarriers(one_d=0.4, two_d=0.4, three_d=None)
 
 
-def connected(mixed: bool, bond_valence_ev: float | None) -> CrystalAnswer:
+def connected(mixed: bool, bond_valence_ev: float | None, detail: str | None = None) -> CrystalAnswer:
     path = PercolationPath(barrier_ev=0.3, quantiles_ev=(), bottleneck_hops=(), directions=())
     other = PercolationBarriers(one_d=0.1, two_d=0.2, three_d=bond_valence_ev)
     return CrystalAnswer(
@@ -154,19 +154,30 @@ def connected(mixed: bool, bond_valence_ev: float | None) -> CrystalAnswer:
         percolation_upper_bound=False,
         mechanism="vacancy",
         host_is_mixed=mixed,
-        bond_valence=BondValenceAnswer(percolation_ev=other),
+        bond_valence=BondValenceAnswer(percolation_ev=other, detail=detail),
     )
 
 
-@pytest.mark.parametrize(
-    ("mixed", "bond_valence_ev", "expected"),
-    [(True, 0.7, 0.5), (False, 0.7, 1.0), (True, None, 0.3), (False, None, 0.8)],
-)
-def test_crystals_are_compared_by_both_barriers_and_what_a_carrier_costs(
-    mixed: bool, bond_valence_ev: float | None, expected: float
-) -> None:
-    assert connected(mixed, bond_valence_ev).ranking_ev == pytest.approx(expected)
-    assert replace(connected(mixed, bond_valence_ev), percolation={1: None, 2: None, 3: None}).ranking_ev is None
+@pytest.mark.parametrize(("mixed", "expected"), [(True, 0.5), (False, 1.0)])
+def test_crystals_are_compared_by_both_barriers_and_what_a_carrier_costs(mixed: bool, expected: float) -> None:
+    assert connected(mixed, 0.7).ranking_ev == pytest.approx(expected)
+    assert replace(connected(mixed, 0.7), percolation={1: None, 2: None, 3: None}).ranking_ev is None
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_a_crystal_without_a_path_by_bond_valence_has_no_figure_to_compare_by(mixed: bool) -> None:
+    assert connected(mixed, None).ranking_ev is None
+
+
+def test_no_parameters_of_bond_valence_are_neither_for_nor_against_a_crystal() -> None:
+    """What bond valence usually adds is in its place; half of the median over the measured conductors."""
+    assert connected(mixed=True, bond_valence_ev=None, detail="no parameters").ranking_ev == pytest.approx(0.3 + 0.12)
+    assert connected(mixed=False, bond_valence_ev=None, detail="no parameters").ranking_ev == pytest.approx(
+        0.3 + 0.12 + 0.5
+    )
+    assert replace(connected(mixed=True, bond_valence_ev=None), bond_valence=None).ranking_ev == pytest.approx(
+        0.3 + 0.12
+    )
 
 
 def test_a_host_is_mixed_where_elements_share_a_site_or_one_is_partly_empty(disordered: HopSearch) -> None:
@@ -177,3 +188,24 @@ def test_a_host_is_mixed_where_elements_share_a_site_or_one_is_partly_empty(diso
     ]
     half = find_hops(replace(layered_oxide(), sites=tuple(sites)), "Li", max_atoms=2000)
     assert not composed(half, LEVELS).host_is_mixed
+
+
+@pytest.mark.parametrize("amount", [0.3, 0.75])
+def test_a_host_is_mixed_where_its_atoms_are_on_the_sites_of_the_ion(amount: float) -> None:
+    """As La is on the sites of Li in La0.565Li0.305TiO3, whether or not the site is full."""
+    shared = (("Li", 0.25), ("Na", amount))
+    sites = [replace(site, species=shared) if site.occupancy_of("Li") else site for site in rock_salt().sites]
+    search = find_hops(replace(rock_salt(), sites=tuple(sites)), "Li", max_atoms=2000)
+    assert composed(search, *[LEVELS] * 3).host_is_mixed
+
+
+def test_a_host_is_mixed_where_its_partly_empty_sites_are_offered_to_the_ion() -> None:
+    crystal = layered_oxide()
+    sites = [
+        replace(site, species=(("Co", 0.7),)) if site.occupancy_of("Co") else site
+        for site in crystal.sites
+        if not site.occupancy_of("Li")
+    ]
+    search = find_hops(replace(crystal, sites=tuple(sites)), "Li", max_atoms=2000)
+    assert all(len(contents) == 1 and contents[0][1] == 1.0 for contents in search.lattices.host_contents)
+    assert composed(search, *[LEVELS] * 3).host_is_mixed
