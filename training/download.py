@@ -16,12 +16,17 @@ DATA_FILES = Path(__file__).resolve().parent / "data_files.toml"
 PAUSES_S = (1.0, 3.0, 10.0, 30.0)
 TIMEOUT_S = 60.0
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_NO_CONNECTION = (httpx.ConnectError, httpx.ConnectTimeout)
 
 Report = Callable[[str, int, int], None]
 
 
 class DownloadError(Exception):
     """A file that could not be downloaded; the message says which, from where and why."""
+
+
+class NoServerError(DownloadError):
+    """Nothing answers at the address, and so there will be no other file either."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +55,8 @@ def fetch(
 ) -> None:
     """Download the files that are missing from a folder; files that exist are only checked.
 
+    A file that cannot be had, or differs, is reported once all others were tried.
+
     Args:
         files: each is at its name under the base URL, and in the folder.
         base_url: http or https.
@@ -59,15 +66,25 @@ def fetch(
 
     Raises:
         DownloadError: a file of that name exists and differs, the server does not have it or does not answer, or its
-            content is not the pinned one.
+            content is not the pinned one; names every such file.
     """
+    problems: list[DownloadError] = []
+    answers = True
     with httpx.Client(follow_redirects=True, timeout=TIMEOUT_S, headers={"Accept-Encoding": "identity"}) as client:
         for file in files:
             path = folder / file.name
-            if path.is_file():
-                _check_there(file, path)
-            else:
-                _Download(file, f"{base_url.rstrip('/')}/{file.name}", path, client, report).run(pauses_s)
+            try:
+                if path.is_file():
+                    _check_there(file, path)
+                elif answers:
+                    _Download(file, f"{base_url.rstrip('/')}/{file.name}", path, client, report).run(pauses_s)
+                else:
+                    problems.append(DownloadError(f"{file.name} was not tried, since nothing answered before"))
+            except DownloadError as problem:
+                problems.append(problem)
+                answers = answers and not isinstance(problem, NoServerError)
+    if problems:
+        raise DownloadError("\n".join(str(problem) for problem in problems)) from problems[0]
 
 
 def _check_there(file: DataFile, path: Path) -> None:
@@ -134,20 +151,23 @@ class _Download:
                 self._fetch()
             except (_BrokenError, httpx.TransportError) as error:
                 if isinstance(error, httpx.UnsupportedProtocol):
-                    raise DownloadError(f"{self._url} is not an http or https address") from error
+                    raise NoServerError(f"{self._url} is not an http or https address") from error
                 # A server that sends the file from the beginning each time makes no progress.
                 tries = 0 if self._here_bytes > most_bytes else tries
                 most_bytes = max(most_bytes, self._here_bytes)
                 if tries == len(pauses_s):
                     reason = str(error) or type(error).__name__
-                    raise DownloadError(
+                    failure = NoServerError if isinstance(error, _NO_CONNECTION) else DownloadError
+                    raise failure(
                         f"{self._url} did not give the file in {tries + 1} tries: {reason}; "
                         f"{self._here_bytes:,} of {self._file.size_bytes:,} bytes are kept, and the same command "
                         "resumes from there"
                     ) from error
                 time.sleep(pauses_s[tries])
                 tries += 1
-            except (httpx.HTTPError, httpx.InvalidURL, OverflowError) as error:  # a port past 65535 overflows
+            except (httpx.InvalidURL, OverflowError) as error:  # a port past 65535 overflows
+                raise NoServerError(f"{self._url} cannot be downloaded: {error}") from error
+            except httpx.HTTPError as error:
                 raise DownloadError(f"{self._url} cannot be downloaded: {error}") from error
 
     def _fetch(self) -> None:

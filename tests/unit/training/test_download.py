@@ -32,6 +32,7 @@ class Shelf:
         breaks: after how many bytes each of the next answers ends.
         statuses: of the next answers, in place of the file.
         asked: the Range and If-Range of each request.
+        others: names of more files with the same content.
     """
 
     content: bytes = CONTENT
@@ -40,6 +41,7 @@ class Shelf:
     breaks: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     asked: list[tuple[str | None, str | None]] = field(default_factory=list)
+    others: tuple[str, ...] = ()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -50,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
         wanted, only_if = self.headers["Range"], self.headers["If-Range"]
         shelf.asked.append((wanted, only_if))
         status = shelf.statuses.pop(0) if shelf.statuses else 200
-        if status != 200 or self.path != f"/mirror/{FILE.name}":
+        if status != 200 or self.path not in {f"/mirror/{name}" for name in (FILE.name, *shelf.others)}:
             self.send_error(status if status != 200 else 404)
             return
         start = 0
@@ -201,6 +203,43 @@ def test_a_file_that_the_server_does_not_have_is_reported_at_once(shelf: Shelf, 
     assert len(shelf.asked) == 1
 
 
+def test_files_that_differ_or_are_missing_hold_up_no_others_and_are_all_reported(
+    shelf: Shelf, url: str, tmp_path: Path
+) -> None:
+    shelf.others = ("wrong.gz", "last.gz")
+    (tmp_path / "own.csv").write_bytes(b"from a conversion of its own")
+    wrong = replace(FILE, name="wrong.gz", sha256="0" * 64)
+    files = [
+        replace(FILE, name="own.csv"),
+        replace(FILE, name="missing.gz"),
+        wrong,
+        FILE,
+        replace(FILE, name="last.gz"),
+    ]
+    with pytest.raises(DownloadError) as caught:
+        fetch(files, url, tmp_path, report=lambda *_: None, pauses_s=AT_ONCE)
+    own, missing, differs = str(caught.value).splitlines()
+    assert f"{tmp_path / 'own.csv'} exists with the SHA-256" in own
+    assert f"{url}missing.gz answered 404" in missing
+    assert f"{url}wrong.gz has the SHA-256" in differs
+    assert (tmp_path / FILE.name).read_bytes() == (tmp_path / "last.gz").read_bytes() == CONTENT
+    assert (tmp_path / "own.csv").read_bytes() == b"from a conversion of its own"
+
+
+def test_where_nothing_answers_the_other_files_are_named_and_not_waited_for(
+    tmp_path: Path, free_port: Callable[[], int]
+) -> None:
+    (tmp_path / "own.csv").write_bytes(b"mine")
+    address = f"http://127.0.0.1:{free_port()}"
+    files = [FILE, replace(FILE, name="next.gz"), replace(FILE, name="own.csv")]
+    with pytest.raises(DownloadError) as caught:
+        fetch(files, address, tmp_path, report=lambda *_: None, pauses_s=AT_ONCE)
+    first, following, own = str(caught.value).splitlines()
+    assert f"{address}/{FILE.name} did not give the file in 4 tries" in first
+    assert following == "next.gz was not tried, since nothing answered before"
+    assert "own.csv exists with the SHA-256" in own
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:{free}", "http://[::1", "http://127.0.0.1:99999999", "nonsense"])
 def test_an_address_where_nobody_answers_is_reported(
     tmp_path: Path, free_port: Callable[[], int], address: str
@@ -230,7 +269,8 @@ def test_the_shipped_barrier_models_are_fitted_on_the_pinned_files(repository: P
 def test_the_command_line_downloads_first_and_tells_what_is_wrong(url: str, tmp_path: Path, command: str) -> None:
     done = CliRunner().invoke(data, [command, "--data", str(tmp_path), "--from-url", url], env={"COLUMNS": "400"})
     assert done.exit_code == 2
-    assert f"{url}{read_data_files()[0].name} answered 404" in " ".join(done.output.split())
+    for file in read_data_files():
+        assert f"{url}{file.name} answered 404" in " ".join(done.output.split())
 
 
 def test_the_command_line_finds_what_is_there(url: str, data_dir: Path, shelf: Shelf) -> None:
