@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.api.context import context_of
-from app.api.uploads import KNOWN_FIELDS
+from app.api.uploads import FORM_FIELDS
 from app.errors import (
     BusyError,
     FormatError,
@@ -108,7 +108,7 @@ def _from_http(request: Request, error: HTTPException) -> IonpathError:
 
 async def _validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _reply(request, _from_validation(error.errors(), _known_names(request)))
+    return _reply(request, _from_validation(error.errors(), _known_names(request), _form_fields(request)))
 
 
 def _known_names(request: Request) -> str:
@@ -121,14 +121,19 @@ def _known_names(request: Request) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _from_validation(errors: Sequence[Mapping[str, object]], known: str) -> InputError:
+def _form_fields(request: Request) -> frozenset[str]:
+    """What the form may hold that the called route takes."""
+    return FORM_FIELDS.get(getattr(request.scope.get("route"), "path", ""), frozenset())
+
+
+def _from_validation(errors: Sequence[Mapping[str, object]], known: str, form_fields: frozenset[str]) -> InputError:
     first = errors[0]
     location = first.get("loc", ())
     assert isinstance(location, tuple | list)
     place, field = str(location[0]), ".".join(str(part) for part in location[1:])
     where = f"{place} parameter {field}" if place in {"query", "path"} else f"{place} {field}".strip()
     if first.get("type") == "extra_forbidden":
-        of_form = f"{field!r} as a field of the form, beside the file. " if field in KNOWN_FIELDS else ""
+        of_form = f"{field!r} as a field of the form, not of the address. " if field in form_fields else ""
         return InputError(
             f"There is no query parameter {field!r}.",
             kind="unknown-parameter",

@@ -32,6 +32,14 @@ _FILES_OF_WAYS = (frozenset({"band"}), frozenset({"initial", "final"}), frozense
 _FILE_FIELDS = frozenset().union(*_FILES_OF_WAYS)
 KNOWN_FIELDS = _FILE_FIELDS | {"ion", "offset", "cell"}
 _TEXT_FIELDS = {"band": ("cell",), "initial": ("ion", "offset", "cell"), "structure": ("ion", "cell")}
+_BULK_FIELDS = frozenset({"structure", "cell"})
+#: What the form of a call may hold, by the call's path; other calls take none.
+FORM_FIELDS: Mapping[str, frozenset[str]] = {
+    "/predict/barrier": KNOWN_FIELDS,
+    "/classify/good-conductor": KNOWN_FIELDS,
+    "/predict/conductivity": frozenset({"structure", *_TEXT_FIELDS["structure"]}),
+    "/predict/properties": _BULK_FIELDS,
+}
 _FARTHEST_OFFSET = 3
 _MOST_FILES, _MOST_FIELDS, _MOST_TEXT = 8, 8, 300
 _UTF8 = frozenset({"utf-8", "utf8"})
@@ -73,7 +81,7 @@ async def read_bulk_upload(request: Request) -> BulkUpload:
         files, texts = await _fields(form)
     finally:
         await form.close()
-    unknown = sorted({*files, *texts} - {"structure", "cell"})
+    unknown = sorted({*files, *texts} - _BULK_FIELDS)
     if unknown:
         raise InputError(
             f"The form field {unknown[0]!r} is not accepted here.",

@@ -104,6 +104,26 @@ def test_an_ion_without_a_site_in_the_file_is_refused(service: Service, examples
     assert "no Rb in this crystal and no interstitial site" in found["detail"]
 
 
+def test_a_field_of_the_form_is_offered_only_where_the_route_takes_it(service: Service, examples: Path) -> None:
+    form = {"structure": ("LiFePO4.cif", (examples / "LiFePO4.cif").read_bytes())}
+    wanted = [
+        (service.client.get("/predictions", params={"offset": "10"}), False),
+        (service.client.get("/models", params={"ion": "Li"}), False),
+        (service.client.post("/predict/properties", params={"ion": "Li"}, files=form), False),
+        (service.client.post("/predict/properties", params={"cell": "4 4 4 90 90 90"}, files=form), True),
+        (service.client.post("/predict/conductivity", params={"offset": "1,0,0"}, files=form), False),
+        (service.client.post("/predict/conductivity", params={"ion": "Li"}, files=form), True),
+        (service.client.post("/classify/good-conductor", params={"ion": "Li"}, files=form), True),
+        (service.client.post("/predict/barrier", params={"ion": "Li"}, files=form), True),
+    ]
+    for response, offered in wanted:
+        assert response.status_code == 422
+        found = problem_of(response)
+        assert found["kind"] == "unknown-parameter"
+        assert ("as a field of the form" in found["expected"]) == offered, response.url
+        assert "The known query parameters are: " in found["expected"]
+
+
 @pytest.mark.parametrize(
     ("query", "kind", "expected"),
     [
