@@ -44,7 +44,7 @@ from app.serving.inference.work_item import BatchPredictor, Turn, WorkItem
 from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import ReadingPool, raise_if_error
-from app.serving.reading.second_opinion import opinion_of, opinion_within
+from app.serving.reading.second_opinion import opinion_of, opinion_wait_s, opinion_within
 from app.serving.reading.upload_reader import CrystalInput, ReadInput, ReadOptions
 from app.serving.reading.uploads import CrystalUpload, StoredUpload, Upload
 from app.serving.request import Asked, PredictionRequest
@@ -309,10 +309,7 @@ class Pipeline:
         opinion = asyncio.ensure_future(self._second_opinion(asked.request))
         try:
             crystal = await self._predict_hops(asked, content, on_done)
-            settings = self.settings
-            # never so long that the model's own answer is lost over it
-            most_s = min(settings.queue_max_wait_s + settings.second_opinion_timeout_s, settings.request_timeout_s / 2)
-            return replace(crystal, second_opinion=await opinion_within(opinion, most_s))
+            return replace(crystal, second_opinion=await opinion_within(opinion, opinion_wait_s(self.settings)))
         finally:
             opinion.cancel()
 

@@ -29,6 +29,7 @@ from app.serving.reading.uploads import (
 )
 from app.serving.worker_process import (
     BACKGROUND_NICE,
+    BUSY_FACTOR,
     Done,
     Handler,
     WorkerCrashedError,
@@ -167,7 +168,8 @@ class ReadingPool:
         Args:
             upload: the crystal.
             options: how it is read.
-            timeout_s: most seconds that it may take, those of waiting for the worker not counted.
+            timeout_s: most seconds of processor time that it may take, and BUSY_FACTOR times as many in all; waiting
+                for the worker does not count.
             request_id: named in the log where the worker crashes on it.
 
         Returns:
@@ -178,7 +180,10 @@ class ReadingPool:
         )
         found: BondValenceOpinion | IonpathError = done.value
         if isinstance(found, InputError) and found.kind == "reading-took-too-long":
-            found = InputError(f"it took more than {timeout_s:g} s (IONPATH_SECOND_OPINION_TIMEOUT_S)")
+            found = InputError(
+                f"it took more than {timeout_s:g} s of processor time, or {BUSY_FACTOR * timeout_s:g} s in all "
+                "(IONPATH_SECOND_OPINION_TIMEOUT_S)"
+            )
         return found, done.seconds
 
     async def _read_here(self, upload: JsonBandUpload, options: ReadOptions) -> Done:

@@ -10,6 +10,12 @@ from app.errors import FormatError, InputError, IonpathError, TooLargeError
 from app.serving.answers.types import SecondOpinion
 from app.serving.reading.upload_reader import ReadOptions
 from app.serving.reading.uploads import CrystalUpload
+from app.serving.worker_process import BUSY_FACTOR
+from app.settings import Settings
+
+#: How much of a request's time limit, which begins anew at its last hop, may pass until its second opinion comes: the
+#: model's own answer must not be lost over it.
+_MOST_OF_REQUEST = 0.8
 
 
 def bvse_or_refuse(upload: CrystalUpload, options: ReadOptions) -> BondValenceOpinion | IonpathError:
@@ -25,12 +31,18 @@ def bvse_or_refuse(upload: CrystalUpload, options: ReadOptions) -> BondValenceOp
         return FormatError(f"bvlain failed on this crystal ({type(error).__name__}: {str(error)[:200]})")
 
 
+def opinion_wait_s(settings: Settings) -> float:
+    """How long an answer waits for its second opinion once its hops are predicted, seconds."""
+    whole_s = settings.queue_max_wait_s + BUSY_FACTOR * settings.second_opinion_timeout_s
+    return min(whole_s, _MOST_OF_REQUEST * settings.request_timeout_s)
+
+
 async def opinion_within(opinion: Awaitable[SecondOpinion], most_s: float) -> SecondOpinion:
-    """Wait for an opinion behind others; one that does not come in time is given up and says so."""
+    """Wait for an opinion, computed behind others; one that does not come in time is given up and says so."""
     try:
         return await asyncio.wait_for(opinion, most_s)
     except TimeoutError:
-        late = InputError(f"it did not come within {most_s:g} s, behind other second opinions")
+        late = InputError(f"it waited for others, or was computed, until {most_s:g} s after the hops, and was given up")
         return opinion_of(late, seconds=most_s)
 
 
