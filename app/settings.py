@@ -80,12 +80,15 @@ class Settings(BaseSettings):
     redis_timeout_ms: float = Field(100.0, gt=0, description="a slower Redis is skipped")
 
     queue_max_wait_s: float = Field(
-        30.0, gt=0, description="longest estimated wait of a request, reading and model together; past it 429"
+        30.0,
+        gt=0,
+        description="longest estimated wait of a request, reading and model together; past it 429, unless "
+        "few wait (the next one)",
     )
     queue_min_requests: int = Field(
         32,
         ge=0,
-        description="as many bands and as many crystals are taken whatever their wait: a thread pool's, at once",
+        description="as many bands and as many crystals, of all callers together, are taken however long they wait",
     )
     queue_max_mib: int = Field(
         256, ge=1, description="bytes of the requests that wait, and as many of bodies that are arriving; past it 429"
@@ -98,7 +101,12 @@ class Settings(BaseSettings):
     jobs_mib: int = Field(256, ge=1, description="memory of the inputs of jobs that are not finished; past it 429")
 
     parse_workers: int = Field(0, ge=0, le=64, description="processes that read crystals; 0: as many as cores")
-    parse_timeout_s: float = Field(20.0, gt=0, description="a file that takes longer to read is refused")
+    parse_timeout_s: float = Field(
+        20.0,
+        gt=0,
+        description="a file that takes more processor time to read is refused, and one that takes three times as much "
+        "in all",
+    )
     parse_memory_mib: int = Field(4096, ge=512, description="memory of one reading process")
     kept_readings_mib: int = Field(64, ge=1, description="memory of the files read last, kept for being sent again")
     max_body_bytes: int = Field(20_000_000, ge=1, description="largest request body")
@@ -112,7 +120,12 @@ class Settings(BaseSettings):
     max_hops: int = Field(60, ge=1, description="most hops of a crystal that ?max_hops= may ask for at once")
     max_hops_later: int = Field(2_000, ge=1, description="the same with Prefer: respond-async")
     max_orderings: int = Field(3, ge=1, le=20, description="most orderings of a disordered crystal, each predicted")
-    second_opinion_timeout_s: float = Field(30.0, gt=0, description="a second opinion that takes longer is given up")
+    second_opinion_timeout_s: float = Field(
+        30.0,
+        gt=0,
+        description="a second opinion that takes more processor time is given up, and one that takes three times as "
+        "much in all",
+    )
     request_timeout_s: float = Field(
         120.0, gt=0, description="a request is given up where nothing of it gets done for so long"
     )

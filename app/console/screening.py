@@ -61,7 +61,11 @@ def screen(  # noqa: PLR0917 - typer passes each by name
     include_close_hops: options.IncludeCloseHops = False,
     timeout_s: Annotated[
         float,
-        typer.Option(min=0.1, help="A crystal that takes longer fails, seconds.", rich_help_panel=options.OF_CRYSTALS),
+        typer.Option(
+            min=0.1,
+            help="Processor time of a crystal, seconds: one that takes more, or three times as much in all, fails.",
+            rich_help_panel=options.OF_CRYSTALS,
+        ),
     ] = 60.0,
     memory_mib: Annotated[
         int | None,

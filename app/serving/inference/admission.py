@@ -178,8 +178,9 @@ class Admission:
 
     Args:
         max_wait_s: a request that would wait longer is turned away, seconds.
-        min_requests: as many of each of the quick lanes are taken whatever they wait: on a slow or busy machine the
-            threads of one caller's pool are more seconds of work than that, and none of them should be turned away.
+        min_requests: as many bands and as many crystals, of all callers together, are taken however long they wait: on
+            a slow or busy machine a few crystals are more seconds of work than that. Crystals whose bulk properties
+            are asked for count among the crystals.
         max_mib: bytes of admitted requests, MiB; one request is always taken.
         max_jobs_mib: bytes of the inputs of accepted jobs that are not finished, MiB; one job is always taken.
         cores: of this machine; where the estimate of its speed starts.
@@ -367,9 +368,12 @@ class Admission:
         wait_s = self.wait_s(lane)
         is_few = lane in QUICK and self._lanes[lane].requests < self._min_requests
         if wait_s >= self._max_wait_s and not is_few:
+            what = {Lane.BAND: "bands", Lane.MAIN: "crystals"}.get(lane)
+            few = f", but for {self._min_requests} {what} (IONPATH_QUEUE_MIN_REQUESTS)"
+            but_for = few if what and self._min_requests else ""
             raise BusyError(
                 f"{self.requests} requests wait already, about {wait_s:.0f} s of work; at most {self._max_wait_s:g} s "
-                "may wait (IONPATH_QUEUE_MAX_WAIT_S).",
+                f"may wait (IONPATH_QUEUE_MAX_WAIT_S){but_for}.",
                 retry_after_s=max(LEAST_RETRY_AFTER_S, wait_s - self._max_wait_s),
             )
         if self._bytes and self._bytes + size_bytes > self._max_mib * _MIB:

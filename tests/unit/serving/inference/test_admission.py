@@ -148,6 +148,13 @@ def test_who_is_turned_away_hears_when_the_wait_is_below_the_bound(stack: ExitSt
     admit(made, stack, 1.0)
 
 
+def test_who_is_turned_away_hears_how_many_are_taken_in_any_case(stack: ExitStack) -> None:
+    made = admission(max_wait_s=10.0, min_requests=1)
+    admit(made, stack, 25.0)
+    stack.enter_context(made.admit(KIND, size_bytes=0, lane=Lane.BAND))  # the first band, behind as many crystals
+    assert "(IONPATH_QUEUE_MAX_WAIT_S), but for 1 crystals (IONPATH_QUEUE_MIN_REQUESTS)." in refused(made).detail
+
+
 def test_a_faster_machine_has_room_for_more_work(stack: ExitStack) -> None:
     made = admission(max_wait_s=10.0, cores=8)
     admit(made, stack, 39.0)
