@@ -1,4 +1,4 @@
-"""Where known conductors stand in a screening, and who comes first.
+"""Where known conductors stand in a screening, and which crystals come first.
 
     python -m benchmarks.known_conductors DIR --ion Li
 
@@ -64,7 +64,7 @@ def _cell(by: str, row: Row) -> str:
 
 
 def first_table(rows: Sequence[Row]) -> None:
-    """Print who comes first."""
+    """Print which crystals come first."""
     print("| rank | formula | family | entry | 3d, eV | ranking_ev | log10 of S/cm |\n|---|---|---|---|---|---|---|")
     for row in rows[:FIRST]:
         figures = (row["percolation_3d_ev"], row["ranking_ev"], row["log10_conductivity_s_per_cm"])

@@ -157,7 +157,7 @@ class Screener:
         if len(set(names)) < len(names):
             repeated = next(name for name in names if names.count(name) > 1)
             error = FormatError(
-                f"Several of its data blocks are named {repeated[:80]}, so that their rows could not be told apart.",
+                f"Several of its data blocks are named {repeated[:80]}, so that their rows could not be distinguished.",
                 kind="repeated-block",
                 expected="a name of its own for each data block",
             )

@@ -21,7 +21,7 @@ from app.serving.answers.types import (
     SiteAnswer,
 )
 
-#: Which hop, and in which ordering of the frame.
+#: Which hop, and in which ordering of the host.
 BandKey = tuple[int, int]
 #: Percolation by the model and by another method that differ by more than this are reported.
 DISAGREEMENT_EV = 0.5

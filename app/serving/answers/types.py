@@ -42,7 +42,7 @@ class HopAnswer:
     """One symmetry-distinct hop of a crystal; sites and offset refer to the uploaded cell.
 
     Attributes:
-        prediction: of the hop; the mean over the frame's orderings where there are several.
+        prediction: of the hop; the mean over the host's orderings where there are several.
         ordering_barriers_ev: in each ordering, eV, None where there is no room for it; empty where there is one alone.
         copies: every hop that symmetry makes equal to it, itself included: (from_site, to_site, offset x, y, z).
     """
@@ -96,7 +96,7 @@ class FillingsAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class OrderingAnswer:
-    """One ordering of the frame's mixed sites, and how its hops percolate.
+    """One ordering of the host's mixed sites, and how its hops percolate.
 
     Attributes:
         placed: the atoms on mixed sites, element symbols.
@@ -113,7 +113,7 @@ class OrderingAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class DisorderAnswer:
-    """How a disordered frame was ordered, and how far the orderings' answers lie apart.
+    """How a disordered host was ordered, and how far the orderings' answers lie apart.
 
     Attributes:
         method: the one ordering of lowest electrostatic energy, or seeded samples.
@@ -188,7 +188,7 @@ class CrystalAnswer:
         percolation: by dimension; None where nothing connects in so many.
         truncated: there are more distinct hops than were asked for.
         percolation_upper_bound: hops that may be passable were not predicted.
-        disorder: how the frame was ordered; None where it is ordered as uploaded.
+        disorder: how the host was ordered; None where it is ordered as uploaded.
         host_is_mixed: whether elements share a site of the host, the ion's own among them, or one is partly empty.
         second_opinion: where it was asked for.
         bond_valence: percolation by bond valence site energies.
