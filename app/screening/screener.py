@@ -31,6 +31,8 @@ from app.serving.answers.types import CrystalAnswer, ModelReference
 from app.serving.worker_process import BUSY_FACTOR, Done, TaskFailedError, WorkerCrashedError, WorkerTimeoutError
 from app.serving.workers import WorkerPool
 
+#: How often, at most, a worker's processor time is looked at.
+_LEAST_WAIT_S = 0.05
 #: A forward pass of several crystals is no larger than this, in edges of a line graph: what is found waits in memory.
 _BATCH_COST = 640_000
 _MIB = 1 << 20
@@ -329,12 +331,29 @@ def _kills_its_worker() -> IonpathError:
 
 
 @contextmanager
-def _ended_after(seconds: float, end: Callable[[int], Any] = os._exit) -> Iterator[None]:
-    """End this process where something takes longer: no library can be interrupted, and another worker goes on."""
-    watch = threading.Timer(seconds, end, [70])
-    watch.daemon = True
-    watch.start()
+def _ended_after(timeout_s: float, end: Callable[[int], Any] = os._exit) -> Iterator[None]:
+    """End this process where something takes longer: no library can be interrupted, and another worker goes on.
+
+    Args:
+        timeout_s: most processor time of this process, seconds; BUSY_FACTOR times it is the limit on the wall clock.
+        end: called where it took longer.
+    """
+    done = threading.Event()
+    threading.Thread(target=_end_late, args=(done, timeout_s, end), daemon=True).start()
     try:
         yield
     finally:
-        watch.cancel()
+        done.set()
+
+
+def _end_late(done: threading.Event, timeout_s: float, end: Callable[[int], Any]) -> None:
+    begun_s, used_s = time.monotonic(), time.process_time()
+    left_s = timeout_s
+    while left_s > 0.0:
+        if done.wait(max(left_s, _LEAST_WAIT_S)):
+            return
+        left_s = min(
+            timeout_s - (time.process_time() - used_s),
+            BUSY_FACTOR * timeout_s - (time.monotonic() - begun_s),
+        )
+    end(70)

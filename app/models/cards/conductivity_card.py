@@ -1,16 +1,19 @@
 """The card of a checkpoint that predicts the conductivity of a crystal."""
 
+import logging
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.models.cards.card import CARD_FILE, AnyCard, card_kind, checked_card, content_of_kind
+from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, card_content, checked_card, content_of_kind
 from app.models.prediction import QUANTILE_LEVELS
 
 #: The value of `kind` in the card.
 CONDUCTIVITY_KIND = "conductivity"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,12 +83,20 @@ def read_conductivity_card(folder: Path) -> ConductivityCard:
 def conductivity_card(store: Path, ions: Collection[str]) -> ConductivityCard | None:
     """The card of a folder's first checkpoint of the conductivity of any of some ions; None where there is none.
 
+    A card that cannot be read at all is skipped with a warning, since nothing says that it is of a conductivity.
+
     Raises:
-        CheckpointError: a card is damaged.
+        CheckpointError: the card of that checkpoint is damaged.
     """
-    folders = sorted(path.parent for path in store.glob(f"*/{CARD_FILE}"))
-    cards = (read_conductivity_card(folder) for folder in folders if card_kind(folder) == CONDUCTIVITY_KIND)
-    return next((card for card in cards if card.ion in ions), None)
+    for path in sorted(store.glob(f"*/{CARD_FILE}")):
+        try:
+            content = card_content(path.parent)
+        except CheckpointError as error:
+            _log.warning("%s; it is skipped", error)
+            continue
+        if content.get("kind") == CONDUCTIVITY_KIND and content.get("ion") in tuple(ions):
+            return read_conductivity_card(path.parent)
+    return None
 
 
 def _card(content: dict[str, Any]) -> ConductivityCard:

@@ -3,10 +3,13 @@
 import bz2
 import gzip
 import io
+import json
 import lzma
 import shutil
+import threading
+import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from app.screening.job import ConductivityChoice, ModelChoice, Question
 from app.screening.rows import SCHEMAS, table_of
 from app.screening.screener import Rows, Screener, _ended_after
 from app.screening.sources.items import Item
+from app.serving.worker_process import BUSY_FACTOR
 from app.settings import Settings
 
 QUESTION = Question(ions=("Li",), hops=HopOptions(), limits=Limits(), threshold_ev=0.65)
@@ -268,12 +272,35 @@ def test_crystals_screened_before_a_deadly_one_keep_their_rows(screener: Screene
     assert [row["id"] for row in rows.failures] == ["deadly.cif"]
 
 
-def test_what_hangs_in_the_model_ends_the_worker() -> None:
-    import threading  # noqa: PLC0415 - this test alone waits for a thread
-
+def _until_ended(timeout_s: float, wait: Callable[[], object]) -> tuple[float, float]:
+    """Seconds of processor time, and in all, until something is ended that waits in a loop for ever."""
     ended = threading.Event()
-    with _ended_after(0.01, lambda _: ended.set()):
-        assert ended.wait(60)
+    begun_s, used_s = time.monotonic(), time.process_time()
+    with _ended_after(timeout_s, lambda _: ended.set()):
+        while not ended.is_set() and time.monotonic() < begun_s + 60:
+            wait()
+    assert ended.is_set()
+    return time.process_time() - used_s, time.monotonic() - begun_s
+
+
+def test_what_computes_for_ever_ends_the_worker_by_its_processor_time() -> None:
+    used_s, whole_s = _until_ended(0.3, lambda: None)
+    assert used_s >= 0.3 or whole_s >= BUSY_FACTOR * 0.3  # the latter where others have the cores
+    assert used_s < 2 * 0.3
+
+
+def test_what_hangs_ends_the_worker_only_after_three_times_as_long() -> None:
+    """It may be a busy machine."""
+    used_s, whole_s = _until_ended(0.2, lambda: time.sleep(0.01))
+    assert used_s < 0.2
+    assert whole_s >= BUSY_FACTOR * 0.2
+
+
+def test_a_worker_that_is_done_in_time_goes_on() -> None:
+    ended = threading.Event()
+    with _ended_after(0.1, lambda _: ended.set()):
+        pass
+    assert not ended.wait(0.4)
 
 
 def test_a_machine_with_another_model_is_refused() -> None:
@@ -287,3 +314,23 @@ def test_a_machine_with_another_model_is_refused() -> None:
 def test_a_store_without_a_model_of_an_ions_conductivity_has_no_card_of_it(tmp_path: Path) -> None:
     assert conductivity_card(Settings().model_store, ("Na", "K")) is None
     assert conductivity_card(tmp_path, ("Li",)) is None
+
+
+def _card(store: Path, name: str, content: dict[str, Any]) -> None:
+    (store / name).mkdir()
+    (store / name / "card.json").write_text(json.dumps(content))
+
+
+def test_a_damaged_card_of_another_checkpoint_is_skipped_and_one_of_the_ion_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a-cut").mkdir()
+    (tmp_path / "a-cut" / "card.json").write_text('{"kind": "condu')
+    _card(tmp_path, "b-of-sodium", {"format_version": 1, "kind": "conductivity", "ion": "Na"})
+    write_small(tmp_path)
+    card = conductivity_card(tmp_path, ("Li",))
+    assert card is not None
+    assert card.ion == "Li"
+    assert "a-cut" in caplog.text
+    with pytest.raises(CheckpointError, match=r"b-of-sodium.*not a whole card"):
+        conductivity_card(tmp_path, ("Na",))
