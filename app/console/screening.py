@@ -1,6 +1,7 @@
 """`ionpath screen` and `ionpath report`: crystals in bulk, and what came of them."""
 
 import signal
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,10 +19,13 @@ from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.screening.job import ConductivityChoice
+    from app.screening.report.ranking import Row
     from app.screening.run import Summary
 
 _GIB = 1 << 30
 _OF_RUN = "Of the run"
+#: So many crystals that were not written are named.
+_MOST_NAMED = 20
 
 
 def screen(  # noqa: PLR0917 - typer passes each by name
@@ -213,7 +217,7 @@ def report(  # noqa: PLR0917 - typer passes each by name
 
     try:
         result = ranked(folder, by)
-        best = [row for row in result.rows[:top] if row[f"percolation_{result.dimension}_ev"] is not None]
+        best = [row for row in result.rows[:top] if row[result.figure] is not None]
         path = output or folder / "report.html"
         writing.write_page(result, path, top=top)
         _tell(f"Wrote {path}: {len(result.rows)} rows.")
@@ -223,9 +227,23 @@ def report(  # noqa: PLR0917 - typer passes each by name
         if write_cif is not None:
             _tell(f"Wrote {len(structures.write_cifs(result, best, write_cif))} CIFs to {write_cif}.")
         if write_neb is not None:
-            _tell(f"Wrote {len(structures.write_nebs(result, best, write_neb))} POSCARs to {write_neb}.")
+            bands = structures.write_nebs(result, best, write_neb)
+            _tell(f"Wrote {len(bands.paths)} POSCARs of {bands.crystals} crystals to {write_neb}.")
+            for reason, rows in bands.left_out.items():
+                _tell_not_written(f"Their hops are not written, since {reason}", rows)
+        if write_cif is not None or write_neb is not None:
+            unranked = [row for row in result.rows[:top] if row[result.figure] is None]
+            _tell_not_written(f"Not written, since they have no {result.figure}", unranked)
     except ScreeningError as error:
         fail(str(error))
+
+
+def _tell_not_written(why: str, rows: "Sequence[Row]") -> None:
+    if not rows:
+        return
+    named = ", ".join(f"{row['id']} ({row['ion']})" for row in rows[:_MOST_NAMED])
+    others = f" and {len(rows) - _MOST_NAMED} others" if len(rows) > _MOST_NAMED else ""
+    _tell(f"{why}: {named}{others}.")
 
 
 def _counts(summary: "Summary") -> str:

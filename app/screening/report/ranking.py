@@ -22,6 +22,7 @@ DIMENSIONS: tuple[Dimension, ...] = ("1d", "2d", "3d")
 #: three.
 Ranking = Literal["1d", "2d", "3d", "ranking", "conductivity"]
 Row = dict[str, Any]
+_FIGURES = {"ranking": "ranking_ev", "conductivity": "log10_conductivity_s_per_cm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,11 @@ class Ranked:
         """Whose percolation barriers and bottlenecks are shown."""
         return "3d" if self.by in {"ranking", "conductivity"} else self.by  # type: ignore[return-value] # only these
 
+    @property
+    def figure(self) -> str:
+        """The column that ranks; what has none comes last."""
+        return _figure(self.by)
+
 
 def ranked(folder: Path, by: Ranking) -> Ranked:
     """Rank the crystals of a screening.
@@ -69,11 +75,16 @@ def ranked(folder: Path, by: Ranking) -> Ranked:
     return Ranked(run=run, folder=folder, by=by, rows=rows, failures=failures.to_pylist())
 
 
+def _figure(by: Ranking) -> str:
+    return _FIGURES.get(by, f"percolation_{by}_ev")
+
+
 def _order(table: pa.Table, by: Ranking) -> pa.Array:
-    in_domain, probability, figure = {
-        "ranking": ("in_domain_3d", None, "ranking_ev"),
-        "conductivity": ("conductivity_in_domain", CHANCE_COLUMN, "log10_conductivity_s_per_cm"),
-    }.get(by, (f"in_domain_{by}", f"probability_{by}", f"percolation_{by}_ev"))
+    figure = _figure(by)
+    in_domain, probability = {
+        "ranking": ("in_domain_3d", None),
+        "conductivity": ("conductivity_in_domain", CHANCE_COLUMN),
+    }.get(by, (f"in_domain_{by}", f"probability_{by}"))
     keys = pa.table(
         {
             "has_figure": pc.is_valid(table.column(figure)),

@@ -1,8 +1,8 @@
 """The best crystals themselves: their structures and bottleneck hops, as CIF, NEB folders and drawings."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,24 @@ from app.crystals.hops.search import find_hops
 from app.crystals.writers import band_to_poscars, crystal_to_cif
 from app.errors import IonpathError
 from app.screening.pieces import cannot_write, table_of_folder
-from app.screening.report.ranking import Ranked, Row
+from app.screening.report.ranking import DIMENSIONS, Ranked, Row
 
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bands:
+    """Folders of bottleneck hops that were written.
+
+    Attributes:
+        paths: of all POSCARs.
+        crystals: of so many.
+        left_out: rows without a folder, by the reason.
+    """
+
+    paths: Sequence[Path]
+    crystals: int
+    left_out: Mapping[str, Sequence[Row]]
 
 
 def structures_of(result: Ranked, rows: Sequence[Row]) -> dict[Key, Crystal]:
@@ -69,9 +84,10 @@ def write_cifs(result: Ranked, rows: Sequence[Row], folder: Path) -> list[Path]:
     return _write(folder, texts)
 
 
-def write_nebs(result: Ranked, rows: Sequence[Row], folder: Path) -> list[Path]:
+def write_nebs(result: Ranked, rows: Sequence[Row], folder: Path) -> Bands:
     """Write the bottleneck hops of each crystal as folders 00 to NN of POSCARs, to start a DFT-NEB from.
 
+    Of a crystal that does not percolate in the ranking's dimensions it is the bottleneck in the most that it does.
     Hops are found again in the stored structure, which takes what it took in the screening.
 
     Raises:
@@ -80,24 +96,40 @@ def write_nebs(result: Ranked, rows: Sequence[Row], folder: Path) -> list[Path]:
     settings = result.run["settings"]
     options = HopOptions(**{field.name: settings[f"hops.{field.name}"] for field in fields(HopOptions)})
     structures, texts = structures_of(result, rows), dict[str, str]()
+    left_out: dict[str, list[Row]] = {}
     for row in rows:
+        numbers = _bottleneck(row, result.dimension)
         crystal = structures[row["id"], row["ion"]]
-        for number, poscars in _bottleneck_poscars(row, crystal, options, settings, result.dimension):
+        found = _poscars(row["ion"], crystal, numbers, options, settings) if numbers else {}
+        if not found:
+            reason = "their hops were not found again" if numbers else "they have no bottleneck"
+            left_out.setdefault(reason, []).append(row)
+        for number, poscars in found.items():
             for image, text in enumerate(poscars):
                 texts[f"{_name(row)}/hop-{number:02d}/{image:02d}/POSCAR"] = text
-    return _write(folder, texts)
+    paths = _write(folder, texts)
+    return Bands(paths=paths, crystals=len(rows) - sum(map(len, left_out.values())), left_out=left_out)
 
 
-def _bottleneck_poscars(
-    row: Row, crystal: Crystal, options: HopOptions, settings: Mapping[str, Any], dimension: str
-) -> Iterator[tuple[int, list[str]]]:
+def _bottleneck(row: Row, dimension: str) -> Sequence[int]:
+    """Numbers of the bottleneck hops in so many dimensions, or in the most of fewer in which it percolates."""
+    for one in reversed(DIMENSIONS[: DIMENSIONS.index(dimension) + 1]):
+        if row[f"bottleneck_hops_{one}"]:
+            numbers: Sequence[int] = row[f"bottleneck_hops_{one}"]
+            return numbers
+    return ()
+
+
+def _poscars(
+    ion: str, crystal: Crystal, numbers: Sequence[int], options: HopOptions, settings: Mapping[str, Any]
+) -> dict[int, list[str]]:
+    """The images of some hops, by number."""
     try:
-        search = find_hops(crystal, row["ion"], options, max_atoms=settings["limits.max_atoms"])
+        search = find_hops(crystal, ion, options, max_atoms=settings["limits.max_atoms"])
     except IonpathError:  # it was found once: the structure is stored with eight digits
-        return
-    for number in row[f"bottleneck_hops_{dimension}"]:
-        if number <= len(search.hops) and (band := search.hops[number - 1].band) is not None:
-            yield number, band_to_poscars(band)
+        return {}
+    bands = {number: search.hops[number - 1].band for number in numbers if number <= len(search.hops)}
+    return {number: band_to_poscars(band) for number, band in bands.items() if band is not None}
 
 
 def _name(row: Row) -> str:

@@ -10,6 +10,7 @@ import pytest
 from made_crystals import layered_oxide, olivine, rock_salt
 from pyarrow import parquet
 
+from app.console.screening import report
 from app.crystals.crystal import Crystal
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal
@@ -208,9 +209,36 @@ def test_cifs_and_bands_of_the_best(result: Ranked, tmp_path: Path) -> None:
     assert [path.name[:9] for path in cifs] == ["00001-Li-", "00002-Li-", "00003-Li-"]
     assert all(path.parent == tmp_path / "cifs" for path in cifs)
     assert read_crystal(File(name="x.cif", content=cifs[1].read_bytes()), Limits()).formula == "Co3 Li3 O6"
-    poscars = write_nebs(result, result.rows[:2], tmp_path / "bands")
+    bands = write_nebs(result, result.rows[:2], tmp_path / "bands")
+    assert (bands.crystals, bands.left_out) == (2, {})
+    poscars = bands.paths
     assert {path.parent.name for path in poscars} == {"00", "01", "02", "03", "04"}
     assert {path.parents[1].name for path in poscars} == {"hop-01"}
+
+
+def test_a_layered_conductor_that_ranks_first_is_written_and_what_is_not_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It percolates in two dimensions, and its conductivity is the best; others have no path, or no conductivity."""
+    layered = crystal("LiCoO2.cif", 0.4, 0.9, in_domain=True)
+    layered |= {"percolation_3d_ev": None, "bottleneck_hops_3d": []}
+    blocked = crystal("better.cif", None, None, None)
+    unknown = crystal("unknown.cif", 0.3, 0.9, in_domain=True)
+    output = Output(tmp_path / "screened", SETTINGS, restart=False)
+    rows = [unknown, blocked, layered]
+    tables = {"crystals": rows, "hops": [hop("LiCoO2.cif"), hop("unknown.cif")], "failures": []}
+    output.write({name: table_of(name, one) for name, one in tables.items()})
+    output.write_run(state="complete", inputs=3, counts={"inputs_done": 3})
+    cifs, bands = tmp_path / "cifs", tmp_path / "bands"
+    report(tmp_path / "screened", by="conductivity", top=3, write_cif=cifs, write_neb=bands)
+    assert sorted(path.name for path in cifs.iterdir()) == ["00001-Li-LiCoO2.cif", "00002-Li-better.cif"]
+    assert [path.name for path in bands.iterdir()] == ["00001-Li-LiCoO2"]
+    assert [path.name for path in (bands / "00001-Li-LiCoO2").iterdir()] == ["hop-01"]
+    said = capsys.readouterr().err
+    assert "Wrote 2 CIFs" in said
+    assert "Wrote 5 POSCARs of 1 crystals" in said
+    assert "Their hops are not written, since they have no bottleneck: better.cif (Li)." in said
+    assert "Not written, since they have no log10_conductivity_s_per_cm: unknown.cif (Li)." in said
 
 
 @pytest.mark.parametrize("made", [layered_oxide(), olivine(), rock_salt()])
