@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,23 +62,26 @@ def done_in(output: Path) -> int:
 
 
 def sampled(words: Sequence[str], output: Path, every_s: float = 2.0) -> Iterator[Sample]:
-    """Run a screening to its end, and look at it now and then."""
+    """Run a screening to its end, and look at it now and then, and at what is done once more at the end."""
     started_s = time.monotonic()
+    last = Sample(seconds=0.0, done=0, memory_mib=0, largest_mib=0)
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
         while process.poll() is None:
             sizes = list(_sizes(psutil.Process(process.pid)))
-            yield Sample(
+            last = Sample(
                 seconds=time.monotonic() - started_s,
                 done=done_in(output),
                 memory_mib=sum(sizes),
                 largest_mib=max(sizes, default=0),
             )
+            yield last
             time.sleep(every_s)
     finally:
         process.terminate()
         process.wait()
     assert process.returncode == 0, process.returncode
+    yield replace(last, seconds=time.monotonic() - started_s, done=done_in(output))
 
 
 def _sizes(process: psutil.Process) -> Iterator[int]:
@@ -92,12 +95,12 @@ def measure(crystals: str, folder: Path, count: int, workers: int) -> None:
     """Print the rate, and the highest memory up to a tenth, from there to a half, and from there to the whole."""
     output = folder / "measured"
     samples = list(sampled(command(crystals, output, count, "--workers", str(workers)), output))
-    first = next(one for one in samples if one.done)
-    last = samples[-1]
-    rate = (count - first.done) / max(last.seconds - first.seconds, 1e-9)
+    first = next((one for one in samples if one.done), samples[-1])
+    between_s = samples[-1].seconds - first.seconds
+    rate = f"{(count - first.done) / between_s:.1f}" if count > first.done and between_s else "too few to say how many"
     rows = pd.read_parquet(output / "crystals.parquet")
     failures = pd.read_parquet(output / "failures.parquet")
-    print(f"{count} crystals, {workers} workers: {rate:.1f} a second, first rows after {first.seconds:.0f} s")
+    print(f"{count} crystals, {workers} workers: {rate} a second, first rows after {first.seconds:.0f} s")
     print(
         f"CPU time of a row of {len(rows)}: mean {rows.seconds.mean():.3f} s, 99 % {rows.seconds.quantile(0.99):.2f} s"
     )
@@ -105,13 +108,25 @@ def measure(crystals: str, folder: Path, count: int, workers: int) -> None:
     print(
         "| crystals done | seconds | memory of all processes, MiB: highest since | of the largest |\n|---|---|---|---|"
     )
-    before = 0.0
+    for at in highest_of_parts(samples, count):
+        print(f"| {at.done} | {at.seconds:.0f} | {at.memory_mib} | {at.largest_mib} |")
+
+
+def highest_of_parts(samples: Sequence[Sample], count: int) -> Iterator[Sample]:
+    """Where a tenth, a half and the whole are done, with the highest memory since the one before.
+
+    Where one sample passes two of them, as in a short run, it is there once.
+    """
+    start = 0
     for share in (0.1, 0.5, 1.0):
-        at = next((one for one in samples if one.done >= share * count), last)
-        part = [one for one in samples if before < one.seconds <= at.seconds]
-        highest = max(part, key=lambda one: one.memory_mib)
-        print(f"| {at.done} | {at.seconds:.0f} | {highest.memory_mib} | {max(one.largest_mib for one in part)} |")
-        before = at.seconds
+        end = next((place for place, one in enumerate(samples) if one.done >= share * count), len(samples) - 1) + 1
+        if part := samples[start:end]:
+            yield replace(
+                part[-1],
+                memory_mib=max(one.memory_mib for one in part),
+                largest_mib=max(one.largest_mib for one in part),
+            )
+        start = max(start, end)
 
 
 def kill(crystals: str, folder: Path, count: int, workers: int, times: int) -> None:
