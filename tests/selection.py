@@ -55,6 +55,7 @@ _LEFT_OUT = "ionpath_left_out"
 
 NEEDS_DATA = "need the data set"
 NIGHTLY = "run in `make nightly`"
+OWN_CASES = "own cases"
 
 
 def data_folder() -> Path:
@@ -123,11 +124,20 @@ def _is_left_to_the_night(config: pytest.Config, items: list[pytest.Item]) -> Ca
 
 def third_of(config: pytest.Config, cases: Iterable[Any]) -> list[Any]:
     """One in three of a test's own cases, as of those that `one_third` marks; with --nightly all."""
-    return list(cases) if config.getoption(NIGHTLY_OPTION) else list(cases)[config.getoption(THIRD_OPTION) :: 3]
+    every = list(cases)
+    if config.getoption(NIGHTLY_OPTION):
+        return every
+    chosen = every[config.getoption(THIRD_OPTION) :: 3]
+    _add_own_cases(config, len(every) - len(chosen))
+    return chosen
+
+
+def _add_own_cases(config: pytest.Config, count: int) -> None:
+    _counts(config)[OWN_CASES] = _counts(config).get(OWN_CASES, 0) + count
 
 
 def _counts(config: pytest.Config) -> dict[str, int]:
-    """How many tests were left out, by reason."""
+    """How many tests were left out, by reason, and how many cases of tests that ran."""
     counts: dict[str, int] = config.__dict__.setdefault(_LEFT_OUT, {})
     return counts
 
@@ -139,7 +149,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    _counts(node.config).update(getattr(node, "workeroutput", {}).get(_LEFT_OUT, {}))
+    """Each process leaves out the same tests, and of those that it runs some cases."""
+    counts = dict(getattr(node, "workeroutput", {}).get(_LEFT_OUT, {}))
+    _add_own_cases(node.config, counts.pop(OWN_CASES, 0))
+    _counts(node.config).update(counts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -152,3 +165,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if count := counts.get(NIGHTLY):
         third = config.getoption(THIRD_OPTION)
         terminalreporter.write_line(f"Tests left out since they {NIGHTLY}: {count} (here ran third {third} of 0 to 2).")
+    if count := counts.get(OWN_CASES):
+        terminalreporter.write_line(f"Cases left out of tests that ran, since they {NIGHTLY}: {count}.")

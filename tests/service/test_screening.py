@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -41,9 +41,6 @@ PATIENCE_S = 280.0
 POISON = "poison.cif"
 OPTIONS = ("--timeout-s", str(TIMEOUT_S), "--max-hops", "2000")
 TABLES = ("crystals", "hops", "failures")
-Stop = tuple[signal.Signals, int]
-#: How a run is stopped, and its exit status: in one of these ways in `make test`, in all in `make nightly`.
-STOPS: tuple[Stop, ...] = ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 130))
 
 
 def crystals() -> dict[str, Crystal]:
@@ -133,13 +130,14 @@ class Screening:
 
 
 @pytest.fixture(scope="module")
-def screened(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory, a_third: Callable[[Iterable[Stop]], list[Stop]]
-) -> Screening:
-    """A screening that was stopped, by one of the signals or by each, and of which then a worker was killed."""
-    output = tmp_path_factory.mktemp("screened") / "out"
-    for stop in a_third(STOPS):
-        _screen_until_stopped(folder, output, *stop)
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of one screening, which the first tests stop, and of which the later ones look at the rows."""
+    return tmp_path_factory.mktemp("screened") / "out"
+
+
+@pytest.fixture(scope="module")
+def screened(folder: Path, output: Path) -> Screening:
+    """The screening, gone on with after every stop to its end, while one of its workers is killed."""
     with Screening(folder, output) as last:
         last.wait_for(lambda: any(map(_is_worker, last.children())))
         next(filter(_is_worker, last.children())).kill()
@@ -147,7 +145,17 @@ def screened(
     return last
 
 
-def _screen_until_stopped(folder: Path, output: Path, number: signal.Signals, status: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [
+        (signal.SIGINT, 130),
+        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGTERM, 130, marks=pytest.mark.one_third),  # differs from Ctrl-C in its number alone
+    ],
+)
+def test_a_stop_leaves_nothing_running_and_says_how_to_go_on(
+    folder: Path, output: Path, number: signal.Signals, status: int
+) -> None:
     with Screening(folder, output) as run:
         before = run.done
         run.wait_for(lambda: run.done > before)

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from selection import REPOSITORY, SLOW_FILES, third_of
+from selection import REPOSITORY, SLOW_FILES, pytest_testnodedown, third_of
 
 pytest_plugins = "pytester"
 
 TESTS = """
     import pytest
+    import selection
 
     @pytest.fixture
     def data_dir():
@@ -26,6 +27,10 @@ TESTS = """
 
     @pytest.mark.parametrize("source", ["made", pytest.param("set", marks=pytest.mark.needs_data)])
     def test_of_either(source): pass
+
+    def test_own_cases(pytestconfig):
+        assert selection.third_of(pytestconfig, range(7))
+        assert selection.third_of(pytestconfig, range(3))
 
     @pytest.mark.nightly
     def test_long(): pass
@@ -59,7 +64,7 @@ def runs(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 def test_without_the_data_set_one_line_says_how_to_get_it(runs: Runs, tmp_path: Path) -> None:
     ran, printed = runs.run()
-    assert ran - CASES == {"test_plain", "test_of_either[made]"}
+    assert ran - CASES == {"test_plain", "test_own_cases", "test_of_either[made]"}
     (line,) = [line for line in printed.splitlines() if "need the data set" in line]
     for words in (f"not in {tmp_path}: 3.", "ionpath data download", "IONPATH_DATA_DIR", "docs/training.md"):
         assert words in line
@@ -69,7 +74,8 @@ def test_where_the_data_set_is_what_needs_it_runs(runs: Runs, tmp_path: Path) ->
     (tmp_path / "barriers").mkdir()
     (tmp_path / "barriers" / "bands.jsonl.gz").touch()
     ran, _ = runs.run()
-    assert ran - CASES == {"test_plain", "test_of_data", "test_of_either[made]", "test_of_either[set]"}
+    others = {"test_plain", "test_own_cases"}
+    assert ran - CASES == others | {"test_of_data", "test_of_either[made]", "test_of_either[set]"}
     (tmp_path / "cifs").mkdir()
     assert "test_of_crystals" in runs.run()[0]
     assert runs.run("-m", "needs_data")[0] == {"test_of_data", "test_of_crystals", "test_of_either[set]"}
@@ -81,8 +87,10 @@ def test_three_thirds_are_all_cases_and_a_night_has_them_at_once(runs: Runs) -> 
     assert [len(some) for some in cases] == [3, 2, 2]
     assert set.union(*cases) == CASES
     assert "run in `make nightly`: 5 (here ran third 0 of 0 to 2)" in thirds[0][1]
+    lines = [f"Cases left out of tests that ran, since they run in `make nightly`: {count}." for count in (6, 7)]
+    assert [lines[0] in thirds[0][1], lines[1] in thirds[1][1], lines[1] in thirds[2][1]] == [True] * 3
     ran, printed = runs.run("--nightly")
-    assert ran == CASES | {"test_plain", "test_of_either[made]", "test_long"}
+    assert ran == CASES | {"test_plain", "test_own_cases", "test_of_either[made]", "test_long"}
     assert "make nightly" not in printed
 
 
@@ -95,6 +103,14 @@ def test_a_test_goes_through_a_third_of_its_own_cases_and_at_night_through_all(
     options = {"--third": third, "--nightly": nightly}
     config = cast("pytest.Config", SimpleNamespace(getoption=options.__getitem__))
     assert third_of(config, range(7)) == chosen
+
+
+def test_own_cases_that_two_processes_left_out_are_added_and_tests_are_not() -> None:
+    config = SimpleNamespace()
+    for own in (4, 3):
+        counts = {"run in `make nightly`": 5, "own cases": own}
+        pytest_testnodedown(SimpleNamespace(config=config, workeroutput={"ionpath_left_out": counts}))
+    assert config.__dict__["ionpath_left_out"] == {"run in `make nightly`": 5, "own cases": 7}
 
 
 def test_the_slow_files_are_there() -> None:
