@@ -11,8 +11,8 @@ Vector = Annotated[list[float], Field(min_length=3, max_length=3)]
 #: What `ranking_ev` is, in an answer and in the log.
 RANKING = (
     "To compare crystals by, eV, low for a good conductor, no barrier: the mean of the 3d barriers by the model and by "
-    "bond valence, 0.5 eV more where no site of the host or of the ion is shared with another element and none of the "
-    "host is partly empty; that 0.5 eV was set for lithium. Where bond valence has no figure (`bond_valence.detail`), "
+    "bond valence, 0.5 eV more where no site of the host is shared or partly empty, nor a site partly empty that the "
+    "ion and the host share; the 0.5 eV was set for lithium. Where bond valence has no figure (`bond_valence.detail`), "
     "the model's barrier and 0.12 eV in place of the mean. Null where the hops, or bond valence, do not connect in "
     "three dimensions."
 )

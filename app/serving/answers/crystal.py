@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
+from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE
 from app.crystals.hops.percolation import HopEdge, PercolationBarriers, percolation
 from app.crystals.hops.search import Disorder, Hop, HopSearch
 from app.crystals.sites.ion_sites import is_mixed
@@ -96,8 +97,11 @@ def compose(search: HopSearch, outcomes: Mapping[BandKey, HopOutcome], doubted: 
 
 
 def _host_is_mixed(search: HopSearch) -> bool:
-    """Atoms of the host on the ion's sites count too, and partly empty sites of the host that the ion was offered."""
-    return any(map(is_mixed, search.lattices.host_contents)) or any(site.shared_with for site in search.lattices.sites)
+    """Host atoms on the ion's sites count where these stay partly empty, those that the ion was offered among them."""
+    shared = [site for site in search.lattices.sites if site.shared_with]
+    filled = [site.occupancy + sum(amount for _, amount in site.shared_with) for site in shared]
+    partly = any(share < 1.0 - FULL_OCCUPANCY_TOLERANCE for share in filled)
+    return partly or any(map(is_mixed, search.lattices.host_contents))
 
 
 def _open_share(hop: HopAnswer) -> float:

@@ -189,7 +189,8 @@ class CrystalAnswer:
         truncated: there are more distinct hops than were asked for.
         percolation_upper_bound: hops that may be passable were not predicted.
         disorder: how the host was ordered; None where it is ordered as uploaded.
-        host_is_mixed: whether elements share a site of the host, the ion's own among them, or one is partly empty.
+        host_is_mixed: whether elements share a site of the host, or one is partly empty, the ion's own among the latter
+            where atoms of the host share it.
         second_opinion: where it was asked for.
         bond_valence: percolation by bond valence site energies.
         conductivity: where it was asked for and is predicted for the ion.
