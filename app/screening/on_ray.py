@@ -54,8 +54,9 @@ def screened(job: Job, parts: Sequence[Part], machines: Machines) -> Iterator[Ba
     # Reading takes no core of its own: it waits for the predicting most of the time. And what differs in its cores from
     # the workers is not fused with them, so that they share one archive. Without a bound on it, Ray starts a process a
     # part on a machine that is slow to start them.
+    tasks = max(1, len(parts))
     read = ray.data.read_datasource(
-        _Parts(parts), override_num_blocks=max(1, len(parts)), num_cpus=0, concurrency=machines.workers
+        _Parts(parts), override_num_blocks=tasks, num_cpus=0, concurrency=min(tasks, machines.workers)
     )
     screened = read.map_batches(
         _Worker,

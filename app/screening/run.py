@@ -160,7 +160,7 @@ def _selected(
                 where = sources[seen[digest]].name
                 other = source.name if source.name != where else "it, twice"
                 raise ScreeningError(
-                    f"{name[:200]!r} is in {where} and in {other}: rows are told apart by the path inside of INPUT. "
+                    f"{name[:200]!r} is in {where} and in {other}: rows are distinguished by the path inside of INPUT. "
                     "Rename one, or screen them into two folders."
                 )
             seen[digest] = number
