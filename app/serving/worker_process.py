@@ -114,12 +114,15 @@ def _program_hidden() -> Iterator[None]:
     """
     program = sys.modules["__main__"].__dict__
     with _starting:
-        names: dict[str, Any] = {name: program[name] for name in ("__file__", "__spec__") if name in program}
-        program.update(dict.fromkeys(names))
+        # Taken away, not None: what reads the files of modules meanwhile, as torch does, takes that for a fault.
+        path, spec = program.pop("__file__", None), program.get("__spec__")
+        program["__spec__"] = None
         try:
             yield
         finally:
-            program.update(names)
+            program["__spec__"] = spec
+            if path is not None:
+                program["__file__"] = path
 
 
 class Worker:
