@@ -94,6 +94,12 @@ def cif_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def case_dir() -> Path:
+    """Small inputs of kinds that fail easily, beside the data set."""
+    return data_folder().parent / "cases"
+
+
+@pytest.fixture(scope="session")
 def data_rows(data_dir: Path) -> list[dict[str, object]]:
     """Every band of the data set, in the file's order; not to be changed by a test."""
     with gzip.open(data_dir / "barriers" / "bands.jsonl.gz", "rt", encoding="utf-8") as lines:

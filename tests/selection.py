@@ -1,7 +1,7 @@
 """Which tests run, and in which order.
 
     pytest.mark.needs_data        left out where the data set is not near, with one line that says how to get it; so is
-                                  what asks for the fixtures data_dir or cif_dir
+                                  what asks for the fixtures data_dir, cif_dir or case_dir
     pytest.mark.nightly           runs with --nightly alone, as `make nightly` does
     pytest.mark.one_third         cases of which one in three runs; with --nightly all do
     a_third                       a fixture: one in three of the cases that a single test goes through
@@ -23,7 +23,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 #: What each fixture reads in the folder of the data set.
-NEEDED = {"data_dir": "barriers/bands.jsonl.gz", "cif_dir": "cifs"}
+NEEDED = {"data_dir": "barriers/bands.jsonl.gz", "cif_dir": "cifs", "case_dir": "../cases/INDEX.md"}
 #: Files that take half a minute or more, the longest first.
 SLOW_FILES = (
     "service/test_screening.py",
@@ -45,7 +45,7 @@ SLOW_FILES = (
 )
 
 MARKERS = (
-    "needs_data: needs the data set; tests that ask for data_dir or cif_dir have it by themselves",
+    "needs_data: needs the data set; tests that ask for data_dir, cif_dir or case_dir have it by themselves",
     "nightly: takes too long for every change; runs with --nightly",
     "one_third: one in three of these cases runs; with --nightly all do",
 )
