@@ -18,9 +18,10 @@ from app.serving.limits import limits_of
 from app.settings import Settings
 
 if TYPE_CHECKING:
-    from app.screening.job import ConductivityChoice
+    from app.screening.job import ConductivityChoice, Job
     from app.screening.report.ranking import Row
     from app.screening.run import Summary
+    from app.screening.sources.items import SourceLimits
 
 _GIB = 1 << 30
 _OF_RUN = "Of the run"
@@ -28,34 +29,81 @@ _OF_RUN = "Of the run"
 _MOST_NAMED = 20
 
 
+_Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="INPUT...",
+        help="A folder of crystals; a tar (also .gz, .xz, .bz2) or zip of them; a Parquet or JSON-lines file of "
+        "pymatgen structures; an OPTIMADE page; or a URI such as s3://bucket/folder.",
+    ),
+]
+_OnlyPresent = Annotated[
+    bool,
+    typer.Option(
+        "--only-present",
+        help="Leave out the ions that a crystal does not hold; a crystal that holds none of them is a failure. "
+        "Else an absent ion hops between interstitial sites, as with `ionpath predict`.",
+    ),
+]
+_Shuffle = Annotated[
+    int | None,
+    typer.Option(
+        metavar="SEED",
+        help="A random order, and with --limit a random choice, the same for the same SEED. An archive is read in "
+        "its own order: of it only the choice is random.",
+    ),
+]
+_TimeoutS = Annotated[
+    float,
+    typer.Option(
+        min=0.1,
+        help="Processor time of a crystal, seconds: one that takes more, or three times as much in all, fails.",
+        rich_help_panel=options.OF_CRYSTALS,
+    ),
+]
+_MemoryMib = Annotated[
+    int | None,
+    typer.Option(
+        min=512,
+        help="Memory of the process that reads a crystal (IONPATH_PARSE_MEMORY_MIB; 4096).",
+        rich_help_panel=options.OF_CRYSTALS,
+    ),
+]
+_MaxEntries = Annotated[
+    int, typer.Option(min=1, help="Most files in an archive, or rows in a table.", rich_help_panel=_OF_RUN)
+]
+_MaxUnpackedGib = Annotated[
+    float, typer.Option(min=0, help="Most GiB that an archive unpacks to.", rich_help_panel=_OF_RUN)
+]
+_Workers = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes that predict; one a core, or a GPU, if left out.", rich_help_panel=_OF_RUN),
+]
+_SaveEveryS = Annotated[
+    float,
+    typer.Option(min=0, help="Write rows so often, seconds: what a killed run loses.", rich_help_panel=_OF_RUN),
+]
+_RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="A running Ray cluster, or `auto` on one of its machines; else Ray is started here. For trusted "
+        "networks alone: docs/screening.md.",
+        rich_help_panel=_OF_RUN,
+    ),
+]
+_Restart = Annotated[
+    bool, typer.Option("--restart", help="Delete the rows of an earlier run in DIR.", rich_help_panel=_OF_RUN)
+]
+
+
 def screen(  # noqa: PLR0917 - typer passes each by name
-    inputs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="INPUT...",
-            help="A folder of crystals; a tar (also .gz, .xz, .bz2) or zip of them; a Parquet or JSON-lines file of "
-            "pymatgen structures; an OPTIMADE page; or a URI such as s3://bucket/folder.",
-        ),
-    ],
+    inputs: _Inputs,
     ion: Annotated[str, typer.Option(help="The ion that hops, or several: Li,Na.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the tables; created where it is missing.")],
-    only_present: Annotated[
-        bool,
-        typer.Option(
-            "--only-present",
-            help="Leave out the ions that a crystal does not hold; a crystal that holds none of them is a failure. "
-            "Else an absent ion hops between interstitial sites, as with `ionpath predict`.",
-        ),
-    ] = False,
+    only_present: _OnlyPresent = False,
     limit: Annotated[int | None, typer.Option(min=0, help="Screen so many inputs at most.")] = None,
-    shuffle: Annotated[
-        int | None,
-        typer.Option(
-            metavar="SEED",
-            help="A random order, and with --limit a random choice, the same for the same SEED. An archive is read in "
-            "its own order: of it only the choice is random.",
-        ),
-    ] = None,
+    shuffle: _Shuffle = None,
     model: options.Model = None,
     threshold_ev: options.ThresholdEv = 0.65,
     mechanism: options.Mechanism = "auto",
@@ -63,48 +111,14 @@ def screen(  # noqa: PLR0917 - typer passes each by name
     max_hop_angstrom: options.MaxHopAngstrom = 5.0,
     interstitials: options.Interstitials = False,
     include_close_hops: options.IncludeCloseHops = False,
-    timeout_s: Annotated[
-        float,
-        typer.Option(
-            min=0.1,
-            help="Processor time of a crystal, seconds: one that takes more, or three times as much in all, fails.",
-            rich_help_panel=options.OF_CRYSTALS,
-        ),
-    ] = 60.0,
-    memory_mib: Annotated[
-        int | None,
-        typer.Option(
-            min=512,
-            help="Memory of the process that reads a crystal (IONPATH_PARSE_MEMORY_MIB; 4096).",
-            rich_help_panel=options.OF_CRYSTALS,
-        ),
-    ] = None,
-    max_entries: Annotated[
-        int, typer.Option(min=1, help="Most files in an archive, or rows in a table.", rich_help_panel=_OF_RUN)
-    ] = 5_000_000,
-    max_unpacked_gib: Annotated[
-        float, typer.Option(min=0, help="Most GiB that an archive unpacks to.", rich_help_panel=_OF_RUN)
-    ] = 64.0,
-    workers: Annotated[
-        int | None,
-        typer.Option(min=1, help="Processes that predict; one a core, or a GPU, if left out.", rich_help_panel=_OF_RUN),
-    ] = None,
-    save_every_s: Annotated[
-        float,
-        typer.Option(min=0, help="Write rows so often, seconds: what a killed run loses.", rich_help_panel=_OF_RUN),
-    ] = 20.0,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="A running Ray cluster, or `auto` on one of its machines; else Ray is started here. For trusted "
-            "networks alone: docs/screening.md.",
-            rich_help_panel=_OF_RUN,
-        ),
-    ] = None,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Delete the rows of an earlier run in DIR.", rich_help_panel=_OF_RUN)
-    ] = False,
+    timeout_s: _TimeoutS = 60.0,
+    memory_mib: _MemoryMib = None,
+    max_entries: _MaxEntries = 5_000_000,
+    max_unpacked_gib: _MaxUnpackedGib = 64.0,
+    workers: _Workers = None,
+    save_every_s: _SaveEveryS = 20.0,
+    ray_address: _RayAddress = None,
+    restart: _Restart = False,
 ) -> None:
     """Screen crystals in bulk: each ion's hops, barriers and percolation, as tables in DIR.
 
@@ -118,10 +132,7 @@ def screen(  # noqa: PLR0917 - typer passes each by name
     The exit status is 0 where every input has its rows, 130 after Ctrl-C, 2 where the run could not go on.
     """
     _check_installed()
-    from app.screening.errors import ScreeningError  # noqa: PLC0415 # needs the extra
-    from app.screening.job import Job, ModelChoice, Question  # noqa: PLC0415 # as above
-    from app.screening.progress import shown_progress  # noqa: PLC0415 # as above
-    from app.screening.run import ScreeningInterruptedError, run  # noqa: PLC0415 # as above
+    from app.screening.job import Job, ModelChoice, Question  # noqa: PLC0415 # needs the extra
     from app.screening.sources.items import SourceLimits  # noqa: PLC0415 # as above
 
     settings = read_settings_aloud()
@@ -164,6 +175,15 @@ def screen(  # noqa: PLR0917 - typer passes each by name
         max_unpacked_bytes=round(max_unpacked_gib * _GIB),
         max_entry_bytes=settings.max_body_bytes,
     )
+    _run(job, limits, restart=restart)
+
+
+def _run(job: "Job", limits: "SourceLimits", *, restart: bool) -> None:
+    """Screen, say on standard error how it ended, and exit accordingly."""
+    from app.screening.errors import ScreeningError  # noqa: PLC0415 # needs the extra
+    from app.screening.progress import shown_progress  # noqa: PLC0415 # as above
+    from app.screening.run import ScreeningInterruptedError, run  # noqa: PLC0415 # as above
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is done is written
     try:
         summary = run(job, limits, shown_progress(), restart=restart)
