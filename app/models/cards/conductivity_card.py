@@ -81,7 +81,7 @@ def read_conductivity_card(folder: Path) -> ConductivityCard:
 
 
 def conductivity_card(store: Path, ions: Collection[str]) -> ConductivityCard | None:
-    """The card of a folder's first checkpoint of the conductivity of any of some ions; None where there is none.
+    """The card of the first conductivity checkpoint in a folder that is for one of the ions; None without one.
 
     A card that cannot be read at all is skipped with a warning, since nothing says that it is of a conductivity.
 

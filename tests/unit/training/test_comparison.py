@@ -1,6 +1,7 @@
 """The comparison of all models: classical learners, twins, the table and its files."""
 
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,19 +98,21 @@ def test_what_did_not_run_is_in_the_table_as_not_run(corpus: Corpus, tmp_path: P
     assert (tmp_path / "drawn.png").read_bytes().startswith(b"\x89PNG")
 
 
+def sources(corpus: Corpus, folder: Path, report: Callable[[str], None] = lambda _: None) -> Sources:
+    return Sources(
+        corpus=corpus,
+        every=corpus,
+        runs=folder,
+        store=folder / "store",
+        size="compact",
+        processes=1,
+        report=report,
+    )
+
+
 def test_forms_without_results_are_listed_and_nothing_is_fitted_for_them(corpus: Corpus, tmp_path: Path) -> None:
     messages: list[str] = []
-    made = entries(
-        Sources(
-            corpus=corpus,
-            every=corpus,
-            runs=tmp_path,
-            store=tmp_path / "store",
-            size="compact",
-            processes=1,
-            report=messages.append,
-        )
-    )
+    made = entries(sources(corpus, tmp_path, messages.append))
     assert [entry.name for entry in made[: len(FORMS)]] == list(FORMS)
     assert all(not len(entry.rows) for entry in made)
     assert any("ionpath train mpt" in text for text in messages)
@@ -118,17 +121,7 @@ def test_forms_without_results_are_listed_and_nothing_is_fitted_for_them(corpus:
 def test_on_other_barriers_the_forms_are_judged_as_they_are_served(corpus: Corpus, tmp_path: Path) -> None:
     write_untrained(tmp_path / "store", "scratch-model-1")
     other = replace(corpus, records=corpus.records[:9], files={"litraj": "0"})
-    made = entries(
-        Sources(
-            corpus=other,
-            every=other,
-            runs=tmp_path,
-            store=tmp_path / "store",
-            size="compact",
-            processes=1,
-            report=lambda _: None,
-        )
-    )
+    made = entries(sources(other, tmp_path))
     (judged,) = (entry for entry in made if len(entry.rows))
     assert (judged.name, judged.fitted_on, judged.folds) == ("scratch-model-1", ("literature",), (0, 1, 2))
     predictor = read_predictor(tmp_path / "store" / "scratch-model-1", device=torch.device("cpu"))
