@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from selection import (
     REPOSITORY,
     data_folder,
@@ -71,6 +72,17 @@ def _default_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
                 patch.delenv(name)
         patch.setenv("IONPATH_SPOOL_DIR", str(tmp_path_factory.getbasetemp() / "spool"))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _faults_without_variables() -> None:
+    """Log as the service does: the default prints each frame's variables, also those that a thread is changing."""
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
 
 
 @pytest.fixture(scope="session")
