@@ -74,19 +74,21 @@ def basins(energies_ev: FloatArray, *, neighbours: BoolArray | None = None, high
     """
     shape, count = energies_ev.shape, energies_ev.size
     around = np.ones((3, 3, 3), dtype=bool) if neighbours is None else neighbours
-    order = np.argsort(energies_ev, axis=None, kind="stable")
-    rank = np.empty(count, dtype=np.int64)  # ties are broken by place, so that no two points run into each other
+    order = np.argsort(energies_ev, axis=None)
+    rank = np.empty(count, dtype=np.int64)  # of equal energies too, so that no two points run into each other
     rank[order] = np.arange(count)
     minimum, cell = _run_down(order[minimum_filter(rank.reshape(shape), footprint=around, mode="wrap").ravel()], shape)
-    minima, basin = np.unique(rank[minimum], return_inverse=True)
+    minima = np.flatnonzero(minimum == np.arange(count))
+    minima = minima[np.argsort(rank[minima])]
+    basin = np.empty(count, dtype=np.int64)
+    basin[minima] = np.arange(len(minima))
     heights_ev = energies_ev.ravel()[order]
     open_points = int(np.searchsorted(heights_ev, heights_ev[0] + highest_ev))
-    passes, highest_rank = _passes(
-        *(one.reshape(shape) for one in (rank, basin, cell)), neighbours=around, below=open_points
-    )
+    label = basin[minimum] * _CELL_CODES + cell + _CELL_CODES // 2
+    passes, highest_rank = _passes(rank.reshape(shape), label.reshape(shape), neighbours=around, below=open_points)
     return Basins(
-        frac_coords=np.stack(np.unravel_index(order[minima], shape), axis=1) / shape,
-        energies_ev=heights_ev[minima] - heights_ev[0],
+        frac_coords=np.stack(np.unravel_index(minima, shape), axis=1) / shape,
+        energies_ev=heights_ev[rank[minima]] - heights_ev[0],
         passes=passes,
         passes_ev=heights_ev[highest_rank] - heights_ev[0],
     )
@@ -95,49 +97,55 @@ def basins(energies_ev: FloatArray, *, neighbours: BoolArray | None = None, high
 def _run_down(below: IntArray, shape: tuple[int, ...]) -> tuple[IntArray, IntArray]:
     """Follow each point's lowest neighbour down to a minimum: that point, and the code of the cell it lies in."""
     cell = np.zeros(len(below), dtype=np.int64)
-    here, there = np.unravel_index(np.arange(len(below)), shape), np.unravel_index(below, shape)
+    on_face = np.ones(shape, dtype=bool)
+    on_face[1:-1, 1:-1, 1:-1] = False
+    face = np.flatnonzero(on_face)
+    here, there = np.unravel_index(face, shape), np.unravel_index(below[face], shape)
     for one, other, unit in zip(here, there, _CELL_UNITS, strict=True):
         step = other - one
         # a neighbour across a face of the cell has its index at the other end
-        cell += unit * ((step < -1).astype(np.int64) - (step > 1))
+        cell[face] += unit * ((step < -1).astype(np.int64) - (step > 1))
     while not np.array_equal(below, further := below[below]):
         cell += cell[below]
         below = further
     return below, cell
 
 
-def _passes(
-    rank: IntArray, basin: IntArray, cell: IntArray, *, neighbours: BoolArray, below: int
-) -> tuple[IntArray, IntArray]:
+def _passes(rank: IntArray, label: IntArray, *, neighbours: BoolArray, below: int) -> tuple[IntArray, IntArray]:
     """The lowest pass between each two basins that border on each other, each copy apart, the lowest pass first.
 
     Args:
         rank: of each point by its energy, shape [n_a, n_b, n_c].
-        basin: that it lies in.
-        cell: the code of the cell that its basin's minimum lies in.
+        label: of the copy of a basin that it lies in: the basin times _CELL_CODES, the code of the cell that this
+            basin's minimum lies in, and half of _CELL_CODES, so that the code is not negative.
         neighbours: as of `basins`.
         below: points of this rank and above are left out.
 
     Returns:
         as `Basins.passes`, and the rank of each pass.
     """
-    copies = [np.pad(one, 1, mode="wrap") for one in (rank, basin, cell)]
+    rank_around, label_around = np.pad(rank, 1, mode="wrap"), np.pad(label, 1, mode="wrap")
     for axis, unit in enumerate(_CELL_UNITS):
-        faces = np.moveaxis(copies[2], axis, 0)
+        faces = np.moveaxis(label_around, axis, 0)
         faces[0] -= unit
         faces[-1] += unit
-    count = int(basin.max()) + 1
+    size_a, size_b, size_c = rank_around.shape
+    inside = np.arange(rank_around.size).reshape(size_a, size_b, size_c)[1:-1, 1:-1, 1:-1][rank < below]
+    rank_around, label_around = rank_around.ravel(), label_around.ravel()
+    own = label_around[inside]
+    count = int(label.max()) // _CELL_CODES + 1
     keys, heights = [], []
-    for step in filter(lambda one: neighbours[one[0] + 1, one[1] + 1, one[2] + 1], _HALF_OF_NEIGHBOURS):
-        there = tuple(slice(1 + by, 1 + by + size) for by, size in zip(step, rank.shape, strict=True))
-        other_rank, other_basin, other_cell = (one[there] for one in copies)
-        height, offset = np.maximum(rank, other_rank), other_cell - cell
-        border = (height < below) & ((basin != other_basin) | (offset != 0))
-        one, other, offset = basin[border], other_basin[border], offset[border]
+    for a, b, c in filter(lambda one: neighbours[one[0] + 1, one[1] + 1, one[2] + 1], _HALF_OF_NEIGHBOURS):
+        by = (a * size_b + b) * size_c + c
+        border = inside[own != label_around[inside + by]]
+        border = border[rank_around[border + by] < below]
+        one, from_cell = np.divmod(label_around[border], _CELL_CODES)
+        other, to_cell = np.divmod(label_around[border + by], _CELL_CODES)
+        offset = to_cell - from_cell
         swapped = (one > other) | ((one == other) & (offset < 0))
         one, other = np.where(swapped, other, one), np.where(swapped, one, other)
         keys.append((one * count + other) * _CELL_CODES + np.where(swapped, -offset, offset) + _CELL_CODES // 2)
-        heights.append(height[border])
+        heights.append(np.maximum(rank_around[border], rank_around[border + by]))
     # the lowest of each kind comes first among its kind
     sorted_keys, sorted_heights = np.divmod(
         np.sort(np.concatenate(keys) * rank.size + np.concatenate(heights)), rank.size

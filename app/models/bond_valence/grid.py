@@ -165,11 +165,12 @@ def _steps(
     cells = lattice_angstrom / np.array(shape)[:, None]
     reach = reach_angstrom + float(np.linalg.norm(cells, axis=1).sum()) / 2.0
     widest = np.ceil(reach / cell_heights_angstrom(cells)).astype(np.int64)
-    axes = np.ix_(*(np.arange(-n, n + 1) for n in widest))
-    vectors = sum(steps[..., None] * cell for steps, cell in zip(axes, cells, strict=True))
-    near = np.einsum("abci,abci->abc", vectors, vectors) < reach**2
+    a, b, c = np.ix_(*(np.arange(-n, n + 1.0) for n in widest))
+    (aa, ab, ac), (_, bb, bc), (_, _, cc) = cells @ cells.T
+    squared = (a * (aa * a + 2.0 * ab * b) + bb * b * b) + c * (2.0 * (ac * a + bc * b) + cc * c)
+    steps = np.argwhere(squared < reach**2) - widest
     _, size_b, size_c = np.array(shape) + 2 * widest + 1
-    return vectors[near], ((axes[0] * size_b + axes[1]) * size_c + axes[2])[near], widest
+    return steps @ cells, steps @ np.array([size_b * size_c, size_c, 1]), widest
 
 
 def _folded(sums: torch.Tensor, shape: tuple[int, ...], widest: IntArray) -> torch.Tensor:
