@@ -65,7 +65,9 @@ class Watch:
 
 def take_example(page: Page, formula: str) -> None:
     """Press an example and wait until its result is there, picture and all."""
+    before = page.url
     page.locator("ul.examples").get_by_role("button", name=formula).click()
+    expect(page).not_to_have_url(before)  # its own link: an earlier result stays on the page until the new one is there
     expect(page.locator("#barrier")).to_contain_text("eV")
     expect(page.get_by_role("list", name="Colours of the atoms").get_by_role("listitem").first).to_be_visible()
 
