@@ -204,7 +204,8 @@ def report(title: str, found: Comparison, before: str) -> None:
     table = Table(title=f"{found.count} {title}: ms of CPU a crystal")
     for heading in ("stage", before, "now", "times faster"):
         table.add_column(heading, justify="left" if heading == "stage" else "right")
-    rows = [(stage, [one.get(stage, 0.0) for one in found.stages_s]) for stage in found.stages_s[0]]
+    stages = found.stages_s[0] | found.stages_s[1]  # one that came later takes nothing before
+    rows = [(stage, [one.get(stage, 0.0) for one in found.stages_s]) for stage in stages]
     for way in (ALONE, TOGETHER):
         other = TOGETHER if way == ALONE else ALONE
         sums = [sum(s for stage, s in one.items() if stage != other) for one in found.stages_s]

@@ -22,6 +22,11 @@ from app.errors import IonpathError
 from app.models.registry import Registry
 from app.serving.answers.percolation_interval import percolating
 
+try:
+    from app.serving.answers.bond_valence import bond_valence_answer
+except ModuleNotFoundError:  # came later
+    bond_valence_answer = None  # type: ignore[assignment]
+
 Result = TypeVar("Result")
 
 
@@ -61,7 +66,8 @@ class Batch:
                 continue
             (search, _), predictions = next(answered)
             self._stage("percolation", percolating, search.all_hops, _of_hops(search, predictions))
-            self._stage("bond valence", _by_bond_valence, search)
+            if bond_valence_answer is not None:
+                self._stage("bond valence", bond_valence_answer, search.bond_valence_host)
             results.append({"hops": _hops(search), "barriers_ev": [one.barrier_ev for one in predictions]})
         return {"stages_s": self._stages_s, "results": results}
 
@@ -94,15 +100,6 @@ class Batch:
             return work(*given)
         finally:
             self._stages_s[name] = self._stages_s.get(name, 0.0) + time.process_time() - started
-
-
-def _by_bond_valence(search: HopSearch) -> None:
-    """Percolation by bond valence, where the code has it."""
-    try:
-        from app.serving.answers.bond_valence import bond_valence_answer  # noqa: PLC0415 # came later
-    except ImportError:
-        return
-    bond_valence_answer(search.bond_valence_host)
 
 
 def _of_hops(search: HopSearch, predictions: list[Any]) -> list[Any]:

@@ -22,7 +22,7 @@ import hypothesis
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-#: What each fixture reads in the folder of the data set.
+#: What each fixture reads in the folder of the data set, or beside it.
 NEEDED = {"data_dir": "barriers/bands.jsonl.gz", "cif_dir": "cifs", "case_dir": "../cases/INDEX.md"}
 #: Files that take half a minute or more, the longest first.
 SLOW_FILES = (
@@ -53,7 +53,7 @@ THIRD_OPTION = "--third"
 NIGHTLY_OPTION = "--nightly"
 _LEFT_OUT = "ionpath_left_out"
 
-NEEDS_DATA = "need the data set"
+NEEDS_DATA = "need the data set or the folder of cases beside it"
 NIGHTLY = "run in `make nightly`"
 OWN_CASES = "own cases"
 

@@ -1,4 +1,4 @@
-"""The error that stops a screening or a report; its text is for whoever typed the command."""
+"""The error that stops a screening or a report; its text is for the user of the command line."""
 
 
 class ScreeningError(Exception):

@@ -324,9 +324,10 @@ def _is_packed(content: bytes) -> bool:
 
 def _kills_its_worker() -> IonpathError:
     return InputError(
-        "Every worker that predicted it died, and it was given up: it may need more memory than the machine has.",
+        "Every worker that predicted it ended, and it was given up: it may need more memory than the machine has, or "
+        "more time than --timeout-s.",
         kind="kills-its-worker",
-        expected="a smaller crystal, or fewer hops with --max-hops",
+        expected="a smaller crystal, fewer hops with --max-hops, or more time with --timeout-s",
     )
 
 

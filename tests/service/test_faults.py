@@ -176,7 +176,7 @@ def open_sockets(service: Service) -> int:
     return count
 
 
-def wait_until_they_are_closed(service: Service, before: int) -> None:
+def wait_until_sockets_are_closed(service: Service, before: int) -> None:
     wait_until(lambda: open_sockets(service) <= before + 2, lambda: (before, open_sockets(service)))
 
 
@@ -193,7 +193,7 @@ def test_clients_whose_body_does_not_come_are_sent_away(small: Service, composed
             reply = until_closed(connection)
             assert reply.startswith(b"HTTP/1.1 408"), reply
             assert b"IONPATH_BODY_TIMEOUT_S" in reply
-    wait_until_they_are_closed(small, before)
+    wait_until_sockets_are_closed(small, before)
 
 
 def test_clients_that_never_read_hold_up_nobody(small: Service, composed_rows: list[dict[str, Any]]) -> None:
@@ -205,5 +205,5 @@ def test_clients_that_never_read_hold_up_nobody(small: Service, composed_rows: l
             assert answer.status_code == 200, answer.text
         ready = small.client.get("/health/ready")
         assert ready.status_code == 200, ready.text
-    wait_until_they_are_closed(small, before)
+    wait_until_sockets_are_closed(small, before)
     assert "Traceback" not in small.log, small.log[small.log.index("Traceback") :][:3000]

@@ -4,9 +4,9 @@ import asyncio
 import resource
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -95,18 +95,22 @@ async def kill(writer: LogWriter) -> None:
     writer.spool.close()
 
 
-def occupy_threads() -> threading.Event:
-    """Give the event loop a single thread for its work, which is busy until the event is set."""
+@contextmanager
+def occupied_threads() -> Generator[threading.Event]:
+    """Give the event loop a single thread for its work, which is busy until the event is set, or the context ends."""
     only_thread = ThreadPoolExecutor(1)
     asyncio.get_running_loop().set_default_executor(only_thread)
     go_on = threading.Event()
     only_thread.submit(go_on.wait)
-    return go_on
+    try:
+        yield go_on
+    finally:
+        go_on.set()
 
 
-def rows_left_to_others(folder: Path) -> int:
-    """Rows that another process could take over."""
-    return sum(len(orphan.entries) for orphan in Spool(folder, most_bytes=MIB).find_orphans())
+def rows_left_to_others(folder: Path) -> list[int]:
+    """How many rows each spool holds that another process could take over."""
+    return [len(orphan.entries) for orphan in Spool(folder, most_bytes=MIB).find_orphans()]
 
 
 @pytest.mark.anyio
@@ -195,8 +199,7 @@ class TestWriter:
     async def test_a_writer_that_ends_while_a_flush_waits_for_a_thread_leaves_its_spool_to_others(
         self, log: PredictionLog, url: str, postgres_outage: Outage, tmp_path: Path
     ) -> None:
-        go_on = occupy_threads()
-        with postgres_outage(url):
+        with occupied_threads() as go_on, postgres_outage(url):
             writer = make_writer(log, tmp_path, sync_ms=1.0)
             spool = writer.spool
             assert spool is not None
@@ -207,7 +210,7 @@ class TestWriter:
                 await asyncio.sleep(0)
             go_on.set()
             await ending
-            assert rows_left_to_others(tmp_path) == 1
+            assert rows_left_to_others(tmp_path) == [1]
 
     async def test_a_writer_that_ends_while_it_looks_for_orphans_leaves_them_to_others(
         self, log: PredictionLog, tmp_path: Path
@@ -215,14 +218,14 @@ class TestWriter:
         dead = Spool(tmp_path, most_bytes=MIB)
         dead.put(make_row())
         dead.close()
-        go_on = occupy_threads()
-        writer = make_writer(log, tmp_path)
-        await asyncio.sleep(0)  # its search waits for the thread
-        ending = asyncio.create_task(kill(writer))
-        await asyncio.sleep(0)
-        go_on.set()
-        await ending
-        assert rows_left_to_others(tmp_path) == 1
+        with occupied_threads() as go_on:
+            writer = make_writer(log, tmp_path)
+            await asyncio.sleep(0)  # its search waits for the thread
+            ending = asyncio.create_task(kill(writer))
+            await asyncio.sleep(0)
+            go_on.set()
+            await ending
+            assert rows_left_to_others(tmp_path) == [1]
 
     async def test_rows_written_before_the_kill_are_not_written_again(
         self, log: PredictionLog, url: str, tmp_path: Path

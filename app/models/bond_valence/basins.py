@@ -8,14 +8,19 @@ from scipy.ndimage import minimum_filter
 
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.hops.percolation import HopEdge, PercolationBarriers, percolation
+from app.errors import TooLargeError
 
 BoolArray = NDArray[np.bool_]
 
 #: Each pair of neighbouring points once: a point has up to 26, across edges and corners too.
 _HALF_OF_NEIGHBOURS = [(i, j, k) for i in (-1, 0, 1) for j in (-1, 0, 1) for k in (-1, 0, 1) if (i, j, k) > (0, 0, 0)]
-#: A cell (x, y, z) relative to another as one whole number, so that it adds up; each of x, y, z is from -31 to 31.
-_CELL_UNITS = (64 * 64, 64, 1)
-_CELL_CODES = 64**3
+#: A cell (x, y, z) relative to another as one whole number; each of x, y, z is from -511 to 511.
+_CELL_UNITS = np.array([1 << 20, 1 << 10, 1])
+_CELL_CODES = 1 << 30
+#: What fits: cells that a basin reaches along an axis (differences of two are twice as far), and basins, of which two
+#: and a cell are one whole number of 63 bits.
+_FARTHEST_CELL = 255
+_MOST_BASINS = 1 << 16
 #: Passes higher than this above the lowest point are not searched: no ion takes them.
 HIGHEST_EV = 10.0
 
@@ -65,26 +70,32 @@ def basins(energies_ev: FloatArray, *, neighbours: BoolArray | None = None, high
     """Divide a periodic grid into the basins of its minima, as water that runs down from point to point does.
 
     A point and the minimum that it runs down to are connected at the point's own energy, so the basins and passes
-    percolate at the energies at which the points do.
+    percolate at the energies at which the points do. Which of several equal minima are found may differ from machine to
+    machine; the energies of percolation do not.
 
     Args:
         energies_ev: at (i / n_a, j / n_b, k / n_c) of a cell, shape [n_a, n_b, n_c], at least 4 along each.
-        neighbours: which of the points around a point are its neighbours, shape [3, 3, 3]; None takes all 26.
+        neighbours: which of the points around a point are its neighbours, shape [3, 3, 3], more than the point itself;
+            None takes all 26.
         highest_ev: passes above this, counted from the lowest point, are left out.
+
+    Raises:
+        TooLargeError: it has too many basins, or one winds through too many cells ("cell-too-large").
     """
     shape, count = energies_ev.shape, energies_ev.size
     around = np.ones((3, 3, 3), dtype=bool) if neighbours is None else neighbours
     order = np.argsort(energies_ev, axis=None)
-    rank = np.empty(count, dtype=np.int64)  # of equal energies too, so that no two points run into each other
+    rank = np.empty(count, dtype=np.int64)  # equal energies have different ranks: no two points run into each other
     rank[order] = np.arange(count)
-    minimum, cell = _run_down(order[minimum_filter(rank.reshape(shape), footprint=around, mode="wrap").ravel()], shape)
+    minimum, cells = _run_down(order[minimum_filter(rank.reshape(shape), footprint=around, mode="wrap").ravel()], shape)
     minima = np.flatnonzero(minimum == np.arange(count))
     minima = minima[np.argsort(rank[minima])]
+    _check_fits(len(minima), int(np.abs(cells).max()))
     basin = np.empty(count, dtype=np.int64)
     basin[minima] = np.arange(len(minima))
     heights_ev = energies_ev.ravel()[order]
-    open_points = int(np.searchsorted(heights_ev, heights_ev[0] + highest_ev))
-    label = basin[minimum] * _CELL_CODES + cell + _CELL_CODES // 2
+    open_points = int(np.searchsorted(heights_ev, heights_ev[0] + highest_ev, side="right"))
+    label = basin[minimum] * _CELL_CODES + cells @ _CELL_UNITS + _CELL_CODES // 2
     passes, highest_rank = _passes(rank.reshape(shape), label.reshape(shape), neighbours=around, below=open_points)
     return Basins(
         frac_coords=np.stack(np.unravel_index(minima, shape), axis=1) / shape,
@@ -94,21 +105,38 @@ def basins(energies_ev: FloatArray, *, neighbours: BoolArray | None = None, high
     )
 
 
+def _check_fits(count: int, farthest_cell: int) -> None:
+    """Refuse what whole numbers of 63 bits do not hold.
+
+    Raises:
+        TooLargeError: they do not ("cell-too-large").
+    """
+    if count > _MOST_BASINS:
+        raise TooLargeError(
+            f"The energy of an ion has {count:,} minima in the primitive cell; bond valence takes at most "
+            f"{_MOST_BASINS:,}.",
+            kind="cell-too-large",
+        )
+    if farthest_cell > _FARTHEST_CELL:
+        raise TooLargeError(
+            f"A valley of the energy of an ion winds through {farthest_cell:,} cells; bond valence takes at most "
+            f"{_FARTHEST_CELL:,}.",
+            kind="cell-too-large",
+        )
+
+
 def _run_down(below: IntArray, shape: tuple[int, ...]) -> tuple[IntArray, IntArray]:
-    """Follow each point's lowest neighbour down to a minimum: that point, and the code of the cell it lies in."""
-    cell = np.zeros(len(below), dtype=np.int64)
+    """Follow each point's lowest neighbour down to a minimum: that point, and the cell it lies in, shape [n, 3]."""
+    cells = np.zeros((len(below), 3), dtype=np.int64)
     on_face = np.ones(shape, dtype=bool)
     on_face[1:-1, 1:-1, 1:-1] = False
     face = np.flatnonzero(on_face)
-    here, there = np.unravel_index(face, shape), np.unravel_index(below[face], shape)
-    for one, other, unit in zip(here, there, _CELL_UNITS, strict=True):
-        step = other - one
-        # a neighbour across a face of the cell has its index at the other end
-        cell[face] += unit * ((step < -1).astype(np.int64) - (step > 1))
+    step = np.column_stack(np.unravel_index(below[face], shape)) - np.column_stack(np.unravel_index(face, shape))
+    cells[face] = (step < -1).astype(np.int64) - (step > 1)  # across a face of the cell, the index is at the other end
     while not np.array_equal(below, further := below[below]):
-        cell += cell[below]
+        cells += cells[below]
         below = further
-    return below, cell
+    return below, cells
 
 
 def _passes(rank: IntArray, label: IntArray, *, neighbours: BoolArray, below: int) -> tuple[IntArray, IntArray]:
@@ -146,14 +174,12 @@ def _passes(rank: IntArray, label: IntArray, *, neighbours: BoolArray, below: in
         one, other = np.where(swapped, other, one), np.where(swapped, one, other)
         keys.append((one * count + other) * _CELL_CODES + np.where(swapped, -offset, offset) + _CELL_CODES // 2)
         heights.append(np.maximum(rank_around[border], rank_around[border + by]))
-    # the lowest of each kind comes first among its kind
-    sorted_keys, sorted_heights = np.divmod(
-        np.sort(np.concatenate(keys) * rank.size + np.concatenate(heights)), rank.size
-    )
-    first = np.flatnonzero(np.diff(sorted_keys, prepend=-1))
-    first = first[np.argsort(sorted_heights[first], kind="stable")]
-    pair, offset = np.divmod(sorted_keys[first], _CELL_CODES)
-    return np.column_stack([*np.divmod(pair, count), *_cells(offset - _CELL_CODES // 2)]), sorted_heights[first]
+    kinds, kind = np.unique(np.concatenate(keys), return_inverse=True)
+    lowest = np.full(len(kinds), rank.size)
+    np.minimum.at(lowest, kind, np.concatenate(heights))
+    order = np.argsort(lowest, kind="stable")
+    pair, offset = np.divmod(kinds[order], _CELL_CODES)
+    return np.column_stack([*np.divmod(pair, count), *_cells(offset - _CELL_CODES // 2)]), lowest[order]
 
 
 def _cells(code: IntArray) -> tuple[IntArray, ...]:

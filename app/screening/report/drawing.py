@@ -46,7 +46,7 @@ def hop_svg(crystal: Crystal, hop: Row, ion: str) -> str:
 
 
 def _seen(points: FloatArray, ends: FloatArray) -> FloatArray:
-    """Along the hop, across it, and towards whoever looks, angstrom, shape [n, 3]; the origin is the hop's middle."""
+    """Along the hop, across it, and towards the viewer, angstrom, shape [n, 3]; the origin is the hop's middle."""
     along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
     helper = np.eye(3)[int(np.abs(along).argmin())]
     up = helper - (helper @ along) * along

@@ -10,7 +10,7 @@ from app.crystals.readers.packing import plain_name
 from app.screening.errors import ScreeningError
 from app.screening.sources.items import Item, Part, Selection, SourceLimits
 
-#: Suffixes of files in a folder or an archive that are taken for crystals; others are passed by.
+#: Suffixes of files in a folder or an archive that are taken for crystals; others are skipped.
 SUFFIXES = frozenset({".cif", ".mcif", ".vasp", ".poscar", ".contcar", ".json", ".xsf", ".xyz", ".extxyz"})
 NAMES = ("POSCAR", "CONTCAR")
 #: A read task has so many files: enough to be worth a task, few enough to spread over a cluster.

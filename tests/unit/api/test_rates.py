@@ -231,7 +231,7 @@ async def test_settings_say_where_a_rate_is_counted(redis_url: str) -> None:
     url = SecretStr(redis_url)
     assert open_rates(Settings(redis_url=url))._rate is None, "no rate unless one is set"
     assert open_rates(Settings(rate_per_minute=1))._link is None
-    # a Redis that takes longer than that is left out, and each counts for itself
+    # with a Redis that takes longer than redis_timeout_ms each would count for itself
     settings = Settings(redis_url=url, rate_per_minute=1, rate_burst=2, redis_timeout_ms=GENEROUS_MS)
     async with aclosing(open_rates(settings)) as one, aclosing(open_rates(settings)) as other:
         assert (await allowed(one, "grace", 2), await allowed(other, "grace", 2)) == (2, 0)

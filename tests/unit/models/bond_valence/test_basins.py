@@ -13,6 +13,7 @@ from app.crystals.charged_host import crystal_host
 from app.crystals.sites.ion_sites import split
 from app.crystals.sites.supercell import primitive_motif
 from app.crystals.sites.symmetry import find_symmetry
+from app.errors import TooLargeError
 from app.models.bond_valence.basins import basins, neighbours_within
 from app.models.bond_valence.grid import energy_grid
 
@@ -58,6 +59,42 @@ def test_a_channel_that_winds_through_two_cells_is_found() -> None:
     energies[np.arange(8), (np.arange(8) * 2 + 1) % 8, 2] = 1.0
     energies[0, 0, 2] = 0.0
     assert percolation_of(energies) == (1.0, None, None)
+
+
+def test_the_highest_pass_that_counts_counts() -> None:
+    energies = np.full((8, 8, 8), 20.0)
+    energies[:, 2, 2], energies[4, 2, 2] = 0.0, 10.0
+    assert percolation_of(energies) == (10.0, None, None)
+
+
+def river(length: int) -> FloatArray:
+    """A valley that goes around the first axis once in four points and down along the last, in rough ground."""
+    energies = 2.0 + 6.0 * np.random.default_rng(length).random((4, 4, length))
+    down = np.arange(length - 4)
+    energies[down % 4, 0, down] = 1.9 * down / length
+    return energies
+
+
+def test_a_valley_that_winds_through_many_cells_is_followed() -> None:
+    """Wherever its cells are counted: along the first axis, the second or the last."""
+    energies = river(200)
+    expected = percolation_of(energies)
+    assert None not in expected
+    assert percolation_of(energies.transpose(2, 0, 1)) == expected
+    assert percolation_of(energies.transpose(1, 2, 0)) == expected
+    assert basins(energies).passes[:, :2].min() == 0
+
+
+@pytest.mark.parametrize(
+    ("energies", "words"),
+    [(river(1100), "winds through 2[0-9]{2} cells"), (np.indices((52, 52, 52)).sum(axis=0) % 2, "70,304 minima")],
+    ids=["a valley too long", "too many minima"],
+)
+def test_what_whole_numbers_do_not_hold_is_refused(energies: FloatArray, words: str) -> None:
+    faces = np.zeros((3, 3, 3), dtype=bool)
+    faces[1, 1, :] = faces[1, :, 1] = faces[:, 1, 1] = True
+    with pytest.raises(TooLargeError, match=words):
+        basins(energies, neighbours=faces if "minima" in words else None)
 
 
 def test_a_flat_landscape_is_open() -> None:
