@@ -43,12 +43,14 @@ class Crystal:
         sites: every site of the cell, symmetry already applied.
         warnings: what was noticed while the file was read.
         energy_ev: the total energy that the file gives for it, None where it gives none.
+        doubts: why all predictions for it are out of the domain, whatever the model says.
     """
 
     lattice_angstrom: FloatArray
     sites: tuple[Site, ...]
     warnings: tuple[str, ...] = ()
     energy_ev: float | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def is_ordered(self) -> bool:

@@ -16,12 +16,19 @@ from app.crystals.hops.orbits import distinct_hops
 from app.crystals.hops.passed_sites import site_on_the_way
 from app.crystals.hops.percolation import HopEdge, Offset, percolation
 from app.crystals.hops.surface import at_surface_because
-from app.crystals.hops.warnings import count_warnings, disorder_warnings, mechanism_warnings, occupancy_warnings
+from app.crystals.hops.warnings import (
+    count_warnings,
+    disorder_warnings,
+    mechanism_warnings,
+    occupancy_warnings,
+    stretched_warnings,
+)
 from app.crystals.sites.empty_shares import with_empty_shares
 from app.crystals.sites.interstitials import with_interstitials
 from app.crystals.sites.ion_sites import IonSite, Sublattices, is_mixed, split
 from app.crystals.sites.ordering import Ordering, OrderingMethod, Orderings
 from app.crystals.sites.oxidation import guess_oxidation_states
+from app.crystals.sites.soundness import stretched_share
 from app.crystals.sites.split_sites import SPLIT_ANGSTROM
 from app.crystals.sites.supercell import (
     SHORTEST_TRANSLATION_ANGSTROM,
@@ -166,6 +173,10 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
     if not lattices.host_contents and not any(site.shared_with for site in lattices.sites):
         raise no_host(lattices.ion, "structure")
     vacuum = find_vacuum(np.array([site.frac_coords for site in crystal.sites]), lattices.lattice_angstrom)
+    stretched = stretched_share(crystal)
+    doubts = crystal.doubts if vacuum is None else (*crystal.doubts, vacuum.as_doubt)
+    if stretched is not None:
+        doubts += (f"its bonds are too long for a crystal's: they add up to {stretched:.0%} of the oxidation states",)
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
     orbits = distinct_hops(lattices, supercell.motif, options.max_hop_angstrom)
     orderings = _orderings(lattices, options.max_orderings)
@@ -182,6 +193,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
             include_close_hops=options.include_close_hops,
             crowded=crowded,
             vacuum=vacuum,
+            of_crystal=doubts,
         )
         for members in orbits[:max_hops]
     ]
@@ -194,6 +206,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
         mechanism=chosen,
         warnings=(
             *crystal.warnings,
+            *stretched_warnings(stretched),
             *lattices.warnings,
             *mechanism_warnings(lattices, asked=options.mechanism, absent=absent),
             *count_warnings(
@@ -247,13 +260,14 @@ def _hop(
     include_close_hops: bool,
     crowded: bool,
     vacuum: Vacuum | None,
+    of_crystal: tuple[str, ...],
 ) -> Hop:
     vectors = _vectors(lattices, members)
     first = _roomiest(supercell, vectors)
     edge = members[first]
     distance = float(np.linalg.norm(vectors[first]))
     bands: list[Band | None] = []
-    doubts: list[str] = [] if vacuum is None else [vacuum.as_doubt]
+    doubts = list(of_crystal)
     if distance < SHORTEST_FITTED_ANGSTROM:
         doubts.append(
             f"the hop is {distance:.2f} angstrom long, and hardly any fitted one is below {SHORTEST_FITTED_ANGSTROM:g}"

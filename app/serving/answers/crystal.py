@@ -213,6 +213,12 @@ def unconnected(crystal: CrystalAnswer) -> tuple[str, ...]:
     if not excluded and 0.0 < crystal.percolating_share(1) < 1.0:
         share = crystal.percolating_share(1)
         return (f"There is no barrier: the hops connect in {share:.0%} of the fillings of the sites, less than half.",)
+    if not excluded and crystal.disorder is not None and (fillings := crystal.disorder.fillings) is not None:
+        sentence = (
+            f"There is no barrier: in none of {fillings.count} sampled fillings of the sites do the hops connect a "
+            "site to its own periodic copies; where another atom sits, a site is closed."
+        )
+        return (sentence,)
     if not excluded:
         return ("There is no barrier: the hops do not connect a site to its own periodic copies.",)
     number, first = next(iter(excluded.items()))

@@ -103,16 +103,32 @@ def hop_of(excluded_because: str | None) -> HopAnswer:
         (["it is near O", "it is near Fe"], "both hops are excluded (hop 1 since it is near O)."),
         ([None, "it is near O", "x"], "2 of 3 hops are excluded (hop 2 since it is near O), and the others do not"),
         ([None, "it is near O"], "1 of 2 hops is excluded (hop 2 since it is near O), and the others do not"),
-        ([None], "the hops do not connect a site to its own periodic copies"),
+        ([None], "do the hops connect a site to its own periodic copies; where another atom sits"),
     ],
 )
 def test_a_missing_barrier_is_explained(disordered: HopSearch, reasons: list[str | None], words: str) -> None:
     answer = composed(disordered, LEVELS, LEVELS, LEVELS)
     assert unconnected(answer) == ()
     hops = tuple(hop_of(reason) for reason in reasons)
-    (warning,) = unconnected(replace(answer, hops=hops, percolation=dict.fromkeys((1, 2, 3))))
+    assert answer.disorder is not None
+    assert answer.disorder.fillings is not None
+    closed = replace(answer.disorder.fillings, shares=dict.fromkeys((1, 2, 3), 0.0))
+    (warning,) = unconnected(
+        replace(
+            answer,
+            hops=hops,
+            percolation=dict.fromkeys((1, 2, 3)),
+            disorder=replace(answer.disorder, fillings=closed),
+        )
+    )
     assert warning.startswith("There is no barrier: ")
     assert words in warning
+
+
+def test_an_ordered_crystal_s_hops_do_not_connect(disordered: HopSearch) -> None:
+    answer = composed(disordered, LEVELS, LEVELS, LEVELS)
+    (warning,) = unconnected(replace(answer, hops=(hop_of(None),), percolation=dict.fromkeys((1, 2, 3)), disorder=None))
+    assert warning == "There is no barrier: the hops do not connect a site to its own periodic copies."
 
 
 def test_a_crystal_without_hops_has_its_own_warning(disordered: HopSearch) -> None:
@@ -133,6 +149,9 @@ def test_a_barrier_that_most_fillings_lack_is_explained_by_them(disordered: HopS
     )
     (warning,) = unconnected(rarely)
     assert "connect in 25% of the fillings" in warning
+    never = replace(fillings, shares=dict.fromkeys((1, 2, 3), 0.0))
+    (warning,) = unconnected(replace(rarely, disorder=replace(answer.disorder, fillings=never)))
+    assert f"in none of {never.count} sampled fillings" in warning
 
 
 def test_hops_outside_the_domain_count_their_own_barrier() -> None:

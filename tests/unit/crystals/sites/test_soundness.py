@@ -1,0 +1,59 @@
+"""Cells that are too large: by the file's own volume, and by bonds that are too long for a crystal's."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.crystals.crystal import Crystal
+from app.crystals.hops.search import find_hops
+from app.crystals.limits import Limits
+from app.crystals.readers import read_crystal
+from app.crystals.readers.reading import File
+from app.crystals.sites.soundness import stretched_share
+
+EXAMPLES = ("LiFePO4.cif", "LiCoO2.cif", "Li7La3Zr2O12.cif", "MgMn2O4.cif", "Na3PS4.cif")
+
+
+def example(repository: Path, name: str, *changes: tuple[str, str]) -> Crystal:
+    text = (repository / "examples" / name).read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    return read_crystal(File(name=name, content=text.encode()), Limits(), None)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("factor", [1.15, 1.25, 1.8897])
+def test_lengths_that_are_too_long_are_noticed(repository: Path, name: str, factor: float) -> None:
+    """As of a cell in bohr."""
+    crystal = example(repository, name)
+    assert stretched_share(crystal) is None
+    share = stretched_share(replace(crystal, lattice_angstrom=factor * crystal.lattice_angstrom))
+    assert share is not None
+    assert 0.0 <= share < 0.5
+
+
+def test_hops_of_a_stretched_crystal_are_out_of_the_domain_and_it_is_said(repository: Path) -> None:
+    crystal = example(repository, "LiFePO4.cif")
+    assert not any(hop.doubt for hop in find_hops(crystal, "Li", max_atoms=2000).hops)
+    stretched = replace(crystal, lattice_angstrom=1.15 * crystal.lattice_angstrom)
+    search = find_hops(stretched, "Li", max_atoms=2000)
+    assert search.hops
+    assert all("bonds are too long" in (hop.doubt or "") for hop in search.hops)
+    assert any("in angstrom?" in warning for warning in search.warnings)
+
+
+def test_a_cell_that_is_not_of_its_own_volume_is_out_of_the_domain_and_it_is_said(repository: Path) -> None:
+    """The digits of a are swapped."""
+    crystal = example(repository, "LiFePO4.cif", ("_cell_length_a   10.332", "_cell_length_a   13.032"))
+    search = find_hops(crystal, "Li", max_atoms=2000)
+    assert any("367.5 cubic angstrom, and _cell_volume is 291.4" in warning for warning in search.warnings)
+    assert all("_cell_volume is 291.4" in (hop.doubt or "") for hop in search.hops)
+
+
+@pytest.mark.parametrize("volume", ["291.3(6)", "290.0", "?", ".", "0", "about 291"])
+def test_a_volume_that_is_rounded_or_not_given_contradicts_nothing(repository: Path, volume: str) -> None:
+    crystal = example(repository, "LiFePO4.cif", ("291.35124144", f"'{volume}'"))
+    assert not crystal.doubts
+    assert not crystal.warnings
