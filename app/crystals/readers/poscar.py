@@ -1,7 +1,10 @@
 """VASP's POSCAR, CONTCAR and XDATCAR, read line by line so that an error can name the line."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -18,8 +21,8 @@ _LONGEST_TITLE = 200
 _CONFIGURATION = re.compile(r"[ \t]*(?:direct|cartesian)[ \t]+configuration\b", re.IGNORECASE)
 _CONFIGURATIONS = re.compile(rf"^{_CONFIGURATION.pattern}", re.IGNORECASE | re.MULTILINE)
 _SYMBOL = re.compile(r"[A-Z][a-z]?(?:[_/.]|\Z)")
-_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d*)")
-_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*[ \t]*)+")
+_ELEMENT = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?")
+_FORMULA = re.compile(rf"(?:{_ELEMENT.pattern}[ \t]*)+")
 #: Larger than any length in angstrom, and far below overflow in a volume.
 _LARGEST = 1e9
 _FORMAT = (
@@ -123,7 +126,13 @@ def _read_one(lines: list[str], at: int, name: str, limits: Limits) -> tuple[Fra
 
 def _frame(lines: list[str], mode_line: int, header: _Header, frame_name: str, name: str) -> Frame:
     """The positions after the line that says whether they are Direct or Cartesian."""
-    cartesian = _fields(lines, mode_line, name)[0][0] in "cCkK"
+    mode = _fields(lines, mode_line, name)
+    if len(mode) >= 3 and all(map(_is_number, mode[:3])):  # noqa: PLR2004 - a position
+        raise _unreadable(
+            f"Line {mode_line + 1} is to be Direct or Cartesian, and holds three numbers, {' '.join(mode)[:60]!r}",
+            f"{name}, line {mode_line + 1}",
+        )
+    cartesian = mode[0][0] in "cCkK"
     positions = np.array([_floats(lines, mode_line + 1 + k, name, 3) for k in range(len(header.species))])
     lattice = header.lattice_angstrom
     if cartesian:
@@ -143,15 +152,7 @@ def _header(lines: list[str], at: int, name: str, limits: Limits) -> _Header:
     warnings: tuple[str, ...] = ()
     if all(field.isdecimal() for field in names_line):  # VASP 4 wrote counts alone
         counts = _counts(lines, at + 5, name, len(names_line))
-        symbols, end = _title_symbols(lines[at], counts), at + 6
-        if symbols is None:
-            raise FormatError(
-                f"{name} does not name its elements: line {at + 6} has counts only, as VASP 4 wrote it, and the title "
-                "does not list as many elements.",
-                kind="no-element-names",
-                where=f"{name}, line {at + 6}",
-                expected="a line of element symbols, such as Li Fe P O, before the line of counts, or as the title",
-            )
+        symbols, end = _title_symbols(lines[at], counts, name, at + 6), at + 6
         warnings = (f"The elements of {name} were taken from its title: {' '.join(symbols)}.",)
     else:
         # pseudopotential names ("Li_sv", "Fe_pv/3f2a...") stand for their element
@@ -163,13 +164,41 @@ def _header(lines: list[str], at: int, name: str, limits: Limits) -> _Header:
     return _Header(lattice_angstrom=lattice, scales=scales, species=species, end=end, warnings=warnings)
 
 
-def _title_symbols(title: str, counts: list[int]) -> list[str] | None:
-    """The elements that a title lists, "Li Fe P O" or "Li4 Fe4 P4 O16" or "Li4Fe4P4O16"; None where it does not."""
-    found = _ELEMENT.findall(title) if _FORMULA.fullmatch(title[:_LONGEST_TITLE].strip()) else []
-    agrees = len(found) == len(counts) and all(
-        is_element(symbol) and number in ("", str(count)) for (symbol, number), count in zip(found, counts, strict=True)
+def _title_symbols(title: str, counts: Sequence[int], name: str, line: int) -> list[str]:
+    """The elements that a title lists: "Li Fe P O", "Li4 Fe4 P4 O16" or "LiFePO4".
+
+    Amounts, where there are any, are in the proportion of the counts; an element without one has 1.
+    """
+    listed = _ELEMENT.findall(title) if _FORMULA.fullmatch(title[:_LONGEST_TITLE].strip()) else []
+    symbols = [symbol for symbol, _ in listed]
+    if not symbols or not all(map(is_element, symbols)):
+        raise _unnamed("the title does not list them", name, line)
+    if len(symbols) != len(counts):
+        raise _unnamed(f"the title lists {len(symbols)} for {len(counts)} counts", name, line)
+    if any(amount for _, amount in listed):
+        amounts = [amount or "1" for _, amount in listed]
+        disagreeing = _disagreeing([Fraction(amount) for amount in amounts], counts)
+        if disagreeing:
+            shown = ", ".join(f"{symbols[k]} {amounts[k]} and {counts[k]}" for k in disagreeing)
+            raise _unnamed(f"the amounts of the title and the counts disagree ({shown})", name, line)
+    return symbols
+
+
+def _disagreeing(amounts: Sequence[Fraction], counts: Sequence[int]) -> list[int]:
+    """Indices of the counts that are not as many times their amount as most of the others."""
+    times = [count / amount if amount else None for amount, count in zip(amounts, counts, strict=True)]
+    ((most, _),) = Counter(times).most_common(1)
+    return [k for k, one in enumerate(times) if one is None or one != most]
+
+
+def _unnamed(why: str, name: str, line: int) -> FormatError:
+    return FormatError(
+        f"{name} does not name its elements: line {line} has counts only, as VASP 4 wrote it, and {why}.",
+        kind="no-element-names",
+        where=f"{name}, line {line}",
+        expected="a line of element symbols, such as Li Fe P O, before the line of counts; or a title of as many "
+        "elements in their order, with amounts in the proportion of the counts or none",
     )
-    return [symbol for symbol, _ in found] if agrees else None
 
 
 def _next_start(lines: list[str], at: int) -> int | None:

@@ -150,12 +150,49 @@ def test_a_crystal_sent_as_a_band_says_what_it_is(form: str, tmp_path: Path) -> 
     assert refused.value.kind == "single-crystal"
 
 
-def test_a_title_that_disagrees_with_the_counts_is_not_believed() -> None:
+def titled(title: str, counts: str = "3 3 6") -> File:
     lines = vasp_4(structure()).decode().splitlines()
-    for title in ("LiCoO2 slab", "Li Co", "Li9 Co3 O6", "made up"):
-        with pytest.raises(FormatError) as refused:
-            read_crystal(File(name="POSCAR", content="\n".join([title, *lines[1:]]).encode()), LIMITS)
-        assert refused.value.kind == "no-element-names"
+    assert lines[5].split() == ["3", "3", "6"]
+    return File(name="POSCAR", content="\n".join([title, *lines[1:5], counts, *lines[6:]]).encode())
+
+
+@pytest.mark.parametrize("title", ["Li Co O", "LiCoO2", "Li1 Co1 O2", " Li3Co3O6 ", "Li0.5 Co0.5 O", "Li3 Co3 O6"])
+def test_a_title_with_the_elements_in_the_proportion_of_the_counts_names_them(title: str) -> None:
+    read = read_crystal(titled(title), LIMITS)
+    assert read.formula == crystal().formula
+    assert read.warnings == ("The elements of POSCAR were taken from its title: Li Co O.",)
+
+
+@pytest.mark.parametrize(
+    ("title", "counts", "says"),
+    [
+        ("LiCoO2 slab", "3 3 6", "the title does not list them"),
+        ("made up", "3 3 6", "the title does not list them"),
+        ("Li Qq O", "3 3 6", "the title does not list them"),
+        ("Li Co", "3 3 6", "the title lists 2 for 3 counts"),
+        ("Li9 Co3 O6", "3 3 6", "disagree (Li 9 and 3)"),
+        ("Li3 Co3 O6", "3 6 3", "disagree (Co 3 and 6, O 6 and 3)"),
+        ("LiCoO2", "5 5 2", "disagree (O 2 and 2)"),
+        ("Li0 Co3 O6", "3 3 6", "disagree (Li 0 and 3)"),
+        ("Li0 Co0 O0", "3 3 6", "disagree (Li 0 and 3, Co 0 and 3, O 0 and 6)"),
+    ],
+)
+def test_a_title_that_disagrees_with_the_counts_is_not_believed(title: str, counts: str, says: str) -> None:
+    with pytest.raises(FormatError, match=re.escape(says)) as refused:
+        read_crystal(titled(title, counts), LIMITS)
+    assert refused.value.kind == "no-element-names"
+
+
+@pytest.mark.parametrize("selective", [[], ["Selective dynamics"]])
+def test_a_poscar_without_direct_or_cartesian_names_the_line_also_where_velocities_follow(selective: list[str]) -> None:
+    lines = poscar(structure()).decode().rstrip().splitlines()
+    assert lines[7].lower().startswith(("d", "c"))
+    line = 8 + len(selective)
+    for after in ([], ["0.0 0.1 0.0"]):  # which would take the place of the last position
+        content = "\n".join([*lines[:7], *selective, *lines[8:], *after]).encode()
+        with pytest.raises(FormatError, match=f"Line {line} is to be Direct or Cartesian, and holds three") as refused:
+            read_crystal(File(name="POSCAR", content=content), LIMITS)
+        assert refused.value.where == f"POSCAR, line {line}"
 
 
 def test_velocities_after_the_positions_are_no_second_crystal() -> None:
