@@ -96,6 +96,12 @@ def vasp_4(one: Structure) -> bytes:
     return "\n".join([lines[5], *lines[1:5], *lines[6:]]).encode()
 
 
+def rest_reply(some: Sequence[Structure]) -> bytes:
+    """A reply of Materials Project's REST interface, as it comes."""
+    data = [{"material_id": f"mp-{k}", "structure": one.as_dict()} for k, one in enumerate(some)]
+    return json.dumps({"data": data, "meta": {"total_doc": len(data)}}).encode()
+
+
 def optimade_entry(one: Structure) -> dict[str, Any]:
     elements = sorted({str(site.specie) for site in one})
     return {
@@ -341,6 +347,7 @@ CRYSTALS: dict[str, Callable[[Path], bytes]] = {
     "entry": lambda _: json.dumps(ComputedStructureEntry(structure(), -1.0).as_dict()).encode(),
     "list of one": lambda _: json.dumps([structure().as_dict()]).encode(),
     "OPTIMADE": lambda _: json.dumps({"data": optimade_entry(structure()), "meta": {}}).encode(),
+    "REST reply": lambda _: rest_reply((structure(),)),
 }
 BANDS: dict[str, Callable[[Path], bytes]] = {
     "extended XYZ": lambda _: band_to_extxyz(band()).encode(),
@@ -358,6 +365,7 @@ BANDS: dict[str, Callable[[Path], bytes]] = {
     "POSCARs": lambda _: b"".join(text.encode() + b"\n" for text in band_to_poscars(band())),
     "list of structures": lambda _: json.dumps([one.as_dict() for one in structures()]).encode(),
     "OPTIMADE": lambda _: json.dumps({"data": [optimade_entry(one) for one in structures()]}).encode(),
+    "REST reply": lambda _: rest_reply(structures()),
     "zip": lambda _: zipped(folders()),
     "zip of gzip": lambda _: zipped(folders(packed=gzip.compress, ending=".gz")),
     "zip of xz": lambda _: zipped(folders(packed=lzma.compress, ending=".xz")),

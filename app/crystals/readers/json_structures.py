@@ -1,4 +1,4 @@
-"""Structures in JSON: pymatgen's, alone, in an entry or a list; OPTIMADE's; ASE's rows, which our `neb-json` has."""
+"""Structures in JSON: pymatgen's, alone, in entries or a REST reply; OPTIMADE's; ASE's rows, as in our `neb-json`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +25,8 @@ def json_crystals(record: object, name: str, limits: Limits) -> tuple[Crystal, .
     """Every structure of a JSON document; None where it is in none of the forms.
 
     The forms are pymatgen's Structure, an entry, document or MigrationGraph with one as `structure`, a list of these;
-    OPTIMADE's structures (https://www.optimade.org/); and a JSON database of ASE.
+    as it is or as the `data` of a reply of Materials Project's REST interface; OPTIMADE's structures
+    (https://www.optimade.org/); and a JSON database of ASE.
 
     Raises:
         FormatError: kinds "not-a-structure", "several-bands"; `where` names the field.
@@ -41,8 +42,10 @@ def json_crystals(record: object, name: str, limits: Limits) -> tuple[Crystal, .
     if (entries := _optimade_entries(record)) is not None:
         limits.check_images(len(entries), name)
         return tuple(_optimade(entry, f"{name}, data[{k}]", limits) for k, entry in enumerate(entries))
-    is_ase = isinstance(record.get("ids"), list) and "nextid" in record
-    return _ase_rows(record, name, limits) if is_ase else None
+    if isinstance(record.get("ids"), list) and "nextid" in record:
+        return _ase_rows(record, name, limits)
+    data = record.get("data")
+    return _list(data, f"{name}, data", limits) if isinstance(data, list) else None
 
 
 def _list(record: list[object], name: str, limits: Limits) -> tuple[Crystal, ...] | None:

@@ -202,6 +202,21 @@ def test_velocities_after_the_positions_are_no_second_crystal() -> None:
     assert read.formula == crystal().formula
 
 
+@pytest.mark.parametrize("data", [[], [{"material_id": "mp-1"}], [1], {"structure": {}}, "text"])
+def test_a_reply_without_structures_is_no_crystal(data: object) -> None:
+    with pytest.raises(FormatError) as refused:
+        read_crystal(File(name="reply.json", content=orjson.dumps({"data": data, "meta": {}})), LIMITS)
+    assert refused.value.kind == "not-a-crystal"
+
+
+def test_a_fault_in_a_reply_is_named_with_its_place() -> None:
+    record = orjson.loads(CRYSTALS["REST reply"](Path()))
+    record["data"][0]["structure"]["sites"][2]["species"] = []
+    with pytest.raises(FormatError) as refused:
+        read_crystal(File(name="reply.json", content=orjson.dumps(record)), LIMITS)
+    assert refused.value.where == "reply.json, data[0], sites[2]"
+
+
 def test_bands_of_several_hops_in_neb_json_are_named() -> None:
     record = orjson.loads(neb_json())
     record["5"]["key_value_pairs"]["hop"] = 2
