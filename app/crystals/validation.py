@@ -22,6 +22,11 @@ LEAST_HOP_ANGSTROM = 0.3
 LONGEST_HOP_ANGSTROM = 30.0
 LEAST_HEIGHT_ANGSTROM = 1.2
 LARGEST_CELL_ANGSTROM = 1000.0
+#: A cell that is none in angstrom and has no longer vector is small; flat where one vector, or the volume beside that
+#: of a box of its lengths, is less than such a share.
+_LONGEST_SMALL_ANGSTROM = 5.0
+_FLAT_SHARES = (0.05, 0.01)
+_ANGSTROM_PER_NANOMETRE = 10.0
 LARGEST_FRACTION = 100.0
 #: Diamond, the densest there is, has 0.18 atoms in a cubic angstrom.
 DENSEST_ATOMS_PER_CUBIC_ANGSTROM = 0.5
@@ -36,7 +41,7 @@ SMALLEST_CELL_CUBIC_ANGSTROM = 8.0
 
 
 def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
-    """Refuse a cell that is not finite, flat, or larger than any calculation's.
+    """Refuse a cell that is not finite, flat, too small for an atom, or larger than any calculation's.
 
     A lattice may be written with long, skewed vectors, so it is flat where its shortest basis is.
 
@@ -55,18 +60,23 @@ def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
             where=where,
             expected=expected,
         )
-    lengths = np.linalg.norm(lattice_angstrom, axis=1)
     volume = abs(float(np.linalg.det(lattice_angstrom)))
-    flat = volume < LEAST_HEIGHT_ANGSTROM**3  # asked first: vectors in one plane have no shortest basis
-    if flat or cell_heights_angstrom(reduced_lattice(lattice_angstrom)[0]).min() < LEAST_HEIGHT_ANGSTROM:
-        shown = ", ".join(f"{length:.3g}" for length in lengths)
-        raise InputError(
-            f"The cell is flat: its vectors of {shown} angstrom span {volume:.3g} cubic angstrom, "
-            "and no atom fits between its faces.",
-            kind="not-a-cell",
-            where=where,
-            expected=expected,
-        )
+    tiny = volume < LEAST_HEIGHT_ANGSTROM**3  # asked first: vectors in one plane have no shortest basis
+    if not tiny and cell_heights_angstrom(reduced_lattice(lattice_angstrom)[0]).min() >= LEAST_HEIGHT_ANGSTROM:
+        return
+    lengths = np.linalg.norm(lattice_angstrom, axis=1)
+    shown = ", ".join(f"{length:.3g}" for length in lengths)
+    shortest, box = _FLAT_SHARES
+    flat = lengths.min() <= shortest * lengths.max() or volume <= box * lengths.prod()
+    small = not flat and lengths.max() <= _LONGEST_SMALL_ANGSTROM
+    in_nanometres = small and volume * _ANGSTROM_PER_NANOMETRE**3 >= SMALLEST_CELL_CUBIC_ANGSTROM
+    raise InputError(
+        f"The cell is {'too small' if small else 'flat'}: its vectors of {shown} angstrom span {volume:.3g} "
+        f"cubic angstrom, and no atom fits between its faces.{' These look like nanometres.' if in_nanometres else ''}",
+        kind="not-a-cell",
+        where=where,
+        expected="lengths in angstrom; a nanometre is 10" if small else expected,
+    )
 
 
 def check_density(lattice_angstrom: FloatArray, where: str, *, atoms: float, sites: int | None = None) -> None:
