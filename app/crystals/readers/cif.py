@@ -13,7 +13,7 @@ from app.crystals.geometry.contacts import FULL
 from app.crystals.limits import Limits
 from app.crystals.readers.cif_expansion import Expansion, check_size, expand, overfull_error
 from app.crystals.readers.cif_grammar import Block, blocks_with_atoms, truncated
-from app.crystals.readers.cif_rows import Rows, formula_of, last_element, read_rows
+from app.crystals.readers.cif_rows import Rows, comma_error, formula_of, has_decimal_comma, last_element, read_rows
 from app.crystals.readers.cif_symmetry import PossibleSymmetries, Symmetry, possible_symmetries
 from app.crystals.readers.reading import File
 from app.crystals.sites.soundness import Soundness, soundness
@@ -172,6 +172,8 @@ def _cell_number(block: Block, key: str, name: str) -> float:
         value = float(text.partition("(")[0])
     except ValueError:
         value = math.nan
+    if has_decimal_comma(text):
+        raise comma_error(text, key, name)
     if not math.isfinite(value):
         raise FormatError(
             f"{key} of {name} is {text[:20]!r}, not a number.",

@@ -22,6 +22,7 @@ _NAMED_ROWS = 6
 #: Written with so few digits, 0.5 and the like are exact and not rounded.
 _EXACT_DIGITS = 3
 _EXACT_PARTS = 8
+_COMMA = re.compile(r"[-+]?\d*,\d+(?:\(\d+\))?")
 _NOTHING = re.compile(r"(?:dum|dummy|cnt|cent\w*|cg|va|vac|vacancy|void|empty|em|box|lp)\d*", re.IGNORECASE)
 _SHARE = re.compile(r"\s*(\d*\.?\d+)\s*\*?\s*([A-Z][a-z]?)[\d.]*[+-]?\d*\s*")
 _SHARE_BEHIND = re.compile(r"\s*([A-Z][a-z]?)[+-]?\s*(0?\.\d+)\s*")
@@ -314,6 +315,8 @@ def _occupancy(text: str, row: int, name: str) -> float:
     if is_null(text):
         return 1.0
     value = _number(text, math.nan)
+    if has_decimal_comma(text):
+        raise comma_error(text, "_atom_site_occupancy", name, f"row {row + 1}")
     if not value >= 0.0:  # so written that NaN is refused
         raise FormatError(
             f"Atom {row + 1} of {name} has no occupancy: it is {text[:20]!r}.",
@@ -335,6 +338,8 @@ def _place(texts: Sequence[str], row: int, name: str) -> list[float]:
     place = []
     for key, text in zip(_COORDINATES, texts, strict=True):
         value = _number(text, math.nan)
+        if has_decimal_comma(text):
+            raise comma_error(text, key, name, f"row {row + 1}")
         if not abs(value) <= LARGEST_FRACTION:
             raise FormatError(
                 f"Atom {row + 1} of {name} has no position: {key} is {text[:20]!r}.",
@@ -344,6 +349,29 @@ def _place(texts: Sequence[str], row: int, name: str) -> list[float]:
             )
         place.append(value)
     return place
+
+
+def has_decimal_comma(text: str) -> bool:
+    """Whether a number is written as 0,5."""
+    return _COMMA.fullmatch(text.strip()) is not None
+
+
+def comma_error(text: str, key: str, name: str, place: str = "") -> FormatError:
+    """The error for a number with a decimal comma.
+
+    Args:
+        text: the number.
+        key: the field.
+        name: of the file.
+        place: in the field, such as a row.
+    """
+    where = f", {place}" if place else ""
+    return FormatError(
+        f"{key} of {name}{where} is {text[:20]!r}, with a decimal comma: a CIF has decimal points.",
+        kind="unreadable-cif",
+        where=f"{name}, {key}{where}",
+        expected="a point in every number, 0.5 and not 0,5",
+    )
 
 
 def _number(text: str, otherwise: float) -> float:

@@ -82,8 +82,7 @@ def band_of_frames(
     lattice = frames[0].lattice_angstrom
     frames, drifts = _in_first_order(frames)
     positions, last_step = _unwrapped(frames, drifts)
-    moved = np.linalg.norm((positions[-1] - positions[0]) @ lattice, axis=1)
-    migrating = _migrating_atom(frames[0], moved, ion, offset)
+    migrating = _migrating_atom(frames[0], positions, ion, offset)
     warnings = list(dict.fromkeys(text for frame in frames for text in frame.warnings))
     warnings.extend(_cell_warnings(frames))
     warnings.extend(drift_warnings(drifts, lattice))
@@ -203,8 +202,10 @@ def _only(found: ShortestVectors, atom: int) -> ShortestVectors:
     )
 
 
-def _migrating_atom(frame: Frame, moved: FloatArray, ion: str | None, offset: tuple[int, int, int] | None) -> int:
+def _migrating_atom(frame: Frame, positions: FloatArray, ion: str | None, offset: tuple[int, int, int] | None) -> int:
     """The atom that moves most, of the ion's element if that is given."""
+    displaced = np.linalg.norm((positions - positions[0]) @ frame.lattice_angstrom, axis=2)
+    moved = displaced[-1]
     candidates: NDArray[np.intp] = np.arange(len(moved))
     if ion is not None:
         candidates = np.array([k for k, symbol in enumerate(frame.species) if symbol == ion])
@@ -212,8 +213,9 @@ def _migrating_atom(frame: Frame, moved: FloatArray, ion: str | None, offset: tu
     to_a_copy = offset is not None and any(offset) and ion is not None and len(candidates) == 1
     if moved[migrating] < LEAST_HOP_ANGSTROM and not to_a_copy:
         what = f"no {ion}" if ion is not None else "no atom"
+        most = f"{what} moves by more than {moved[migrating]:.2f} angstrom between first and last image"
         raise InputError(
-            f"Nothing hops: {what} moves by more than {moved[migrating]:.2f} angstrom between first and last image.",
+            f"Nothing hops: {'all images are the same' if displaced.max() <= SAME_HOST_ANGSTROM else most}.",
             kind="nothing-moves",
             where=frame.name,
             expected="images in which one ion goes from one site to another",

@@ -130,6 +130,24 @@ MORE: dict[str, Case] = {
     "half a row": (lambda: crystal(CIF.rstrip()[:-8]), FormatError, "truncated-cif", "row"),
     "open text": (lambda: crystal(CIF + "_publ\n;\nabout"), FormatError, "truncated-cif", "not closed"),
     "no number": (lambda: crystal(CIF.replace("0.5 0.5 0.5", "0.5 ? 0.5")), FormatError, "unreadable-cif", "Atom 2"),
+    "comma in a position": (
+        lambda: crystal(CIF.replace("0.5 0.5 0.5", "0,50000000 0,5 0,5(2)")),
+        FormatError,
+        "unreadable-cif",
+        r"_atom_site_fract_x of upload, row 2 is '0,50000000', with a decimal comma: a CIF has decimal points",
+    ),
+    "comma in an occupancy": (
+        lambda: crystal(CIF.replace("0.5 1\n", "0.5 1,0\n")),
+        FormatError,
+        "unreadable-cif",
+        "_atom_site_occupancy of upload, row 2 is '1,0', with a decimal comma",
+    ),
+    "comma in a length": (
+        lambda: crystal(CIF.replace("_b 8", "_b 8,000(1)")),
+        FormatError,
+        "unreadable-cif",
+        r"_cell_length_b of upload is '8,000\(1\)', with a decimal comma",
+    ),
     "element in CIF": (lambda: crystal(CIF.replace(" O O1", " Qq Qq1")), InputError, "unknown-element", '"Qq"'),
     "one place twice": (
         lambda: crystal(CIF.replace("'Li1 O1'", "'Li2 O1'") + " Li Li2 0 0 0 1\n"),
@@ -181,6 +199,18 @@ MORE: dict[str, Case] = {
         InputError,
         "different-cells",
         "0.200 angstrom",
+    ),
+    "nothing moves at all": (
+        lambda: xyz(*[FRAME.format(x=0)] * 3),
+        InputError,
+        "nothing-moves",
+        r"^Nothing hops: all images are the same\.$",
+    ),
+    "there and back": (
+        lambda: xyz(FRAME.format(x=0), FRAME.format(x=2), FRAME.format(x=0)),
+        InputError,
+        "nothing-moves",
+        "no atom moves by more than 0.00 angstrom between first and last image",
     ),
     "nothing moves": (lambda: xyz(FRAME.format(x=0), FRAME.format(x=0.1)), InputError, "nothing-moves", "no atom"),
     "ends on an atom": (
