@@ -9,7 +9,7 @@ from app.crystals.limits import Limits
 from app.crystals.readers.cif import cif_blocks, read_cif
 from app.crystals.readers.frames import Frame
 from app.crystals.readers.json_structures import json_crystals
-from app.crystals.readers.neb_archive import unpack_single
+from app.crystals.readers.neb_archive import listing, structure_names, unpack_single
 from app.crystals.readers.packing import unpack
 from app.crystals.readers.reading import File
 from app.crystals.readers.structure_json import load_json
@@ -158,6 +158,14 @@ def _from_archive(
 ) -> Crystal:
     """The crystal that is alone in an archive, also as the files of one run."""
     single = None if image_of_a_band else unpack_single(file, limits)
+    names = structure_names(file, limits) if single is None else ()
+    if len(names) > 1 and not image_of_a_band:
+        raise FormatError(
+            f"{file.name} is a {kind} of {len(names)} structures, {listing(names)}, and one crystal belongs here.",
+            kind="band-not-crystal",
+            where=file.name,
+            expected="one of them alone; the images of a band in the field `band`; many crystals with `ionpath screen`",
+        )
     inner = None if single is None else format_of(single, limits)
     if single is None or inner is None or inner in ("zip", "tar"):
         raise _band_not_crystal(file.name, f"a {kind}")

@@ -85,6 +85,23 @@ def unpack_single(file: File, limits: Limits) -> File | None:
         return None if single is None else archive.read([single])[0]
 
 
+def structure_names(file: File, limits: Limits) -> tuple[str, ...]:
+    """The names of an archive's files of structures, sorted.
+
+    Raises:
+        FormatError: kind "broken-zip".
+        UnsupportedError: kind "encrypted-zip".
+        TooLargeError: files.
+    """
+    with open_archive(file, limits) as archive:
+        return tuple(sorted(str(member.path) for member in archive.members if _is_structure(member)))
+
+
+def listing(names: Sequence[str]) -> str:
+    """The first few of an archive's names, for a message."""
+    return ", ".join(name[-60:] for name in names[:_MOST_SHOWN]) + (", ..." if len(names) > _MOST_SHOWN else "")
+
+
 def _single(candidates: Sequence[Member]) -> Member | None:
     """The only structure; of one run of VASP, whose files lie in one folder, the file of its result."""
     if len(candidates) <= 1:
@@ -102,7 +119,14 @@ def _choose(candidates: list[Member], archive: Archive) -> tuple[list[Member], t
         return [single], ()  # one file may hold the whole band
     images = folders or _by_number(candidates)
     if not images:
-        raise FormatError(f"{name} contains no images of a band.", kind="no-images", where=name, expected=_EXPECTED)
+        others = sorted(str(member.path) for member in candidates)
+        beside = f", but {len(others)} structures: {listing(others)}" if others else ""
+        raise FormatError(
+            f"{name} contains no images of a band{beside}.",
+            kind="no-images",
+            where=name,
+            expected=_EXPECTED + ("; of many crystals, one alone, or all with `ionpath screen`" if others else ""),
+        )
     numbers = sorted(number for number in images if number not in (_FIRST, _LAST))
     spanned = bool(numbers) and numbers[-1] < len(archive.members) * 10
     missing = sorted(set(range(numbers[0], numbers[-1] + 1)) - set(numbers)) if spanned else []

@@ -244,6 +244,30 @@ MORE: dict[str, Case] = {
         "no-images",
         "no images",
     ),
+    "zip of several crystals": (
+        lambda: read_crystal(zipped({f"found/{name}.cif": CIF for name in ("b", "a", "c")}), LIMITS),
+        FormatError,
+        "band-not-crystal",
+        "neb.zip is a zip of 3 structures, found/a.cif, found/b.cif, found/c.cif, and one crystal belongs here",
+    ),
+    "zip of many crystals": (
+        lambda: read_crystal(zipped({f"{k}.cif": CIF for k in range(10, 19)}), LIMITS),
+        FormatError,
+        "band-not-crystal",
+        r"a zip of 9 structures, 10.cif, 11.cif, 12.cif, 13.cif, 14.cif, \.\.\., and one",
+    ),
+    "zip of several crystals as a band": (
+        lambda: read_band_file(zipped({f"{name}.cif": CIF for name in ("b", "a", "c")}), LIMITS),
+        FormatError,
+        "no-images",
+        "no images of a band, but 3 structures: a.cif, b.cif, c.cif",
+    ),
+    "zip without a crystal": (
+        lambda: read_crystal(zipped({"a/b.txt": "hello"}), LIMITS),
+        FormatError,
+        "band-not-crystal",
+        "is a zip, and one crystal belongs here",
+    ),
     "several bands in a zip": (
         lambda: read_band_file(
             zipped({f"out/hop-{hop}/0{image}/POSCAR": POSCAR for hop in (1, 2) for image in (0, 1)}), LIMITS
