@@ -1,12 +1,23 @@
 """Files that are not read, recognised by content or name, each with the line that converts it."""
 
+import io
 import re
+import zipfile
 
+from app.crystals.readers.archive import BROKEN
 from app.crystals.readers.reading import File
 from app.errors import UnsupportedError
 
 _ASE = "convert it with ASE: `ase convert {name} structure.extxyz` and send structure.extxyz"
 _LIST = "`python -c \"from ase.io import read, write; write('band.extxyz', read('{name}', ':'{more}))\"`"
+
+_PICTURED = "the structure file that the picture was made from, such as a CIF"
+_ITSELF = "the structure file itself, such as a CIF"
+_LAMMPS_DATA = (
+    'a conversion with ASE, where each type gets its atomic number, here lithium and oxygen: `python -c "from ase.io '
+    "import read, write; write('structure.extxyz', read('{name}', format='lammps-data', Z_of_type=dict([(1, 3), "
+    '(2, 8)])))"`'
+)
 
 #: What a file begins with, what it is, and what to do.
 _BINARY: tuple[tuple[bytes, str, str], ...] = (
@@ -16,6 +27,8 @@ _BINARY: tuple[tuple[bytes, str, str], ...] = (
         "a trajectory of ASE before 2014, a pickle, which is never loaded",
         f"{_LIST} with an old ASE",
     ),
+    (b"\x89PNG", "a picture (PNG)", _PICTURED),
+    (b"\xff\xd8\xff", "a picture (JPEG)", _PICTURED),
     (b"\x80", "a pickle, which is never loaded", "the structure as a CIF, POSCAR or extended XYZ"),
     (b"\x89HDF", "an HDF5 file", _ASE),
     (b"CDF", "a NetCDF file", _ASE),
@@ -23,6 +36,12 @@ _BINARY: tuple[tuple[bytes, str, str], ...] = (
 #: A pattern in the first bytes of a text, what it is, and what to do. Possessive quantifiers do not backtrack.
 _TEXT: tuple[tuple[str, str, str], ...] = (
     (r"\A\s*+ITEM: (?:TIMESTEP|UNITS|TIME)\b", "a LAMMPS dump", _LIST.replace("{more}", ", format='lammps-dump-text'")),
+    (r"^[ \t]*+[-+.\d]\S*+[ \t]++[-+.\d]\S*+[ \t]++xlo[ \t]++xhi\b", "a LAMMPS data file", _LAMMPS_DATA),
+    (
+        r"\A\s*+(?:<\?xml[^>]*+>\s*+)?+(?:<!--(?:[^-]|-(?!->))*+-->\s*+)*+<(?:!doctype\s++html|html|head|body)\b",
+        "a page of the web (HTML)",
+        "the structure file itself: its address gave a page, perhaps one to log in; save the file from a browser",
+    ),
     (r"^[ \t]*+%block[ \t]++(?:lattice_(?:cart|abc)|positions_(?:frac|abs))", "a CASTEP cell file", _ASE),
     (r"^[ \t]*+lattice_vector(?:[ \t]++[-+.\d]\S*+){3}[ \t]*+$", "an FHI-aims geometry.in", _ASE),
     (r"^[ \t]*+&(?:control|system)\b", "a Quantum ESPRESSO input", _ASE),
@@ -32,8 +51,10 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
 _NAMES: tuple[tuple[str, str, str], ...] = (
     (r"(?i)\.cssr\Z", "a CSSR file", "convert it with Open Babel: `obabel {name} -O structure.cif`"),
     (r"(?i)\.res\Z", "a SHELX file", _ASE),
-    (r"(?i)\.docx?\Z|\.xlsx?\Z", "an office document", "the structure file itself, such as a CIF"),
+    (r"(?i)\.docx?\Z|\.xlsx?\Z", "an office document", _ITSELF),
 )
+#: Of zips that are no archives, a file that is in each.
+_DOCUMENTS = {"word/document.xml": "a Word document", "xl/workbook.xml": "an Excel workbook"}
 _HEAD_BYTES = 20_000
 
 
@@ -55,6 +76,24 @@ def refuse_other_format(file: File, text: str | None) -> None:
         found = next((entry for entry in _TEXT if re.search(entry[0], head, re.MULTILINE | re.IGNORECASE)), None)  # type: ignore[assignment]
     if found is not None:
         raise _not_read(name, found[1], found[2])
+
+
+def refuse_document(file: File) -> None:
+    """Refuse a zip that is an office document.
+
+    Raises:
+        UnsupportedError: kind "format-not-read".
+    """
+    if not any(inner.encode() in file.content for inner in _DOCUMENTS):
+        return  # nearly every zip, of which nothing need be read for it
+    try:
+        with zipfile.ZipFile(io.BytesIO(file.content)) as archive:
+            names = set(archive.namelist())
+    except BROKEN:
+        return
+    for inner, what in _DOCUMENTS.items():
+        if inner in names:
+            raise _not_read(file.name, what, _ITSELF)
 
 
 def refuse_by_name(file: File) -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from app.crystals.limits import Limits
 from app.crystals.readers.neb_x import is_crd, is_path, path_alone
-from app.crystals.readers.other_formats import refuse_by_name, refuse_other_format
+from app.crystals.readers.other_formats import refuse_by_name, refuse_document, refuse_other_format
 from app.crystals.readers.poscar import is_xdatcar
 from app.crystals.readers.reading import File
 from app.crystals.readers.xcrysden import is_xsf
@@ -80,6 +80,7 @@ def format_of(file: File, limits: Limits) -> Format:
 def _format_by_magic(file: File) -> Format | None:
     """The format of bytes that are no text, or None."""
     if file.content.startswith(_ZIP):
+        refuse_document(file)
         return "zip"
     if file.content[_TAR] == b"ustar":
         return "tar"

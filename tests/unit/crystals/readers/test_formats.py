@@ -6,7 +6,10 @@ import io
 import lzma
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -307,7 +310,18 @@ def test_an_array_of_objects_in_a_trajectory_is_refused(tmp_path: Path) -> None:
     assert not mark.exists()
 
 
+LAMMPS = (
+    b"made up\n\n2 atoms\n2 atom types\n\n0.0 8.0 xlo xhi\n0 8 ylo yhi\n0 8 zlo zhi\n\nAtoms # atomic\n\n"
+    b"1 1 0 0 0\n2 2 4 4 4\n"
+)
 OTHERS = {
+    "login.cif": (b"\n<!DOCTYPE html>\n<html lang='en'><title>Log in</title></html>\n", "a page of the web (HTML)"),
+    "xhtml.cif": (b"<?xml version='1.0'?>\n<!-- a -- b -->\n<html>\ndata_layer\n</html>", "a page of the web (HTML)"),
+    "figure.png": (b"\x89PNG\r\n\x1a\n\x00\x00", "a picture (PNG)"),
+    "figure.cif": (b"\xff\xd8\xff\xe0\x00\x10JFIF", "a picture (JPEG)"),
+    "letter.docx": (zipped({"[Content_Types].xml": b"", "word/document.xml": b"<w/>"}), "a Word document"),
+    "table.xlsx": (zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b"<w/>"}), "an Excel workbook"),
+    "lammps.data": (LAMMPS, "a LAMMPS data file"),
     "dump.lammpstrj": (b"ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\n", "a LAMMPS dump"),
     "run.cell": (b"%BLOCK LATTICE_CART\n5 0 0\n0 5 0\n0 0 5\n%ENDBLOCK LATTICE_CART\n", "a CASTEP cell file"),
     "geometry.in": (b"# made up\nlattice_vector 5 0 0\nlattice_vector 0 5 0\n", "an FHI-aims geometry.in"),
@@ -327,3 +341,23 @@ def test_what_is_not_read_is_named_with_the_line_that_converts_it(name: str) -> 
         assert refused.value.kind == "format-not-read"
         assert refused.value.expected
         assert "{" not in refused.value.expected
+
+
+def test_a_crystal_beside_a_document_in_a_zip_is_read() -> None:
+    document = zipped({"word/document.xml": b"<w/>"})  # stored, so that its names are bytes of the archive's
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr("letter.docx", document)
+        archive.writestr("POSCAR", poscar(structure()))
+    assert read_crystal(File(name="both.zip", content=packed.getvalue()), LIMITS).formula == crystal().formula
+
+
+def test_the_line_that_converts_a_lammps_data_file_does(tmp_path: Path) -> None:
+    (tmp_path / "lammps.data").write_bytes(LAMMPS)
+    with pytest.raises(UnsupportedError) as refused:
+        read_crystal(File(name="lammps.data", content=LAMMPS), LIMITS)
+    line = re.search(r'python -c "([^"]+)"', str(refused.value.expected))
+    assert line is not None
+    subprocess.run([sys.executable, "-c", line[1]], cwd=tmp_path, check=True)
+    written = File(name="structure.extxyz", content=(tmp_path / "structure.extxyz").read_bytes())
+    assert read_crystal(written, LIMITS).formula == "Li1 O1"
