@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ def structures() -> tuple[Structure, ...]:
     )
 
 
+def rattled(count: int = 10, *, angstrom: float = 0.12, strain: float = 0.0) -> tuple[Structure, ...]:
+    """Of the band's first image, frames as of molecular dynamics; with a strain a frame, of a cell that relaxes."""
+    chance = np.random.default_rng(0)
+    start = structures()[0]
+    return tuple(
+        Structure(
+            Lattice(start.lattice.matrix * (1 + strain * number)),
+            start.species,
+            (start.cart_coords + chance.normal(0, angstrom, (len(start), 3))) * (1 + strain * number),
+            coords_are_cartesian=True,
+        )
+        for number in range(count)
+    )
+
+
 def cell_of(one: Structure) -> Cell:
     a, b, c = ((float(x), float(y), float(z)) for x, y, z in one.lattice.matrix)
     return a, b, c
@@ -84,7 +100,7 @@ def atoms_of(one: Structure, energy_ev: float | None = None) -> Atoms:
 
 
 def all_atoms(images: Sequence[Structure]) -> list[Atoms]:
-    return [atoms_of(one, energy) for one, energy in zip(images, ENERGIES_EV, strict=False)]
+    return [atoms_of(one, energy) for one, energy in zip_longest(images, ENERGIES_EV[: len(images)])]
 
 
 def poscar(one: Structure) -> bytes:

@@ -8,7 +8,7 @@ from ase.io import ulm
 
 from app.crystals.elements import SYMBOLS
 from app.crystals.limits import Limits
-from app.crystals.readers.frames import Frame
+from app.crystals.readers.frames import Frame, FrameSample, spread_evenly
 from app.crystals.readers.reading import File
 from app.crystals.validation import check_cell
 from app.errors import FormatError, InputError
@@ -30,6 +30,23 @@ def read_ase_trajectory(file: File, limits: Limits) -> tuple[Frame, ...]:
         InputError: kinds "unknown-element", "not-a-cell", "not-coordinates".
         TooLargeError: atoms or images.
     """
+    reader = _opened(file)
+    limits.check_images(len(reader), file.name)
+    return tuple(_image(reader, index, file, limits) for index in range(len(reader)))
+
+
+def sample_ase_trajectory(file: File, limits: Limits) -> FrameSample:
+    """Read as many images as a band may have, evenly spread, and count all.
+
+    Raises:
+        FormatError, InputError, TooLargeError: as `read_ase_trajectory`, but of the images' number.
+    """
+    reader = _opened(file)
+    chosen = spread_evenly(len(reader), limits.max_images)
+    return FrameSample(frames=tuple(_image(reader, index, file, limits) for index in chosen), count=len(reader))
+
+
+def _opened(file: File) -> ulm.Reader:
     try:
         with np.errstate(over="ignore"):  # of lengths that damaged bytes claim; what follows them is refused
             reader = ulm.Reader(io.BytesIO(file.content))
@@ -40,23 +57,23 @@ def read_ase_trajectory(file: File, limits: Limits) -> tuple[Frame, ...]:
         raise _unreadable(file, f"it is a {tag[:40]!r} file")
     if count < 1:
         raise _unreadable(file, "it holds no image")
-    limits.check_images(count, file.name)
-    frames: list[Frame] = []
-    for index in range(count):
-        try:
-            item = reader[index] if index else reader
-            head = item if "numbers" in item else reader
-            limits.check_atoms(int(np.prod(_shape(head, "numbers"))), f"{file.name}, image {index}")
-            numbers = np.array(head.numbers, dtype=np.int64)
-            positions = np.array(item.positions, dtype=np.float64)
-            cell = np.array(item.cell if "cell" in item else reader.cell, dtype=np.float64)
-            periodic = bool(np.all(head.pbc)) if "pbc" in head else True
-            energy_ev = _energy_ev(item)
-        except _BROKEN as error:
-            raise _unreadable(file, f"image {index} cannot be read ({type(error).__name__})") from error
-        frame = frame_of_arrays(numbers, positions, cell, file=file, what=f"image {index}", periodic=periodic)
-        frames.append(replace(frame, energy_ev=energy_ev))
-    return tuple(frames)
+    return reader
+
+
+def _image(reader: ulm.Reader, index: int, file: File, limits: Limits) -> Frame:
+    try:
+        item = reader[index] if index else reader
+        head = item if "numbers" in item else reader
+        limits.check_atoms(int(np.prod(_shape(head, "numbers"))), f"{file.name}, image {index}")
+        numbers = np.array(head.numbers, dtype=np.int64)
+        positions = np.array(item.positions, dtype=np.float64)
+        cell = np.array(item.cell if "cell" in item else reader.cell, dtype=np.float64)
+        periodic = bool(np.all(head.pbc)) if "pbc" in head else True
+        energy_ev = _energy_ev(item)
+    except _BROKEN as error:
+        raise _unreadable(file, f"image {index} cannot be read ({type(error).__name__})") from error
+    frame = frame_of_arrays(numbers, positions, cell, file=file, what=f"image {index}", periodic=periodic)
+    return replace(frame, energy_ev=energy_ev)
 
 
 #: What ASE and NumPy raise at bytes that are no trajectory.

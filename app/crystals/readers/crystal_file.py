@@ -7,7 +7,7 @@ import numpy as np
 from app.crystals.crystal import Crystal, Site
 from app.crystals.limits import Limits
 from app.crystals.readers.cif import cif_blocks, read_cif
-from app.crystals.readers.frames import Frame
+from app.crystals.readers.frames import Frame, is_trajectory
 from app.crystals.readers.json_structures import json_crystals
 from app.crystals.readers.neb_archive import listing, structure_names, unpack_single
 from app.crystals.readers.packing import unpack
@@ -18,14 +18,16 @@ from app.crystals.readers.trajectories import (
     NAMES,
     RUNS,
     STARTS,
+    TRAJECTORIES,
     is_run,
     read_end,
     read_frames,
     read_start,
+    sample_frames,
     unused_cell_warnings,
 )
 from app.crystals.validation import check_cell, check_contacts, check_coordinates, check_density
-from app.errors import FormatError, InputError
+from app.errors import FormatError, InputError, TooLargeError
 
 
 def structures_in(file: File, limits: Limits) -> tuple[str, ...]:
@@ -48,6 +50,30 @@ def structures_in(file: File, limits: Limits) -> tuple[str, ...]:
         return ()
     names = cif_blocks(text, file.name)
     return names if len(names) > 1 else ()
+
+
+def holds_trajectory(file: File, limits: Limits) -> bool:
+    """Whether a file has configurations of one crystal in which no ion hops, of which `read_crystal` reads one.
+
+    False of a file that cannot be read; what is wrong with it, reading it says.
+    """
+    try:
+        file = unpack(file, limits)
+        kind = format_of(file, limits)
+        single = unpack_single(file, limits) if kind in ("zip", "tar") else None
+        if single is not None:
+            file, kind = single, format_of(single, limits)
+        if kind in TRAJECTORIES:
+            frames = sample_frames(file, kind, limits).frames
+        elif kind in STARTS | RUNS:
+            frames = read_frames(file, kind, limits)
+        else:
+            return False
+        return is_trajectory(frames)
+    except TooLargeError as error:
+        return error.kind == "too-many-images"  # no band
+    except InputError:
+        return False
 
 
 def read_crystal(file: File, limits: Limits, ion: str | None = None, *, number: int | None = None) -> Crystal:
@@ -145,6 +171,11 @@ def _from_frames(file: File, kind: Format, limits: Limits, *, image_of_a_band: b
     if kind in RUNS:
         end = read_end(file, kind, limits)
         return _noted(end.frame, 1 if image_of_a_band else end.count, _LAST, NAMES[kind], file.name)
+    if kind in TRAJECTORIES and not image_of_a_band:
+        sample = sample_frames(file, kind, limits)
+        if sample.count > 1 and not is_trajectory(sample.frames):
+            raise _band_not_crystal(file.name, f"{NAMES[kind]} of {sample.count} frames")
+        return _noted(sample.frames[-1], sample.count, _LAST_FRAME, NAMES[kind], file.name)
     frames = read_frames(file, kind, limits)
     if image_of_a_band and is_run(file, kind):
         return _crystal(frames[-1])
@@ -198,6 +229,12 @@ _FIRST = (
 _LAST = (
     "ionic steps, and the last was read as the crystal. If they are the images of a band, send the file in the field "
     "`band`."
+)
+
+#: A trajectory ends with its result as well, and no ion hops in it.
+_LAST_FRAME = (
+    "frames that show no hop, and the last was read as the crystal. The images of a hop go into the field `band`; on "
+    "the command line, leave out --ion."
 )
 
 

@@ -1,13 +1,14 @@
 """XYZ of one or more frames, extended or with a cell sent beside it, read line by line so that an error can name it."""
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from app.crystals.elements import SYMBOLS, plain_symbol
 from app.crystals.limits import Limits
-from app.crystals.readers.frames import Frame
+from app.crystals.readers.frames import Frame, FrameSample, spread_evenly
 from app.crystals.readers.neb_x import HARTREE_EV
 from app.crystals.readers.reading import Cell
 from app.crystals.validation import check_cell
@@ -51,6 +52,27 @@ def read_extxyz(text: str, name: str, limits: Limits, cell: Cell | None = None) 
     """
     lines = text.rstrip().split("\n")
     frames: list[Frame] = []
+    for at, count in _starts(lines, name, limits):
+        limits.check_images(len(frames) + 1, name)
+        frames.append(_frame(lines, at, count, (name, len(frames)), cell))
+    return tuple(frames)
+
+
+def sample_extxyz(text: str, name: str, limits: Limits, cell: Cell | None = None) -> FrameSample:
+    """Read as many frames as a band may have images, evenly spread, and count all.
+
+    Raises:
+        FormatError, InputError, TooLargeError: as `read_extxyz`, but of the images' number.
+    """
+    lines = text.rstrip().split("\n")
+    starts = list(_starts(lines, name, limits))
+    chosen = spread_evenly(len(starts), limits.max_images)
+    frames = tuple(_frame(lines, *starts[index], (name, index), cell) for index in chosen)
+    return FrameSample(frames=frames, count=len(starts))
+
+
+def _starts(lines: Sequence[str], name: str, limits: Limits) -> Iterator[tuple[int, int]]:
+    """The line at which each frame starts, and its number of atoms."""
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -58,10 +80,8 @@ def read_extxyz(text: str, name: str, limits: Limits, cell: Cell | None = None) 
             continue
         count = _count(lines[at], f"{name}, line {at + 1}")
         limits.check_atoms(count, f"{name}, line {at + 1}")
-        limits.check_images(len(frames) + 1, name)
-        frames.append(_frame(lines, at, count, (name, len(frames)), cell))
+        yield at, count
         at += count + 2
-    return tuple(frames)
 
 
 def _count(line: str, where: str) -> int:

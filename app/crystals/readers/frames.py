@@ -32,6 +32,10 @@ DIFFERENT_CELL_ANGSTROM = 0.05
 ROUNDED_CELL_ANGSTROM = 1e-3
 #: If more than half of the host moves farther than this, the images are refused as unrelated.
 UNRELATED_ANGSTROM = 1.0
+#: Frames are of a hop where an atom goes farther than the first, and half of the others stay within the second.
+#: Atoms that vibrate, or that a relaxation moves, seldom go so far; what relaxes around a hop is its near atoms.
+LEAST_HOP_IN_FRAMES_ANGSTROM = 1.0
+STILL_HOST_ANGSTROM = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,6 +57,40 @@ class Frame:
     name: str
     warnings: tuple[str, ...] = ()
     energy_ev: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameSample:
+    """Frames of a file, in their order, the first and the last among them, and how many the file has."""
+
+    frames: tuple[Frame, ...]
+    count: int
+
+
+def spread_evenly(count: int, most: int) -> list[int]:
+    """Indices of so many frames at most, evenly spread from the first to the last."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, most)).round()})
+
+
+def is_trajectory(frames: Sequence[Frame]) -> bool:
+    """Whether frames are of a relaxation or of molecular dynamics: one crystal throughout, and no hop.
+
+    Displacements are from the first frame, without what all atoms move together, and fractional: a cell may change.
+    Neither the images of a hop nor crystals that have nothing in common are a trajectory.
+
+    Args:
+        frames: of one file, each with a valid cell.
+    """
+    first = frames[0]
+    if len(frames) < 2 or any(Counter(frame.species) != Counter(first.species) for frame in frames):  # noqa: PLR2004
+        return False
+    positions, _ = _unwrapped(*_in_first_order(frames))
+    moved = np.linalg.norm((positions - positions[0]) @ first.lattice_angstrom, axis=2)
+    frame, atom = np.unravel_index(moved.argmax(), moved.shape)
+    if moved[frame, atom] <= LEAST_HOP_IN_FRAMES_ANGSTROM:
+        return True
+    host = np.delete(moved[frame], atom)
+    return host.size > 0 and STILL_HOST_ANGSTROM < float(np.median(host)) <= UNRELATED_ANGSTROM
 
 
 def band_of_frames(

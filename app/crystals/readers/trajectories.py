@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from app.crystals.limits import Limits
 from app.crystals.readers.ase_database import read_ase_database
-from app.crystals.readers.ase_trajectory import read_ase_trajectory
-from app.crystals.readers.extxyz import is_cp2k, read_extxyz
-from app.crystals.readers.frames import Frame
+from app.crystals.readers.ase_trajectory import read_ase_trajectory, sample_ase_trajectory
+from app.crystals.readers.extxyz import is_cp2k, read_extxyz, sample_extxyz
+from app.crystals.readers.frames import Frame, FrameSample
 from app.crystals.readers.neb_x import read_crd
 from app.crystals.readers.poscar import configuration_count, read_poscars, read_xdatcar
 from app.crystals.readers.reading import File
@@ -30,6 +30,8 @@ NAMES: dict[Format, str] = {
 #: Formats of which one structure is often wanted of the many that they hold: the first, or that of the last step.
 STARTS: frozenset[Format] = frozenset({"poscar", "xdatcar"})
 RUNS: frozenset[Format] = frozenset({"vasprun", "outcar"})
+#: Formats in which a band's images, a relaxation and molecular dynamics look alike: what moves tells.
+TRAJECTORIES: frozenset[Format] = frozenset({"xyz", "ase-trajectory"})
 
 
 _READERS: dict[Format, Callable[[File, Limits], tuple[Frame, ...]]] = {
@@ -91,6 +93,17 @@ def read_end(file: File, kind: Format, limits: Limits) -> OneOfMany:
     """
     steps = (read_vasprun if kind == "vasprun" else read_outcar)(text_of(file), file.name, limits, last_alone=True)
     return OneOfMany(frame=steps.frames[-1], count=steps.count)
+
+
+def sample_frames(file: File, kind: Format, limits: Limits) -> FrameSample:
+    """As many configurations of one of TRAJECTORIES as a band may have, evenly spread, and the number of all.
+
+    Raises:
+        FormatError, InputError, TooLargeError: as `read_frames`, but of the images' number.
+    """
+    if kind == "xyz":
+        return sample_extxyz(text_of(file), file.name, limits, file.cell_angstrom)
+    return sample_ase_trajectory(file, limits)
 
 
 def is_run(file: File, kind: Format) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from pymatgen.core import Structure
 from written_formats import (
     BANDS,
     BANDS_WITHOUT_CELL,
@@ -23,23 +24,26 @@ from written_formats import (
     ENERGIES_EV,
     ION,
     WITH_ENERGIES,
+    ase_written,
     band,
     cell_of,
     crystal,
     neb_json,
     plain_xyz,
     poscar,
+    rattled,
     structure,
     structures,
     tarred,
     traj,
     vasp_4,
+    xdatcar,
     zipped,
 )
 
 from app.crystals.band import Band
 from app.crystals.limits import Limits
-from app.crystals.readers import File, read_band_file, read_crystal
+from app.crystals.readers import File, holds_trajectory, read_band_file, read_crystal
 from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
 from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
@@ -144,6 +148,77 @@ def test_of_a_run_the_last_step_is_the_crystal_and_a_warning_says_so(form: str, 
 def test_of_several_configurations_the_first_is_the_crystal_and_a_warning_says_so(form: str, tmp_path: Path) -> None:
     read = read_crystal(File(name="upload", content=BANDS[form](tmp_path)), LIMITS, ION)
     assert any("of 5 configurations, and the first was read" in warning for warning in read.warnings)
+
+
+TRAJECTORIES: dict[str, Callable[[tuple[Structure, ...]], bytes]] = {
+    "ASE trajectory": traj,
+    "extended XYZ": lambda frames: ase_written(frames, "extxyz"),
+    "ASE trajectory in a zip": lambda frames: zipped({"relax.traj": traj(frames)}),
+}
+
+
+@pytest.mark.parametrize("frames", ["of dynamics", "of a relaxation", "of a cell that relaxes", "more than images"])
+@pytest.mark.parametrize("form", TRAJECTORIES)
+def test_of_a_trajectory_the_last_frame_is_the_crystal_and_a_warning_says_so(form: str, frames: str) -> None:
+    frames_of: dict[str, Callable[[], tuple[Structure, ...]]] = {
+        "of dynamics": rattled,
+        "of a relaxation": lambda: rattled(2, angstrom=0.05),
+        "of a cell that relaxes": lambda: rattled(5, angstrom=0.03, strain=0.01),
+        "more than images": lambda: rattled(LIMITS.max_images + 1, angstrom=0.05),
+    }
+    made = frames_of[frames]()
+    file = File(name="upload", content=TRAJECTORIES[form](made))
+    assert holds_trajectory(file, LIMITS)
+    read = read_crystal(file, LIMITS, ION)
+    (warning,) = (warning for warning in read.warnings if "frames" in warning)
+    assert f"of {len(made)} frames that show no hop, and the last was read" in warning
+    assert "`band`" in warning
+    assert np.allclose(read.lattice_angstrom, made[-1].lattice.matrix, atol=1e-5)
+    assert np.allclose([site.frac_coords for site in read.sites], made[-1].frac_coords, atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", ["shuffled", "relaxed", "to a copy", "many", "other crystals"])
+@pytest.mark.parametrize("form", TRAJECTORIES)
+def test_frames_of_a_hop_or_of_other_crystals_are_no_trajectory(form: str, frames: str) -> None:
+    images, chance = structures(), np.random.default_rng(0)
+    ion = len(images[0]) - 1
+
+    def moved(image: Structure, shift: np.ndarray) -> Structure:
+        return Structure(image.lattice, image.species, image.cart_coords + shift, coords_are_cartesian=True)
+
+    def along(fraction: float) -> Structure:
+        shift = np.zeros((ion + 1, 3))
+        shift[ion] = fraction * images[0].lattice.matrix[1]
+        return moved(images[0], shift)
+
+    frames_of: dict[str, Callable[[], tuple[Structure, ...]]] = {
+        "shuffled": lambda: (images[0], *(one.copy().get_sorted_structure() for one in images[1:])),
+        "relaxed": lambda: tuple(moved(one, chance.normal(0, 0.05, (ion + 1, 3))) for one in images),
+        "to a copy": lambda: tuple(along(fraction) for fraction in np.linspace(0, 1, 9)),
+        "many": lambda: images * (LIMITS.max_images // len(images) + 1),
+        "other crystals": lambda: (images[0], structure()),
+    }
+    made = frames_of[frames]()
+    file = File(name="upload", content=TRAJECTORIES[form](made))
+    assert not holds_trajectory(file, LIMITS)
+    with pytest.raises(FormatError, match=f"of {len(made)} frames, and one crystal belongs here") as refused:
+        read_crystal(file, LIMITS, ION)
+    assert refused.value.kind == "band-not-crystal"
+
+
+@pytest.mark.parametrize("form", BANDS)
+def test_no_band_is_taken_for_a_trajectory(form: str, tmp_path: Path) -> None:
+    assert not holds_trajectory(File(name="upload", content=BANDS[form](tmp_path)), LIMITS)
+
+
+@pytest.mark.parametrize("count", [2, 10, 200])
+def test_an_xdatcar_of_dynamics_is_a_trajectory(count: int) -> None:
+    assert holds_trajectory(File(name="XDATCAR", content=xdatcar(rattled(count))), LIMITS)
+
+
+@pytest.mark.parametrize("form", CRYSTALS)
+def test_one_crystal_is_a_trajectory_of_none(form: str, tmp_path: Path) -> None:
+    assert not holds_trajectory(File(name="upload", content=CRYSTALS[form](tmp_path)), LIMITS)
 
 
 @pytest.mark.parametrize("form", CRYSTALS)
