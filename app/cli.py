@@ -119,7 +119,9 @@ def predict(  # noqa: PLR0917 - typer passes each by name
             "with --ion.",
         ),
     ] = None,
-    ion: Annotated[str | None, typer.Option(help="The ion that hops in a crystal, such as Li.")] = None,
+    ion: Annotated[
+        str | None, typer.Option(help="The ion that hops in a crystal, such as Li; a band of another ion is refused.")
+    ] = None,
     initial: Annotated[Path | None, typer.Option(help="The first of two end points.")] = None,
     final: Annotated[Path | None, typer.Option(help="The last of two end points.")] = None,
     cell: Annotated[

@@ -9,8 +9,9 @@ from itertools import islice
 from typing import Any, Literal, Protocol
 
 from app.console.sources import Input, Source, Unreadable
+from app.crystals.elements import check_element
 from app.crystals.hops.options import USUAL, HopOptions
-from app.errors import IonpathError
+from app.errors import InputError, IonpathError
 
 #: Results are printed in the order of the inputs. While a slow one holds the others back, so many go on behind it:
 #: beyond that their answers would take memory without bound.
@@ -175,12 +176,28 @@ class _Run:
     async def _reply(self, source: Source) -> Reply:
         """Ask; once more as what the file turns out to be, a crystal or a band, which its name does not always say."""
         try:
-            return await self._call(source, self._question)
+            reply = await self._call(source, self._question)
         except IonpathError as error:
             other = source.other_way if error.kind in _OTHER_WAY and not self._question.properties else None
             if other is None:
                 raise
-            return await self._call(other, self._question)
+            source, reply = other, await self._call(other, self._question)
+        _check_ion(source, reply)
+        return reply
+
+
+def _check_ion(source: Source, reply: Reply) -> None:
+    """Refuse the answer to a band of another ion than was asked for: a band says by itself which ion moves."""
+    asked, found = source.ion, reply.answer.get("ion")
+    if "band" not in source.files or asked is None or found in (None, asked):
+        return
+    check_element(asked, "--ion")
+    raise InputError(
+        f"The band's ion is {found}, and {asked} was asked for.",
+        kind="other-ion",
+        where=source.label,
+        expected=f"a band in which {asked} hops; or no --ion, for the ion that moves",
+    )
 
 
 def _unread(source: Unreadable) -> Result:

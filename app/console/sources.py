@@ -8,6 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from app.crystals.limits import Limits
+from app.crystals.readers import File, holds_trajectory
+from app.crystals.readers.given_cell import parse_cell
+from app.errors import InputError
+
 CRYSTAL_SUFFIXES = frozenset({".cif", ".vasp", ".poscar"})
 #: What a folder of images may hold beside these: those of ASE, and of Quantum ESPRESSO's and CP2K's NEB.
 _IMAGE_SUFFIXES = CRYSTAL_SUFFIXES | {".xyz", ".extxyz", ".traj", ".xsf", ".axsf", ".crd", ".path"}
@@ -117,7 +122,18 @@ def _source(path: Path, ion: str | None, cell: str | None) -> Source:
         return Source(label=path.name, files={"band": (f"{path.name}.zip", _zipped(path))}, ion=ion, cell=cell)
     if _is_crystal(path, ion):
         return _crystal(path, ion, cell)
-    return Source(label=path.name, files={"band": _file(path)}, ion=ion, cell=cell)
+    name, content = _file(path)
+    field = "structure" if ion is not None and _holds_trajectory(name, content, cell) else "band"
+    return Source(label=path.name, files={field: (name, content)}, ion=ion, cell=cell)
+
+
+def _holds_trajectory(name: str, content: bytes, cell: str | None) -> bool:
+    """Whether a file has frames of a crystal through which the ion of the command is to hop, and no hop by itself."""
+    try:
+        given = parse_cell(cell, "--cell") if cell else None
+    except InputError:  # which is said where the file is sent
+        return False
+    return holds_trajectory(File(name=name, content=content, cell_angstrom=given), Limits())
 
 
 def _crystal(path: Path, ion: str | None, cell: str | None) -> Source:

@@ -21,6 +21,7 @@ import pytest
 import torch
 from api_server import IONPATH, Service, environment, ionpath, running_service
 from typer.testing import CliRunner
+from written_formats import rattled, traj
 
 from app.cli import cli
 from app.console.asking import Question, Result, StoppedError, ask
@@ -97,6 +98,27 @@ def test_a_crystal_takes_what_the_http_call_takes(tmp_path: Path, service: Servi
     plain = json.loads(ionpath(tmp_path, "predict", crystal, "--ion", "Li", "--json", "--url", service.url).stdout)
     assert {site["occupancy"] for site in plain["sites"]} == {1.0}
     assert max(hop["distance_angstrom"] for hop in plain["hops"]) > 4.0
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_the_ion_that_is_asked_for_is_the_one_that_is_answered(
+    tmp_path: Path, service: Service, examples: Path, there: bool
+) -> None:
+    (tmp_path / "md.traj").write_bytes(traj(rattled()))
+    words: tuple[str | Path, ...] = ("predict", examples / "LiFePO4_band.extxyz", examples / "LiFePO4_neb.zip")
+    words += (tmp_path / "md.traj", "--json", "--max-hops", "4", *(("--url", service.url) if there else ()))
+    of_sodium = ionpath(tmp_path, *words, "--ion", "Na")
+    assert of_sodium.returncode == 1
+    first, second, _ = (json.loads(line) for line in of_sodium.stdout.splitlines())
+    for line in (first, second):
+        assert line["problem"]["detail"] == "The band's ion is Li, and Na was asked for."
+    of_lithium = ionpath(tmp_path, *words, "--ion", "Li")
+    assert of_lithium.returncode == 0, of_lithium.stderr
+    *bands, crystal = (json.loads(line) for line in of_lithium.stdout.splitlines())
+    assert [line["ion"] for line in (*bands, crystal)] == ["Li", "Li", "Li"]
+    assert not any("hops" in line for line in bands)
+    assert crystal["hops"]
+    assert any("of 10 frames that show no hop, and the last was read" in text for text in crystal["warnings"])
 
 
 def test_more_hops_than_a_service_gives_at_once_come_as_a_job(tmp_path: Path, examples: Path) -> None:

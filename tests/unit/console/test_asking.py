@@ -177,3 +177,23 @@ def test_a_file_is_asked_once_more_as_what_it_turns_out_to_be(
     asyncio.run(ask(caller, [Input(label="file.xyz", load=lambda: source)], QUESTION, seen))
     assert [result.answer for result in seen.results] == [answer]
     assert caller.asked == ([sent, way] if answer else [sent])
+
+
+@pytest.mark.parametrize("sent", ["band", "structure"])  # the second is a band under a crystal's name
+@pytest.mark.parametrize(
+    ("asked", "kind"), [("Li", None), (None, None), ("Na", "other-ion"), ("li", "unknown-element")]
+)
+def test_a_band_of_another_ion_is_no_answer(sent: str, asked: str | None, kind: str | None) -> None:
+    class OfLithium(OneWay):
+        async def _call(self, source: Source, question: Question) -> Reply:
+            await super()._call(source, question)
+            return Reply(answer={"ion": "Li"})
+
+    source = Source(label="band.xyz", files={sent: ("band.xyz", b"")}, ion=asked)
+    seen = Seen()
+    asyncio.run(ask(OfLithium("band"), [Input(label="band.xyz", load=lambda: source)], QUESTION, seen))
+    (result,) = seen.results
+    assert (result.problem or {}).get("kind") == kind
+    if kind == "other-ion":
+        assert result.problem is not None
+        assert result.problem["detail"] == "The band's ion is Li, and Na was asked for."

@@ -3,9 +3,12 @@
 import gzip
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pymatgen.core import Structure
+from written_formats import ase_written, rattled, structures, traj, xdatcar
 
 from app.console.sources import Source, inputs_of
 from app.crystals.readers.vasp_output import outcar_energy_ev
@@ -38,6 +41,38 @@ def test_a_file_goes_where_it_belongs(name: str, tmp_path: Path) -> None:
     source = named.read()
     assert isinstance(source, Source)
     assert source.files == {field: (name, content)}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("md.traj", lambda: traj(rattled())),
+        ("relax.extxyz", lambda: ase_written(rattled(4, angstrom=0.05, strain=0.01), "extxyz")),
+        ("relax.xyz.gz", lambda: gzip.compress(ase_written(rattled(4, angstrom=0.05), "extxyz"))),
+        ("XDATCAR", lambda: xdatcar(rattled())),
+    ],
+)
+def test_a_trajectory_is_a_crystal_where_an_ion_is_named(
+    name: str, content: Callable[[], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content())
+    for ion, field in (("Li", "structure"), (None, "band")):
+        (named,) = inputs_of([tmp_path / name], ion=ion, initial=None, final=None)
+        source = named.read()
+        assert isinstance(source, Source)
+        assert list(source.files) == [field]
+
+
+@pytest.mark.parametrize(("name", "content"), [("neb.traj", traj), ("XDATCAR", xdatcar)])
+@pytest.mark.parametrize("cell", [None, "10,10,10", "no cell"])
+def test_a_hop_is_a_band_where_an_ion_is_named_too(
+    name: str, content: Callable[[tuple[Structure, ...]], bytes], cell: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content(structures()))
+    (named,) = inputs_of([tmp_path / name], ion="Na", initial=None, final=None, cell=cell)
+    source = named.read()
+    assert isinstance(source, Source)
+    assert list(source.files) == ["band"]
 
 
 def test_packed_images_of_a_folder_are_sent(tmp_path: Path) -> None:
