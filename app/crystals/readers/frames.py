@@ -36,6 +36,9 @@ UNRELATED_ANGSTROM = 1.0
 #: Atoms that vibrate, or that a relaxation moves, seldom go so far; what relaxes around a hop is its near atoms.
 LEAST_HOP_IN_FRAMES_ANGSTROM = 1.0
 STILL_HOST_ANGSTROM = 0.2
+#: An atom that moves less than so many times as far as half of the others does not hop; asked of as many atoms.
+DISTINCT_HOP = 4.0
+LEAST_HOST_ATOMS = 4
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,6 +260,16 @@ def _migrating_atom(frame: Frame, positions: FloatArray, ion: str | None, offset
             kind="nothing-moves",
             where=frame.name,
             expected="images in which one ion goes from one site to another",
+        )
+    rest = np.delete(moved, migrating)
+    typical = float(np.median(rest)) if len(rest) >= LEAST_HOST_ATOMS else 0.0
+    if moved[migrating] <= LEAST_HOP_IN_FRAMES_ANGSTROM and moved[migrating] < DISTINCT_HOP * typical:
+        raise InputError(
+            f"Nothing hops: {frame.species[migrating]} moves by {moved[migrating]:.2f} angstrom between first and last "
+            f"image, and half of the other atoms by {typical:.2f} or more, as in a relaxation or molecular dynamics.",
+            kind="nothing-moves",
+            where=frame.name,
+            expected="images in which one ion goes from one site to another; one crystal of a trajectory with `ion`",
         )
     return migrating
 

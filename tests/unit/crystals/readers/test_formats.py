@@ -177,6 +177,31 @@ def test_of_a_trajectory_the_last_frame_is_the_crystal_and_a_warning_says_so(for
     assert np.allclose([site.frac_coords for site in read.sites], made[-1].frac_coords, atol=1e-5)
 
 
+@pytest.mark.parametrize("angstrom", [0.08, 0.12, 0.2])
+@pytest.mark.parametrize("form", TRAJECTORIES)
+def test_a_trajectory_sent_as_a_band_is_no_hop_of_what_moved_most(form: str, angstrom: float) -> None:
+    file = File(name="upload", content=TRAJECTORIES[form](rattled(angstrom=angstrom)))
+    with pytest.raises(InputError, match="as in a relaxation or molecular dynamics") as refused:
+        read_band_file(file, LIMITS)
+    assert refused.value.kind == "nothing-moves"
+
+
+def test_a_short_hop_in_a_host_that_hardly_moves_is_a_band() -> None:
+    images, chance = structures(), np.random.default_rng(0)
+    shift = np.zeros((len(images[0]), 3))
+    shift[-1] = [0.6, 0.0, 0.0]
+    ends = tuple(
+        Structure(
+            one.lattice, one.species, one.cart_coords + chance.normal(0, 0.03, shift.shape), coords_are_cartesian=True
+        )
+        for one in (
+            images[0],
+            Structure(images[0].lattice, images[0].species, images[0].cart_coords + shift, coords_are_cartesian=True),
+        )
+    )
+    assert read_band_file(File(name="upload", content=traj(ends)), LIMITS).band.ion == ION
+
+
 @pytest.mark.parametrize("frames", ["shuffled", "relaxed", "to a copy", "many", "other crystals"])
 @pytest.mark.parametrize("form", TRAJECTORIES)
 def test_frames_of_a_hop_or_of_other_crystals_are_no_trajectory(form: str, frames: str) -> None:
