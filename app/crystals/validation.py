@@ -22,8 +22,8 @@ LEAST_HOP_ANGSTROM = 0.3
 LONGEST_HOP_ANGSTROM = 30.0
 LEAST_HEIGHT_ANGSTROM = 1.2
 LARGEST_CELL_ANGSTROM = 1000.0
-#: A cell that is none in angstrom and has no longer vector is small; flat where one vector, or the volume beside that
-#: of a box of its lengths, is less than such a share.
+#: A refused cell is called flat where its shortest vector is at most the first share of its longest, or its volume at
+#: most the second share of the product of its lengths; else too small, where no vector is longer than the limit.
 _LONGEST_SMALL_ANGSTROM = 5.0
 _FLAT_SHARES = (0.05, 0.01)
 _ANGSTROM_PER_NANOMETRE = 10.0

@@ -114,7 +114,7 @@ def _program_hidden() -> Iterator[None]:
     """
     program = sys.modules["__main__"].__dict__
     with _starting:
-        # Taken away, not None: what reads the files of modules meanwhile, as torch does, takes None for a fault.
+        # Removed rather than set to None: torch may look up the files of all modules meanwhile, and fails on None.
         path, spec = program.pop("__file__", None), program.get("__spec__")
         program["__spec__"] = None
         try:
