@@ -24,12 +24,16 @@ def wait_until(
         time.sleep(PAUSE_S)
 
 
-async def until(holds: Callable[[], object | Awaitable[object]]) -> None:
-    """Ask again and again, an answer that is awaitable is awaited, until the answer is true."""
+async def until(holds: Callable[[], object | Awaitable[object]], *, pause_s: float = PAUSE_S) -> None:
+    """Ask again and again, an answer that is awaitable is awaited, until the answer is true.
+
+    Args:
+        pause_s: between two questions; 0 asks after each step of the event loop, for what may soon be over.
+    """
     deadline = time.monotonic() + DEADLINE_S
     while True:
         answer = holds()
         if await answer if isinstance(answer, Awaitable) else answer:
             return
         assert time.monotonic() < deadline, f"not so within {DEADLINE_S:g} s"
-        await asyncio.sleep(PAUSE_S)
+        await asyncio.sleep(pause_s)
