@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,6 +296,16 @@ def test_figures_are_those_of_predict(screened: Screening, folder: Path, tmp_pat
         hops = found.hops[found.hops.id == name].sort_values("hop")
         expected = [np.nan if hop["barrier_ev"] is None else hop["barrier_ev"] for hop in answer["hops"]]
         assert list(hops.barrier_ev) == pytest.approx(expected, abs=1e-4, nan_ok=True)
+
+
+@pytest.mark.one_third
+def test_no_more_parts_are_read_at_once_than_there_are_workers(repository: Path, tmp_path: Path) -> None:
+    """Ray would start a process for each: in a screening of many archives they took the memory."""
+    script = repository / "tests" / "slow_parts.py"
+    ran = subprocess.run(
+        [sys.executable, script, tmp_path], env=environment(tmp_path), stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert ran.stdout.split() == ["2", "8"], "at the same time, and inputs that are done"
 
 
 def test_a_run_that_is_complete_does_nothing_more(screened: Screening, folder: Path, tmp_path: Path) -> None:
