@@ -1,7 +1,7 @@
 """What one uncached band costs in the process that answers, by stage, and what it costs in batches.
 
 Run it with `python -m benchmarks.latency`. Bands are a seeded choice of the sound ones with 90 to 130 atoms. A batch
-is prepared band by band and predicted at once, as a service with one thread for its graphs would.
+is prepared some bands at a time and predicted at once, as a service does.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from app.models.features.path import path_descriptors
 from app.models.graphs.ion_bonds import ion_bonds
 from app.models.predictors.kernel_predictor import KernelPredictor
 from app.models.predictors.predictor import Predictor
-from app.models.predictors.preparation import PreparedBand
 from app.models.registry import Registry
+from benchmarks.bare_loop import prepared
 from benchmarks.throughput import STORE
 from training.corpus import read_corpus
 
@@ -98,8 +98,8 @@ def alone(predictor: Predictor, bands: Sequence[Band]) -> tuple[np.ndarray, np.n
     """Seconds that every band takes to prepare and to predict, one after the other."""
     seconds = []
     for band in bands:
-        prepared, prepare = clocked(partial(predictor.graph, band))
-        _, predict = clocked(partial(predictor.predict, [prepared]))
+        graph, prepare = clocked(partial(predictor.graph, band))
+        _, predict = clocked(partial(predictor.predict, [graph]))
         seconds.append((prepare, predict))
     prepares, predicts = np.array(seconds).T
     return prepares, predicts
@@ -110,14 +110,10 @@ def batched(predictor: Predictor, bands: Sequence[Band]) -> tuple[float, float]:
     prepare = predict = 0.0
     for start in range(0, len(bands), BATCH):
         batch = bands[start : start + BATCH]
-        prepared, seconds = clocked(partial(_prepared, predictor, batch))
+        graphs, seconds = clocked(partial(prepared, predictor, batch))
         prepare += seconds
-        predict += clocked(partial(predictor.predict, prepared))[1]
+        predict += clocked(partial(predictor.predict, graphs))[1]
     return prepare / len(bands), predict / len(bands)
-
-
-def _prepared(predictor: Predictor, bands: Sequence[Band]) -> list[PreparedBand]:
-    return [predictor.graph(band) for band in bands]
 
 
 def timed(function: Callable[[Band], object], bands: Sequence[Band]) -> np.ndarray:

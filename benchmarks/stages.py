@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -26,7 +27,9 @@ from app.models.predictors.predictor import Predictor
 from app.models.registry import Registry
 from app.serving.answers.as_json import answer_to_json
 from app.serving.answers.types import Answer, ModelReference
+from app.serving.inference.queue import PREPARED_TOGETHER
 from app.storage.rows import pack_input
+from benchmarks.bare_loop import prepared as prepared_bands
 from benchmarks.load import body_of
 from benchmarks.throughput import STORE
 
@@ -61,7 +64,9 @@ def main() -> None:
     bands = [reading.band for reading in stage("read and check the JSON", lambda b: read_json_band(b, limits), bodies)]
     stage("canonical form for the cache", canonical, bands)
     stage("pack the input for the log", lambda band: pack_input(band_to_json(band)), bands)
-    prepared = stage("prepare: bonds and descriptors", predictor.graph, bands)
+    some = [bands[start : start + PREPARED_TOGETHER] for start in range(0, len(bands), PREPARED_TOGETHER)]
+    together = stage(f"prepare {PREPARED_TOGETHER}: bonds, descriptors", partial(prepared_bands, predictor), some)
+    prepared = [one for group in together for one in group]
     packed = stage("hand over from process to process, write", lambda one: pickle.dumps(one, protocol=5), prepared)
     stage("hand over from process to process, read", pickle.loads, packed)
     batches = [prepared[start : start + BATCH] for start in range(0, len(prepared), BATCH)]

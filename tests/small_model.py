@@ -125,10 +125,17 @@ class SmallModel:
         return made[:-1] if self.too_few else made
 
 
-def prepare(predictor: BatchPredictor, one: Band) -> Done:
-    """Prepare a band in the thread that asks for it."""
-    started_s = time.thread_time()
-    return Done(value=predictor.preparation(one), seconds=time.thread_time() - started_s)
+def prepare(predictor: BatchPredictor, bands: Sequence[Band]) -> list[Done]:
+    """Prepare bands in the thread that asks for them."""
+    made: list[Done] = []
+    for one in bands:
+        started_s = time.thread_time()
+        try:
+            value = predictor.preparation(one)
+        except Exception as error:  # noqa: BLE001 # each fails alone
+            value = error
+        made.append(Done(value=value, seconds=time.thread_time() - started_s))
+    return made
 
 
 @asynccontextmanager

@@ -55,7 +55,7 @@ def averages(around: Surroundings) -> dict[str, FloatArray]:
     found |= {f"framework_share_{name}": _share(block, framework) for name, block in _blocks(around, table).items()}
     polyanion = (anions[..., None] * around.bonded).sum(axis=(-2, -1))
     of_cations = cations.sum(axis=-1) + 1.0
-    electronegativity = float(table.electronegativity[around.ion])
+    electronegativity = table.electronegativity[around.ion]
     return found | {
         "anion_to_cation_ratio": anions.sum(axis=-1) / of_cations,
         "polyanion_to_cation_ratio": polyanion / of_cations,

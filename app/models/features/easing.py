@@ -140,9 +140,9 @@ def _yielding(pair_forces: FloatArray, held: FloatArray, energy: FloatArray) -> 
 
 
 def _valence_share(around: Surroundings, apart: FloatArray) -> FloatArray:
-    unit = element_table().unit_bond_angstrom(around.ion, around.numbers)
+    unit = element_table().unit_bond_angstrom(around.ion[..., None], around.numbers)
     bond = np.exp((unit[..., None, :] - apart) / VALENCE_DECAY_ANGSTROM) * fade((apart - 6.0) / 2.0)
-    return along_atoms(bond, around.anion) / around.ion_charge
+    return along_atoms(bond, around.anion) / around.ion_charge[..., None]
 
 
 class PairPotential:
@@ -162,9 +162,9 @@ class PairPotential:
             [-2.0 * self._positions.swapaxes(-1, -2), ones[..., None, :], squared[..., None, :]], axis=-2
         )
         self._rows = np.concatenate([self._positions, ones[..., None]], axis=-1)
-        self._charge = around.ion_charge
-        touching = (around.radius_angstrom + around.ion_radius_angstrom).clip(0.8)
-        self._coulomb = COULOMB_EV_ANGSTROM * around.ion_charge * around.charge
+        self._charge = around.ion_charge[..., None]
+        touching = (around.radius_angstrom + around.ion_radius_angstrom[..., None]).clip(0.8)
+        self._coulomb = COULOMB_EV_ANGSTROM * self._charge * around.charge
         at_touch = _OVERLAP_SHARE * np.abs(self._coulomb) * HARDNESS_ANGSTROM / touching**2
         self._overlap = at_touch * np.exp(touching / HARDNESS_ANGSTROM)
         self._push = self._overlap / HARDNESS_ANGSTROM

@@ -66,10 +66,12 @@ def profiles(around: Surroundings) -> dict[str, FloatArray]:
     distance, anion, cation = around.distance, around.anion, around.cation
     kept = fade((distance - FARTHEST_ANGSTROM) / (OUTER_ANGSTROM - FARTHEST_ANGSTROM))
     valence, vector = _bond_valence(around, kept)
-    radius = around.radius_angstrom[..., None, :]
-    overlap = np.exp((radius + around.ion_radius_angstrom - distance) / HARDNESS_ANGSTROM) * kept
+    radius, ion_charge = around.radius_angstrom[..., None, :], around.ion_charge[..., None]
+    touching = radius + around.ion_radius_angstrom[..., None, None]
+    overlap = np.exp((touching - distance) / HARDNESS_ANGSTROM) * kept
     room = distance - radius
-    interaction = around.ion_charge * COULOMB_EV_ANGSTROM * around.charge[..., None, :] * _damped_inverse(distance)
+    charges = COULOMB_EV_ANGSTROM * ion_charge * around.charge
+    interaction = charges[..., None, :] * _damped_inverse(distance)
     return {
         "anion_coordination": bonded_anions(around).sum(axis=-1),
         "cation_coordination": along_atoms(fade(distance - 3.0), cation),
@@ -78,7 +80,7 @@ def profiles(around: Surroundings) -> dict[str, FloatArray]:
         "free_radius_angstrom": _nearest(room, np.ones_like(anion)),
         "cation_free_radius_angstrom": _nearest(room, cation),
         "bond_valence": valence,
-        "bond_valence_mismatch": np.abs(valence / around.ion_charge - 1.0),
+        "bond_valence_mismatch": np.abs(valence / ion_charge - 1.0),
         "bond_valence_vector": vector,
         "anion_overlap_log": np.log1p(along_atoms(overlap, anion)),
         "cation_overlap_log": np.log1p(along_atoms(overlap, cation)),
@@ -92,7 +94,7 @@ def profiles(around: Surroundings) -> dict[str, FloatArray]:
 
 def bonded_anions(around: Surroundings) -> FloatArray:
     """The degree to which each atom is an anion in the ion's first shell, 0 to 1, shape [..., 13, n_near]."""
-    touching = (around.radius_angstrom + around.ion_radius_angstrom).clip(0.5)
+    touching = (around.radius_angstrom + around.ion_radius_angstrom[..., None]).clip(0.5)
     scaled = around.distance / touching[..., None, :]
     return around.anion[..., None, :] * fade((scaled - _BONDED) / (_UNBONDED - _BONDED))
 
@@ -136,7 +138,7 @@ def _nearest(distance: FloatArray, share: FloatArray) -> FloatArray:
 
 def _bond_valence(around: Surroundings, kept: FloatArray) -> tuple[FloatArray, FloatArray]:
     """The ion's bond valence sum, and the length of the sum of its bonds as vectors, both of shape [..., 13]."""
-    unit = element_table().unit_bond_angstrom(around.ion, around.numbers)
+    unit = element_table().unit_bond_angstrom(around.ion[..., None], around.numbers)
     bond = around.anion[..., None, :] * np.exp((unit[..., None, :] - around.distance) / VALENCE_DECAY_ANGSTROM)
     bond *= kept
     vector = vector_sums(bond / around.distance, around.points, around.positions)

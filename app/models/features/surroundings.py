@@ -1,6 +1,6 @@
 """The host atoms that a hop's descriptors depend on, and the ion's distances to them along the line.
 
-Hops of one ion may be stacked: every array then has their axis in front of those that are named here, which "..."
+Hops may be stacked: every array then has their axis in front of those that are named here, which "..."
 stands for, and functions of surroundings give a value for each. An array of one hop is so small that numpy needs as
 long to begin with it as to do the work.
 """
@@ -33,7 +33,7 @@ class Surroundings:
     """A hop's line and the host atoms within 8 angstrom of it; or several hops' lines.
 
     Attributes:
-        ion: atomic number.
+        ion: atomic number, shape [...].
         points: 13 places along the straight line, shape [..., 13, 3], angstrom.
         numbers: atomic numbers, shape [..., n_near]; 0 where a place is filled with nothing.
         positions: shape [..., n_near, 3], angstrom.
@@ -43,7 +43,7 @@ class Surroundings:
             [..., n_near, 7].
     """
 
-    ion: int
+    ion: IntArray
     points: FloatArray
     numbers: IntArray
     positions: FloatArray
@@ -64,17 +64,17 @@ class Surroundings:
     @property
     def same_element(self) -> FloatArray:
         """1 for atoms of the ion's element, shape [..., n_near]."""
-        return np.asarray(self.numbers == self.ion, dtype=np.float64)
+        return np.asarray(self.numbers == self.ion[..., None], dtype=np.float64)
 
     @property
-    def ion_charge(self) -> float:
-        """The ion's usual charge, elementary charges."""
-        return float(element_table().cation_charge[self.ion])
+    def ion_charge(self) -> FloatArray:
+        """The ion's usual charge, elementary charges, shape [...]."""
+        return np.asarray(element_table().cation_charge[self.ion])
 
     @property
-    def ion_radius_angstrom(self) -> float:
-        """The ion's radius, angstrom."""
-        return float(element_table().cation_radius_angstrom[self.ion])
+    def ion_radius_angstrom(self) -> FloatArray:
+        """The ion's radius, angstrom, shape [...]."""
+        return np.asarray(element_table().cation_radius_angstrom[self.ion])
 
 
 def surroundings(around: PathSurroundings) -> Surroundings:
@@ -83,7 +83,7 @@ def surroundings(around: PathSurroundings) -> Surroundings:
     host = host_atoms(band)
     points = images[0] + np.linspace(0.0, 1.0, POINT_COUNT)[:, None] * (images[-1] - images[0])
     return Surroundings(
-        ion=atomic_number(band.ion),
+        ion=np.array(atomic_number(band.ion)),
         points=points,
         numbers=host.numbers[near.host_index],
         positions=near.positions,
@@ -99,14 +99,14 @@ def surroundings(around: PathSurroundings) -> Surroundings:
 
 
 def stacked(hops: Sequence[Surroundings]) -> Surroundings:
-    """Several hops of one ion as one; those with fewer atoms have nothing in the places of the others' last ones."""
+    """Several hops as one; those with fewer atoms have nothing in the places of the others' last ones."""
     most = max(len(hop.numbers) for hop in hops)
     arrays: dict[str, FloatArray | IntArray] = {}
     for field in fields(Surroundings):
         parts = [getattr(hop, field.name) for hop in hops]
-        if field.name == "points":
-            arrays["points"] = np.stack(parts)
-        elif field.name != "ion":
+        if field.name in {"ion", "points"}:
+            arrays[field.name] = np.stack(parts)
+        else:
             axis = 1 if field.name == "distance" else 0
             shape = [*parts[0].shape]
             shape[axis] = most
@@ -116,7 +116,7 @@ def stacked(hops: Sequence[Surroundings]) -> Surroundings:
             for one, part in zip(filled, parts, strict=True):
                 one[(slice(None),) * axis + (slice(part.shape[axis]),)] = part
             arrays[field.name] = filled
-    return Surroundings(ion=hops[0].ion, **arrays)  # type: ignore[arg-type] # numbers are whole, the others are not
+    return Surroundings(**arrays)  # type: ignore[arg-type] # numbers are whole, the others are not
 
 
 def distances(points: FloatArray, positions: FloatArray) -> FloatArray:

@@ -58,7 +58,7 @@ def _triangles(around: Surroundings) -> dict[str, FloatArray]:
     # no weight where a hop of a stack has fewer than three corners
     per_weight = np.divide(1.0, total, out=np.zeros_like(total), where=total > 0.0)
     means = [(weight * values).sum(axis=-1) * per_weight for values in (area, perimeter, height, radius)]
-    ion_area = np.pi * max(around.ion_radius_angstrom, 0.1) ** 2
+    ion_area = np.pi * np.maximum(around.ion_radius_angstrom, 0.1) ** 2
     return dict(zip(names, [*means, means[0] / ion_area], strict=True))
 
 

@@ -96,7 +96,7 @@ class HopPreparation:
 
 
 def prepared_together(preparation: Preparation, bands: Sequence[Band]) -> list[PreparedBand | IonpathError]:
-    """Prepare the bands of one ion in one crystal, in less time than each alone where the preparation allows it.
+    """Prepare bands, in less time than each alone where the preparation allows it.
 
     Returns:
         for each band what `preparation` gives, or the error that it raises.

@@ -26,6 +26,7 @@ from app.serving.inference.queue import WorkQueue
 from app.serving.inference.work_item import BatchPredictor, Turn, WorkItem
 from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
+from app.serving.worker_process import Done
 
 Outcome = Prediction | IonpathError
 #: Called in the event loop with the item of a band that is done.
@@ -78,7 +79,7 @@ class Batcher:
         tracks: by the lane whose work they do.
         lane_of: the lane of a model.
         prepare_threads: threads that have bands of the main track prepared.
-        prepare: what prepares a band for a model, called in these threads.
+        prepare: what prepares bands for a model, called in these threads.
         stall_s: a forward pass or preparation that takes longer is reported by `trouble`, seconds.
         metrics: where batches and stages are counted.
     """
@@ -221,23 +222,34 @@ class Batcher:
             self._call(self._fail_open, NotReadyError("The model stopped running.", kind="model-stopped"))
 
     def _prepare_next(self, queue: WorkQueue) -> bool:
-        item = queue.next_to_prepare()
-        if item is None:
+        items = queue.next_to_prepare(self.prepare_threads)
+        if not items:
             return False
-        started = item.began_s = self._begin()
-        try:
-            done = self.prepare(item.predictor, item.band)
-            cost = max(1, int(item.predictor.cost(done.value)))
-        except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; its client is answered
-            if not isinstance(error, IonpathError):
-                _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=error)
-            queue.unprepared(item)
-            self._call(self._settle, [item], [_shown(error)])
-        else:
-            item.seconds += done.seconds
-            queue.prepared(item, done.value, cost)
-            self.metrics.observe("prepare", time.monotonic() - started)
+        started = self._begin()
+        for item in items:
+            item.began_s = started
+        for item, done in zip(items, self._prepared(items), strict=True):
+            try:
+                if isinstance(done.value, Exception):
+                    raise done.value  # noqa: TRY301 # handled as one of the model's
+                cost = max(1, int(item.predictor.cost(done.value)))
+            except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; its client is answered
+                if not isinstance(error, IonpathError):
+                    _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=error)
+                queue.unprepared(item)
+                self._call(self._settle, [item], [_shown(error)])
+            else:
+                item.seconds += done.seconds
+                queue.prepared(item, done.value, cost)
+                self.metrics.observe("prepare", (time.monotonic() - started) / len(items))
         return True
+
+    def _prepared(self, items: Sequence[WorkItem]) -> Sequence[Done]:
+        """What preparing some bands of one model gave: of each the prepared band, or an error."""
+        try:
+            return self.prepare(items[0].predictor, [item.band for item in items])
+        except Exception as error:  # noqa: BLE001 # an error that belongs to no band fails these, and no others
+            return [Done(value=error, seconds=0.0)] * len(items)
 
     def _run_next(self, track: Track) -> bool:
         batch = track.queue.next_batch()

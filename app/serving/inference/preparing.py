@@ -4,12 +4,20 @@ Preparing is a thousand short operations of Python. In a thread they hold the in
 each of its own, and two cores do the work of one.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from app.crystals.band import Band
-from app.models.predictors.preparation import Preparation
+from app.models.predictors.preparation import Preparation, prepared_together
 from app.serving.inference.work_item import BatchPredictor
-from app.serving.worker_process import Done, Handler, WorkerError
+from app.serving.worker_process import (
+    Done,
+    Handler,
+    TaskFailedError,
+    WorkerCrashedError,
+    WorkerError,
+    WorkerTimeoutError,
+)
 from app.serving.workers import TaskKind, WorkerPool, problem_of
 
 _PREPARING = TaskKind(
@@ -24,8 +32,8 @@ _PREPARING = TaskKind(
 class Prepare(Protocol):
     """As BandPreparer.prepare."""
 
-    def __call__(self, predictor: BatchPredictor, band: Band, /) -> Done:
-        """Prepare a band."""
+    def __call__(self, predictor: BatchPredictor, bands: Sequence[Band], /) -> Sequence[Done]:
+        """Prepare bands."""
 
 
 class BandPreparer:
@@ -33,7 +41,7 @@ class BandPreparer:
 
     Args:
         count: worker processes.
-        timeout_s: a band that takes longer is given up, seconds.
+        timeout_s: what takes longer is given up, seconds.
     """
 
     def __init__(self, count: int, timeout_s: float) -> None:
@@ -48,18 +56,29 @@ class BandPreparer:
         """End the workers."""
         self._pool.stop()
 
-    def prepare(self, predictor: BatchPredictor, band: Band) -> Done:
-        """Prepare a band.
+    def prepare(self, predictor: BatchPredictor, bands: Sequence[Band]) -> list[Done]:
+        """Prepare bands together; where that ends a worker or fails, one after the other, so that each fails alone.
 
-        Raises:
-            InputError: the band cannot be prepared, takes too long, or crashed the workers.
-            NotReadyError: the service is stopping, or no worker can be started.
-            TaskFailedError: preparing it failed otherwise.
+        Returns:
+            of each band its PreparedBand or why there is none: an InputError (it cannot be prepared, takes too long,
+            or crashed the workers), a NotReadyError (the service is stopping, or no worker can be started), or a
+            TaskFailedError (preparing it failed otherwise).
         """
         try:
-            return self._pool.run((predictor.preparation, band), self._timeout_s)
+            done = self._pool.run((predictor.preparation, bands), self._timeout_s)
+        except (WorkerCrashedError, WorkerTimeoutError, TaskFailedError) as error:
+            if len(bands) == 1:
+                return [self._failed(error)]
+            return [one for band in bands for one in self.prepare(predictor, [band])]
         except WorkerError as error:
-            raise problem_of(error, _PREPARING, self._timeout_s) from error
+            return [self._failed(error)] * len(bands)
+        return [Done(value=one, seconds=done.seconds / len(bands)) for one in done.value]
+
+    def _failed(self, error: WorkerError | TaskFailedError) -> Done:
+        shown = error if isinstance(error, TaskFailedError) else problem_of(error, _PREPARING, self._timeout_s)
+        if shown is not error:
+            shown.__cause__ = error
+        return Done(value=shown, seconds=0.0)
 
 
 def open_preparer() -> Handler:
@@ -67,6 +86,5 @@ def open_preparer() -> Handler:
     return Handler(run=_prepare)
 
 
-def _prepare(task: tuple[Preparation, Band]) -> object:
-    preparation, band = task
-    return preparation(band)
+def _prepare(task: tuple[Preparation, Sequence[Band]]) -> object:
+    return prepared_together(*task)

@@ -117,12 +117,14 @@ async def test_the_wait_for_others_ends() -> None:
     model.hold_preparation_of(2)
     async with running(batch_wait_ms=5.0) as batcher, asyncio.timeout(DEADLINE_S):
         runs = await occupy(batcher, model)
-        tasks = [asyncio.create_task(ask(batcher, model, band(number))) for number in (1, 2)]
+        first = asyncio.create_task(ask(batcher, model, band(1)))
         await until(lambda: 1 in model.graphed)
+        second = asyncio.create_task(ask(batcher, model, band(2)))
+        await asyncio.sleep(0)
         model.may_run.set()
-        await asyncio.gather(runs, tasks[0])
+        await asyncio.gather(runs, first)
         model.may_prepare.set()
-        await tasks[1]
+        await second
     assert model.batches == [[99], [1], [2]]
 
 

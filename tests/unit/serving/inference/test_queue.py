@@ -8,11 +8,13 @@ from small_model import SmallModel, band, number_of
 
 from app.errors import NotReadyError
 from app.models.prediction import Prediction
-from app.serving.inference.queue import BATCHES_AHEAD, LONGEST_BATCH_S, WorkQueue
+from app.serving.inference.queue import BATCHES_AHEAD, LONGEST_BATCH_S, PREPARED_TOGETHER, WorkQueue
 from app.serving.inference.work_item import Turn, WorkItem
 
 COST = 5
 FAST_COST_PER_S = 1e9
+#: So many threads that each is given one band.
+ALONE = 1_000
 
 
 class Queue:
@@ -39,8 +41,7 @@ class Queue:
         """Prepare the next bands, and give their numbers."""
         numbers = []
         for _ in range(count):
-            item = self.queue.next_to_prepare()
-            assert item is not None
+            (item,) = self.queue.next_to_prepare(ALONE)
             numbers.append(number_of(item.band))
             self.queue.prepared(item, object(), COST)
         return numbers
@@ -102,9 +103,28 @@ def test_models_take_turns_and_are_never_mixed(made: Queue) -> None:
 def test_only_so_many_are_prepared_ahead(made: Queue) -> None:
     made.add(*range(1, 20))
     made.prepare(BATCHES_AHEAD * 4)
-    assert made.queue._preparable() is None
+    assert not made.queue._preparable(ALONE)
     made.next_batch()
-    assert made.queue._preparable() is not None
+    assert made.queue._preparable(ALONE)
+
+
+def test_what_waits_is_prepared_together_and_shared_by_the_threads(made: Queue) -> None:
+    made.queue.batch_cost = 1_000_000
+    other = SmallModel("other")
+    made.add(1, 2, 3, 4, 5)
+    made.add(6, model=other)
+    made.add(11, turn=Turn.HOP)
+    together = [[number_of(item.band) for item in made.queue.next_to_prepare(threads=2)] for _ in range(5)]
+    assert together == [[1, 2, 3], [11], [4], [5], [6]], "half of what waits of one model, turn by turn"
+    made.add(*range(20, 40))
+    assert len(made.queue.next_to_prepare(threads=1)) == PREPARED_TOGETHER
+
+
+def test_no_more_is_prepared_together_than_may_be_ahead(made: Queue) -> None:
+    made.add(*range(1, 9))
+    cost = made.queue._waiting[Turn.BAND][0].cost
+    made.queue.batch_cost = cost
+    assert len(made.queue.next_to_prepare(threads=1)) == BATCHES_AHEAD
 
 
 def test_a_batch_is_bounded_by_its_cost_and_by_the_time_it_takes(made: Queue) -> None:
@@ -183,7 +203,7 @@ def test_a_lone_band_needs_no_preparation_but_one_of_several_does(made: Queue) -
     assert made.batch() == [1]
     assert made.taken[0].graph is None
     add(2)  # while the first runs
-    assert made.queue._preparable() is not None
+    assert made.queue._preparable(ALONE)
     made.prepare(1)
     made.finish()
     made.next_batch()
@@ -195,8 +215,7 @@ def test_an_item_is_dropped_wherever_it_is(made: Queue) -> None:
     waiting, preparing, ready = made.add(1, 2, 3)[::-1]
     made.prepare(1)
     assert number_of(ready.band) == 1
-    item = made.queue.next_to_prepare()
-    assert item is preparing
+    assert made.queue.next_to_prepare(ALONE) == [preparing]
     for one in (waiting, preparing, ready):
         made.queue.drop(one)
     made.queue.prepared(preparing, object(), COST)
@@ -217,5 +236,5 @@ def test_a_queue_that_drains_or_is_closed_takes_nothing_more(made: Queue) -> Non
     made.prepare(1)
     assert made.next_batch() == [1], "what was accepted is answered"
     made.queue.close()
-    assert made.queue.next_to_prepare() is None
+    assert made.queue.next_to_prepare() == []
     assert made.queue.next_batch() is None
