@@ -157,10 +157,13 @@ def copies_near_cell(
     home = (frac @ to_reduced(lattice_angstrom)) % 1.0
     margin = within_angstrom / cell_heights_angstrom(basis)
     axes = [np.arange(-n, n + 1) for n in np.ceil(margin).astype(np.int64)]
-    cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    copies = home + cells[:, None]
-    cell, atom = np.nonzero(((copies >= -margin) & (copies <= 1.0 + margin)).all(axis=2))
-    return basis, copies[cell, atom] @ basis, atom, cell == len(cells) // 2
+    # a copy is near if it is along every axis: three small tables in place of all copies' coordinates
+    along = [places[:, None] + home[:, axis] for axis, places in enumerate(axes)]
+    near = [(-most <= one) & (one <= 1.0 + most) for one, most in zip(along, margin, strict=True)]
+    *cell, atom = np.nonzero(near[0][:, None, None] & near[1][:, None] & near[2])
+    copies = np.stack([one[places, atom] for one, places in zip(along, cell, strict=True)], axis=1)
+    is_home = np.all([places == len(axis) // 2 for places, axis in zip(cell, axes, strict=True)], axis=0)
+    return basis, copies @ basis, atom, is_home
 
 
 def _boxed(frac: FloatArray, heights: FloatArray) -> FloatArray:
