@@ -130,7 +130,7 @@ def read_rows(block: Block, name: str, limits: Limits) -> Rows:
                 contents=tuple((element, share * occupancy) for element, share in contents),
                 frac_coords=(x, y, z),
                 rounding=(_rounding(texts[0], x), _rounding(texts[1], y), _rounding(texts[2], z)),
-                multiplicity=int(multiplicities[k]) if multiplicities[k].strip().isdecimal() else None,
+                multiplicity=_multiplicity(multiplicities[k].strip()),
             )
         )
     if not rows:
@@ -381,6 +381,11 @@ def _number(text: str, otherwise: float) -> float:
     except ValueError:
         return otherwise
     return value if math.isfinite(value) else otherwise
+
+
+def _multiplicity(text: str) -> int | None:
+    """The number that a file gives; None where it gives none."""
+    return int(text) if text.isdecimal() and len(text) <= 6 else None  # noqa: PLR2004 - digits, more than any cell needs
 
 
 def _rounding(text: str, value: float) -> float:

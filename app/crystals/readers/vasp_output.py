@@ -226,7 +226,7 @@ def read_outcar(text: str, name: str, limits: Limits, *, last_alone: bool = Fals
 
 
 def _outcar_species(text: str, name: str, limits: Limits) -> tuple[str, ...]:
-    found = re.search(r"ions per type\s*=((?:[ \t]*\d{1,9})+)", text)
+    found = re.search(r"ions per type\s*=[ \t]*(\d{1,9}(?:[ \t]+\d{1,9})*)\s*$", text, re.MULTILINE)
     if found is None:
         raise _unreadable_outcar('There is no line "ions per type"', name)
     counts = [int(word) for word in found[1].split()]

@@ -129,6 +129,10 @@ def test_numbers_of_sites_settle_between_two_origins() -> None:
         atoms = (f"Li1 Li {multiplicity} 0.125 0.125 0.125",)
         text = cif(cell=(8.1,), atoms=atoms, symbol="F d -3 m", columns=columns)
         assert len(crystal_of(text).sites) == count
+    for nonsense in ("9" * 5000, "many"):
+        atoms = (f"Li1 Li {nonsense} 0.125 0.125 0.125",)
+        text = cif(cell=(8.1,), atoms=atoms, symbol="F d -3 m", columns=columns)
+        assert refusal(text).kind == "ambiguous-space-group", "it settles nothing"
 
 
 def test_distances_settle_between_two_origins_of_a_real_structure() -> None:

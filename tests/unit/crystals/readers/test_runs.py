@@ -85,6 +85,9 @@ def test_a_damaged_outcar_is_refused_at_its_line() -> None:
         assert refused_of(broken, "OUTCAR").kind == "unreadable-outcar"
     none = refused_of(re.sub(rb"ions per type( *=).*", rb"ions per type\1   0   0   0   0", content), "OUTCAR")
     assert (none.kind, "no ions" in none.detail) == ("unreadable-outcar", True)
+    for digits in (10, 5000):  # Python itself refuses to read so many
+        many = refused_of(re.sub(rb"ions per type( *=).*", rb"ions per type\1 1 " + b"9" * digits, content), "OUTCAR")
+        assert (many.kind, "ions per type" in many.detail) == ("unreadable-outcar", True)
     lines = content.split(b"\n")
     at = next(k for k, line in enumerate(lines) if line.startswith(b" POSITION"))
     cut = refused_of(b"\n".join(lines[: at + 10]), "OUTCAR")
