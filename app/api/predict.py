@@ -71,7 +71,7 @@ async def predict_conductivity(
     request: Request, query: Annotated[ConductivityQuery, Query()], who: Annotated[Caller, Depends(caller)]
 ) -> Response:
     """Send a form with one crystal; its hops are predicted, and from how they percolate its conductivity."""
-    asked = PredictQuery(model=query.model)
+    asked = PredictQuery(model=query.model, max_hops=query.max_hops)
     return await _answer(request, asked, who, _conductivity_alone, conductivity="required")
 
 

@@ -18,6 +18,14 @@ class _Query(BaseModel):
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
 
+_MAX_HOPS = Field(
+    None,
+    ge=1,
+    description="For a crystal: maximum number of symmetry-distinct hops to predict, shortest first; limited by "
+    "IONPATH_MAX_HOPS, and with `Prefer: respond-async` by IONPATH_MAX_HOPS_LATER.",
+)
+
+
 class PredictQuery(_Query):
     """The query parameters of both prediction calls."""
 
@@ -36,12 +44,7 @@ class PredictQuery(_Query):
         description="For a crystal. `vacancy`: its other mobile ions stay and one is missing. `dilute`: all other "
         "mobile ions are removed. `auto` chooses one, which the answer names.",
     )
-    max_hops: int | None = Field(
-        None,
-        ge=1,
-        description="For a crystal: maximum number of symmetry-distinct hops to predict, shortest first; limited by "
-        "IONPATH_MAX_HOPS, and with `Prefer: respond-async` by IONPATH_MAX_HOPS_LATER.",
-    )
+    max_hops: int | None = _MAX_HOPS
     max_hop_angstrom: float = Field(
         DEFAULT_MAX_HOP_ANGSTROM,
         gt=0,
@@ -85,6 +88,7 @@ class ConductivityQuery(_Query):
         description="Name of a checkpoint of barriers, as `GET /models` lists them; the default one, with whose "
         "percolation the conductivities were fitted, if left out.",
     )
+    max_hops: int | None = _MAX_HOPS
 
 
 class ListQuery(_Query):

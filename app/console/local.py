@@ -106,6 +106,7 @@ async def _conductivity_here(service: PredictionService, source: Source, questio
         upload=_upload(source),
         model=question.model,
         threshold_ev=question.threshold_ev,
+        hops=question.hops,
         conductivity="required",
         key_id=None,
         request_id=uuid4().hex,

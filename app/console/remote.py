@@ -87,7 +87,7 @@ class Remote:
                 if question.properties:
                     return Reply(answer=await _properties_there(service, source, question.model))
                 if question.conductivity:
-                    return Reply(answer=await _conductivity_there(service, source, question.model))
+                    return Reply(answer=await _conductivity_there(service, source, question))
                 answer = await _predict_there(service, source, question)
                 return Reply(answer=answer, bands_zip=await _bands(service, answer) if question.with_bands else None)
 
@@ -179,8 +179,9 @@ async def _predict_there(service: _PatientClient, source: Source, question: Ques
     return await _patiently(service, source, "/predict/barrier", _query(source, question))
 
 
-async def _conductivity_there(service: _PatientClient, source: Source, model: str | None) -> dict[str, Any]:
-    query: dict[str, str | float] = {} if model is None else {"model": model}
+async def _conductivity_there(service: _PatientClient, source: Source, question: Question) -> dict[str, Any]:
+    given: dict[str, str | float | None] = {"model": question.model, "max_hops": question.hops.max_hops}
+    query = {name: value for name, value in given.items() if value is not None}
     answer = await _patiently(service, source, "/predict/conductivity", query)
     return conductivity_alone(answer) if "conductivity" in answer else answer
 

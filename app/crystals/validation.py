@@ -16,6 +16,8 @@ from app.errors import InputError
 CLOSE_PASS_ANGSTROM = 0.7
 #: Further than this from the straight line, or from the first image's host, and there is a warning.
 DEVIATION_ANGSTROM = 0.3
+#: Another ion that moves by more hops as well; one that is pushed aside moves by less.
+_HOPS_ANGSTROM = 1.0
 #: The least that an ion moves in a hop; the shortest published one has 1.5.
 LEAST_HOP_ANGSTROM = 0.3
 #: Three times the longest published hop: what is around a longer one takes too long to gather.
@@ -351,11 +353,27 @@ def _curve_warnings(band: Band) -> Sequence[str]:
     return (warning,)
 
 
-def _host_warnings(band: Band) -> Sequence[str]:
+def several_hop(band: Band) -> str | None:
+    """Why a band's barrier is in doubt where another of its ions hops as well; None where none does."""
+    moved = _host_moves_angstrom(band)
+    others = [
+        moved[k] for k, symbol in enumerate(band.host_species) if symbol == band.ion and moved[k] > _HOPS_ANGSTROM
+    ]
+    if not others:
+        return None
+    return f"another {band.ion} moves by {max(others):.2f} angstrom, and hops of several ions at once are not predicted"
+
+
+def _host_moves_angstrom(band: Band) -> FloatArray:
+    """How far each host atom gets from its place in the first image, shape [n_host], angstrom."""
     hosts = band.relaxed_host_frac_coords
     if hosts is None:
-        return ()
-    moved = np.linalg.norm((hosts - hosts[0]) @ band.lattice_angstrom, axis=2).max(axis=0)
+        return np.zeros(len(band.host_species))
+    return np.asarray(np.linalg.norm((hosts - hosts[0]) @ band.lattice_angstrom, axis=2).max(axis=0))
+
+
+def _host_warnings(band: Band) -> Sequence[str]:
+    moved = _host_moves_angstrom(band)
     far = np.flatnonzero(moved > DEVIATION_ANGSTROM)
     if not len(far):
         return ()

@@ -127,6 +127,8 @@ class Pipeline:
         self.metrics.observe("read", time.monotonic() - started_s)
         if request.conductivity == "required":
             self.registry.conductivity_predictor(timed.read.ion)  # refuses other ions before anything is predicted
+            if not _holds_ion(timed.read.content):
+                raise _nothing_conducts(timed.read.ion, timed.read.formula)
         return Asked(
             request=request,
             prediction_id=uuid4(),
@@ -224,7 +226,9 @@ class Pipeline:
     def _conductor(self, asked: Asked) -> ConductivityPredictor | None:
         """What predicts the conductivity of the asked crystal; None where none is asked for, or known."""
         wanted, ion = asked.request.conductivity, asked.read.ion
-        if wanted is None or (wanted == "where-known" and not self.registry.knows_conductivity(ion)):
+        if wanted is None or not _holds_ion(asked.read.content):
+            return None
+        if wanted == "where-known" and not self.registry.knows_conductivity(ion):
             return None
         return self.registry.conductivity_predictor(ion)
 
@@ -414,6 +418,22 @@ def _of_conductor(upload: Upload) -> CrystalUpload:
             expected="a crystal as the form field `structure`; POST /predict/barrier takes bands",
         )
     return upload if upload.ion else replace(upload, ion=CONDUCTING_ION)
+
+
+def _holds_ion(content: Band | CrystalInput) -> bool:
+    """Whether there are ions to conduct: an ion that a crystal does not hold is placed on interstitial sites."""
+    return isinstance(content, CrystalInput) and any(
+        site.occupancy_of(content.search.ion) for site in content.crystal.sites
+    )
+
+
+def _nothing_conducts(ion: str, formula: str) -> InputError:
+    return InputError(
+        f"There is no {ion} in {formula} that could conduct.",
+        kind="ion-absent",
+        where="form field structure",
+        expected=f"a crystal that contains {ion}; POST /predict/barrier predicts how an ion that is added would hop",
+    )
 
 
 def _charge(request: PredictionRequest, seconds: float) -> None:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from api_server import Service, ionpath, running_service
 from conductors import write_small
+from pymatgen.core import Lattice, Structure
 from untrained import write_untrained
 
 from app.api.log_schemas import StoredPrediction
@@ -102,6 +103,26 @@ def test_a_classification_says_how_likely_a_crystal_conducts(service: Service, c
     assert "conductivity" not in barrier.json()
 
 
+def test_hops_that_were_not_predicted_leave_its_barrier_unknown(service: Service, crystal: Any) -> None:
+    """They are no high barrier: a relaxed cell has hundreds of distinct hops, and the rest may connect."""
+    few = service.client.post(PATH, files=crystal, params={"max_hops": 1}).json()
+    unknown = "the barrier of a path in three dimensions is not known"
+    assert (few["in_domain"]["verdict"], unknown in few["in_domain"]["reasons"]) == (False, True)
+    assert not any("0.8 eV or more" in influence["text"] for influence in few["influences"])
+    many = service.client.post(PATH, files=crystal, params={"max_hops": 8}).json()
+    assert unknown not in many["in_domain"]["reasons"]
+
+
+def test_a_crystal_without_lithium_conducts_none(service: Service) -> None:
+    salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    sodium = {"structure": ("NaCl.cif", salt.to(fmt="cif").encode())}
+    refused = problem_of(service.client.post(PATH, files=sodium))
+    assert (refused.status, refused.kind) == (422, "ion-absent")
+    assert "There is no Li in Cl4 Na4" in refused.detail
+    classified = service.client.post(CLASSIFY, files=sodium, data={"ion": "Li"})
+    assert (classified.status_code, classified.json()[CHANCE]) == (200, None)
+
+
 def test_what_has_no_conductivity_is_refused_in_words(service: Service, crystal: Any, examples: Path) -> None:
     other = problem_of(service.client.post(PATH, files=crystal, data={"ion": "Fe"}))
     assert (other.kind, other.where) == ("ion-without-conductivity", "ion")
@@ -131,6 +152,8 @@ def test_a_store_without_a_model_of_conductivity_says_so(tmp_path: Path, crystal
 
 def test_the_command_line_asks_here_and_there(service: Service, store: Path, examples: Path, tmp_path: Path) -> None:
     files = [str(examples / name) for name in ("LiFePO4.cif", "LiCoO2.cif")]
+    few = ionpath(tmp_path, "predict", files[0], "--conductivity", "--max-hops", "1", "--json", "--url", service.url)
+    assert "in three dimensions is not known" in " ".join(json.loads(few.stdout)["in_domain"]["reasons"])
     here = ionpath(tmp_path, "predict", *files, "--conductivity", "--json", model_store=store)
     there = ionpath(tmp_path, "predict", *files, "--conductivity", "--json", "--url", service.url)
     assert (here.returncode, there.returncode) == (0, 0), here.stderr + there.stderr

@@ -133,8 +133,8 @@ class Predictor(ABC):
         threshold = self.card.domain.vector_distance
         if output.distance > threshold:
             unlike = (
-                f"the surroundings of the path are unlike any fitted band's (distance {output.distance:.2f}, "
-                f"the domain ends at {threshold:.2f})"
+                f"the surroundings of the path are unlike any fitted band's (distance {output.distance:.3g}, "
+                f"the domain ends at {threshold:.3g})"
             )
             reasons = (*reasons, unlike)
         factor = output.difficulty * (self.card.calibration.outside_factor if reasons else 1.0)

@@ -10,9 +10,11 @@ def with_conductivity(
 ) -> ConductivityAnswer:
     """Predict the conductivity of a crystal whose hops were predicted; takes a millisecond.
 
-    A path through hops that the barriers' model does not know takes the conductivity out of the domain as well.
+    A path through hops that the barriers' model does not know takes the conductivity out of the domain as well. Where
+    hops that were not predicted may connect what the others do not, the barrier counts as unknown, not as high.
     """
     path = answer.percolation[3]
+    is_known = path is not None or not answer.percolation_upper_bound
     bottleneck = [] if path is None else [answer.hops[index].prediction for index in path.bottleneck_hops]
     doubts = dict.fromkeys(
         f"the barrier of its path is uncertain: {reason}"
@@ -21,7 +23,7 @@ def with_conductivity(
         for reason in hop.domain_reasons
     )
     return ConductivityAnswer(
-        prediction=predictor.predict(lattices, answer.percolation_ev, tuple(doubts)),
+        prediction=predictor.predict(lattices, answer.percolation_ev if is_known else None, tuple(doubts)),
         temperature_kelvin=predictor.card.temperature_kelvin,
         model=ModelReference(name=predictor.name, version=predictor.version, digest=predictor.digest),
     )

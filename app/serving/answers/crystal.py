@@ -219,6 +219,12 @@ def unconnected(crystal: CrystalAnswer) -> tuple[str, ...]:
             "site to its own periodic copies; where another atom sits, a site is closed."
         )
         return (sentence,)
+    if not excluded and crystal.truncated:
+        sentence = (
+            "There is no barrier yet: the hops that were predicted do not connect a site to its own periodic copies, "
+            "and there are more."
+        )
+        return (sentence,)
     if not excluded:
         return ("There is no barrier: the hops do not connect a site to its own periodic copies.",)
     number, first = next(iter(excluded.items()))

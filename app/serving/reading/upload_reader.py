@@ -21,7 +21,7 @@ from app.crystals.readers import (
     read_ordered_crystal,
 )
 from app.crystals.readers.reading import Reading
-from app.crystals.validation import band_vacuum
+from app.crystals.validation import band_vacuum, several_hop
 from app.crystals.writers import band_to_json
 from app.errors import FormatError, IonpathError, TooLargeError
 from app.serving.reading.uploads import (
@@ -132,14 +132,14 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
     else:
         reading = _read_end_points(upload, options.limits)
     band = reading.band
-    doubt = band_vacuum(band)
-    not_bulk = () if doubt is None else (f"The band is not in a bulk crystal: {doubt}.",)
+    vacuum = band_vacuum(band)
+    not_bulk = () if vacuum is None else (f"The band is not in a bulk crystal: {vacuum}.",)
     return ReadInput(
         content=band,
         warnings=(*reading.warnings, *path_warnings(reading.energies_ev), *not_bulk),
         packed=pack_input(_band_to_json(reading)) if options.keep_input else None,
         forms=(canonical(band),) if options.with_forms else (),
-        doubt=doubt,
+        doubt=_doubt(band, vacuum),
         energies=path_energies(reading.energies_ev),
     )
 
@@ -230,7 +230,13 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
         image_frac_coords=np.array(record["image_frac_coords"]),
         relaxed_host_frac_coords=None if relaxed is None else np.array(relaxed),
     )
-    return ReadInput(content=band, warnings=(), packed=upload.packed, forms=(canonical(band),), doubt=band_vacuum(band))
+    doubt = _doubt(band, band_vacuum(band))
+    return ReadInput(content=band, warnings=(), packed=upload.packed, forms=(canonical(band),), doubt=doubt)
+
+
+def _doubt(band: Band, vacuum: str | None) -> str | None:
+    """Why the model's answer for a band is in doubt, beside what the model says of it."""
+    return "; ".join(one for one in (vacuum, several_hop(band)) if one is not None) or None
 
 
 def _band_bytes(band: Band) -> int:

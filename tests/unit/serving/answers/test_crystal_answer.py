@@ -127,8 +127,11 @@ def test_a_missing_barrier_is_explained(disordered: HopSearch, reasons: list[str
 
 def test_an_ordered_crystal_s_hops_do_not_connect(disordered: HopSearch) -> None:
     answer = composed(disordered, LEVELS, LEVELS, LEVELS)
-    (warning,) = unconnected(replace(answer, hops=(hop_of(None),), percolation=dict.fromkeys((1, 2, 3)), disorder=None))
+    apart = replace(answer, hops=(hop_of(None),), percolation=dict.fromkeys((1, 2, 3)), disorder=None)
+    (warning,) = unconnected(replace(apart, truncated=False))
     assert warning == "There is no barrier: the hops do not connect a site to its own periodic copies."
+    (warning,) = unconnected(replace(apart, truncated=True))
+    assert warning.startswith("There is no barrier yet: the hops that were predicted")
 
 
 def test_a_crystal_without_hops_has_its_own_warning(disordered: HopSearch) -> None:
