@@ -16,7 +16,15 @@ from app.crystals.band import Band
 from app.crystals.limits import Limits
 from app.crystals.readers.json_band import read_json_band
 from app.errors import IonpathError
-from training.barrier_rows import FOLD_COUNT, band_of_row, chemical_system, chosen_fold, is_sound, straight_band
+from training.barrier_rows import (
+    FOLD_COUNT,
+    band_of_row,
+    barrier_fault,
+    chemical_system,
+    chosen_fold,
+    is_sound,
+    straight_band,
+)
 
 BARRIERS = Path("barriers")
 BARRIERS_FILE = BARRIERS / "bands.jsonl.gz"
@@ -223,8 +231,10 @@ def _own_record(row: object, source: str, known: Mapping[str, int]) -> Record:
         where = f" ({error.where})" if error.where else ""
         raise ValueError(f"{error.detail}{where} Expected: {error.expected}.") from error
     barrier = row["barrier_ev"]
-    if isinstance(barrier, bool) or not isinstance(barrier, int | float) or not 0.0 < barrier < math.inf:
-        raise ValueError(f"barrier_ev is {barrier!r}, not a number of eV above zero")
+    if isinstance(barrier, bool) or not isinstance(barrier, int | float):
+        barrier = math.nan
+    if fault := barrier_fault(barrier, row["barrier_ev"]):
+        raise ValueError(fault)
     system = chemical_system(band)
     group = str(row.get("material_id") or system)
     chosen = {"fold_random": chosen_fold(group), "fold_chemistry": known.get(system, chosen_fold(system))}

@@ -12,7 +12,7 @@ from app.crystals.limits import Limits
 from app.crystals.readers.band_file import read_band_file
 from app.crystals.readers.reading import File
 from app.errors import IonpathError
-from training.barrier_rows import barrier_row, straight_band
+from training.barrier_rows import barrier_fault, barrier_row, straight_band
 from training.conversion.tables import ConversionError, Converted, check_new, write_rows
 from training.corpus import BARRIERS, barrier_files
 
@@ -83,8 +83,8 @@ def _row(folder: Path, entry: dict[str, str], where: str, source: str) -> tuple[
         barrier_ev = float(entry["barrier_ev"])
     except ValueError:
         barrier_ev = math.nan
-    if not 0.0 < barrier_ev < math.inf:
-        raise ConversionError(f"{where}: barrier_ev is {entry['barrier_ev']!r}, not a number of eV above zero")
+    if fault := barrier_fault(barrier_ev, entry["barrier_ev"]):
+        raise ConversionError(f"{where}: {fault}")
     path = folder / entry["band"]
     if not entry["band"] or not path.exists():
         raise ConversionError(f"{where}: there is no {path}; expected: {_EXPECTED}")

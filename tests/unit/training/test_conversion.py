@@ -240,6 +240,7 @@ def _evaluated(*words: str) -> tuple[int, str]:
     [
         ("lco-1,x", "barrier_ev is 'x'"),
         ("lco-1,0", "barrier_ev is '0'"),
+        ("lco-1,270.0", "barrier_ev is '270.0', above 15 eV, and no barrier is as high: it is in eV, so divide meV by"),
         ("nowhere,0.3", "there is no"),
         ("one.vasp,0.3", "is a single crystal"),
         ("\nband,0.3", "there is no"),
