@@ -14,11 +14,13 @@ from app.crystals.readers.reading import File
 from app.errors import IonpathError
 from training.barrier_rows import barrier_fault, barrier_row, straight_band
 from training.conversion.tables import ConversionError, Converted, check_new, write_rows
-from training.corpus import BARRIERS, barrier_files
+from training.corpus import BARRIERS, LITERATURE, LITRAJ, barrier_files
 
 TABLE = "barriers.csv"
 #: Further columns of the table that go into the rows as they are.
 _ABOUT = ("material_id", "family", "xc")
+#: The names of the published sources, and of the file of one; rows in such a file are not checked when they are read.
+_PUBLISHED = frozenset({"bands", LITERATURE, LITRAJ})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _EXPECTED = (
     "a table with the columns band and barrier_ev, where band is an NEB folder (00, 01, .. with a POSCAR each) or a "
@@ -40,8 +42,7 @@ def convert_own(folder: Path, data: Path, name: str, report: Callable[[int, int]
     Raises:
         ConversionError: the table or a band cannot be read (the message has the line), or the output exists.
     """
-    if not _NAME.fullmatch(name) or name == "bands" or name in barrier_files(data):
-        raise ConversionError(f"{name!r} is no name for a new source: choose another, of letters, digits, - and _")
+    _check_name(name, data)
     path = data / BARRIERS / f"{name}.jsonl.gz"
     check_new(path)
     table = folder / TABLE
@@ -60,6 +61,15 @@ def convert_own(folder: Path, data: Path, name: str, report: Callable[[int, int]
         report(number - 1, len(listed))
     write_rows(path, rows)
     return Converted(path=path, rows=len(rows), notes=tuple(notes))
+
+
+def _check_name(name: str, data: Path) -> None:
+    if not _NAME.fullmatch(name) or name in _PUBLISHED:
+        raise ConversionError(f"{name!r} is no name for a new source: choose another, of letters, digits, - and _")
+    if existing := barrier_files(data).get(name):  # with either ending
+        raise ConversionError(
+            f"the source {name!r} exists already, as {existing}: choose another --name, or remove that file first"
+        )
 
 
 def _listed(table: Path) -> list[dict[str, str]]:

@@ -256,12 +256,21 @@ def test_a_wrong_line_of_the_table_is_named(line: str, words: str, tmp_path: Pat
     assert words in output
 
 
-@pytest.mark.parametrize("name", ["bands", "a/b", "", "literature"])
+@pytest.mark.parametrize("name", ["bands", "a/b", "", "literature", "litraj"])
 def test_a_source_needs_a_name_of_its_own(name: str, tmp_path: Path) -> None:
     (tmp_path / "barriers").mkdir()
     (tmp_path / BARRIERS_FILE).write_bytes(gzip.compress(b""))
     code, output = convert("own", tmp_path, "--data", tmp_path, "--name", name)
     assert (code, "no name for a new source" in output) == (2, True)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz"])
+def test_a_source_that_exists_is_named_with_its_file(ending: str, tmp_path: Path) -> None:
+    existing = tmp_path / "barriers" / f"mylab{ending}"
+    existing.parent.mkdir()
+    existing.touch()
+    code, output = convert("own", tmp_path, "--data", tmp_path, "--name", "mylab")
+    assert (code, f"'mylab' exists already, as {existing}: choose another --name, or remove" in output) == (2, True)
 
 
 def test_folders_without_a_table_say_what_one_needs(tmp_path: Path) -> None:
