@@ -4,6 +4,7 @@ import csv
 import math
 import re
 from collections.abc import Callable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ TABLE = "barriers.csv"
 _ABOUT = ("material_id", "family", "xc")
 #: The names of the published sources, and of the file of one; rows in such a file are not checked when they are read.
 _PUBLISHED = frozenset({"bands", LITERATURE, LITRAJ})
+_WITH_COMMA = re.compile(r"\d*,\d+")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _EXPECTED = (
     "a table with the columns band and barrier_ev, where band is an NEB folder (00, 01, .. with a POSCAR each) or a "
@@ -75,20 +77,39 @@ def _check_name(name: str, data: Path) -> None:
 def _listed(table: Path) -> list[dict[str, str]]:
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin a file with a byte order mark
-            reader = csv.DictReader(file)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            reader.fieldnames = names
-            listed = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+            lines = [[cell.strip() for cell in cells] for cells in csv.reader(file) if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConversionError(f"{table} cannot be read ({error}); expected: {_EXPECTED}") from error
+    names, listed = (lines[0], lines[1:]) if lines else ([], [])
     if not {"band", "barrier_ev"} <= set(names) or not listed:
         shown = ", ".join(names) or "none"
         raise ConversionError(f"{table} has the columns {shown} and {len(listed)} rows; expected: {_EXPECTED}")
-    return listed
+    for number, cells in enumerate(listed, start=2):
+        _check_cells(names, cells, f"{table}, line {number}")
+    return [{name: cell for name, cell in zip_longest(names, cells, fillvalue="") if name} for cells in listed]
+
+
+def _check_cells(names: list[str], cells: list[str], where: str) -> None:
+    """Refuse a row with a cell too many: most often a decimal comma has split its barrier in two."""
+    column = names.index("barrier_ev")
+    barrier = ",".join(cells[column : column + 2])
+    split = _WITH_COMMA.fullmatch(barrier)
+    # Spreadsheets end every line with commas for empty columns: there the other half is below a column without a name.
+    unnamed = names[column + 1 : column + 2] == [""]
+    if len(cells) <= len(names) and not (split and unnamed):
+        return
+    if split:
+        raise ConversionError(f"{where}: barrier_ev is {barrier!r}: write a decimal point")
+    raise ConversionError(
+        f"{where}: {len(cells)} cells under {len(names)} columns; write a decimal point, and put a text that has a "
+        "comma in quotes"
+    )
 
 
 def _row(folder: Path, entry: dict[str, str], where: str, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The row of one band, and the warnings of its reader."""
+    if _WITH_COMMA.fullmatch(entry["barrier_ev"]):
+        raise ConversionError(f"{where}: barrier_ev is {entry['barrier_ev']!r}: write a decimal point")
     try:
         barrier_ev = float(entry["barrier_ev"])
     except ValueError:

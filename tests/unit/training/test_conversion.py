@@ -256,6 +256,46 @@ def test_a_wrong_line_of_the_table_is_named(line: str, words: str, tmp_path: Pat
     assert words in output
 
 
+@pytest.mark.parametrize(
+    ("header", "line", "words"),
+    [
+        ("band,barrier_ev", 'a,"0,27"', "barrier_ev is '0,27': write a decimal point"),
+        ("band,barrier_ev", "a,0,27", "barrier_ev is '0,27': write a decimal point"),
+        ("band,barrier_ev,xc", "a,1,27,PBE", "barrier_ev is '1,27': write a decimal point"),
+        ("band,barrier_ev,xc", "a,1,27,", "barrier_ev is '1,27': write a decimal point"),
+        ("band,barrier_ev,", "a,1,27", "barrier_ev is '1,27': write a decimal point"),  # as spreadsheets write it
+        ("barrier_ev,band", "0,27,a", "barrier_ev is '0,27': write a decimal point"),
+        (
+            "band,barrier_ev,family",
+            "a,0.27,spinel, cubic",
+            "4 cells under 3 columns; write a decimal point, and put",
+        ),
+    ],
+)
+def test_a_comma_that_splits_a_cell_is_named(header: str, line: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "barriers.csv").write_text(f"{header}\n{line}\n")
+    code, output = convert("own", tmp_path, "--data", tmp_path / "data", "--name", "lab")
+    assert (code, f"barriers.csv, line 2: {words}" in output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("band,barrier_ev,,", "a,0.27,,"),
+        ("band,barrier_ev,", "a,0.27,a remark"),
+        ("band,barrier_ev,material_id", "a,1,1234"),
+        (" band , barrier_ev ,xc,family", " a , 0.27 "),
+    ],
+)
+def test_cells_that_are_empty_or_without_a_name_do_no_harm(header: str, line: str, tmp_path: Path) -> None:
+    for number, poscar in enumerate(band_to_poscars(BANDS["LiF 1"])):
+        (tmp_path / "a" / f"{number:02d}").mkdir(parents=True)
+        (tmp_path / "a" / f"{number:02d}" / "POSCAR").write_text(poscar)
+    (tmp_path / "barriers.csv").write_text(f"{header}\n{line}\n")
+    code, output = convert("own", tmp_path, "--data", tmp_path / "data", "--name", "lab")
+    assert (code, "1 rows" in output) == (0, True)
+
+
 @pytest.mark.parametrize("name", ["bands", "a/b", "", "literature", "litraj"])
 def test_a_source_needs_a_name_of_its_own(name: str, tmp_path: Path) -> None:
     (tmp_path / "barriers").mkdir()
