@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import isfinite
 
 import numpy as np
 
@@ -23,6 +24,10 @@ _CONFIGURATIONS = re.compile(rf"^{_CONFIGURATION.pattern}", re.IGNORECASE | re.M
 _SYMBOL = re.compile(r"[A-Z][a-z]?(?:[_/.]|\Z)")
 _ELEMENT = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?")
 _FORMULA = re.compile(rf"(?:{_ELEMENT.pattern}[ \t]*)+")
+#: After a position: each of the three of selective dynamics, and labels: "Fe", "Fe1", "Fe2+" or "Fe2+,spin=5".
+_FLAG = re.compile(r"\.?(?:T|F|TRUE|FALSE)\.?\Z", re.IGNORECASE)
+# Possessive quantifiers (++) do not backtrack: a label may have any number of digits.
+_LABEL = re.compile(r"([A-Z][a-z]?)\d*+\.?+\d*+[+-]?+\d*+\.?+\d*+(?:,spin=\S*+)?\Z")
 #: Larger than any length in angstrom, and far below overflow in a volume.
 _LARGEST = 1e9
 _FORMAT = (
@@ -39,6 +44,7 @@ class _Header:
         scales: of Cartesian positions along x, y and z, shape [3].
         species: element symbols, one an atom.
         end: index of the line after it.
+        names_line: number of the line that names the elements; None where the title does.
         warnings: where the elements were taken from the title.
     """
 
@@ -46,6 +52,7 @@ class _Header:
     scales: FloatArray
     species: tuple[str, ...]
     end: int
+    names_line: int | None
     warnings: tuple[str, ...]
 
 
@@ -121,7 +128,59 @@ def _read_one(lines: list[str], at: int, name: str, limits: Limits) -> tuple[Fra
     mode_line = header.end
     if _fields(lines, mode_line, name)[0][0] in "sS":
         mode_line += 1
-    return _frame(lines, mode_line, header, name, name), mode_line + 1 + len(header.species)
+    frame, end = _frame(lines, mode_line, header, name, name), mode_line + 1 + len(header.species)
+    _check_labels(lines, mode_line + 1, header, name)
+    _check_end(lines, end, header, name)
+    return frame, end
+
+
+def _check_labels(lines: list[str], first: int, header: _Header, name: str) -> None:
+    """Refuse labels of the positions that contradict the line of elements; they count where each position has one."""
+    if header.names_line is None:
+        return
+    labels = [_label(_fields(lines, first + k, name)[3:]) for k in range(len(header.species))]
+    if not all(labels):
+        return
+    for number, (species, (label, element)) in enumerate(zip(header.species, filter(None, labels), strict=True), first):
+        if element != species:
+            raise _unreadable(
+                f"By lines {header.names_line} and {header.names_line + 1}, of elements and counts, line {number + 1} "
+                f"is {species}, and its label is {label[:20]!r}",
+                f"{name}, line {number + 1}",
+                f"the label {species} here, or other elements or counts in lines {header.names_line} and "
+                f"{header.names_line + 1}; or no labels",
+            )
+
+
+def _label(after: list[str]) -> tuple[str, str] | None:
+    """What alone follows a position, and its flags, and the element that it names; None where it names none."""
+    if len(after) >= 3 and all(map(_FLAG.match, after[:3])):  # noqa: PLR2004 - along x, y and z
+        after = after[3:]
+    match = _LABEL.match(after[0]) if len(after) == 1 else None
+    if match is None:
+        return None
+    element = "H" if match[1] == "D" else match[1]  # "T" alone is more likely a flag than tritium
+    return (after[0], element) if is_element(element) else None
+
+
+def _check_end(lines: list[str], end: int, header: _Header, name: str) -> None:
+    """Refuse more positions than are counted; velocities come after an empty line or one of words."""
+    row = _uncommented(lines, end)
+    if not _is_position(row) or _next_start(lines, end) is not None:  # numbers may be the title of another POSCAR
+        return
+    count = len(header.species)
+    raise _unreadable(
+        f"Line {header.end} counts {count} atom{'s' if count > 1 else ''}, and more coordinates follow theirs: line "
+        f"{end + 1} reads {' '.join(row)[:60]!r}",
+        f"{name}, line {end + 1}",
+        f"as many lines of coordinates as line {header.end} counts; velocities after an empty line",
+    )
+
+
+def _is_position(row: list[str]) -> bool:
+    """Whether a line begins with three finite numbers."""
+    numbers = [_exponents(field) for field in row[:3]]
+    return len(numbers) == 3 and all(_is_number(one) and isfinite(float(one)) for one in numbers)  # noqa: PLR2004
 
 
 def _frame(lines: list[str], mode_line: int, header: _Header, frame_name: str, name: str) -> Frame:
@@ -152,16 +211,18 @@ def _header(lines: list[str], at: int, name: str, limits: Limits) -> _Header:
     warnings: tuple[str, ...] = ()
     if all(field.isdecimal() for field in names_line):  # VASP 4 wrote counts alone
         counts = _counts(lines, at + 5, name, len(names_line))
-        symbols, end = _title_symbols(lines[at], counts, name, at + 6), at + 6
+        symbols, end, named_by = _title_symbols(lines[at], counts, name, at + 6), at + 6, None
         warnings = (f"The elements of {name} were taken from its title: {' '.join(symbols)}.",)
     else:
         # pseudopotential names ("Li_sv", "Fe_pv/3f2a...") stand for their element
         symbols = [plain_symbol(re.split(r"[_/.]", field)[0], f"{name}, line {at + 6}") for field in names_line]
-        counts, end = _counts(lines, at + 6, name, len(symbols)), at + 7
+        counts, end, named_by = _counts(lines, at + 6, name, len(symbols)), at + 7, at + 6
     limits.check_atoms(sum(counts), name)
     check_cell(lattice, f"{name}, lines {at + 2} to {at + 5}")
     species = tuple(symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count))
-    return _Header(lattice_angstrom=lattice, scales=scales, species=species, end=end, warnings=warnings)
+    return _Header(
+        lattice_angstrom=lattice, scales=scales, species=species, end=end, names_line=named_by, warnings=warnings
+    )
 
 
 def _title_symbols(title: str, counts: Sequence[int], name: str, line: int) -> list[str]:
@@ -242,8 +303,13 @@ def _counts(lines: list[str], index: int, name: str, expected: int) -> list[int]
     return counts
 
 
+def _uncommented(lines: list[str], index: int) -> list[str]:
+    """The fields of a line; none after the end of the file."""
+    return lines[index].split("!")[0].split("#")[0].split() if index < len(lines) else []
+
+
 def _fields(lines: list[str], index: int, name: str) -> list[str]:
-    fields = lines[index].split("!")[0].split("#")[0].split() if index < len(lines) else []
+    fields = _uncommented(lines, index)
     if not fields:
         raise _unreadable(f"The file ends early, or line {index + 1} is empty", f"{name}, line {index + 1}")
     return fields
@@ -257,10 +323,15 @@ def _is_number(text: str) -> bool:
     return True
 
 
+def _exponents(text: str) -> str:
+    """A number of Fortran, "1.0D-1", as Python reads it."""
+    return text.replace("d", "e").replace("D", "e")
+
+
 def _floats(lines: list[str], index: int, name: str, count: int) -> list[float]:
     fields = _fields(lines, index, name)[:count]
     try:
-        numbers = [float(field.replace("d", "e").replace("D", "e")) for field in fields]
+        numbers = [float(_exponents(field)) for field in fields]
     except ValueError:
         numbers = []
     if len(numbers) != count or any(abs(number) > _LARGEST for number in numbers):
@@ -271,5 +342,5 @@ def _floats(lines: list[str], index: int, name: str, count: int) -> list[float]:
     return numbers
 
 
-def _unreadable(detail: str, where: str) -> FormatError:
-    return FormatError(f"{detail}.", kind="unreadable-poscar", where=where, expected=_FORMAT)
+def _unreadable(detail: str, where: str, expected: str = _FORMAT) -> FormatError:
+    return FormatError(f"{detail}.", kind="unreadable-poscar", where=where, expected=expected)

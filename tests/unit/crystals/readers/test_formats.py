@@ -42,6 +42,7 @@ from written_formats import (
 )
 
 from app.crystals.band import Band
+from app.crystals.crystal import Crystal
 from app.crystals.limits import Limits
 from app.crystals.readers import File, holds_trajectory, read_band_file, read_crystal
 from app.errors import FormatError, InputError, TooLargeError, UnsupportedError
@@ -303,6 +304,113 @@ def test_velocities_after_the_positions_are_no_second_crystal() -> None:
     read = read_crystal(File(name="CONTCAR", content=poscar(structure()) + b"\n" + velocities.encode()), LIMITS)
     assert read.warnings == ()
     assert read.formula == crystal().formula
+
+
+def lines_of(
+    one: Structure, *, selective: bool = False, labels: Callable[[int, str], str] = lambda _k, _s: ""
+) -> list[str]:
+    """Of a POSCAR, with what is to stand after each position."""
+    head, end = poscar(one).decode().rstrip().splitlines()[:8], " T T F" if selective else ""
+    rows = [" ".join(f"{x:.9f}" for x in site.frac_coords) for site in one]
+    rows = [
+        f"{row}{end} {labels(k, site.specie.symbol)}".rstrip()
+        for k, (row, site) in enumerate(zip(rows, one, strict=True))
+    ]
+    return [*head[:7], *(["Selective dynamics"] if selective else []), head[7], *rows]
+
+
+def read_lines(lines: list[str]) -> Crystal:
+    return read_crystal(File(name="POSCAR", content="\n".join(lines).encode()), LIMITS)
+
+
+ROW, ROWS = "0.1 0.2 0.3", ["0.1 0.2 0.3"] * 12
+
+
+@pytest.mark.parametrize("selective", [False, True])
+@pytest.mark.parametrize("row", [ROW, "0.1 0.2D0 3e-1 O", "0.1 0.2 0.3 T T F", f"{ROW} ! one more"])
+@pytest.mark.parametrize("after", [[], [ROW], ["", *ROWS], ["title", "1"]])
+def test_more_positions_than_are_counted_are_refused(selective: bool, row: str, after: list[str]) -> None:
+    lines = lines_of(structure(), selective=selective)
+    with pytest.raises(FormatError, match="Line 7 counts 12 atoms, and more coordinates follow") as refused:
+        read_lines([*lines, row, *after])
+    assert refused.value.where == f"POSCAR, line {len(lines) + 1}"
+    assert (refused.value.kind, ROW[:3] in refused.value.detail) == ("unreadable-poscar", True)
+
+
+def test_more_positions_than_vasp_4_counts_are_refused() -> None:
+    lines = [line for k, line in enumerate(lines_of(structure())) if k != 5]
+    with pytest.raises(FormatError, match="Line 6 counts 12 atoms") as refused:
+        read_lines(["Li Co O", *lines[1:], ROW])
+    assert refused.value.where == f"POSCAR, line {len(lines) + 1}"
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        ["", *ROWS],
+        ["  ", *ROWS, "", "1", "0.5", "0 0 0", *ROWS * 3],
+        ["Cartesian", *ROWS],
+        ["Lattice velocities and vectors", "  1", *ROWS[:6]],
+        ["Lattice velocities and vectors", "  1", *ROWS[:6], "", *ROWS],
+        ["", "2 2 2", "1 2 3 4 5", "6 7 8", "augmentation occupancies 1 8"],
+        ["a comment of words, 1 2 3"],
+        ["# 1 2 3"],
+        ["1 2"],
+        ["nan nan nan"],
+    ],
+)
+def test_what_else_follows_the_positions_is_left(after: list[str]) -> None:
+    read = read_lines([*lines_of(structure()), *after])
+    assert (read.formula, read.warnings) == (crystal().formula, ())
+
+
+def test_a_title_of_numbers_is_no_position() -> None:
+    one = lines_of(structure())
+    read = read_lines([*one, "1 2 3", *one[1:]])
+    assert "2 structures" in read.warnings[0] or "first" in read.warnings[0]
+
+
+@pytest.mark.parametrize("selective", [False, True])
+@pytest.mark.parametrize("label", ["Fe", "Fe1", "Fe2+", "Fe2.5+", "Fe0+", "Fe3+,spin=5"])
+def test_a_label_that_contradicts_the_line_of_elements_is_refused(selective: bool, label: str) -> None:
+    lines = lines_of(structure(), selective=selective, labels=lambda k, symbol: label if k == 3 else f"{symbol}{k}")
+    line = 12 + selective
+    with pytest.raises(
+        FormatError, match=rf"By lines 6 and 7.*, line {line} is Co, and its label is '{label[:2]}"
+    ) as refused:
+        read_lines(lines)
+    assert (refused.value.kind, refused.value.where) == ("unreadable-poscar", f"POSCAR, line {line}")
+
+
+@pytest.mark.parametrize("selective", [False, True])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        lambda _k, symbol: symbol,
+        lambda k, symbol: f"{symbol}{k}",
+        lambda _k, symbol: {"Li": "Li+", "Co": "Co3+,spin=0", "O": "O2-"}[symbol],
+        lambda _k, _symbol: "F F F",
+        lambda _k, _symbol: ".FALSE. f T",
+        lambda _k, _symbol: "T",
+        lambda _k, _symbol: "Fe moved",
+        lambda _k, _symbol: "atom",
+        lambda _k, _symbol: "! Fe",
+        lambda k, _symbol: "" if k == 5 else "Fe",
+        lambda _k, symbol: f"{symbol}_sv",
+    ],
+)  # fmt: skip
+def test_labels_that_agree_and_words_that_are_no_labels_are_read(
+    selective: bool, labels: Callable[[int, str], str]
+) -> None:
+    read = read_lines(lines_of(structure(), selective=selective, labels=labels))
+    assert (read.formula, read.warnings) == (crystal().formula, ())
+
+
+def test_labels_are_read_beside_deuterium_pseudopotentials_and_vasp_4() -> None:
+    lines = lines_of(structure(), labels=lambda _k, symbol: "D" if symbol == "Li" else symbol)
+    for names in ("H Co O", "D Co O", "T_pv Co_sv O_s"):
+        assert read_lines([*lines[:5], names, *lines[6:]]).formula.count("H3") == 1
+    assert read_lines(["Li Co O", *lines[1:5], *lines[6:]]).formula == crystal().formula
 
 
 @pytest.mark.parametrize("data", [[], [{"material_id": "mp-1"}], [1], {"structure": {}}, "text"])

@@ -391,7 +391,9 @@ MORE: dict[str, Case] = {
         "0.5 atoms on 50 sites",
     ),
     "one atom in nothing": (
-        lambda: crystal(POSCAR.replace("\n1\n", "\n0.1625\n").replace("Li O\n1 1", "Li\n1")),
+        lambda: crystal(
+            POSCAR.replace("\n1\n", "\n0.1625\n").replace("Li O\n1 1", "Li\n1").replace("0.5 0.5 0.5\n", "")
+        ),
         InputError,
         "impossible-density",
         "2.197 cubic angstrom is far too small for 1 atom",
