@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from app.console.sources import Input, Source, Unreadable
@@ -61,6 +62,8 @@ class Reply:
 
 #: Problems of a crystal that was sent as a band, and the reverse.
 _OTHER_WAY = frozenset({"single-crystal", "band-not-crystal"})
+#: Problems of a folder that may hold many crystals and no images of one band.
+_NO_BAND = frozenset({"different-atoms", "different-cells", "unrelated-images"})
 
 Call = Callable[[Source, Question], Awaitable[Reply]]
 
@@ -170,7 +173,7 @@ class _Run:
         except StoppedError:
             raise
         except IonpathError as error:
-            return Result(label=source.label, problem=_problem(error))
+            return Result(label=source.label, problem=_with_many(_problem(error), source.folder))
         return Result(label=source.label, answer=reply.answer, bands_zip=reply.bands_zip)
 
     async def _reply(self, source: Source) -> Reply:
@@ -207,3 +210,11 @@ def _unread(source: Unreadable) -> Result:
 def _problem(error: IonpathError) -> dict[str, Any]:
     fields = {"detail": error.detail, "kind": error.kind, "where": error.where, "expected": error.expected}
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _with_many(problem: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Say also how a folder of crystals is predicted, where one was named that is no band."""
+    if folder is None or problem["kind"] not in _NO_BAND:
+        return problem
+    many = f"a folder of many crystals with `ionpath screen {folder}` or `ionpath predict {folder}/*`"
+    return problem | {"expected": "; ".join(text for text in (problem.get("expected"), many) if text)}

@@ -35,12 +35,17 @@ class SourceError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """One upload: the files of a form by their field, and the ion and the cell where they were named."""
+    """One upload: the files of a form by their field, and the ion and the cell where they were named.
+
+    Attributes:
+        folder: the one that was packed, as it was typed.
+    """
 
     label: str
     files: dict[str, tuple[str, bytes]]
     ion: str | None
     cell: str | None = None
+    folder: Path | None = None
 
     @property
     def texts(self) -> dict[str, str]:
@@ -119,7 +124,8 @@ def crystals_of(paths: Sequence[Path], *, ion: str | None = None, cell: str | No
 
 def _source(path: Path, ion: str | None, cell: str | None) -> Source:
     if path.is_dir():
-        return Source(label=path.name, files={"band": (f"{path.name}.zip", _zipped(path))}, ion=ion, cell=cell)
+        # named as it was typed: errors speak of it, and it is recognised by its content
+        return Source(label=path.name, files={"band": (str(path), _zipped(path))}, ion=ion, cell=cell, folder=path)
     if _is_crystal(path, ion):
         return _crystal(path, ion, cell)
     name, content = _file(path)

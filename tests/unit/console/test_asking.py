@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
 from app.console.asking import MOST_AHEAD, Call, Question, Reply, Result, StoppedError, ask
+from app.console.printing import problem_line
 from app.console.sources import Input, Source
 from app.errors import InputError
 
@@ -197,3 +199,16 @@ def test_a_band_of_another_ion_is_no_answer(sent: str, asked: str | None, kind: 
     if kind == "other-ion":
         assert result.problem is not None
         assert result.problem["detail"] == "The band's ion is Li, and Na was asked for."
+
+
+@pytest.mark.parametrize("kind", ["different-atoms", "different-cells", "unrelated-images", "no-images"])
+@pytest.mark.parametrize("folder", [None, Path("some/crystals")])
+def test_of_a_folder_that_is_no_band_it_is_said_how_many_crystals_are_predicted(kind: str, folder: Path | None) -> None:
+    class NoBand(OneWay):
+        async def _call(self, _source: Source, _question: Question) -> Reply:
+            raise InputError("no band", kind=kind, expected="the same atoms")
+
+    source, seen = Source(label="crystals", files={"band": ("crystals", b"")}, ion="Li", folder=folder), Seen()
+    asyncio.run(ask(NoBand("band"), [Input(label="crystals", load=lambda: source)], QUESTION, seen))
+    says = "the same atoms; a folder of many crystals with `ionpath screen some/crystals` or `ionpath predict some/crys"
+    assert (says in problem_line(seen.results[0]).plain) == (folder is not None and kind != "no-images")

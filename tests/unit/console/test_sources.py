@@ -7,11 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pymatgen.core import Structure
-from written_formats import ase_written, rattled, structures, traj, xdatcar
+from pymatgen.core import Lattice, Structure
+from written_formats import ase_written, poscar, rattled, structures, traj, xdatcar
 
 from app.console.sources import Source, inputs_of
+from app.crystals.limits import Limits
+from app.crystals.readers import File, read_band_file
 from app.crystals.readers.vasp_output import outcar_energy_ev
+from app.errors import InputError
 
 FILES = {
     "a.cif": (b"data_a", "structure"),
@@ -109,3 +112,20 @@ def test_of_an_outcar_in_a_folder_the_energies_alone_are_sent(tmp_path: Path) ->
         sent = archive.read("00/OUTCAR")
     assert sent.splitlines() == [text.splitlines()[0], text.splitlines()[-1]]
     assert outcar_energy_ev(sent.decode()) == -1.0
+
+
+def test_an_error_names_a_folder_as_it_was_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    typed = Path("my") / "crystals"
+    typed.mkdir(parents=True)
+    for number, one in enumerate((structures()[0], Structure(Lattice.cubic(4), ["Li", "F"], [[0, 0, 0], [0.5] * 3]))):
+        (typed / f"{number:02d}.vasp").write_bytes(poscar(one))
+    (named,) = inputs_of([typed], ion="Li", initial=None, final=None)
+    source = named.read()
+    assert isinstance(source, Source)
+    name, content = source.files["band"]
+    with pytest.raises(InputError) as refused:
+        read_band_file(File(name=name, content=content), Limits())
+    assert (refused.value.kind, source.folder) == ("different-atoms", typed)
+    assert str(refused.value.where) == "my/crystals: 01.vasp"
+    assert "crystals.zip" not in refused.value.detail
