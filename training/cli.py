@@ -126,7 +126,10 @@ def evaluate(
     if unknown := set(numbers) - known:
         raise typer.BadParameter(f"{run.config.folding} has the folds {min(known)}-{max(known)}, not {sorted(unknown)}")
     table = figures(run, [run.fold(number, _print_epoch) for number in numbers])
-    _print_figures(table, f"{run.config.name}, {run.config.folding}, out of fold: {folds}")
+    worlds = table.pop("worlds", {})
+    assert isinstance(worlds, dict)
+    for of, one in {"": table, **{f", {name}": values for name, values in worlds.items()}}.items():
+        _print_figures(one, f"{run.config.name}{of}, {run.config.folding}, out of fold: {folds}")
 
 
 def _kernel_path(model: str) -> Path | None:
@@ -227,9 +230,10 @@ def _run(config: str, data: Path, runs: Path, device: Device, threads: int, *, s
     from training.runs import Run  # noqa: PLC0415 - see above
 
     try:
+        settings = read_config(config)
         return Run(
-            read_config(config),
-            read_corpus(data),
+            settings,
+            read_corpus(data, settings.sources or None),
             runs,
             device=choose_device(device),
             store=store,

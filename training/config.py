@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from app.models.cards.card import TargetTransform
+from training.corpus import LITERATURE
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -39,6 +40,7 @@ class RunConfig:
         network, arguments: as in the card.
         graph: keyword arguments of GraphSpec.
         target: the transform of the labels; constants, so that no information leaks from one fold into another.
+        sources: the corpora that are fitted together; empty for all of the data folder.
         folding, calibration_folds: the folding, and the folds that are held out in turn for the metrics and the
             calibration.
         batch_bands: approximate number of bands in a batch.
@@ -56,6 +58,7 @@ class RunConfig:
     batch_bands: int
     fit: FitConfig
     pretrained: str = ""
+    sources: tuple[str, ...] = (LITERATURE,)
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain values."""
@@ -76,7 +79,8 @@ def read_config(name_or_path: str) -> RunConfig:
         shipped = ", ".join(config_names())
         raise FileNotFoundError(f"there is no configuration {name_or_path!r}; the shipped ones are {shipped}")
     content = _with_base(path)
-    content["calibration_folds"] = tuple(content["calibration_folds"])
+    for name in {"calibration_folds", "sources"} & set(content):
+        content[name] = tuple(content[name])
     return RunConfig(**{**content, "fit": FitConfig(**content["fit"]), "target": TargetTransform(**content["target"])})
 
 

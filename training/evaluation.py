@@ -46,15 +46,27 @@ def out_of_fold(run: Run, results: Sequence[FoldResult]) -> OutOfFold:
 
 
 def figures(run: Run, results: Sequence[FoldResult]) -> dict[str, object]:
-    """Metrics with bootstrap intervals over the rows of some folds, and those of always predicting the median."""
-    joined = out_of_fold(run, results)
-    median = np.empty(len(run.corpus.records))
+    """Metrics with bootstrap intervals over the rows of some folds, and those of always predicting the median.
+
+    Those of each source alone stand under `worlds`, where there are several.
+    """
+    joined, sources = out_of_fold(run, results), run.corpus.sources
+    table: dict[str, object] = {"folds": [result.fold for result in results]}
+    table |= _figures_of(run, results, joined, np.ones(len(sources), dtype=bool))
+    if len(run.corpus.files) > 1:
+        table["worlds"] = {name: _figures_of(run, results, joined, sources == name) for name in run.corpus.files}
+    return table
+
+
+def _figures_of(run: Run, results: Sequence[FoldResult], joined: OutOfFold, rows: np.ndarray) -> dict[str, object]:
+    """The same of some rows of the corpus, a mask of shape [n_rows]."""
+    median = np.empty(len(rows))
     folds = run.corpus.folds(run.config.folding)
     for result in results:
-        median[result.rows] = np.median(run.corpus.barriers_ev[(folds != result.fold) & run.corpus.sound])
-    median = median[joined.rows]
-    table: dict[str, object] = {"folds": [result.fold for result in results]}
-    for name, chosen in (("sound", joined.sound), ("all", np.ones(len(joined.rows), dtype=bool))):
+        median[result.rows] = np.median(run.corpus.barriers_ev[(folds != result.fold) & run.corpus.sound & rows])
+    median, rows = median[joined.rows], rows[joined.rows]
+    table: dict[str, object] = {}
+    for name, chosen in (("sound", joined.sound & rows), ("all", rows)):
         labels = joined.labels_ev[chosen]
         table[name] = {
             "rows": int(chosen.sum()),

@@ -10,9 +10,8 @@ from app.models.cards.card import Card
 from app.models.checkpoints import write_checkpoint
 from training.barrier_task import outputs_of
 from training.calibration import calibrate, coverage, fitted_domain
-from training.corpus import CORPUS_CITATIONS
 from training.evaluation import figures, out_of_fold
-from training.metadata import corpus_entry, fitted_on
+from training.metadata import corpus_citations, corpus_entry, fitted_on
 from training.runs import Report, Run
 
 METHOD_CITATION = (
@@ -68,7 +67,7 @@ def publish(run: Run, store: Path, *, version: str, report: Report) -> Card:
             else None,
         },
         licence="MIT",
-        citations=(*CORPUS_CITATIONS, METHOD_CITATION),
+        citations=(*corpus_citations(run.corpus), METHOD_CITATION),
         date=datetime.now(UTC).date().isoformat(),
         weights_sha256="",
     )

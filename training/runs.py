@@ -161,12 +161,14 @@ def run_name(config: RunConfig, corpus_sha256: str, trunk_sha256: str) -> str:
     """The name of a run's folder: the configuration's name, and a digest of everything that decides the weights.
 
     Args:
-        config: its description and the folds of the calibration change no fit.
+        config: its description and the folds of the calibration change no fit, and its sources are the corpus.
         corpus_sha256: of the labelled bands.
         trunk_sha256: of the copied trunk's weights; empty where none is copied.
     """
     deciding = {
-        key: value for key, value in config.to_json().items() if key not in {"description", "calibration_folds"}
+        key: value
+        for key, value in config.to_json().items()
+        if key not in {"description", "calibration_folds", "sources"}
     }
     digest = editions.short_digest(deciding, corpus_sha256, trunk_sha256, editions.GRAPHS, editions.FITS)
     return f"{config.name}-{digest}"

@@ -39,7 +39,7 @@ def compare(
 
     The classical learners and the kernel machines are fitted now (minutes); for the paper's models the results of
     `ionpath evaluate` are read, and those without results are listed as not run; on other barriers than the
-    literature's they are judged as they are served, fitted on the literature alone. Files of other barriers are named
+    literature's those that were not fitted on them are judged as they are served. Files of other barriers are named
     after their source.
     """
     from training.comparison.drawing import draw  # noqa: PLC0415 - see above

@@ -63,7 +63,7 @@ def corpus(data_dir: Path) -> Corpus:
 
 @pytest.fixture(scope="module")
 def config() -> RunConfig:
-    shipped = read_config("model-3-compact")
+    shipped = read_config("literature-model-3-compact")
     trunk = {"features": 8, "alignn_layers": 1, "graph_layers": 1, "embedding": 8, "marks_ion": True}
     arguments = {**shipped.arguments, "trunk": trunk, "head": [8]}
     fit = replace(shipped.fit, epochs=2)

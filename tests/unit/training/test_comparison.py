@@ -1,6 +1,7 @@
 """The comparison of all models: classical learners, twins, the table and its files."""
 
 import csv
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from untrained import write_untrained
 
 from app.cli import cli
+from app.models.cards.card import CARD_FILE
 from app.models.checkpoints import read_predictor
 from training.comparison.baselines import BASELINES, judge_baseline
 from training.comparison.drawing import draw
@@ -124,23 +126,32 @@ def test_on_other_barriers_the_forms_are_judged_as_they_are_served(corpus: Corpu
     made = entries(sources(other, tmp_path))
     (judged,) = (entry for entry in made if len(entry.rows))
     assert (judged.name, judged.fitted_on, judged.folds) == ("scratch-model-1", ("literature",), (0, 1, 2))
-    predictor = read_predictor(tmp_path / "store" / "scratch-model-1", device=torch.device("cpu"))
+    card = tmp_path / "store" / "scratch-model-1" / CARD_FILE
+    predictor = read_predictor(card.parent, device=torch.device("cpu"))
     expected = predictor.predict([predictor.graph(record.band) for record in other.records])
     assert judged.predictions_ev == pytest.approx([one.barrier_ev for one in expected], abs=1e-5)
     (row,) = (row for row in table(made, other) if row["rows"])
     assert (row["fitted_on"], row["rows"], row["folds"]) == ("literature", 9, "0-2")
+    fitted = json.loads(card.read_text(encoding="utf-8"))
+    fitted["corpus"]["files"] = {"literature": {}, "litraj": {}}
+    card.write_text(json.dumps(fitted), encoding="utf-8")
+    assert not any(len(entry.rows) for entry in entries(sources(other, tmp_path))), "it was fitted on these"
 
 
 def test_each_form_differs_from_its_base_by_a_few_lines() -> None:
-    base = read_config("model-3-compact").to_json()
-    for name in FORMS:
+    base = read_config("literature-model-3-compact").to_json()
+    for name in (*FORMS, "both-scratch-model-3"):
         own = read_config(f"{name}-compact").to_json()
         assert own["graph"] == base["graph"]
         assert own["target"] == base["target"]
-    twin = read_config("scratch-model-3-compact").to_json()
-    for field in ("name", "description", "pretrained"):
-        del twin[field], base[field]
-    assert twin == base
+    for scratch, pretrained in (
+        ("scratch-model-3", "literature-model-3"),
+        ("both-scratch-model-3", "model-3"),
+    ):
+        twin, base = read_config(f"{scratch}-compact").to_json(), read_config(f"{pretrained}-compact").to_json()
+        for field in ("name", "description", "pretrained"):
+            del twin[field], base[field]
+        assert twin == base
 
 
 def test_a_folder_without_data_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from training.runs import run_name
 
 @pytest.fixture
 def config() -> RunConfig:
-    return replace(read_config("model-3-compact"), name="model-3", description="of a test")
+    return replace(read_config("literature-model-3-compact"), name="model-3", description="of a test")
 
 
 def test_a_run_is_named_by_its_configuration_and_data_alone(config: RunConfig) -> None:

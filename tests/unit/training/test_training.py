@@ -18,7 +18,8 @@ from training.barrier_task import outputs_of
 from training.cli import evaluate, train
 from training.conductivity.config import read_conductivity_config
 from training.config import CONFIGS, RunConfig, config_names, read_config
-from training.corpus import Corpus, read_corpus
+from training.corpus import LITERATURE, LITRAJ, Corpus, read_corpus
+from training.evaluation import figures
 from training.fit import EpochReport
 from training.kernels.config import kernel_config_path, read_kernel_config
 from training.pretraining.config import read_pretraining_config
@@ -36,7 +37,7 @@ def corpus(data_dir: Path) -> Corpus:
 
 @pytest.fixture(scope="module")
 def config() -> RunConfig:
-    shipped = replace(read_config("model-3-compact"), pretrained="")
+    shipped = replace(read_config("literature-model-3-compact"), name="model-3", pretrained="")
     trunk = {"features": 16, "alignn_layers": 1, "graph_layers": 1, "embedding": 8, "marks_ion": True}
     return replace(
         shipped,
@@ -115,6 +116,25 @@ def test_a_published_checkpoint_is_loaded_and_answers_as_the_fitted_network(
     assert card.corpus["fitted_rows"] == 24
     again, _, _ = read_checkpoint(tmp_path / "store" / "model-3")
     assert again.to_json() == card.to_json()
+
+
+def test_one_network_is_fitted_on_two_sources_and_judged_on_each(
+    config: RunConfig, two_worlds: Corpus, tmp_path: Path
+) -> None:
+    run = run_of(replace(config, fit=replace(config.fit, epochs=1)), two_worlds, tmp_path / "runs")
+    table = figures(run, [run.fold(0, lambda *_: None)])
+    held_out = two_worlds.folds("fold_random") == 0
+    worlds = table["worlds"]
+    assert isinstance(worlds, dict)
+    for source in (LITERATURE, LITRAJ):
+        rows = held_out & (two_worlds.sources == source)
+        labels = two_worlds.barriers_ev
+        assert worlds[source]["sound"]["rows"] == rows.sum() > 0
+        median = np.median(labels[~held_out & (two_worlds.sources == source)])
+        assert worlds[source]["sound"]["median_predictor_mae_ev"] == pytest.approx(np.abs(labels[rows] - median).mean())
+    card = publish(run, tmp_path / "store", version="1", report=lambda *_: None)
+    assert set(card.corpus["files"]) == {LITERATURE, LITRAJ}
+    assert any("LiTraj" in citation for citation in card.citations)
 
 
 def test_target_transform_goes_there_and_back(config: RunConfig, corpus: Corpus, tmp_path: Path) -> None:
