@@ -57,6 +57,10 @@ class Crystal:
         """Whether one element fills each site."""
         return all(site.is_ordered for site in self.sites)
 
+    def holds(self, symbol: str) -> bool:
+        """Whether an element is on any of its sites."""
+        return any(site.occupancy_of(symbol) for site in self.sites)
+
     @property
     def formula(self) -> str:
         """The cell's formula with the elements in alphabetical order, such as "Fe4 Li3.5 O16 P4"."""

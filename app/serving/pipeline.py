@@ -127,7 +127,7 @@ class Pipeline:
         self.metrics.observe("read", time.monotonic() - started_s)
         if request.conductivity == "required":
             self.registry.conductivity_predictor(timed.read.ion)  # refuses other ions before anything is predicted
-            if not _holds_ion(timed.read.content):
+            if not _may_conduct(timed.read.content):
                 raise _nothing_conducts(timed.read.ion, timed.read.formula)
         return Asked(
             request=request,
@@ -226,7 +226,7 @@ class Pipeline:
     def _conductor(self, asked: Asked) -> ConductivityPredictor | None:
         """What predicts the conductivity of the asked crystal; None where none is asked for, or known."""
         wanted, ion = asked.request.conductivity, asked.read.ion
-        if wanted is None or not _holds_ion(asked.read.content):
+        if wanted is None or not _may_conduct(asked.read.content):
             return None
         if wanted == "where-known" and not self.registry.knows_conductivity(ion):
             return None
@@ -420,11 +420,9 @@ def _of_conductor(upload: Upload) -> CrystalUpload:
     return upload if upload.ion else replace(upload, ion=CONDUCTING_ION)
 
 
-def _holds_ion(content: Band | CrystalInput) -> bool:
-    """Whether there are ions to conduct: an ion that a crystal does not hold is placed on interstitial sites."""
-    return isinstance(content, CrystalInput) and any(
-        site.occupancy_of(content.search.ion) for site in content.crystal.sites
-    )
+def _may_conduct(content: Band | CrystalInput) -> bool:
+    """Whether there are ions to conduct: one that a crystal does not hold is placed on interstitial sites."""
+    return isinstance(content, CrystalInput) and content.crystal.holds(content.search.ion)
 
 
 def _nothing_conducts(ion: str, formula: str) -> InputError:

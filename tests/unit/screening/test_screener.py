@@ -115,6 +115,9 @@ def test_lithium_has_a_conductivity_and_other_ions_none(screener: Screener) -> N
     names = ("log10_conductivity_s_per_cm", "probability_above_1e-4_s_per_cm", "conductivity_in_domain")
     assert [of_sodium[name] for name in names] == [None] * 3
     assert of_sodium["conductivity_reasons"] == []
+    salt = rock_salt(ion="Na", a=5.6)  # lithium is placed between its ions, and there is none to conduct
+    (added,) = table_of("crystals", asked(screener, [item("c.cif", salt)], ions=("Li",)).crystals).to_pylist()
+    assert (added["ion"], added["log10_conductivity_s_per_cm"]) == ("Li", None)
 
 
 def test_a_conductivity_fitted_on_other_barriers_says_so(tmp_path: Path) -> None:
