@@ -21,14 +21,14 @@ from app.crystals.hops.warnings import (
     disorder_warnings,
     mechanism_warnings,
     occupancy_warnings,
-    stretched_warnings,
+    strained_warnings,
 )
 from app.crystals.sites.empty_shares import with_empty_shares
 from app.crystals.sites.interstitials import with_interstitials
 from app.crystals.sites.ion_sites import IonSite, Sublattices, is_mixed, split
 from app.crystals.sites.ordering import Ordering, OrderingMethod, Orderings
 from app.crystals.sites.oxidation import guess_oxidation_states
-from app.crystals.sites.soundness import stretched_share
+from app.crystals.sites.soundness import strained_share
 from app.crystals.sites.split_sites import SPLIT_ANGSTROM
 from app.crystals.sites.supercell import (
     SHORTEST_TRANSLATION_ANGSTROM,
@@ -173,10 +173,11 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
     if not lattices.host_contents and not any(site.shared_with for site in lattices.sites):
         raise no_host(lattices.ion, "structure")
     vacuum = find_vacuum(np.array([site.frac_coords for site in crystal.sites]), lattices.lattice_angstrom)
-    stretched = stretched_share(crystal)
+    strained = strained_share(crystal)
     doubts = crystal.doubts if vacuum is None else (*crystal.doubts, vacuum.as_doubt)
-    if stretched is not None:
-        doubts += (f"its bonds are too long for a crystal's: they add up to {stretched:.0%} of the oxidation states",)
+    if strained is not None:
+        how = "long" if strained < 1.0 else "short"
+        doubts += (f"its bonds are too {how} for a crystal's: they add up to {strained:.0%} of the oxidation states",)
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
     orbits = distinct_hops(lattices, supercell.motif, options.max_hop_angstrom)
     orderings = _orderings(lattices, options.max_orderings)
@@ -206,7 +207,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
         mechanism=chosen,
         warnings=(
             *crystal.warnings,
-            *stretched_warnings(stretched),
+            *strained_warnings(strained),
             *lattices.warnings,
             *mechanism_warnings(lattices, asked=options.mechanism, absent=absent),
             *count_warnings(

@@ -31,14 +31,14 @@ def count_warnings(
     return ()
 
 
-def stretched_warnings(share: float | None) -> tuple[str, ...]:
-    """Warn of bonds that are too long; `share` is what they add up to (`stretched_share`)."""
+def strained_warnings(share: float | None) -> tuple[str, ...]:
+    """Warn of bonds that are too long or too short; `share` is what they add up to (`strained_share`)."""
     if share is None:
         return ()
     sentence = (
-        f"Atoms are unusually far from each other: bond valences add up to {share:.0%} of the oxidation states in the "
-        "mean, where crystals have 50 to 107 %. Are the lengths of the cell right, and in angstrom? Its hops are out "
-        "of the domain."
+        f"Atoms are unusually {'far from' if share < 1.0 else 'near'} each other: bond valences add up to {share:.0%} "
+        "of the oxidation states in the mean, where crystals have 50 to 107 %. Are the lengths of the cell right, and "
+        "in angstrom? Its hops are out of the domain."
     )
     return (sentence,)
 

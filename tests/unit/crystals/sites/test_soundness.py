@@ -1,4 +1,4 @@
-"""Cells that are too large: by the file's own volume, and by bonds that are too long for a crystal's."""
+"""Cells of a wrong size: by the file's own volume, and by bonds that are too long or too short for a crystal's."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import read_crystal
 from app.crystals.readers.reading import File
-from app.crystals.sites.soundness import stretched_share
+from app.crystals.sites.soundness import strained_share
 
 EXAMPLES = ("LiFePO4.cif", "LiCoO2.cif", "Li7La3Zr2O12.cif", "MgMn2O4.cif", "Na3PS4.cif")
 
@@ -28,10 +28,19 @@ def example(repository: Path, name: str, *changes: tuple[str, str]) -> Crystal:
 def test_lengths_that_are_too_long_are_noticed(repository: Path, name: str, factor: float) -> None:
     """As of a cell in bohr."""
     crystal = example(repository, name)
-    assert stretched_share(crystal) is None
-    share = stretched_share(replace(crystal, lattice_angstrom=factor * crystal.lattice_angstrom))
+    assert strained_share(crystal) is None
+    share = strained_share(replace(crystal, lattice_angstrom=factor * crystal.lattice_angstrom))
     assert share is not None
     assert 0.0 <= share < 0.5
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+@pytest.mark.parametrize("factor", [0.85, 0.9])
+def test_lengths_that_are_too_short_are_noticed(repository: Path, name: str, factor: float) -> None:
+    crystal = example(repository, name)
+    share = strained_share(replace(crystal, lattice_angstrom=factor * crystal.lattice_angstrom))
+    assert share is not None
+    assert share > 1.3
 
 
 def test_hops_of_a_stretched_crystal_are_out_of_the_domain_and_it_is_said(repository: Path) -> None:
@@ -42,6 +51,9 @@ def test_hops_of_a_stretched_crystal_are_out_of_the_domain_and_it_is_said(reposi
     assert search.hops
     assert all("bonds are too long" in (hop.doubt or "") for hop in search.hops)
     assert any("in angstrom?" in warning for warning in search.warnings)
+    squeezed = find_hops(replace(crystal, lattice_angstrom=0.9 * crystal.lattice_angstrom), "Li", max_atoms=2000)
+    assert all("bonds are too short" in (hop.doubt or "") for hop in squeezed.hops)
+    assert any("unusually near each other" in warning for warning in squeezed.warnings)
 
 
 def test_a_cell_that_is_not_of_its_own_volume_is_out_of_the_domain_and_it_is_said(repository: Path) -> None:
