@@ -125,17 +125,19 @@ class SmallModel:
         return made[:-1] if self.too_few else made
 
 
-def prepare(predictor: BatchPredictor, bands: Sequence[Band]) -> list[Done]:
-    """Prepare bands in the thread that asks for them."""
-    made: list[Done] = []
-    for one in bands:
+class PreparedHere:
+    """Prepares bands in the thread that asks for them."""
+
+    def prepare(self, predictor: BatchPredictor, band: Band) -> Done:
         started_s = time.thread_time()
+        return Done(value=predictor.preparation(band), seconds=time.thread_time() - started_s)
+
+    def prepare_together(self, predictor: BatchPredictor, bands: Sequence[Band]) -> list[Done] | None:
+        """None where one of them fails: then each is tried alone."""
         try:
-            value = predictor.preparation(one)
-        except Exception as error:  # noqa: BLE001 # each fails alone
-            value = error
-        made.append(Done(value=value, seconds=time.thread_time() - started_s))
-    return made
+            return [self.prepare(predictor, band) for band in bands]
+        except Exception:  # noqa: BLE001 # whatever it is
+            return None
 
 
 @asynccontextmanager
@@ -158,7 +160,7 @@ async def running(
         tracks=tracks,
         lane_of=lambda model: Lane.SLOW_MODEL if model.name.startswith(SLOW) else Lane.MAIN,
         prepare_threads=1,
-        prepare=prepare,
+        preparer=PreparedHere(),
         stall_s=stall_s,
         metrics=Metrics(),
     )

@@ -54,8 +54,18 @@ def figures(run: Run, results: Sequence[FoldResult]) -> dict[str, object]:
     table: dict[str, object] = {"folds": [result.fold for result in results]}
     table |= _figures_of(run, results, joined, np.ones(len(sources), dtype=bool))
     if len(run.corpus.files) > 1:
-        table["worlds"] = {name: _figures_of(run, results, joined, sources == name) for name in run.corpus.files}
+        table["worlds"] = {
+            name: _figures_of(run, results, joined, sources == name)
+            for name in run.corpus.files
+            if _may_be_judged(run, results, joined, sources == name)
+        }
     return table
+
+
+def _may_be_judged(run: Run, results: Sequence[FoldResult], joined: OutOfFold, rows: np.ndarray) -> bool:
+    """Whether some rows have sound ones among the predicted, and others outside of each fold, for its median."""
+    folds, sound = run.corpus.folds(run.config.folding), run.corpus.sound & rows
+    return bool(sound[joined.rows].any()) and all((sound & (folds != result.fold)).any() for result in results)
 
 
 def _figures_of(run: Run, results: Sequence[FoldResult], joined: OutOfFold, rows: np.ndarray) -> dict[str, object]:

@@ -78,7 +78,7 @@ class Local:
                     if question.properties:
                         return await _properties_here(service, source, question.model)
                     if question.conductivity:
-                        return await _conductivity_here(service, source, question)
+                        return await _conductivity_here(service, source, question, usual_hops=self._usual_hops)
                     return await _predict_here(service, source, question, usual_hops=self._usual_hops)
 
                 yield call
@@ -101,12 +101,14 @@ async def _predict_here(service: PredictionService, source: Source, question: Qu
     return Reply(answer=answer_to_json(answer), bands_zip=bands_zip)
 
 
-async def _conductivity_here(service: PredictionService, source: Source, question: Question) -> Reply:
+async def _conductivity_here(
+    service: PredictionService, source: Source, question: Question, *, usual_hops: int
+) -> Reply:
     asked = PredictionRequest(
         upload=_upload(source),
         model=question.model,
         threshold_ev=question.threshold_ev,
-        hops=question.hops,
+        hops=replace(question.hops, max_hops=question.hops.max_hops or usual_hops),
         conductivity="required",
         key_id=None,
         request_id=uuid4().hex,

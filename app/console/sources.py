@@ -124,8 +124,9 @@ def crystals_of(paths: Sequence[Path], *, ion: str | None = None, cell: str | No
 
 def _source(path: Path, ion: str | None, cell: str | None) -> Source:
     if path.is_dir():
-        # named as it was typed: errors speak of it, and it is recognised by its content
-        return Source(label=path.name, files={"band": (str(path), _zipped(path))}, ion=ion, cell=cell, folder=path)
+        # named as it was typed, for errors; but a service need not know where it lies
+        name = path.name if path.is_absolute() else str(path)
+        return Source(label=path.name, files={"band": (name, _zipped(path))}, ion=ion, cell=cell, folder=path)
     if _is_crystal(path, ion):
         return _crystal(path, ion, cell)
     name, content = _file(path)

@@ -9,7 +9,7 @@ import torch
 from app.cores import usable_cores
 from app.errors import InputError, NotFoundError
 from app.models.allocator import keep_freed_memory
-from app.models.cards.card import CARD_FILE, AnyCard, CheckpointError, OtherModel, card_kind
+from app.models.cards.card import CARD_FILE, AnyCard, Card, CheckpointError, OtherModel, card_kind
 from app.models.cards.conductivity_card import CONDUCTIVITY_KIND
 from app.models.cards.property_card import PROPERTIES_KIND
 from app.models.checkpoints import read_conductivity_predictor, read_predictor, read_property_predictor
@@ -174,7 +174,7 @@ class Registry:
         return tuple(
             OtherModel(
                 name=card.name,
-                mae_ev=_number(card.metrics, "fold_random", "sound", "mae_ev", "value"),
+                mae_ev=_mae_ev(card),
                 seconds_per_band=self.seconds_per_band(card.name),
             )
             for card in cards
@@ -267,6 +267,14 @@ def _of_other_call(name: str, what: str, call: str, here: Collection[str]) -> In
         where="model",
         expected=f"one of {', '.join(here)}, or none" if here else f"POST {call}",
     )
+
+
+def _mae_ev(card: Card) -> float | None:
+    """The mean error in random folds, or in those by chemistry where the card has no others."""
+    found = (
+        _number(card.metrics, folding, "sound", "mae_ev", "value") for folding in ("fold_random", "fold_chemistry")
+    )
+    return next((one for one in found if one is not None), None)
 
 
 def _number(value: object, *path: str) -> float | None:

@@ -302,7 +302,7 @@ def _batcher(
         tracks=tracks,
         lane_of=partial(lane_of, registry),
         prepare_threads=preparing_count(settings),
-        prepare=preparer.prepare,
+        preparer=preparer,
         stall_s=settings.request_timeout_s,
         metrics=metrics,
     )

@@ -108,6 +108,7 @@ def test_hops_that_were_not_predicted_leave_its_barrier_unknown(service: Service
     few = service.client.post(PATH, files=crystal, params={"max_hops": 1}).json()
     unknown = "the barrier of a path in three dimensions is not known"
     assert (few["in_domain"]["verdict"], unknown in few["in_domain"]["reasons"]) == (False, True)
+    assert any("ask for more with `max_hops`" in reason for reason in few["in_domain"]["reasons"])
     assert not any("0.8 eV or more" in influence["text"] for influence in few["influences"])
     many = service.client.post(PATH, files=crystal, params={"max_hops": 8}).json()
     assert unknown not in many["in_domain"]["reasons"]

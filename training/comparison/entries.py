@@ -152,8 +152,9 @@ def _form(sources: Sources, name: str) -> Entry:
 
 def _served(sources: Sources, name: str, config: RunConfig, predictor: Predictor) -> Entry:
     """One of the paper's models as it is served, if it was fitted on none of these rows."""
-    fitted_on = tuple(predictor.card.corpus.get("files", (LITERATURE,)))
-    if set(fitted_on) & set(sources.corpus.files):
+    entry = predictor.card.corpus
+    fitted_on = tuple(entry.get("files", (LITERATURE,)))
+    if set(fitted_on) & set(sources.corpus.files) or entry.get("sha256") in sources.corpus.files.values():
         sources.report(f"{name}: fitted on these barriers, by other folds; ionpath evaluate {name} has its figures")
         return _not_run(name)
     folds = config.calibration_folds

@@ -92,6 +92,8 @@ def _listed(table: Path) -> list[dict[str, str]]:
 def _check_cells(names: list[str], cells: list[str], where: str) -> None:
     """Refuse a row with a cell too many: most often a decimal comma has split its barrier in two."""
     column = names.index("barrier_ev")
+    while len(cells) > len(names) and not cells[-1].strip():
+        cells = cells[:-1]
     barrier = ",".join(cells[column : column + 2])
     split = _WITH_COMMA.fullmatch(barrier)
     # Spreadsheets end every line with commas for empty columns: there the other half is below a column without a name.

@@ -135,29 +135,29 @@ def _read_one(lines: list[str], at: int, name: str, limits: Limits) -> tuple[Fra
 
 
 def _check_labels(lines: list[str], first: int, header: _Header, name: str) -> None:
-    """Refuse labels of the positions that contradict the line of elements; they count where each position has one."""
-    if header.names_line is None:
-        return
-    labels = [_label(_fields(lines, first + k, name)[3:]) for k in range(len(header.species))]
+    """Refuse labels of the positions that contradict the elements above; they count where each position has one."""
+    elements = set(header.species)
+    labels = [_label(_fields(lines, first + k, name)[3:], elements) for k in range(len(header.species))]
     if not all(labels):
         return
+    at = header.names_line
+    source = "its title and its counts" if at is None else f"lines {at} and {at + 1}, of elements and counts"
+    where = "its title or its counts" if at is None else f"lines {at} and {at + 1}"
     for number, (species, (label, element)) in enumerate(zip(header.species, filter(None, labels), strict=True), first):
         if element != species:
             raise _unreadable(
-                f"By lines {header.names_line} and {header.names_line + 1}, of elements and counts, line {number + 1} "
-                f"is {species}, and its label is {label[:20]!r}",
+                f"By {source}, line {number + 1} is {species}, and its label is {label[:20]!r}",
                 f"{name}, line {number + 1}",
-                f"the label {species} here, or other elements or counts in lines {header.names_line} and "
-                f"{header.names_line + 1}; or no labels",
+                f"the label {species} here, or other elements or counts in {where}; or no labels",
             )
 
 
-def _label(after: list[str]) -> tuple[str, str] | None:
+def _label(after: list[str], elements: set[str]) -> tuple[str, str] | None:
     """What alone follows a position, and its flags, and the element that it names; None where it names none."""
     if len(after) >= 3 and all(map(_FLAG.match, after[:3])):  # noqa: PLR2004 - along x, y and z
         after = after[3:]
     match = _LABEL.match(after[0]) if len(after) == 1 else None
-    if match is None:
+    if match is None or (_FLAG.match(after[0]) and after[0] not in elements):  # one flag, not fluorine or tritium
         return None
     element = "H" if match[1] == "D" else match[1]  # "T" alone is more likely a flag than tritium
     return (after[0], element) if is_element(element) else None
@@ -165,6 +165,8 @@ def _label(after: list[str]) -> tuple[str, str] | None:
 
 def _check_end(lines: list[str], end: int, header: _Header, name: str) -> None:
     """Refuse more positions than are counted; velocities come after an empty line or one of words."""
+    while end < len(lines) and lines[end].strip() and not _uncommented(lines, end):  # a comment separates nothing
+        end += 1
     row = _uncommented(lines, end)
     if not _is_position(row) or _next_start(lines, end) is not None:  # numbers may be the title of another POSCAR
         return

@@ -4,6 +4,11 @@ from app.crystals.sites.ion_sites import Sublattices
 from app.models.predictors.conductivity_predictor import ConductivityPredictor
 from app.serving.answers.types import ConductivityAnswer, CrystalAnswer, ModelReference
 
+_MORE_HOPS = (
+    "not all of its hops were predicted, and those that were do not connect in three dimensions: ask for more with "
+    "`max_hops`, and for many with `Prefer: respond-async`"
+)
+
 
 def with_conductivity(
     answer: CrystalAnswer, lattices: Sublattices, predictor: ConductivityPredictor
@@ -22,6 +27,8 @@ def with_conductivity(
         if hop is not None
         for reason in hop.domain_reasons
     )
+    if not is_known:
+        doubts[_MORE_HOPS] = None
     return ConductivityAnswer(
         prediction=predictor.predict(lattices, answer.percolation_ev if is_known else None, tuple(doubts)),
         temperature_kelvin=predictor.card.temperature_kelvin,

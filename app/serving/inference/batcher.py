@@ -21,7 +21,7 @@ from app.errors import IonpathError, NotReadyError, TooLargeError
 from app.models.prediction import Prediction
 from app.models.predictors.predictor import OutOfMemoryError
 from app.serving.inference.model import Predicted, Runner
-from app.serving.inference.preparing import Prepare
+from app.serving.inference.preparing import Preparer
 from app.serving.inference.queue import WorkQueue
 from app.serving.inference.work_item import BatchPredictor, Turn, WorkItem
 from app.serving.lanes import Lane
@@ -79,7 +79,7 @@ class Batcher:
         tracks: by the lane whose work they do.
         lane_of: the lane of a model.
         prepare_threads: threads that have bands of the main track prepared.
-        prepare: what prepares bands for a model, called in these threads.
+        preparer: prepares bands for a model, in these threads.
         stall_s: a forward pass or preparation that takes longer is reported by `trouble`, seconds.
         metrics: where batches and stages are counted.
     """
@@ -87,7 +87,7 @@ class Batcher:
     tracks: dict[Lane, Track]
     lane_of: Callable[[BatchPredictor], Lane]
     prepare_threads: int
-    prepare: Prepare
+    preparer: Preparer
     stall_s: float
     metrics: Metrics
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
@@ -228,28 +228,37 @@ class Batcher:
         started = self._begin()
         for item in items:
             item.began_s = started
-        for item, done in zip(items, self._prepared(items), strict=True):
-            try:
-                if isinstance(done.value, Exception):
-                    raise done.value  # noqa: TRY301 # handled as one of the model's
-                cost = max(1, int(item.predictor.cost(done.value)))
-            except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; its client is answered
-                if not isinstance(error, IonpathError):
-                    _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=error)
-                queue.unprepared(item)
-                self._call(self._settle, [item], [_shown(error)])
-            else:
-                item.seconds += done.seconds
-                queue.prepared(item, done.value, cost)
-                self.metrics.observe("prepare", (time.monotonic() - started) / len(items))
+        together = self._prepared_together(items)
+        for number, item in enumerate(items):
+            self._prepare_one(queue, item, None if together is None else together[number])
+            self.metrics.observe("prepare", (time.monotonic() - started) / len(items))
         return True
 
-    def _prepared(self, items: Sequence[WorkItem]) -> Sequence[Done]:
-        """What preparing some bands of one model gave: of each the prepared band, or an error."""
+    def _prepared_together(self, items: Sequence[WorkItem]) -> Sequence[Done] | None:
+        if len(items) == 1:
+            return None
+        return self.preparer.prepare_together(items[0].predictor, [item.band for item in items])
+
+    def _prepare_one(self, queue: WorkQueue, item: WorkItem, done: Done | None) -> None:
+        """Take a band that was prepared with others, or prepare it alone."""
+        if done is None:
+            self._begin()
+        if item.future.cancelled():
+            queue.unprepared(item)
+            return
         try:
-            return self.prepare(items[0].predictor, [item.band for item in items])
-        except Exception as error:  # noqa: BLE001 # an error that belongs to no band fails these, and no others
-            return [Done(value=error, seconds=0.0)] * len(items)
+            done = self.preparer.prepare(item.predictor, item.band) if done is None else done
+            if isinstance(done.value, IonpathError):
+                raise done.value  # noqa: TRY301 # handled as one of the model's
+            cost = max(1, int(item.predictor.cost(done.value)))
+        except Exception as error:  # noqa: BLE001 # whatever one band does, the others go on; its client is answered
+            if not isinstance(error, IonpathError):
+                _log.error("prepare-failed", request_ids=_request_ids([item]), exc_info=error)
+            queue.unprepared(item)
+            self._call(self._settle, [item], [_shown(error)])
+        else:
+            item.seconds += done.seconds
+            queue.prepared(item, done.value, cost)
 
     def _run_next(self, track: Track) -> bool:
         batch = track.queue.next_batch()

@@ -5,21 +5,18 @@ each of its own, and two cores do the work of one.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from app.crystals.band import Band
+from app.errors import IonpathError
 from app.models.predictors.preparation import Preparation, prepared_together
 from app.serving.inference.work_item import BatchPredictor
-from app.serving.worker_process import (
-    Done,
-    Handler,
-    TaskFailedError,
-    WorkerCrashedError,
-    WorkerError,
-    WorkerTimeoutError,
-)
+from app.serving.worker_process import Done, Handler, TaskFailedError, WorkerError
 from app.serving.workers import TaskKind, WorkerPool, problem_of
 
+#: Several bands that are prepared together take a tenth of a second of processor time, and no more than this.
+TOGETHER_S = 2.0
 _PREPARING = TaskKind(
     kind="preparing",
     task="Preparing this band for the model",
@@ -29,11 +26,14 @@ _PREPARING = TaskKind(
 )
 
 
-class Prepare(Protocol):
-    """As BandPreparer.prepare."""
+class Preparer(Protocol):
+    """What the batcher asks of a BandPreparer."""
 
-    def __call__(self, predictor: BatchPredictor, bands: Sequence[Band], /) -> Sequence[Done]:
-        """Prepare bands."""
+    def prepare(self, predictor: BatchPredictor, band: Band) -> Done:
+        """Prepare a band."""
+
+    def prepare_together(self, predictor: BatchPredictor, bands: Sequence[Band]) -> Sequence[Done] | None:
+        """Prepare bands; None where each is to be tried alone."""
 
 
 class BandPreparer:
@@ -56,29 +56,34 @@ class BandPreparer:
         """End the workers."""
         self._pool.stop()
 
-    def prepare(self, predictor: BatchPredictor, bands: Sequence[Band]) -> list[Done]:
-        """Prepare bands together; where that ends a worker or fails, one after the other, so that each fails alone.
+    def prepare(self, predictor: BatchPredictor, band: Band) -> Done:
+        """Prepare a band.
 
-        Returns:
-            of each band its PreparedBand or why there is none: an InputError (it cannot be prepared, takes too long,
-            or crashed the workers), a NotReadyError (the service is stopping, or no worker can be started), or a
-            TaskFailedError (preparing it failed otherwise).
+        Raises:
+            InputError: the band cannot be prepared, takes too long, or crashed the workers.
+            NotReadyError: the service is stopping, or no worker can be started.
+            TaskFailedError: preparing it failed otherwise.
         """
         try:
-            done = self._pool.run((predictor.preparation, bands), self._timeout_s)
-        except (WorkerCrashedError, WorkerTimeoutError, TaskFailedError) as error:
-            if len(bands) == 1:
-                return [self._failed(error)]
-            return [one for band in bands for one in self.prepare(predictor, [band])]
+            done = self._pool.run((predictor.preparation, [band]), self._timeout_s)
         except WorkerError as error:
-            return [self._failed(error)] * len(bands)
-        return [Done(value=one, seconds=done.seconds / len(bands)) for one in done.value]
+            raise problem_of(error, _PREPARING, self._timeout_s) from error
+        (made,) = done.value
+        if isinstance(made, IonpathError):
+            raise made
+        return replace(done, value=made)
 
-    def _failed(self, error: WorkerError | TaskFailedError) -> Done:
-        shown = error if isinstance(error, TaskFailedError) else problem_of(error, _PREPARING, self._timeout_s)
-        if shown is not error:
-            shown.__cause__ = error
-        return Done(value=shown, seconds=0.0)
+    def prepare_together(self, predictor: BatchPredictor, bands: Sequence[Band]) -> list[Done] | None:
+        """Prepare bands at once, of each its PreparedBand or an IonpathError.
+
+        None where that fails, takes longer than it should or ends its worker: one of them may hang, and the others are
+        not to wait for its time limit.
+        """
+        try:
+            done = self._pool.run((predictor.preparation, bands), min(self._timeout_s, TOGETHER_S), attempts=1)
+        except (WorkerError, TaskFailedError):
+            return None
+        return [Done(value=made, seconds=done.seconds / len(bands)) for made in done.value]
 
 
 def open_preparer() -> Handler:

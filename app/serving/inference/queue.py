@@ -5,6 +5,7 @@ line-graph edges; a band's cost is estimated from its atoms until its graph is b
 """
 
 import asyncio
+import itertools
 import math
 import threading
 import time
@@ -241,9 +242,10 @@ class WorkQueue:
                 cost = ahead[first.predictor.name, turn]
                 if cost >= enough:
                     continue
-                waiting = [item for item in self._waiting[turn] if item.predictor is first.predictor]
+                same = (item for item in self._waiting[turn] if item.predictor is first.predictor)
+                waiting = list(itertools.islice(same, PREPARED_TOGETHER * threads))
                 chosen: list[WorkItem] = []
-                for item in waiting[: min(PREPARED_TOGETHER, math.ceil(len(waiting) / threads))]:
+                for item in waiting[: math.ceil(len(waiting) / threads)]:
                     if cost < enough:
                         chosen.append(item)
                         cost += item.cost

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
@@ -18,8 +19,8 @@ from app.errors import InputError, NotReadyError
 from app.models.cards.card import Domain
 from app.models.predictors.preparation import HopInputs, HopPreparation, Preparation, PreparedBand
 from app.serving import workers
-from app.serving.inference.preparing import BandPreparer
-from app.serving.worker_process import TaskFailedError, WorkersStoppedError
+from app.serving.inference.preparing import TOGETHER_S, BandPreparer
+from app.serving.worker_process import Done, TaskFailedError, WorkersStoppedError
 
 DOMAIN = Domain(
     ions=("Na",),
@@ -52,8 +53,7 @@ class Model:
     preparation: Preparation
 
 
-#: Prepares bands together, and gives of each the prepared band or an error.
-Prepared = Callable[..., list[Any]]
+Prepared = Callable[[Preparation, Band], Any]
 
 
 @contextmanager
@@ -61,13 +61,20 @@ def running(count: int = 1, timeout_s: float = DEADLINE_S) -> Iterator[Prepared]
     preparer = BandPreparer(count, timeout_s)
     preparer.start()
     try:
-        yield lambda preparation, *bands: [
-            done.value
-            for done in preparer.prepare(Model(preparation), bands)  # type: ignore[arg-type] # it predicts nothing
-        ]
+        yield lambda preparation, band: preparer.prepare(Model(preparation), band).value  # type: ignore[arg-type] # it predicts nothing
     finally:
         preparer.stop()
         assert not ours()
+
+
+@contextmanager
+def together() -> Iterator[Callable[[Preparation, list[Band]], list[Done] | None]]:
+    preparer = BandPreparer(1, DEADLINE_S)
+    preparer.start()
+    try:
+        yield lambda preparation, bands: preparer.prepare_together(Model(preparation), bands)  # type: ignore[arg-type] # it predicts nothing
+    finally:
+        preparer.stop()
 
 
 def ours() -> list[int | None]:
@@ -81,8 +88,8 @@ def ion(name: str) -> Band:
 def test_a_worker_prepares_as_the_model_does_and_loads_no_tensors() -> None:
     preparation = HopPreparation(domain=DOMAIN)
     with running() as prepare:
-        (there,), here = prepare(preparation, rock_salt()), preparation(rock_salt())
-        (where,) = prepare(Obedient(), rock_salt())
+        there, here = prepare(preparation, rock_salt()), preparation(rock_salt())
+        where = prepare(Obedient(), rock_salt())
     assert (there.cost, there.reasons_outside) == (here.cost, here.reasons_outside)
     assert isinstance(there.inputs, HopInputs)
     assert np.array_equal(there.inputs.path, here.inputs.path)
@@ -98,47 +105,64 @@ def test_a_worker_prepares_as_the_model_does_and_loads_no_tensors() -> None:
 def test_the_time_that_it_took_is_given() -> None:
     preparer = BandPreparer(1, DEADLINE_S)
     preparer.start()
-    some = preparer.prepare(Model(HopPreparation(domain=DOMAIN)), [rock_salt()] * 3)  # type: ignore[arg-type] # it predicts nothing
+    done = preparer.prepare(Model(HopPreparation(domain=DOMAIN)), rock_salt())  # type: ignore[arg-type] # it predicts nothing
     preparer.stop()
-    assert all(done.seconds > 0.0 for done in some)
-    assert len(some) == 3
+    assert done.seconds > 0.0
 
 
 def test_a_band_that_cannot_be_prepared_is_refused_as_the_model_refuses_it() -> None:
     void = replace(rock_salt(), lattice_angstrom=np.eye(3) * 400.0)
-    with running() as prepare:
-        one, refused, other = prepare(HopPreparation(domain=DOMAIN), rock_salt(), void, rock_salt())
-    assert isinstance(refused, InputError)
-    assert refused.kind == "no-host-near-path"
-    assert one.cost == other.cost > 0
+    with running() as prepare, pytest.raises(InputError) as refused:
+        prepare(HopPreparation(domain=DOMAIN), void)
+    assert refused.value.kind == "no-host-near-path"
+
+
+def test_bands_are_prepared_together_and_what_is_wrong_with_one_is_its_own() -> None:
+    void = replace(rock_salt(), lattice_angstrom=np.eye(3) * 400.0)
+    with together() as prepare:
+        some = prepare(HopPreparation(domain=DOMAIN), [rock_salt(), void, rock_salt()])
+    assert some is not None
+    one, refused, other = some
+    assert isinstance(refused.value, InputError)
+    assert refused.value.kind == "no-host-near-path"
+    assert one.value.cost == other.value.cost > 0
+    assert one.seconds == other.seconds > 0.0
+
+
+@pytest.mark.parametrize("fault", ["die", "hang", "raise"])
+def test_where_one_of_several_fails_the_others_wait_for_no_time_limit(fault: str) -> None:
+    with together() as prepare:
+        started_s = time.monotonic()
+        assert prepare(Obedient(), [ion("Li"), ion(fault), ion("Na")]) is None
+        assert time.monotonic() - started_s < 3 * TOGETHER_S + 5.0
+        assert prepare(Obedient(), [ion("Li"), ion("Na")]) is not None
 
 
 def test_a_failure_says_why_and_the_worker_goes_on() -> None:
     with running() as prepare:
-        before = prepare(Obedient(), ion("Li"))[0].inputs
-        one, failed, other = prepare(Obedient(), ion("Li"), ion("raise"), ion("Na"))
-        assert isinstance(failed, TaskFailedError)
-        assert "ZeroDivisionError: nothing to divide" in str(failed)
-        assert one.inputs == other.inputs == before
+        before = prepare(Obedient(), ion("Li")).inputs
+        with pytest.raises(TaskFailedError, match="ZeroDivisionError: nothing to divide"):
+            prepare(Obedient(), ion("raise"))
+        assert prepare(Obedient(), ion("Li")).inputs == before
 
 
 @pytest.mark.parametrize(("fault", "kind"), [("die", "preparing-crashed"), ("hang", "preparing-took-too-long")])
-def test_a_band_that_ends_a_worker_is_refused_and_others_are_prepared(fault: str, kind: str) -> None:
+def test_a_band_that_ends_a_worker_is_refused_and_the_next_is_prepared(fault: str, kind: str) -> None:
     with running(timeout_s=1.0 if fault == "hang" else DEADLINE_S) as prepare:
-        one, refused, other = prepare(Obedient(), ion("Li"), ion(fault), ion("Na"))
-        assert isinstance(refused, InputError)
-        assert refused.kind == kind
-        for prepared in (one, other, *prepare(Obedient(), ion("Li"))):
-            assert prepared.inputs != os.getpid()
+        with pytest.raises(InputError) as refused:
+            prepare(Obedient(), ion(fault))
+        assert refused.value.kind == kind
+        assert prepare(Obedient(), ion("Li")).inputs != os.getpid()
 
 
 def test_where_no_worker_can_be_started_the_service_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     with running(timeout_s=0.2) as prepare:
         monkeypatch.setattr(workers, "START_TIMEOUT_S", 0.0)
-        assert isinstance(prepare(Obedient(), ion("hang"))[0], InputError)
-        for refused in prepare(Obedient(), ion("Li"), ion("Na")):
-            assert isinstance(refused, NotReadyError)
-            assert refused.kind == "preparing-restarts"
+        with pytest.raises(InputError):
+            prepare(Obedient(), ion("hang"))
+        with pytest.raises(NotReadyError) as refused:
+            prepare(Obedient(), ion("Li"))
+    assert refused.value.kind == "preparing-restarts"
 
 
 def test_once_stopped_nothing_is_prepared_and_no_worker_started() -> None:
@@ -146,7 +170,7 @@ def test_once_stopped_nothing_is_prepared_and_no_worker_started() -> None:
     preparer.stop()
     with pytest.raises(WorkersStoppedError):
         preparer.start()
-    (refused,) = preparer.prepare(Model(Obedient()), [rock_salt()])  # type: ignore[arg-type] # it predicts nothing
-    assert isinstance(refused.value, NotReadyError)
+    with pytest.raises(NotReadyError) as refused:
+        preparer.prepare(Model(Obedient()), rock_salt())  # type: ignore[arg-type] # it predicts nothing
     assert refused.value.kind == "stopping"
     assert not ours()

@@ -11,6 +11,7 @@ from app.models.cards.card import CARD_FILE, card_kind
 from app.models.cards.conductivity_card import CONDUCTIVITY_KIND
 from app.models.cards.property_card import PROPERTIES_KIND
 from app.models.checkpoints import read_conductivity_predictor, read_predictor, read_property_predictor
+from app.models.registry import Registry
 from training.corpus import Corpus, read_corpus
 
 CPU = torch.device("cpu")
@@ -31,6 +32,14 @@ def test_a_form_ranks_the_bands_that_it_was_fitted_on(name: str, corpus: Corpus,
     predictions = predictor.predict([predictor.graph(corpus.records[row].band) for row in rows])
     correlation = spearmanr([p.barrier_ev for p in predictions], corpus.barriers_ev[rows]).statistic
     assert correlation > LEAST_RANK_CORRELATION[name]
+
+
+def test_each_has_a_mean_error_to_compare_it_by(repository: Path) -> None:
+    registry = Registry.open(repository / "model_store", "cpu", default="default")
+    assert {one.name for one in registry.others("none")} == {*FORMS, "default", "relaxed"}
+    for one in registry.others("none"):
+        assert one.mae_ev is not None, one.name
+        assert 0.1 < one.mae_ev < 0.6
 
 
 def test_all_are_different_networks(repository: Path) -> None:

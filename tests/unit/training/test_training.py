@@ -134,6 +134,10 @@ def test_one_network_is_fitted_on_two_sources_and_judged_on_each(
         assert worlds[source]["sound"]["median_predictor_mae_ev"] == pytest.approx(np.abs(labels[rows] - median).mean())
     card = publish(run, tmp_path / "store", version="1", report=lambda *_: None)
     assert set(card.corpus["files"]) == {LITERATURE, LITRAJ}
+    one_fold = [replace(one, folds={"fold_random": 0}) if one.source == LITRAJ else one for one in two_worlds.records]
+    of_one_fold = run_of(run.config, replace(two_worlds, records=tuple(one_fold), sha256="other"), tmp_path / "runs")
+    few = publish(of_one_fold, tmp_path / "other", version="1", report=lambda *_: None)
+    assert set(few.metrics["fold_random"]["worlds"]) == {LITERATURE}, "nothing outside its fold says what is usual"
     assert any("LiTraj" in citation for citation in card.citations)
 
 

@@ -337,6 +337,11 @@ def test_more_positions_than_are_counted_are_refused(selective: bool, row: str, 
     assert (refused.value.kind, ROW[:3] in refused.value.detail) == ("unreadable-poscar", True)
 
 
+def test_a_comment_hides_no_position() -> None:
+    with pytest.raises(FormatError, match="more coordinates follow"):
+        read_lines([*lines_of(structure()), "! one on the way", "# and another", ROW])
+
+
 def test_more_positions_than_vasp_4_counts_are_refused() -> None:
     lines = [line for k, line in enumerate(lines_of(structure())) if k != 5]
     with pytest.raises(FormatError, match="Line 6 counts 12 atoms") as refused:
@@ -392,6 +397,7 @@ def test_a_label_that_contradicts_the_line_of_elements_is_refused(selective: boo
         lambda _k, _symbol: "F F F",
         lambda _k, _symbol: ".FALSE. f T",
         lambda _k, _symbol: "T",
+        lambda _k, _symbol: "F",
         lambda _k, _symbol: "Fe moved",
         lambda _k, _symbol: "atom",
         lambda _k, _symbol: "! Fe",
@@ -410,7 +416,18 @@ def test_labels_are_read_beside_deuterium_pseudopotentials_and_vasp_4() -> None:
     lines = lines_of(structure(), labels=lambda _k, symbol: "D" if symbol == "Li" else symbol)
     for names in ("H Co O", "D Co O", "T_pv Co_sv O_s"):
         assert read_lines([*lines[:5], names, *lines[6:]]).formula.count("H3") == 1
-    assert read_lines(["Li Co O", *lines[1:5], *lines[6:]]).formula == crystal().formula
+    assert read_lines(["H Co O", *lines[1:5], *lines[6:]]).formula.count("H3") == 1
+
+
+def test_a_label_that_contradicts_a_title_is_refused() -> None:
+    """VASP 4: a formula as the title, in another order than the atoms."""
+    lines = lines_of(structure(), labels=lambda _k, symbol: symbol)
+    with pytest.raises(
+        FormatError, match="By its title and its counts, line 8 is Co, and its label is 'Li'"
+    ) as refused:
+        read_lines(["CoLiO2", *lines[1:5], *lines[6:]])
+    assert refused.value.where == "POSCAR, line 8"
+    assert read_lines(["LiCoO2", *lines[1:5], *lines[6:]]).formula == crystal().formula
 
 
 @pytest.mark.parametrize("data", [[], [{"material_id": "mp-1"}], [1], {"structure": {}}, "text"])
