@@ -92,16 +92,14 @@ def _listed(table: Path) -> list[dict[str, str]]:
 def _check_cells(names: list[str], cells: list[str], where: str) -> None:
     """Refuse a row with a cell too many: most often a decimal comma has split its barrier in two."""
     column = names.index("barrier_ev")
-    while len(cells) > len(names) and not cells[-1].strip():
-        cells = cells[:-1]
     barrier = ",".join(cells[column : column + 2])
     split = _WITH_COMMA.fullmatch(barrier)
     # Spreadsheets end every line with commas for empty columns: there the other half is below a column without a name.
     unnamed = names[column + 1 : column + 2] == [""]
-    if len(cells) <= len(names) and not (split and unnamed):
-        return
-    if split:
+    if split and (unnamed or len(cells) > len(names)):
         raise ConversionError(f"{where}: barrier_ev is {barrier!r}: write a decimal point")
+    if not any(cells[len(names) :]):  # commas at the end of a row say nothing
+        return
     raise ConversionError(
         f"{where}: {len(cells)} cells under {len(names)} columns; write a decimal point, and put a text that has a "
         "comma in quotes"

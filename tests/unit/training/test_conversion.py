@@ -282,6 +282,7 @@ def test_a_comma_that_splits_a_cell_is_named(header: str, line: str, words: str,
     ("header", "line"),
     [
         ("band,barrier_ev,,", "a,0.27,,"),
+        ("band,barrier_ev", "a,0.27,"),
         ("band,barrier_ev,", "a,0.27,a remark"),
         ("band,barrier_ev,material_id", "a,1,1234"),
         (" band , barrier_ev ,xc,family", " a , 0.27 "),
