@@ -133,11 +133,8 @@ class PreparedHere:
         return Done(value=predictor.preparation(band), seconds=time.thread_time() - started_s)
 
     def prepare_together(self, predictor: BatchPredictor, bands: Sequence[Band]) -> list[Done] | None:
-        """None where one of them fails: then each is tried alone."""
-        try:
-            return [self.prepare(predictor, band) for band in bands]
-        except Exception:  # noqa: BLE001 # whatever it is
-            return None
+        """Raise what the first failing one raises: the batcher then tries each alone."""
+        return [self.prepare(predictor, band) for band in bands]
 
 
 @asynccontextmanager

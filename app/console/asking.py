@@ -62,8 +62,8 @@ class Reply:
 
 #: Problems of a crystal that was sent as a band, and the reverse.
 _OTHER_WAY = frozenset({"single-crystal", "band-not-crystal"})
-#: Problems of a folder that may hold many crystals and no images of one band.
-_NO_BAND = frozenset({"different-atoms", "different-cells", "unrelated-images"})
+#: Problems of a folder whose files may be separate crystals rather than images of one band.
+_UNRELATED_FILES = frozenset({"different-atoms", "different-cells", "unrelated-images"})
 
 Call = Callable[[Source, Question], Awaitable[Reply]]
 
@@ -173,7 +173,7 @@ class _Run:
         except StoppedError:
             raise
         except IonpathError as error:
-            return Result(label=source.label, problem=_with_many(_problem(error), source.folder))
+            return Result(label=source.label, problem=_with_folder_hint(_problem(error), source.folder))
         return Result(label=source.label, answer=reply.answer, bands_zip=reply.bands_zip)
 
     async def _reply(self, source: Source) -> Reply:
@@ -212,9 +212,9 @@ def _problem(error: IonpathError) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _with_many(problem: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    """Say also how a folder of crystals is predicted, where one was named that is no band."""
-    if folder is None or problem["kind"] not in _NO_BAND:
+def _with_folder_hint(problem: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """Add how to predict a folder of crystals, where a folder's files are not images of one band."""
+    if folder is None or problem["kind"] not in _UNRELATED_FILES:
         return problem
     many = f"a folder of many crystals with `ionpath screen {folder}` or `ionpath predict {folder}/*`"
     return problem | {"expected": "; ".join(text for text in (problem.get("expected"), many) if text)}

@@ -57,7 +57,7 @@ class Crystal:
         """Whether one element fills each site."""
         return all(site.is_ordered for site in self.sites)
 
-    def holds(self, symbol: str) -> bool:
+    def contains(self, symbol: str) -> bool:
         """Whether an element is on any of its sites."""
         return any(site.occupancy_of(symbol) for site in self.sites)
 

@@ -353,7 +353,7 @@ def _curve_warnings(band: Band) -> Sequence[str]:
     return (warning,)
 
 
-def several_hop(band: Band) -> str | None:
+def concerted_hop_doubt(band: Band) -> str | None:
     """Why a band's barrier is in doubt where another of its ions hops as well; None where none does."""
     moved = _host_moves_angstrom(band)
     others = [

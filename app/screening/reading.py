@@ -96,7 +96,7 @@ class _Reader:
 
     def _found(self, task: HopsTask) -> FoundHops:
         crystal = self._crystal(task)
-        if task.only_present and not crystal.holds(task.ion):
+        if task.only_present and not crystal.contains(task.ion):
             raise IonAbsentError(
                 f"It holds no {task.ion}: {crystal.formula}.",
                 expected="a crystal with the ion; without --only-present it is placed on interstitial sites",

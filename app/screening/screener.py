@@ -308,7 +308,9 @@ class Screener:
             compose(search, one.outcomes, self._predictor.doubted),
             bond_valence=bond_valence_answer(search.bond_valence_host),
         )
-        if self._conductor is None or self._conductor.card.ion != search.ion or not one.hops.crystal.holds(search.ion):
+        if self._conductor is None or self._conductor.card.ion != search.ion:
+            return answer
+        if not one.hops.crystal.contains(search.ion):
             return answer
         return replace(answer, conductivity=with_conductivity(answer, search.lattices, self._conductor))
 

@@ -127,8 +127,8 @@ class Pipeline:
         self.metrics.observe("read", time.monotonic() - started_s)
         if request.conductivity == "required":
             self.registry.conductivity_predictor(timed.read.ion)  # refuses other ions before anything is predicted
-            if not _may_conduct(timed.read.content):
-                raise _nothing_conducts(timed.read.ion, timed.read.formula)
+            if not _contains_ion(timed.read.content):
+                raise _ion_absent(timed.read.ion, timed.read.formula)
         return Asked(
             request=request,
             prediction_id=uuid4(),
@@ -226,7 +226,7 @@ class Pipeline:
     def _conductor(self, asked: Asked) -> ConductivityPredictor | None:
         """What predicts the conductivity of the asked crystal; None where none is asked for, or known."""
         wanted, ion = asked.request.conductivity, asked.read.ion
-        if wanted is None or not _may_conduct(asked.read.content):
+        if wanted is None or not _contains_ion(asked.read.content):
             return None
         if wanted == "where-known" and not self.registry.knows_conductivity(ion):
             return None
@@ -420,12 +420,12 @@ def _of_conductor(upload: Upload) -> CrystalUpload:
     return upload if upload.ion else replace(upload, ion=CONDUCTING_ION)
 
 
-def _may_conduct(content: Band | CrystalInput) -> bool:
-    """Whether there are ions to conduct: one that a crystal does not hold is placed on interstitial sites."""
-    return isinstance(content, CrystalInput) and content.crystal.holds(content.search.ion)
+def _contains_ion(content: Band | CrystalInput) -> bool:
+    """Whether it is a crystal that contains the ion; one that it does not contain is added on interstitial sites."""
+    return isinstance(content, CrystalInput) and content.crystal.contains(content.search.ion)
 
 
-def _nothing_conducts(ion: str, formula: str) -> InputError:
+def _ion_absent(ion: str, formula: str) -> InputError:
     return InputError(
         f"There is no {ion} in {formula} that could conduct.",
         kind="ion-absent",

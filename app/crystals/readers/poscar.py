@@ -141,14 +141,13 @@ def _check_labels(lines: list[str], first: int, header: _Header, name: str) -> N
     if not all(labels):
         return
     at = header.names_line
-    source = "its title and its counts" if at is None else f"lines {at} and {at + 1}, of elements and counts"
-    where = "its title or its counts" if at is None else f"lines {at} and {at + 1}"
+    source = "the title and the counts" if at is None else f"lines {at} and {at + 1} (elements and counts)"
     for number, (species, (label, element)) in enumerate(zip(header.species, filter(None, labels), strict=True), first):
         if element != species:
             raise _unreadable(
-                f"By {source}, line {number + 1} is {species}, and its label is {label[:20]!r}",
+                f"Line {number + 1} is {species} according to {source}, but is labelled {label[:20]!r}",
                 f"{name}, line {number + 1}",
-                f"the label {species} here, or other elements or counts in {where}; or no labels",
+                f"labels that agree with {source}, or none",
             )
 
 
@@ -157,9 +156,9 @@ def _label(after: list[str], elements: set[str]) -> tuple[str, str] | None:
     if len(after) >= 3 and all(map(_FLAG.match, after[:3])):  # noqa: PLR2004 - along x, y and z
         after = after[3:]
     match = _LABEL.match(after[0]) if len(after) == 1 else None
-    if match is None or (_FLAG.match(after[0]) and after[0] not in elements):  # one flag, not fluorine or tritium
+    if match is None or (_FLAG.match(after[0]) and after[0] not in elements):  # a flag of selective dynamics
         return None
-    element = "H" if match[1] == "D" else match[1]  # "T" alone is more likely a flag than tritium
+    element = "H" if match[1] == "D" else match[1]
     return (after[0], element) if is_element(element) else None
 
 

@@ -221,8 +221,8 @@ def unconnected(crystal: CrystalAnswer) -> tuple[str, ...]:
         return (sentence,)
     if not excluded and crystal.truncated:
         sentence = (
-            "There is no barrier yet: the hops that were predicted do not connect a site to its own periodic copies, "
-            "and there are more."
+            "There is no barrier: the hops that were predicted do not connect a site to its own periodic copies, and "
+            "not all hops were predicted."
         )
         return (sentence,)
     if not excluded:

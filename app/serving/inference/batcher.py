@@ -228,26 +228,31 @@ class Batcher:
         started = self._begin()
         for item in items:
             item.began_s = started
-        together = self._prepared_together(items)
-        for number, item in enumerate(items):
-            self._prepare_one(queue, item, None if together is None else together[number])
+        for item, done in zip(items, self._prepared_together(items), strict=True):
+            self._take_prepared(queue, item, done)
             self.metrics.observe("prepare", (time.monotonic() - started) / len(items))
         return True
 
-    def _prepared_together(self, items: Sequence[WorkItem]) -> Sequence[Done] | None:
-        if len(items) == 1:
-            return None
-        return self.preparer.prepare_together(items[0].predictor, [item.band for item in items])
+    def _prepared_together(self, items: Sequence[WorkItem]) -> Sequence[Done | None]:
+        """Several bands prepared at once; None for each that is to be prepared alone."""
+        made: Sequence[Done] | None = None
+        if len(items) > 1:
+            try:
+                made = self.preparer.prepare_together(items[0].predictor, [item.band for item in items])
+            except Exception as error:  # noqa: BLE001 # no error may end the thread; each band is then tried alone
+                if not isinstance(error, IonpathError):
+                    _log.warning("prepare-together-failed", request_ids=_request_ids(items), error=repr(error))
+        return [None] * len(items) if made is None else made
 
-    def _prepare_one(self, queue: WorkQueue, item: WorkItem, done: Done | None) -> None:
-        """Take a band that was prepared with others, or prepare it alone."""
-        if done is None:
-            self._begin()
+    def _take_prepared(self, queue: WorkQueue, item: WorkItem, done: Done | None) -> None:
+        """Hand a prepared band to the model's queue, or settle its error; prepare it first if that is not done."""
         if item.future.cancelled():
             queue.unprepared(item)
             return
         try:
-            done = self.preparer.prepare(item.predictor, item.band) if done is None else done
+            if done is None:
+                self._begin()
+                done = self.preparer.prepare(item.predictor, item.band)
             if isinstance(done.value, IonpathError):
                 raise done.value  # noqa: TRY301 # handled as one of the model's
             cost = max(1, int(item.predictor.cost(done.value)))

@@ -239,18 +239,22 @@ class WorkQueue:
         enough = BATCHES_AHEAD * self.batch_cost
         for turn in _after(self._last_prepared):
             for first in self._waiting[turn]:
-                cost = ahead[first.predictor.name, turn]
-                if cost >= enough:
-                    continue
-                same = (item for item in self._waiting[turn] if item.predictor is first.predictor)
-                waiting = list(itertools.islice(same, PREPARED_TOGETHER * threads))
-                chosen: list[WorkItem] = []
-                for item in waiting[: math.ceil(len(waiting) / threads)]:
-                    if cost < enough:
-                        chosen.append(item)
-                        cost += item.cost
-                return chosen
+                room = enough - ahead[first.predictor.name, turn]
+                if room > 0:
+                    return self._alike(first, threads, room)
         return []
+
+    def _alike(self, first: WorkItem, threads: int, room: int) -> list[WorkItem]:
+        """An item and others of its model and turn: one thread's share of them, until their cost fills the room."""
+        same = (item for item in self._waiting[first.turn] if item.predictor is first.predictor)
+        waiting = list(itertools.islice(same, PREPARED_TOGETHER * threads))
+        chosen: list[WorkItem] = []
+        for item in waiting[: math.ceil(len(waiting) / threads)]:
+            if room <= 0:
+                break
+            chosen.append(item)
+            room -= item.cost
+        return chosen
 
     def _linger(self) -> None:
         """Wait for what is being prepared, shortly, while the batch is small."""

@@ -21,7 +21,7 @@ from app.crystals.readers import (
     read_ordered_crystal,
 )
 from app.crystals.readers.reading import Reading
-from app.crystals.validation import band_vacuum, several_hop
+from app.crystals.validation import band_vacuum, concerted_hop_doubt
 from app.crystals.writers import band_to_json
 from app.errors import FormatError, IonpathError, TooLargeError
 from app.serving.reading.uploads import (
@@ -133,10 +133,10 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
         reading = _read_end_points(upload, options.limits)
     band = reading.band
     vacuum = band_vacuum(band)
-    not_bulk = () if vacuum is None else (f"The band is not in a bulk crystal: {vacuum}.",)
+    vacuum_warnings = () if vacuum is None else (f"The band is not in a bulk crystal: {vacuum}.",)
     return ReadInput(
         content=band,
-        warnings=(*reading.warnings, *path_warnings(reading.energies_ev), *not_bulk),
+        warnings=(*reading.warnings, *path_warnings(reading.energies_ev), *vacuum_warnings),
         packed=pack_input(_band_to_json(reading)) if options.keep_input else None,
         forms=(canonical(band),) if options.with_forms else (),
         doubt=_doubt(band, vacuum),
@@ -236,7 +236,7 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
 
 def _doubt(band: Band, vacuum: str | None) -> str | None:
     """Why the model's answer for a band is in doubt, beside what the model says of it."""
-    return "; ".join(one for one in (vacuum, several_hop(band)) if one is not None) or None
+    return "; ".join(one for one in (vacuum, concerted_hop_doubt(band)) if one is not None) or None
 
 
 def _band_bytes(band: Band) -> int:

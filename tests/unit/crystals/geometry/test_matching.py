@@ -8,7 +8,7 @@ from app.crystals.geometry.matching import match_atoms
 from app.crystals.geometry.periodic import shortest_vectors
 from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame, band_of_frames
-from app.crystals.validation import several_hop
+from app.crystals.validation import concerted_hop_doubt
 from app.errors import InputError
 
 CELL = np.diag([8.0, 9.0, 10.0])
@@ -81,7 +81,7 @@ def test_another_ion_that_hops_as_well_puts_the_barrier_in_doubt(moved: float, h
     """The cell is eight angstrom long: the other ion moves by 0.8 or 1.6."""
     start = frame(("Li", 0.0), ("Li", 0.45), ("O", 0.8))
     end = frame(("Li", 0.0 + moved), ("Li", 0.7), ("O", 0.8))
-    doubt = several_hop(band_of_frames([start, end], Limits()).band)
+    doubt = concerted_hop_doubt(band_of_frames([start, end], Limits()).band)
     assert (doubt is not None) == hops
     if doubt is not None:
         assert doubt.startswith("another Li moves by 1.60 angstrom, and hops of several ions at once")

@@ -381,7 +381,7 @@ def test_a_label_that_contradicts_the_line_of_elements_is_refused(selective: boo
     lines = lines_of(structure(), selective=selective, labels=lambda k, symbol: label if k == 3 else f"{symbol}{k}")
     line = 12 + selective
     with pytest.raises(
-        FormatError, match=rf"By lines 6 and 7.*, line {line} is Co, and its label is '{label[:2]}"
+        FormatError, match=rf"Line {line} is Co according to lines 6 and 7.*, but is labelled '{label[:2]}"
     ) as refused:
         read_lines(lines)
     assert (refused.value.kind, refused.value.where) == ("unreadable-poscar", f"POSCAR, line {line}")
@@ -423,7 +423,7 @@ def test_a_label_that_contradicts_a_title_is_refused() -> None:
     """VASP 4: a formula as the title, in another order than the atoms."""
     lines = lines_of(structure(), labels=lambda _k, symbol: symbol)
     with pytest.raises(
-        FormatError, match="By its title and its counts, line 8 is Co, and its label is 'Li'"
+        FormatError, match="Line 8 is Co according to the title and the counts, but is labelled 'Li'"
     ) as refused:
         read_lines(["CoLiO2", *lines[1:5], *lines[6:]])
     assert refused.value.where == "POSCAR, line 8"

@@ -131,7 +131,8 @@ def test_an_ordered_crystal_s_hops_do_not_connect(disordered: HopSearch) -> None
     (warning,) = unconnected(replace(apart, truncated=False))
     assert warning == "There is no barrier: the hops do not connect a site to its own periodic copies."
     (warning,) = unconnected(replace(apart, truncated=True))
-    assert warning.startswith("There is no barrier yet: the hops that were predicted")
+    assert warning.startswith("There is no barrier: the hops that were predicted do not")
+    assert warning.endswith("not all hops were predicted.")
 
 
 def test_a_crystal_without_hops_has_its_own_warning(disordered: HopSearch) -> None:
