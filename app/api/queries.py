@@ -96,7 +96,9 @@ class ListQuery(_Query):
 
     ion: str | None = Field(None, max_length=LONGEST_FILTER, description="The migrating element, such as `Li`.")
     formula: str | None = Field(
-        None, max_length=LONGEST_FILTER, description="In the form of the answers, such as `Fe16 Li16 O64 P16`."
+        None,
+        max_length=LONGEST_FILTER,
+        description="Of the cell or of a part of it, in any order: `LiFePO4` finds `Fe16 Li16 O64 P16`.",
     )
     model: str | None = Field(None, max_length=LONGEST_FILTER, description="Name of the checkpoint that answered.")
     status: Status | None = Field(None, description="`queued`, `running`, `done` or `failed`.")

@@ -16,7 +16,6 @@ from sqlalchemy import (
     Row,
     case,
     delete,
-    or_,
     select,
     tuple_,
     update,
@@ -41,7 +40,7 @@ from app.storage.rows import (
     Page,
     PredictionFilter,
     PredictionRow,
-    normal_formula,
+    logged_formulas,
 )
 from app.storage.tables import predictions
 
@@ -256,8 +255,7 @@ def _conditions(where: PredictionFilter) -> list[ColumnElement[bool]]:
         if (value := getattr(where, name)) is not None
     ]
     if where.formula is not None:
-        exact = predictions.c.formula == where.formula
-        conditions.append(or_(exact, predictions.c.formula == normal_formula(where.formula)))
+        conditions.append(predictions.c.formula.in_({where.formula, *logged_formulas(where.formula)}))
     if where.created_after is not None:
         conditions.append(predictions.c.created_at >= where.created_after)
     if where.created_before is not None:

@@ -23,6 +23,8 @@ UNFINISHED: tuple[Literal["queued"], Literal["running"]] = ("queued", "running")
 
 # Nine digits: no crystal has more atoms, and int() refuses numbers with thousands of digits.
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,9}\s*)+")
+#: Larger cells are not looked for under the formula of a part of them.
+_MOST_ATOMS = 2_000
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,9})")
 
 
@@ -122,7 +124,7 @@ class PredictionFilter:
 
     Attributes:
         ion: element symbol of the migrating ion.
-        formula: in any order and spacing; counts are compared, not ratios ("LiFePO4" is not "Li4Fe4P4O16").
+        formula: in any order and spacing; of the cell or of a part of it ("LiFePO4" finds "Li4Fe4P4O16").
         model_name: the checkpoint's name.
         status: of the prediction.
         kind: whether a band or a crystal was sent.
@@ -178,18 +180,21 @@ def _in_utc(name: str, moment: datetime) -> datetime:
         raise _bad_filter(name, "is outside the calendar", "a date between the years 1 and 9999") from error
 
 
-def normal_formula(text: str) -> str:
-    """Normalise a formula to the form in the log, so that "Li4Fe4P4O16" finds "Fe4 Li4 O16 P4".
+def logged_formulas(text: str) -> tuple[str, ...]:
+    """The forms in the log that a formula stands for: of itself and of its multiples, up to cells of _MOST_ATOMS atoms.
 
-    Anything but a plain formula (with occupancies, parentheses) is returned unchanged, without outer spaces.
+    "LiFePO4" finds "Fe1 Li1 O4 P1", "Fe4 Li4 O16 P4" and so on; "Li4Fe4P4O16" finds the second, not the first. Anything
+    but a plain formula (with occupancies, parentheses) stands for itself alone, as it is written.
     """
     text = text.strip()
     if not _FORMULA.fullmatch(text):
-        return text
+        return (text,)
     counts: Counter[str] = Counter()
     for symbol, number in _FORMULA_PART.findall(text):
         counts[symbol] += int(number or 1)
-    return " ".join(f"{symbol}{counts[symbol]}" for symbol in sorted(counts))
+    symbols = sorted(counts)
+    most = max(1, _MOST_ATOMS // max(1, counts.total()))
+    return tuple(" ".join(f"{symbol}{counts[symbol] * units}" for symbol in symbols) for units in range(1, most + 1))
 
 
 def pack_input(document: Mapping[str, object]) -> bytes:

@@ -33,8 +33,10 @@ NOON = datetime(2026, 3, 4, 12, 0, 0, 123456, tzinfo=UTC)
 #: Filters, and which rows of test_filters each one shows.
 FILTERS = (
     (PredictionFilter(ion="Mg"), {"mg"}),
-    (PredictionFilter(formula="Mg1 O1"), {"mg"}),
-    (PredictionFilter(formula="OMg"), {"mg"}),
+    (PredictionFilter(formula="Mg4 O4"), {"mg"}),
+    (PredictionFilter(formula="O4Mg4"), {"mg"}),
+    (PredictionFilter(formula="MgO"), {"mg"}),
+    (PredictionFilter(formula="Mg8O8"), set[str]()),
     (PredictionFilter(model_name="model-4"), {"model-4"}),
     (PredictionFilter(status="failed"), {"failed"}),
     (PredictionFilter(kind="crystal"), {"crystal"}),
@@ -234,7 +236,7 @@ class TestLists:
 
     async def test_filters(self, log: PredictionLog) -> None:
         rows = {
-            "mg": make_row(ion="Mg", formula="Mg1 O1"),
+            "mg": make_row(ion="Mg", formula="Mg4 O4"),
             "model-4": make_row(model_name="model-4"),
             "failed": make_row(status="failed", barrier_ev=None, error={"kind": "mixed-sites"}),
             "crystal": make_row(kind="crystal"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from app.errors import InputError
 from app.storage.cursors import Place, read_cursor, write_cursor
-from app.storage.rows import JsonDocument, PredictionFilter, normal_formula, pack_input, unpack_input, write_json
+from app.storage.rows import JsonDocument, PredictionFilter, logged_formulas, pack_input, unpack_input, write_json
 
 
 @given(moment=st.datetimes(timezones=st.just(UTC)), number=st.uuids())
@@ -48,9 +48,16 @@ def test_a_cursor_beyond_the_calendar_is_bad() -> None:
         ("", ""),
     ],
 )
-def test_formulas_have_one_normal_form(text: str, normal: str) -> None:
-    assert normal_formula(text) == normal
-    assert normal_formula(normal) == normal
+def test_a_formula_stands_for_its_form_in_the_log(text: str, normal: str) -> None:
+    assert logged_formulas(text)[0] == normal
+    assert logged_formulas(normal)[0] == normal
+
+
+def test_a_formula_stands_for_its_multiples_and_not_for_its_parts() -> None:
+    assert logged_formulas("LiFePO4")[3] == "Fe4 Li4 O16 P4"
+    assert "Fe1 Li1 O4 P1" not in logged_formulas("Li4Fe4P4O16")
+    assert logged_formulas("Li999999999") == ("Li999999999",)
+    assert logged_formulas("Li0")[0] == "Li0"
 
 
 @pytest.mark.parametrize(
