@@ -15,7 +15,7 @@ FEATURES = 2
 #: Of a potential's relaxation; tests/unit/models/test_relaxation.py has its figures.
 RELAXATIONS = 1
 #: Of a crystal's hops and of how they percolate, for crystals whose conductivity is measured.
-PERCOLATION = 2
+PERCOLATION = 3
 #: Of networks and of the loop that fits them; graphs have an edition of their own, which counts here as well.
 FITS = 1
 

@@ -30,6 +30,7 @@ def publish_conductivity(run: ConductivityRun, store: Path, *, version: str) -> 
     every = list(outs.values())
     rows = run.measurements.rows
     values = np.stack([one.values for one in run.described])
+    measured = run.measurements.values[~run.measurements.is_bound]
     card = ConductivityCard(
         name=run.config.name,
         version=version,
@@ -47,6 +48,7 @@ def publish_conductivity(run: ConductivityRun, store: Path, *, version: str) -> 
         most_novelty=run.config.most_novelty,
         barrier_model={"name": run.predictor.name, "digest": run.predictor.digest},
         calibration=calibrated(run, every, np.ones(len(rows), dtype=bool)),
+        measured_range=(float(measured.min()), float(measured.max())),
         corpus={
             "name": "OBELiX, training part, rows with a CIF",
             "sha256": run.measurements.sha256,

@@ -14,6 +14,10 @@ from app.crystals.geometry.reduction import reduced_lattice, to_reduced
 TIE_ANGSTROM = 1e-3
 #: Cells whose heights are kept: reading and searching one crystal need those of a few cells a hundred times.
 _KEPT = 256
+#: Cells along each axis of the grids on which positions are ordered: rounding in a file rarely moves one over a line of
+#: the first, whose lines lie beside the positions that symmetry makes common; the second tells close ones apart.
+_GRIDS = (100, 1000)
+_GRID_OFFSET = 0.37
 _NEIGHBOUR_CELLS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(27, 3)
 
 
@@ -69,6 +73,26 @@ def shortest_lengths(frac_vectors: FloatArray, lattice_angstrom: FloatArray) -> 
     # |home + cell|^2 = |home|^2 + 2 home.cell + |cell|^2
     squared = (2.0 * home @ cells.T + np.einsum("ci,ci->c", cells, cells)).min(axis=1)
     return np.asarray(np.sqrt(np.maximum(squared + np.einsum("ni,ni->n", home, home), 0.0)))
+
+
+def position_order(frac_coords: FloatArray, kinds: IntArray | None = None) -> IntArray:
+    """The places of positions in an order that depends on where they are, not on the order in which they are listed.
+
+    Args:
+        frac_coords: fractional, shape [n, 3].
+        kinds: positions of a lower kind come first, shape [n]; None where all are of one.
+
+    Returns:
+        indices, shape [n].
+    """
+    first = () if kinds is None else (kinds,)
+    return np.asarray(np.lexsort((*position_keys(frac_coords).T[::-1], *first)))
+
+
+def position_keys(frac_coords: FloatArray) -> IntArray:
+    """Whole numbers by which positions are ordered, equal for periodic copies, shape [n, 6]."""
+    cells = [np.floor(frac_coords * count + _GRID_OFFSET).astype(np.int64) % count for count in _GRIDS]
+    return np.hstack(cells)
 
 
 def cell_heights_angstrom(lattice_angstrom: FloatArray) -> FloatArray:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import FloatArray, IntArray
-from app.crystals.geometry.periodic import cell_heights_angstrom, near_pairs
+from app.crystals.geometry.periodic import cell_heights_angstrom, near_pairs, position_order
 from app.crystals.hops.percolation import HopEdge
 from app.crystals.sites.ion_sites import Sublattices, is_mixed
 from app.crystals.sites.ordering import EXCLUSIVE_ANGSTROM
@@ -77,8 +77,11 @@ def sample_fillings(lattices: Sublattices, *, count: int = FILLINGS) -> Fillings
     cells = _cells(repeats)
     supercell = lattices.lattice_angstrom * np.array(repeats)[:, None]
     places = ((cells[:, None] + coords) / repeats).reshape(-1, 3)
+    # the same samples whatever the order of the file
+    order = position_order(places)
+    places = places[order]
     filled = _filled(
-        np.tile(shares, len(cells)),
+        np.tile(shares, len(cells))[order],
         near_pairs(places, None, supercell, EXCLUSIVE_ANGSTROM)[0] if len(places) else np.empty((0, 2), np.int64),
         count,
     )

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.crystals.band import Band, FloatArray
+from app.crystals.band import Band, FloatArray, IntArray
 from app.crystals.charged_host import ChargedHost, average_host
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import short_translations
+from app.crystals.geometry.periodic import position_keys
 from app.crystals.geometry.vacuum import Vacuum, find_vacuum
 from app.crystals.hops.bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
 from app.crystals.hops.fillings import Fillings, sample_fillings
@@ -53,7 +54,7 @@ class Hop:
         distance_angstrom: the straight distance.
         multiplicity: undirected copies per uploaded cell.
         bands: in its supercell, one per ordering of the host, for a model to predict; None where the path is blocked in
-            that ordering.
+            that ordering. Those of the second and further orderings are of other, equivalent hops.
         excluded_because: the reason why the hop is not predicted in any ordering.
         left_out: whether the hop may be passable and was not examined, since its supercell is too large.
         doubt: why its prediction is out of the domain, whatever the model says; None without doubt.
@@ -263,10 +264,10 @@ def _hop(
     vacuum: Vacuum | None,
     of_crystal: tuple[str, ...],
 ) -> Hop:
-    vectors = _vectors(lattices, members)
-    first = _roomiest(supercell, vectors)
-    edge = members[first]
-    distance = float(np.linalg.norm(vectors[first]))
+    count = len(orderings.of(supercell))
+    edges = _representatives(lattices, supercell, members, orderings, count)
+    edge = edges[0]
+    distance = float(np.linalg.norm(_vectors(lattices, [edge])[0]))
     bands: list[Band | None] = []
     doubts = list(of_crystal)
     if distance < SHORTEST_FITTED_ANGSTROM:
@@ -280,12 +281,12 @@ def _hop(
         excluded = _two_hops(lattices, edge)
     if excluded is None:
         reasons: list[str] = []
-        for which in range(len(orderings.of(supercell))):
+        for which in range(count):
             try:
                 band = hop_band(
                     lattices,
                     supercell,
-                    edge,
+                    edges[which],
                     mechanism=mechanism,
                     max_atoms=max_atoms,
                     orderings=orderings,
@@ -321,18 +322,40 @@ def _vectors(lattices: Sublattices, edges: list[HopEdge]) -> FloatArray:
     return np.asarray((ends - coords[[edge.from_site for edge in edges]]) @ lattices.lattice_angstrom)
 
 
-def _roomiest(supercell: Supercell, vectors: FloatArray) -> int:
-    """Of equivalent hops, the first whose end is farthest from the supercell's copies of its start.
+def _representatives(
+    lattices: Sublattices, supercell: Supercell, members: list[HopEdge], orderings: Orderings, count: int
+) -> list[HopEdge]:
+    """Of equivalent hops the one that is predicted in each ordering: one with the most room, and of those the first.
+
+    Where the sites around equivalent hops differ, as in a filling of a disordered host, the orderings have different
+    ones of them, chosen by their coordinates: their mean depends less on which arrangements were drawn (the barriers of
+    22 conductors at four origins each have a standard deviation of 0.013 eV in place of 0.023), and the order of the
+    file does not matter.
+    """
+    roomiest = [members[k] for k in map(int, _roomiest(supercell, _vectors(lattices, members)))]
+    if not len(orderings.of(supercell)[0].filled) and lattices.is_full:
+        return [roomiest[0]] * count
+    edges = [*roomiest, *(edge.reverse for edge in roomiest)]
+    starts = position_keys(lattices.site_frac_coords[[edge.from_site for edge in edges]])
+    ends = position_keys(lattices.site_frac_coords[[edge.to_site for edge in edges]])
+    offsets = np.array([edge.offset for edge in edges])
+    order = np.lexsort(np.hstack([starts, ends, offsets]).T[::-1])
+    return [edges[int(order[len(order) * k // count])] for k in range(count)]
+
+
+def _roomiest(supercell: Supercell, vectors: FloatArray) -> IntArray:
+    """Of equivalent hops, those whose end is farthest from the supercell's copies of its start: indices, rising.
 
     A supercell has less symmetry than the crystal, so equivalent hops differ in the distance to their periodic copies.
     """
     if len(vectors) == 1:
-        return 0
+        return np.zeros(1, dtype=np.int64)
     longest = float(np.linalg.norm(vectors, axis=1).max())
     translations, _ = short_translations(supercell.lattice_angstrom, longest + SHORTEST_TRANSLATION_ANGSTROM)
     copies = np.vstack([translations, -translations]) @ supercell.lattice_angstrom
     distances = np.linalg.norm(vectors[:, None] - copies[None], axis=2).min(axis=1, initial=np.inf)
-    return int(np.round(distances, 2).argmax()) if len(copies) else 0
+    rounded = np.round(distances, 2)
+    return np.flatnonzero(rounded == rounded.max())
 
 
 def _too_short(ion: str, distance_angstrom: float) -> str | None:

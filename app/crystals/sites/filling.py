@@ -51,7 +51,7 @@ def filled_sites(supercell: Supercell, image_frac_coords: FloatArray, vacant: se
         free[np.isin(partly, supercell.ions_on(atoms))] = 0.0
     while len(filled) < wanted and (free >= CROWDED_ANGSTROM).any():
         open_weights = np.where(free >= CROWDED_ANGSTROM, weights, -1.0)
-        best = int(np.lexsort([np.arange(len(partly)), -np.round(free, 3), -open_weights])[0])
+        best = int(np.lexsort([supercell.ion_ranks[partly], -np.round(free, 3), -open_weights])[0])
         filled.append(partly[best])
         free = np.minimum(free, supercell.distances_from(int(partly[best]))[partly])
     return np.sort(np.array(filled, dtype=np.int64))

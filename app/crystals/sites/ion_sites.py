@@ -73,6 +73,11 @@ class Sublattices:
         """Occupancies of the ion's sites, shape [n_sites]."""
         return np.array([site.occupancy for site in self.sites], dtype=np.float64)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether every site is filled by the ion, interstitial sites counted as empty."""
+        return bool((self.occupancies > 1.0 - FULL_OCCUPANCY_TOLERANCE).all())
+
     @cached_property
     def amounts(self) -> dict[str, float]:
         """Atoms of each element in the uploaded cell, the ion's among them where it has any."""

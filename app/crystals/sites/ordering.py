@@ -12,7 +12,7 @@ import numpy as np
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.crystal import Contents
 from app.crystals.geometry.contacts import may_be_bonded
-from app.crystals.geometry.periodic import near_pairs
+from app.crystals.geometry.periodic import near_pairs, position_order
 from app.crystals.sites.electrostatics import pair_energies_ev
 from app.crystals.sites.ion_sites import is_mixed, shown_site
 from app.crystals.sites.supercell import Supercell
@@ -87,6 +87,9 @@ class Ordering:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Places:
     """The disordered places of a supercell: the host's mixed sites, then the ion's sites that are shared.
+
+    Those of a kind stand together, in the order of their positions, so that nothing that is chosen by number, such as a
+    random sample, depends on the order of the file.
 
     Attributes:
         frac_coords: shape [n, 3], in the supercell.
@@ -183,6 +186,11 @@ def disordered_places(supercell: Supercell) -> Places:
         for k, content in enumerate(contents)
     ]
     numbers = {key: number for number, key in enumerate(sorted(set(keys)))}
+    kinds = np.array([numbers[key] for key in keys], dtype=np.int64)
+    order = position_order(coords, kinds)
+    ion_sites = [*[-1] * len(host), *shared]
+    coords, kinds = coords[order], kinds[order]
+    contents, ion_sites = [contents[k] for k in order], [ion_sites[k] for k in order]
     neighbours: list[list[int]] = [[] for _ in contents]
     if contents:
         elements = [tuple(symbol for symbol, _ in content) for content in contents]
@@ -195,8 +203,8 @@ def disordered_places(supercell: Supercell) -> Places:
     return Places(
         frac_coords=coords,
         contents=tuple(contents),
-        kinds=np.array([numbers[key] for key in keys], dtype=np.int64),
-        ion_sites=(*[-1] * len(host), *shared),
+        kinds=kinds,
+        ion_sites=tuple(ion_sites),
         neighbours=tuple(tuple(others) for others in neighbours),
         fixed_species=tuple(supercell.host_contents[k][0][0] for k in fixed),
         fixed_frac_coords=supercell.host_frac_coords[fixed],

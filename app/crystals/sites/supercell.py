@@ -19,7 +19,7 @@ from app.crystals.geometry.lattices import (
     short_translations,
     shortest_translation_angstrom,
 )
-from app.crystals.geometry.periodic import near_pairs, shortest_lengths
+from app.crystals.geometry.periodic import near_pairs, position_order, shortest_lengths
 from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.sites.ion_sites import IonSite, Sublattices
 from app.crystals.sites.symmetry import SYMMETRY_TOLERANCE_ANGSTROM, Symmetry, find_symmetry
@@ -112,6 +112,11 @@ class Supercell:
     def ion_frac_coords(self) -> FloatArray:
         """The ion's sites, those of each copy together, shape [copies * n_ion, 3], in 0..1."""
         return self._repeated(self.motif.crystal.site_frac_coords)
+
+    @cached_property
+    def ion_ranks(self) -> IntArray:
+        """The place of each of the ion's sites in the order of their positions, shape [copies * n_ion]."""
+        return np.argsort(position_order(self.ion_frac_coords))
 
     @cached_property
     def occupancies(self) -> FloatArray:

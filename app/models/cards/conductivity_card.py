@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,8 @@ class ConductivityCard(AnyCard):
         most_novelty: a crystal of more is out of the domain.
         barrier_model: name and digest of the checkpoint whose percolation was fitted.
         calibration: of the distribution.
+        measured_range: lowest and highest log10 of the fitted values in S/cm, bounds left out; None in a card of an
+            earlier release.
     """
 
     ion: str
@@ -67,6 +69,7 @@ class ConductivityCard(AnyCard):
     most_novelty: float
     barrier_model: dict[str, str]
     calibration: ConductivityCalibration
+    measured_range: tuple[float, float] | None = None
     kind: str = CONDUCTIVITY_KIND
 
 
@@ -100,7 +103,7 @@ def conductivity_card(store: Path, ions: Collection[str]) -> ConductivityCard | 
 
 
 def _card(content: dict[str, Any]) -> ConductivityCard:
-    calibration = content["calibration"]
+    calibration, measured = content["calibration"], content.get("measured_range")
     return ConductivityCard(
         **{
             **content,
@@ -108,8 +111,14 @@ def _card(content: dict[str, Any]) -> ConductivityCard:
                 **{**calibration, "residual_quantiles": tuple(calibration["residual_quantiles"])}
             ),
             "descriptors": tuple(content["descriptors"]),
-            "ranges": tuple((float(low), float(high)) for low, high in content["ranges"]),
+            "ranges": tuple(map(_pair, content["ranges"])),
             "elements": tuple(content["elements"]),
+            "measured_range": None if measured is None else _pair(measured),
             "citations": tuple(content["citations"]),
         }
     )
+
+
+def _pair(values: Sequence[float]) -> tuple[float, float]:
+    low, high = values
+    return float(low), float(high)

@@ -72,7 +72,7 @@ class ConductivityPredictor:
             )
             value = float(self._network.intercept + terms.sum() + relatives)
         scale = self.card.calibration.scale(float(novelty))
-        reasons = (*self._reasons(described, float(novelty)), *doubts)
+        reasons = (*self._reasons(described, float(novelty)), *self._beyond_measured(value), *doubts)
         return ConductivityPrediction(
             log10_s_per_cm=value,
             quantiles=tuple(float(one) for one in value + scale * self._residuals),
@@ -96,6 +96,16 @@ class ConductivityPredictor:
             elif not low <= value <= high:
                 reasons.append(f"the {_WORDS[name][0]} is {_shown(name, value)}, outside {low:.2f} to {high:.2f}")
         return tuple(reasons)
+
+    def _beyond_measured(self, log10_s_per_cm: float) -> tuple[str, ...]:
+        """The reason why a value is doubtful that is beyond all measured ones; none where it is not."""
+        if self.card.measured_range is None:
+            return ()
+        low, high = self.card.measured_range
+        if low <= log10_s_per_cm <= high:
+            return ()
+        where, limit = ("above the highest", high) if log10_s_per_cm > high else ("below the lowest", low)
+        return (f"{10**log10_s_per_cm:.1e} S/cm is {where} measured conductivity, {10**limit:.1e} S/cm",)
 
     def _influences(
         self, described: ConductorDescriptors, terms: Sequence[float], relatives: float

@@ -40,6 +40,15 @@ def test_fillings_are_the_same_each_time() -> None:
     assert np.array_equal(one.closed, other.closed)
 
 
+def test_fillings_do_not_depend_on_the_order_of_the_file() -> None:
+    places = ((0.0, 0.0, 0.0), (0.5, 0.1, 0.4), (0.2, 0.6, 0.7))
+    shared = [((("Li", 0.4), ("Na", 0.6)), place) for place in places]
+    oxygen = [((("O", 1.0),), (0.75, 0.3, 0.1))]
+    one = sample_fillings(split(crystal(*oxygen, *shared, edge=9.0), "Li")).closed.reshape(FILLINGS, -1, 3)
+    other = sample_fillings(split(crystal(*shared[::-1], *oxygen, edge=9.0), "Li")).closed.reshape(FILLINGS, -1, 3)
+    assert np.array_equal(one, other[..., ::-1])
+
+
 def test_sites_too_near_to_be_filled_both_exclude_each_other() -> None:
     """Two places 1.2 angstrom apart, each a third Mg: an atom on one of them closes both."""
     pair = crystal(

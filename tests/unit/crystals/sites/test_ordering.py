@@ -1,20 +1,22 @@
 """Hosts with shared, partly empty and split sites: how they are ordered, and what cannot be."""
 
 import itertools
+import random
 from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from made_crystals import crystal_of, layered_oxide, rock_salt
+from made_crystals import crystal_of, garnet, layered_oxide, rock_salt
 from pymatgen.analysis.bond_valence import PRIOR_PROB
 from pymatgen.core import Element, Species
 
 from app.crystals.crystal import Crystal, Site
+from app.crystals.geometry.identity import same_band
 from app.crystals.geometry.periodic import near_pairs
 from app.crystals.hops.options import HopOptions
-from app.crystals.hops.search import HopSearch, find_hops
+from app.crystals.hops.search import Hop, HopSearch, find_hops
 from app.crystals.sites.electrostatics import pair_energies_ev
 from app.crystals.sites.oxidation import counted_states, guess_oxidation_states, usual_charge
 from app.errors import InputError
@@ -103,6 +105,35 @@ def test_the_same_crystal_is_ordered_alike_each_time() -> None:
     assert first is not None
     assert second is not None
     assert [one.filled for one in first.orderings] == [one.filled for one in second.orderings]
+
+
+@pytest.mark.parametrize(
+    "crystal",
+    [
+        pytest.param(shared(layered_oxide(), "Co", (("Al", 0.5), ("Ga", 0.5))), id="samples of the host"),
+        pytest.param(shared(rock_salt(), "Li", (("Li", 0.25), ("Na", 0.75))), id="sites that the ion shares"),
+        pytest.param(shared(rock_salt(), "Li", (("Li", 0.5),)), id="partly occupied sites of the ion"),
+        pytest.param(shared(garnet(), "Zr", (("Zr", 0.75), ("Hf", 0.25))), id="garnet"),
+    ],
+)
+def test_a_disordered_crystal_is_the_same_in_any_order_of_its_atoms(crystal: Crystal) -> None:
+    sites = list(crystal.sites)
+    random.Random(3).shuffle(sites)
+    found = search(crystal, max_hops=6)
+    left = list(search(replace(crystal, sites=tuple(sites)), max_hops=6).hops)
+    assert len(left) == len(found.hops)
+    for hop in found.hops:
+        same = next((other for other in left if alike(hop, other)), None)
+        assert same is not None
+        left.remove(same)
+
+
+def alike(one: Hop, other: Hop) -> bool:
+    """Whether two hops have the same bands, one in each filling of the host."""
+    if len(one.bands) != len(other.bands):
+        return False
+    pairs = zip(one.bands, other.bands, strict=True)
+    return all(a is b is None or (a is not None and b is not None and same_band(a, b)) for a, b in pairs)
 
 
 def test_few_arrangements_of_unlike_charges_give_the_one_of_lowest_energy() -> None:

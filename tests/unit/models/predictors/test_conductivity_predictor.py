@@ -91,6 +91,23 @@ def test_what_is_missing_or_out_of_range_is_said() -> None:
     assert PREDICTOR.predict_described(one, ("doubt",)).domain_reasons == ("doubt",)
 
 
+@pytest.mark.parametrize(
+    ("measured_range", "words"),
+    [
+        ((-12.0, -11.0), "S/cm is above the highest measured conductivity, 1.0e-11 S/cm"),
+        ((1.0, 2.0), "S/cm is below the lowest measured conductivity, 1.0e+01 S/cm"),
+        (None, None),
+    ],
+)
+def test_a_value_beyond_all_measured_ones_is_doubtful(
+    measured_range: tuple[float, float] | None, words: str | None
+) -> None:
+    card = replace(small_card(60), measured_range=measured_range)
+    prediction = ConductivityPredictor(card, fitted()[0]).predict_described(DESCRIBED[0])
+    assert prediction.in_domain is (words is None)
+    assert all(reason.endswith(words or "") for reason in prediction.domain_reasons)
+
+
 def test_the_shipped_model_ranks_known_conductors(repository: Path) -> None:
     shipped = read_conductivity_predictor(repository / "model_store" / "conductivity")
     path = PercolationBarriers(one_d=0.3, two_d=0.4, three_d=0.5)
