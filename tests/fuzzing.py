@@ -352,6 +352,10 @@ def _ordered(positions: list[list[float]]) -> dict[str, Any]:
     return {"lattice": STRUCTURE["lattice"], "sites": sites}
 
 
+#: No input is longer, and no mutation makes it so much longer on the way.
+_LONGEST_BYTES = 4 * LIMITS.max_body_bytes
+
+
 def run(inputs: int, seed: int, *, say: Callable[[str], object] = lambda _: None) -> dict[str, Result]:
     """Try so many inputs, shared among the readers by their weights."""
     results: dict[str, Result] = {}
@@ -377,7 +381,7 @@ def make_input(name: str, reader: Reader, seed: int, number: int) -> tuple[str, 
     file, content = chance.choice(reader.seeds)
     for _ in range(chance.choice((1, 1, 1, 1, 2, 4))):
         content = chance.choice(_MUTATIONS)(content, chance)
-    return file, content[: 4 * LIMITS.max_body_bytes]
+    return file, content[:_LONGEST_BYTES]
 
 
 def _try(name: str, reader: Reader, seed: int, number: int, result: Result) -> None:
@@ -456,7 +460,8 @@ def _lines(content: bytes, chance: random.Random) -> bytes:
     if kind == 0:
         lines[first:first] = lines[min(first, second) : max(first, second) + 1]
     elif kind == 1:
-        lines[first:first] = [lines[first]] * chance.choice((1, 30, 2_000))
+        room = max(1, _LONGEST_BYTES // max(1, len(lines[first])))  # a whole file may be one line
+        lines[first:first] = [lines[first]] * min(chance.choice((1, 30, 2_000)), room)
     elif kind == 2:
         del lines[first]
     elif kind == 3:
