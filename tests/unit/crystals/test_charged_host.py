@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from ase.data import chemical_symbols, covalent_radii
 
-from app.crystals.charged_host import bond_valence_table, charged_host
+from app.crystals.bond_valence_table import bond_valence_table
+from app.crystals.charged_host import charged_host
 from app.errors import InputError
 
 
