@@ -1,6 +1,7 @@
 """A lab's own barriers: folders of NEB runs, and a table that says which barrier is whose."""
 
 import csv
+import io
 import math
 import re
 from collections.abc import Callable
@@ -75,17 +76,28 @@ def _check_name(name: str, data: Path) -> None:
 
 
 def _listed(table: Path) -> list[dict[str, str]]:
+    """The rows of the table; its cells are separated by commas, semicolons or tabs, as its first line is.
+
+    Where they are not separated by commas, spreadsheets write barriers with a decimal comma, which becomes a point.
+    """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin a file with a byte order mark
-            lines = [[cell.strip() for cell in cells] for cells in csv.reader(file) if cells]
+            text = file.read()
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        lines = [[cell.strip() for cell in cells] for cells in rows if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConversionError(f"{table} cannot be read ({error}); expected: {_EXPECTED}") from error
     names, listed = (lines[0], lines[1:]) if lines else ([], [])
     if not {"band", "barrier_ev"} <= set(names) or not listed:
         shown = ", ".join(names) or "none"
         raise ConversionError(f"{table} has the columns {shown} and {len(listed)} rows; expected: {_EXPECTED}")
+    column = names.index("barrier_ev")
     for number, cells in enumerate(listed, start=2):
-        _check_cells(names, cells, f"{table}, line {number}")
+        if separator == ",":
+            _check_cells(names, cells, f"{table}, line {number}")
+        elif _WITH_COMMA.fullmatch("".join(cells[column : column + 1])):
+            cells[column] = cells[column].replace(",", ".")
     return [{name: cell for name, cell in zip_longest(names, cells, fillvalue="") if name} for cells in listed]
 
 

@@ -18,18 +18,19 @@ from app.crystals.hops.passed_sites import site_on_the_way
 from app.crystals.hops.percolation import HopEdge, Offset, percolation
 from app.crystals.hops.surface import at_surface_because
 from app.crystals.hops.warnings import (
+    bond_doubts,
+    bond_warnings,
     count_warnings,
     disorder_warnings,
     mechanism_warnings,
     occupancy_warnings,
-    strained_warnings,
 )
 from app.crystals.sites.empty_shares import with_empty_shares
 from app.crystals.sites.interstitials import with_interstitials
 from app.crystals.sites.ion_sites import IonSite, Sublattices, is_mixed, split
 from app.crystals.sites.ordering import Ordering, OrderingMethod, Orderings
 from app.crystals.sites.oxidation import guess_oxidation_states
-from app.crystals.sites.soundness import strained_share
+from app.crystals.sites.soundness import bond_faults
 from app.crystals.sites.split_sites import SPLIT_ANGSTROM
 from app.crystals.sites.supercell import (
     SHORTEST_TRANSLATION_ANGSTROM,
@@ -174,11 +175,9 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
     if not lattices.host_contents and not any(site.shared_with for site in lattices.sites):
         raise no_host(lattices.ion, "structure")
     vacuum = find_vacuum(np.array([site.frac_coords for site in crystal.sites]), lattices.lattice_angstrom)
-    strained = strained_share(crystal)
+    faults = bond_faults(crystal)
     doubts = crystal.doubts if vacuum is None else (*crystal.doubts, vacuum.as_doubt)
-    if strained is not None:
-        how = "long" if strained < 1.0 else "short"
-        doubts += (f"its bonds are too {how} for a crystal's: they add up to {strained:.0%} of the oxidation states",)
+    doubts += bond_doubts(faults)
     supercell = choose_supercell(lattices, max_atoms=max_atoms)
     orbits = distinct_hops(lattices, supercell.motif, options.max_hop_angstrom)
     orderings = _orderings(lattices, options.max_orderings)
@@ -208,7 +207,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
         mechanism=chosen,
         warnings=(
             *crystal.warnings,
-            *strained_warnings(strained),
+            *bond_warnings(faults),
             *lattices.warnings,
             *mechanism_warnings(lattices, asked=options.mechanism, absent=absent),
             *count_warnings(

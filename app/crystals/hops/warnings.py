@@ -5,6 +5,7 @@ from app.crystals.sites.filling import CROWDED_ANGSTROM
 from app.crystals.sites.ion_sites import Sublattices, is_mixed
 from app.crystals.sites.ordering import OrderingMethod
 from app.crystals.sites.oxidation import usual_charge
+from app.crystals.sites.soundness import BondFaults
 
 #: Below this occupancy the ion counts as dilute, as in hosts that are computed with a single ion.
 FEW_SHARE = 0.5
@@ -31,16 +32,36 @@ def count_warnings(
     return ()
 
 
-def strained_warnings(share: float | None) -> tuple[str, ...]:
-    """Warn of bonds that are too long or too short; `share` is what they add up to (`strained_share`)."""
-    if share is None:
-        return ()
-    sentence = (
-        f"Atoms are unusually {'far from' if share < 1.0 else 'near'} each other: bond valences add up to {share:.0%} "
-        "of the oxidation states in the mean, where crystals have 50 to 107 %. Are the lengths of the cell right, and "
-        "in angstrom? Its hops are out of the domain."
-    )
-    return (sentence,)
+def bond_warnings(faults: BondFaults) -> tuple[str, ...]:
+    """Warn of bonds that are too long or too short, and of elements that seem to be swapped."""
+    warnings = []
+    if (share := faults.strained_share) is not None:
+        warnings.append(
+            f"Atoms are unusually {'far from' if share < 1.0 else 'near'} each other: bond valences add up to "
+            f"{share:.0%} of the oxidation states in the mean, where crystals have 50 to 107 %. Are the lengths of the "
+            "cell right, and in angstrom? Its hops are out of the domain."
+        )
+    if faults.swapped is not None:
+        (most, most_share), (least, least_share) = faults.swapped
+        warnings.append(
+            f"Bonds of {most} add up to {most_share:.0%} of its oxidation state and those of {least} to "
+            f"{least_share:.0%}: are the two elements swapped in the file? Its hops are out of the domain."
+        )
+    return tuple(warnings)
+
+
+def bond_doubts(faults: BondFaults) -> tuple[str, ...]:
+    """The same as reasons why a crystal's hops are out of the domain."""
+    doubts = []
+    if (share := faults.strained_share) is not None:
+        how = "long" if share < 1.0 else "short"
+        doubts.append(f"its bonds are too {how} for a crystal's: they add up to {share:.0%} of the oxidation states")
+    if faults.swapped is not None:
+        (most, _), (least, _) = faults.swapped
+        doubts.append(
+            f"{most} has the surroundings of another element, and {least} too: they may be swapped in the file"
+        )
+    return tuple(doubts)
 
 
 def mechanism_warnings(lattices: Sublattices, *, asked: str, absent: bool) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Whether the distances in a crystal are those of a crystal: contacts, and bond valences against oxidation states."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -34,6 +35,12 @@ STRETCHED_LENGTH = 1.1
 #: is 76 %, 0.85 of it 90 %.
 SQUEEZED_VALENCE = 1.3
 LEAST_VALENCE_SQUEEZED = 0.7
+#: Where the bonds of one cation add up to more than the first share of its oxidation state in the mean, and those of
+#: another to less than the second, their elements stand for each other: so in 2 of 2,500 crystals of the screening set
+#: and in none of 127 measured conductors, and in a third of them with two cations swapped at random, as Fe and P of
+#: LiFePO4 or Li and La of a garnet. Two transition metals cannot be told from each other so.
+OVERBONDED_VALENCE = 2.5
+UNDERBONDED_VALENCE = 0.4
 #: Bonds beyond this have less than a hundredth of a valence, angstrom.
 BOND_ANGSTROM = 4.0
 
@@ -58,15 +65,45 @@ def soundness(crystal: Crystal) -> Soundness:
     return "sound" if sound else "doubtful"
 
 
-def strained_share(crystal: Crystal) -> float | None:
-    """What bonds add up to, as a share of the oxidation states, where all are too long or too short; else None.
+@dataclass(frozen=True, kw_only=True)
+class BondFaults:
+    """What bonds speak against in a crystal that was read.
 
-    A cell in other units than angstrom, or with a wrong length, leaves atoms too far apart or too near.
+    Attributes:
+        strained_share: what bonds add up to, as a share of the oxidation states, where all are too long or too short,
+            as in a cell in other units than angstrom or with a wrong length; else None.
+        swapped: the cation with far too much bonding and the one with far too little, each with the share of its
+            oxidation state, where their elements seem to be swapped; else None.
     """
+
+    strained_share: float | None = None
+    swapped: tuple[tuple[str, float], tuple[str, float]] | None = None
+
+
+def bond_faults(crystal: Crystal) -> BondFaults:
+    """Look for lengths and elements that bonds speak against; without oxidation states there are none."""
     states = _states(crystal)
     if states is None:
+        return BondFaults()
+    shares, weights, symbols = _valences(crystal, states)
+    return BondFaults(
+        strained_share=_strained_share(crystal, states, shares, weights),
+        swapped=_swapped(states, shares, symbols),
+    )
+
+
+def _swapped(
+    states: dict[str, int], shares: FloatArray, symbols: list[str]
+) -> tuple[tuple[str, float], tuple[str, float]] | None:
+    cations = sorted({symbol for symbol in symbols if states[symbol] > 0})
+    means = [(symbol, float(np.mean(shares[np.array(symbols) == symbol]))) for symbol in cations]
+    if not means:
         return None
-    shares, weights = _valences(crystal, states)
+    most, least = max(means, key=lambda pair: pair[1]), min(means, key=lambda pair: pair[1])
+    return (most, least) if most[1] > OVERBONDED_VALENCE and least[1] < UNDERBONDED_VALENCE else None
+
+
+def _strained_share(crystal: Crystal, states: dict[str, int], shares: FloatArray, weights: FloatArray) -> float | None:
     mean = float(np.average(shares, weights=weights))
     stretched = mean < STRETCHED_VALENCE and shares.max() < MOST_VALENCE_STRETCHED and _is_longer(crystal, states)
     squeezed = mean > SQUEEZED_VALENCE and shares.min() > LEAST_VALENCE_SQUEEZED
@@ -103,8 +140,8 @@ def _states(crystal: Crystal) -> dict[str, int] | None:
     return states if states is not None and any(states.values()) else None
 
 
-def _valences(crystal: Crystal, states: dict[str, int]) -> tuple[FloatArray, FloatArray]:
-    """Each charged site's bond valence sum as a share of its charge, and that charge times its occupancy.
+def _valences(crystal: Crystal, states: dict[str, int]) -> tuple[FloatArray, FloatArray, list[str]]:
+    """Each charged site's bond valence sum as a share of its charge, that charge times its occupancy, and its element.
 
     Of a shared site its main element counts.
     """
@@ -120,4 +157,5 @@ def _valences(crystal: Crystal, states: dict[str, int]) -> tuple[FloatArray, Flo
     sums = np.zeros(len(symbols))
     np.add.at(sums, one, filled[other] * np.exp((lengths_of_one - lengths * DISTANCE_SCALE) / SOFTNESS_ANGSTROM))
     counted = charges != 0
-    return sums[counted] / np.abs(charges[counted]), (filled * np.abs(charges))[counted]
+    shares = sums[counted] / np.abs(charges[counted])
+    return shares, (filled * np.abs(charges))[counted], [symbols[k] for k in np.flatnonzero(counted)]

@@ -279,6 +279,26 @@ def test_a_comma_that_splits_a_cell_is_named(header: str, line: str, words: str,
 
 
 @pytest.mark.parametrize(
+    "table",
+    [
+        "band;barrier_ev;xc\nlif;0,65;PBE\n",
+        "band;barrier_ev;xc\r\nlif;0.65;PBE\r\n",
+        "band\tbarrier_ev\txc\nlif\t0,65\tPBE\n",
+        'band;barrier_ev;xc;family\nlif;",65";PBE;"rock salt, pure"\n',
+    ],
+)
+def test_a_table_with_semicolons_or_tabs_is_read(table: str, tmp_path: Path) -> None:
+    (tmp_path / "barriers.csv").write_bytes(table.encode())
+    for number, poscar in enumerate(band_to_poscars(BANDS["LiF 1"])):
+        (tmp_path / "lif" / f"{number:02d}").mkdir(parents=True)
+        (tmp_path / "lif" / f"{number:02d}" / "POSCAR").write_text(poscar)
+    code, output = convert("own", tmp_path, "--data", tmp_path / "data", "--name", "lab")
+    assert code == 0, output
+    (row,) = rows_of(tmp_path / "data" / "barriers" / "lab.jsonl.gz")
+    assert (row["barrier_ev"], row["xc"]) == (0.65, "PBE")
+
+
+@pytest.mark.parametrize(
     ("header", "line"),
     [
         ("band,barrier_ev,,", "a,0.27,,"),

@@ -1,4 +1,4 @@
-"""Cells of a wrong size: by the file's own volume, and by bonds that are too long or too short for a crystal's."""
+"""Cells of a wrong size, by the file's own volume and by bonds; and elements that are swapped, by bonds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import read_crystal
 from app.crystals.readers.reading import File
-from app.crystals.sites.soundness import strained_share
+from app.crystals.sites.soundness import bond_faults
 
 EXAMPLES = ("LiFePO4.cif", "LiCoO2.cif", "Li7La3Zr2O12.cif", "MgMn2O4.cif", "Na3PS4.cif")
 
@@ -29,8 +29,8 @@ def example(repository: Path, name: str, *changes: tuple[str, str]) -> Crystal:
 def test_lengths_that_are_too_long_are_noticed(repository: Path, name: str, factor: float) -> None:
     """As of a cell in bohr."""
     crystal = example(repository, name)
-    assert strained_share(crystal) is None
-    share = strained_share(replace(crystal, lattice_angstrom=factor * crystal.lattice_angstrom))
+    assert bond_faults(crystal).strained_share is None
+    share = bond_faults(replace(crystal, lattice_angstrom=factor * crystal.lattice_angstrom)).strained_share
     assert share is not None
     assert 0.0 <= share < 0.5
 
@@ -45,15 +45,15 @@ def test_lengths_that_are_too_long_are_noticed(repository: Path, name: str, fact
     ],
 )
 def test_soft_salts_as_they_are_in_textbooks_are_not_too_long(crystal: Crystal) -> None:
-    assert strained_share(crystal) is None
-    assert strained_share(replace(crystal, lattice_angstrom=1.15 * crystal.lattice_angstrom)) is not None
+    assert bond_faults(crystal).strained_share is None
+    assert bond_faults(replace(crystal, lattice_angstrom=1.15 * crystal.lattice_angstrom)).strained_share is not None
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 @pytest.mark.parametrize("factor", [0.85, 0.9])
 def test_lengths_that_are_too_short_are_noticed(repository: Path, name: str, factor: float) -> None:
     crystal = example(repository, name)
-    share = strained_share(replace(crystal, lattice_angstrom=factor * crystal.lattice_angstrom))
+    share = bond_faults(replace(crystal, lattice_angstrom=factor * crystal.lattice_angstrom)).strained_share
     assert share is not None
     assert share > 1.3
 
@@ -69,6 +69,34 @@ def test_hops_of_a_stretched_crystal_are_out_of_the_domain_and_it_is_said(reposi
     squeezed = find_hops(replace(crystal, lattice_angstrom=0.9 * crystal.lattice_angstrom), "Li", max_atoms=2000)
     assert all("bonds are too short" in (hop.doubt or "") for hop in squeezed.hops)
     assert any("unusually near each other" in warning for warning in squeezed.warnings)
+
+
+def with_elements(crystal: Crystal, swapped: dict[str, str]) -> Crystal:
+    """The same crystal with some elements in place of others."""
+    sites = (
+        replace(site, species=tuple((swapped.get(symbol, symbol), amount) for symbol, amount in site.species))
+        for site in crystal.sites
+    )
+    return replace(crystal, sites=tuple(sites))
+
+
+@pytest.mark.parametrize(
+    ("name", "pair"), [("LiFePO4.cif", ("Fe", "P")), ("LiFePO4.cif", ("Li", "P")), ("Li7La3Zr2O12.cif", ("La", "Li"))]
+)
+def test_swapped_elements_are_noticed(repository: Path, name: str, pair: tuple[str, str]) -> None:
+    crystal = example(repository, name)
+    swapped = with_elements(crystal, {pair[0]: pair[1], pair[1]: pair[0]})
+    found = bond_faults(swapped).swapped
+    assert found is not None
+    assert {found[0][0], found[1][0]} == set(pair)
+    search = find_hops(swapped, "Li", max_atoms=2000)
+    assert all("swapped" in (hop.doubt or "") for hop in search.hops)
+    assert any("are the two elements swapped in the file?" in warning for warning in search.warnings)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_elements_in_their_places_are_not_taken_for_swapped(repository: Path, name: str) -> None:
+    assert bond_faults(example(repository, name)).swapped is None
 
 
 def test_a_cell_that_is_not_of_its_own_volume_is_out_of_the_domain_and_it_is_said(repository: Path) -> None:
