@@ -74,7 +74,7 @@ def small_card(points: int, name: str = "conductivity", **others: str) -> Conduc
             scale_new=1.5,
             rows=60,
         ),
-        measured_range=(-12.0, 0.5),
+        measured_range_log10=(-12.0, 0.5),
         corpus={},
         metrics={},
         training={},

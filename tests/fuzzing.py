@@ -49,6 +49,8 @@ EXAMPLES = REPOSITORY / "examples"
 #: CPU seconds of one input: the slowest whole file takes a tenth of it.
 LIMIT_S = 5.0
 LIMITS = Limits(max_body_bytes=2_000_000, max_unpacked_bytes=4_000_000, max_atoms=500)
+#: Longer inputs are cut, and a line is repeated at most so often that its copies are this long.
+_LONGEST_BYTES = 4 * LIMITS.max_body_bytes
 
 POSCAR = b"""Li2O
 1.0
@@ -350,10 +352,6 @@ def _ordered(positions: list[list[float]]) -> dict[str, Any]:
         for element, place in zip(("O", "O", "Li"), positions, strict=True)
     ]
     return {"lattice": STRUCTURE["lattice"], "sites": sites}
-
-
-#: No input is longer, and no mutation makes it so much longer on the way.
-_LONGEST_BYTES = 4 * LIMITS.max_body_bytes
 
 
 def run(inputs: int, seed: int, *, say: Callable[[str], object] = lambda _: None) -> dict[str, Result]:

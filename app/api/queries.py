@@ -98,7 +98,7 @@ class ListQuery(_Query):
     formula: str | None = Field(
         None,
         max_length=LONGEST_FILTER,
-        description="Of the cell or of a part of it, in any order: `LiFePO4` finds `Fe16 Li16 O64 P16`.",
+        description="Of the cell or of one formula unit, in any order: `LiFePO4` finds `Fe16 Li16 O64 P16`.",
     )
     model: str | None = Field(None, max_length=LONGEST_FILTER, description="Name of the checkpoint that answered.")
     status: Status | None = Field(None, description="`queued`, `running`, `done` or `failed`.")

@@ -112,8 +112,8 @@ class Hop(_Predicted):
     excluded_because: str | None = Field(description="Why it is not predicted; null if it is.")
     ordering_barriers_ev: list[float | None] = Field(
         default=[],
-        description="The barrier in each ordering of a disordered crystal, eV, of which `barrier_ev` is the mean; "
-        "empty if there is only one.",
+        description="The barrier in each ordering of a disordered crystal, of another one of `copies` in each, eV; "
+        "`barrier_ev` is their mean. Empty if there is only one.",
     )
     copies: list[Annotated[list[int], Field(min_length=5, max_length=5)]] = Field(
         description="All symmetry-equivalent hops, itself included: from_site, to_site, offset."

@@ -23,8 +23,8 @@ UNFINISHED: tuple[Literal["queued"], Literal["running"]] = ("queued", "running")
 
 # Nine digits: no crystal has more atoms, and int() refuses numbers with thousands of digits.
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,9}\s*)+")
-#: Larger cells are not looked for under the formula of a part of them.
-_MOST_ATOMS = 2_000
+#: Cells of more formula units are found by their whole formula alone.
+_MOST_UNITS = 200
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,9})")
 
 
@@ -124,7 +124,7 @@ class PredictionFilter:
 
     Attributes:
         ion: element symbol of the migrating ion.
-        formula: in any order and spacing; of the cell or of a part of it ("LiFePO4" finds "Li4Fe4P4O16").
+        formula: of the cell or of a formula unit, in any order and spacing ("LiFePO4" finds "Fe4 Li4 O16 P4").
         model_name: the checkpoint's name.
         status: of the prediction.
         kind: whether a band or a crystal was sent.
@@ -181,7 +181,7 @@ def _in_utc(name: str, moment: datetime) -> datetime:
 
 
 def logged_formulas(text: str) -> tuple[str, ...]:
-    """The forms in the log that a formula stands for: of itself and of its multiples, up to cells of _MOST_ATOMS atoms.
+    """The forms in the log that a formula stands for: of one formula unit, two and so on, up to _MOST_UNITS.
 
     "LiFePO4" finds "Fe1 Li1 O4 P1", "Fe4 Li4 O16 P4" and so on; "Li4Fe4P4O16" finds the second, not the first. Anything
     but a plain formula (with occupancies, parentheses) stands for itself alone, as it is written.
@@ -193,7 +193,7 @@ def logged_formulas(text: str) -> tuple[str, ...]:
     for symbol, number in _FORMULA_PART.findall(text):
         counts[symbol] += int(number or 1)
     symbols = sorted(counts)
-    most = max(1, _MOST_ATOMS // max(1, counts.total()))
+    most = _MOST_UNITS if counts.total() else 1
     return tuple(" ".join(f"{symbol}{counts[symbol] * units}" for symbol in symbols) for units in range(1, most + 1))
 
 

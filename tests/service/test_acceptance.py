@@ -160,7 +160,8 @@ def test_a_host_with_its_ion_put_back_lists_the_row_s_own_hop(
             )
         )
         crystal = read_crystal(File(name="crystal.cif", content=cif), Limits())
-        search = find_hops(crystal, band.ion, HopOptions(max_hop_angstrom=longest, max_hops=2000), max_atoms=5000)
+        options = HopOptions(max_hop_angstrom=longest, max_hops=2000, include_close_hops=True)
+        search = find_hops(crystal, band.ion, options, max_atoms=5000)
         own = own_hop(band, search)
         assert own is not None, row["id"]
         (hop,) = [

@@ -16,7 +16,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 
 from app.crystals.crystal import Crystal
-from app.crystals.hops.bands import hop_band
+from app.crystals.hops.bands import PlacedHop, hop_band
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_crystal
@@ -131,7 +131,10 @@ def test_members_of_one_orbit_have_one_barrier(uncached: Service, repository: Pa
         members = [edge for edge in found.all_hops if edge.orbit == orbit]
         chosen = [members[int(k)] for k in generator.permutation(len(members))[:3]]
         barriers = [
-            _posted(uncached, band_to_json(hop_band(lattices, supercell, edge, mechanism="vacancy", max_atoms=2000)))
+            _posted(
+                uncached,
+                band_to_json(hop_band(lattices, supercell, PlacedHop(edge=edge), mechanism="vacancy", max_atoms=2000)),
+            )
             for edge in chosen
         ]
         assert np.ptp(barriers) < EQUAL_EV

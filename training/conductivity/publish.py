@@ -48,7 +48,7 @@ def publish_conductivity(run: ConductivityRun, store: Path, *, version: str) -> 
         most_novelty=run.config.most_novelty,
         barrier_model={"name": run.predictor.name, "digest": run.predictor.digest},
         calibration=calibrated(run, every, np.ones(len(rows), dtype=bool)),
-        measured_range=(float(measured.min()), float(measured.max())),
+        measured_range_log10=(float(measured.min()), float(measured.max())),
         corpus={
             "name": "OBELiX, training part, rows with a CIF",
             "sha256": run.measurements.sha256,

@@ -76,14 +76,15 @@ def _check_name(name: str, data: Path) -> None:
 
 
 def _listed(table: Path) -> list[dict[str, str]]:
-    """The rows of the table; its cells are separated by commas, semicolons or tabs, as its first line is.
+    """The rows of the table; its cells are separated by commas, semicolons or tabs, as those of its first line.
 
     Where they are not separated by commas, spreadsheets write barriers with a decimal comma, which becomes a point.
     """
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets begin a file with a byte order mark
             text = file.read()
-        separator = max(",;\t", key=text.partition("\n")[0].count)
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        separator = max(",;\t", key=first.count)
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         lines = [[cell.strip() for cell in cells] for cells in rows if cells]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -94,15 +95,14 @@ def _listed(table: Path) -> list[dict[str, str]]:
         raise ConversionError(f"{table} has the columns {shown} and {len(listed)} rows; expected: {_EXPECTED}")
     column = names.index("barrier_ev")
     for number, cells in enumerate(listed, start=2):
-        if separator == ",":
-            _check_cells(names, cells, f"{table}, line {number}")
-        elif _WITH_COMMA.fullmatch("".join(cells[column : column + 1])):
+        _check_cells(names, cells, f"{table}, line {number}")
+        if separator != "," and _WITH_COMMA.fullmatch("".join(cells[column : column + 1])):
             cells[column] = cells[column].replace(",", ".")
     return [{name: cell for name, cell in zip_longest(names, cells, fillvalue="") if name} for cells in listed]
 
 
 def _check_cells(names: list[str], cells: list[str], where: str) -> None:
-    """Refuse a row with a cell too many: most often a decimal comma has split its barrier in two."""
+    """Refuse a row with a cell too many: where commas separate, most often a decimal comma has split its barrier."""
     column = names.index("barrier_ev")
     barrier = ",".join(cells[column : column + 2])
     split = _WITH_COMMA.fullmatch(barrier)

@@ -1,5 +1,6 @@
 """Shortest vectors between atoms of a periodic crystal."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ _KEPT = 256
 #: Cells along each axis of the grids on which positions are ordered: rounding in a file rarely moves one over a line of
 #: the first, whose lines lie beside the positions that symmetry makes common; the second tells close ones apart.
 _GRIDS = (100, 1000)
-_GRID_OFFSET = 0.37
+_GRID_OFFSET = math.sqrt(2.0) - 1.0
 _NEIGHBOUR_CELLS = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing="ij"), axis=-1).reshape(27, 3)
 
 

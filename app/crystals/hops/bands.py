@@ -1,6 +1,6 @@
 """The band of a hop: its host in a supercell, and whether the straight path is free."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, FloatArray
 from app.crystals.geometry.contacts import OVERLAP_ANGSTROM, close_contacts
 from app.crystals.geometry.distances import clearances_angstrom
-from app.crystals.hops.percolation import HopEdge
+from app.crystals.hops.percolation import HopEdge, Offset
 from app.crystals.sites.filling import filled_sites
 from app.crystals.sites.ion_sites import Sublattices
 from app.crystals.sites.ordering import Ordering, Orderings
@@ -24,10 +24,18 @@ LINE_CLEARANCE_ANGSTROM = 0.35
 PASSABLE_CLEARANCE_ANGSTROM = 1.2
 
 
+@dataclass(frozen=True, kw_only=True)
+class PlacedHop:
+    """A hop, and the cell of the uploaded crystal in which it starts."""
+
+    edge: HopEdge
+    cell: Offset = (0, 0, 0)
+
+
 def hop_band(
     lattices: Sublattices,
     supercell: Supercell,
-    edge: HopEdge,
+    hop: PlacedHop,
     *,
     mechanism: Mechanism,
     max_atoms: int,
@@ -41,7 +49,7 @@ def hop_band(
     Args:
         lattices: the crystal.
         supercell: in which its hops are predicted.
-        edge: the hop.
+        hop: where it starts matters where the supercell is not periodic with the uploaded cell.
         mechanism: whether the other mobile ions stay.
         max_atoms: most atoms of the larger supercell.
         orderings: of the host's mixed sites; None where all are ordered.
@@ -50,14 +58,15 @@ def hop_band(
     Raises:
         TooLargeError: the larger supercell is too large ("too-many-atoms").
     """
-    start_ion, start = supercell.locate(edge.from_site, np.zeros(3, dtype=np.int64))
-    end_ion, end = supercell.locate(edge.to_site, np.array(edge.offset, dtype=np.int64))
+    edge, cell = hop.edge, np.array(hop.cell, dtype=np.int64)
+    start_ion, start = supercell.locate(edge.from_site, cell)
+    end_ion, end = supercell.locate(edge.to_site, cell + edge.offset)
     if start_ion == end_ion:
         motif = supercell.motif
         step = motif.site_cell[edge.to_site] + np.array(edge.offset) @ motif.uploaded_cell
         larger = smallest_supercell(motif, max_atoms=max_atoms, without=step - motif.site_cell[edge.from_site])
         return hop_band(
-            lattices, larger, edge, mechanism=mechanism, max_atoms=max_atoms, orderings=orderings, which=which
+            lattices, larger, hop, mechanism=mechanism, max_atoms=max_atoms, orderings=orderings, which=which
         )
     ordering = _ordering(orderings or Orderings(ion=lattices.ion, states=None, most=1), supercell, which)
     ordering = ordering.freed({start_ion, end_ion})

@@ -28,12 +28,6 @@ class HopEdge:
     offset: Offset
     orbit: int
 
-    @property
-    def reverse(self) -> "HopEdge":
-        """The same hop from its other end."""
-        x, y, z = self.offset
-        return HopEdge(from_site=self.to_site, to_site=self.from_site, offset=(-x, -y, -z), orbit=self.orbit)
-
 
 @dataclass(frozen=True, kw_only=True)
 class PercolationBarriers:

@@ -8,9 +8,8 @@ from app.crystals.band import Band, FloatArray, IntArray
 from app.crystals.charged_host import ChargedHost, average_host
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.lattices import short_translations
-from app.crystals.geometry.periodic import position_keys
 from app.crystals.geometry.vacuum import Vacuum, find_vacuum
-from app.crystals.hops.bands import Mechanism, blocked_because, crowded_because, has_close_sites, hop_band
+from app.crystals.hops.bands import Mechanism, PlacedHop, blocked_because, crowded_because, has_close_sites, hop_band
 from app.crystals.hops.fillings import Fillings, sample_fillings
 from app.crystals.hops.options import USUAL, USUAL_HOPS, HopOptions
 from app.crystals.hops.orbits import distinct_hops
@@ -55,7 +54,7 @@ class Hop:
         distance_angstrom: the straight distance.
         multiplicity: undirected copies per uploaded cell.
         bands: in its supercell, one per ordering of the host, for a model to predict; None where the path is blocked in
-            that ordering. Those of the second and further orderings are of other, equivalent hops.
+            that ordering. The first that is not None is that of these sites; the others may be of equivalent hops.
         excluded_because: the reason why the hop is not predicted in any ordering.
         left_out: whether the hop may be passable and was not examined, since its supercell is too large.
         doubt: why its prediction is out of the domain, whatever the model says; None without doubt.
@@ -263,9 +262,8 @@ def _hop(
     vacuum: Vacuum | None,
     of_crystal: tuple[str, ...],
 ) -> Hop:
-    count = len(orderings.of(supercell))
-    edges = _representatives(lattices, supercell, members, orderings, count)
-    edge = edges[0]
+    placed = _representatives(lattices, supercell, members, orderings, len(orderings.of(supercell)))
+    edge = placed[0].edge
     distance = float(np.linalg.norm(_vectors(lattices, [edge])[0]))
     bands: list[Band | None] = []
     doubts = list(of_crystal)
@@ -280,12 +278,12 @@ def _hop(
         excluded = _two_hops(lattices, edge)
     if excluded is None:
         reasons: list[str] = []
-        for which in range(count):
+        for which, hop in enumerate(placed):
             try:
                 band = hop_band(
                     lattices,
                     supercell,
-                    edges[which],
+                    hop,
                     mechanism=mechanism,
                     max_atoms=max_atoms,
                     orderings=orderings,
@@ -301,6 +299,7 @@ def _hop(
             bands.append(None if reason else band)
             reasons += [reason] if reason else []
         excluded = reasons[0] if reasons and not any(bands) else None
+        edge = next((hop.edge for hop, band in zip(placed, bands, strict=False) if band is not None), edge)
     return Hop(
         from_site=edge.from_site,
         to_site=edge.to_site,
@@ -323,23 +322,29 @@ def _vectors(lattices: Sublattices, edges: list[HopEdge]) -> FloatArray:
 
 def _representatives(
     lattices: Sublattices, supercell: Supercell, members: list[HopEdge], orderings: Orderings, count: int
-) -> list[HopEdge]:
-    """Of equivalent hops the one that is predicted in each ordering: one with the most room, and of those the first.
+) -> list[PlacedHop]:
+    """Of equivalent hops the one that is predicted in each ordering, of those with the most room.
 
-    Where the sites around equivalent hops differ, as in a filling of a disordered host, the orderings have different
-    ones of them, chosen by their coordinates: their mean depends less on which arrangements were drawn (the barriers of
-    22 conductors at four origins each have a standard deviation of 0.013 eV in place of 0.023), and the order of the
-    file does not matter.
+    Where their surroundings are equal, that is the first in all of them. Where these differ, as in a filling of a
+    disordered host, each ordering has another one, as far as there are as many, so that the mean depends less on which
+    arrangements were drawn: lowest barriers of 22 conductors, each at four origins, have a standard deviation of 0.016
+    eV in place of 0.023. They are then chosen by position: the order of the file does not matter.
     """
     roomiest = [members[k] for k in map(int, _roomiest(supercell, _vectors(lattices, members)))]
     if not len(orderings.of(supercell)[0].filled) and lattices.is_full:
-        return [roomiest[0]] * count
-    edges = [*roomiest, *(edge.reverse for edge in roomiest)]
-    starts = position_keys(lattices.site_frac_coords[[edge.from_site for edge in edges]])
-    ends = position_keys(lattices.site_frac_coords[[edge.to_site for edge in edges]])
-    offsets = np.array([edge.offset for edge in edges])
-    order = np.lexsort(np.hstack([starts, ends, offsets]).T[::-1])
-    return [edges[int(order[len(order) * k // count])] for k in range(count)]
+        return [PlacedHop(edge=roomiest[0])] * count
+    placed = sorted((_placed(edge, lattices.site_position_keys) for edge in roomiest), key=lambda pair: pair[0])
+    return [placed[len(placed) * k // count][1] for k in range(count)]
+
+
+def _placed(edge: HopEdge, keys: IntArray) -> tuple[tuple[object, ...], PlacedHop]:
+    """Put the end of a hop whose position is first into the first cell; and a key by which hops are in order."""
+    start, end = tuple(keys[edge.from_site].tolist()), tuple(keys[edge.to_site].tolist())
+    x, y, z = edge.offset
+    back = (-x, -y, -z)
+    if (start, end, edge.offset) <= (end, start, back):
+        return (start, end, edge.offset), PlacedHop(edge=edge)
+    return (end, start, back), PlacedHop(edge=edge, cell=back)
 
 
 def _roomiest(supercell: Supercell, vectors: FloatArray) -> IntArray:

@@ -42,10 +42,11 @@ def bond_warnings(faults: BondFaults) -> tuple[str, ...]:
             "cell right, and in angstrom? Its hops are out of the domain."
         )
     if faults.swapped is not None:
-        (most, most_share), (least, least_share) = faults.swapped
+        swapped = faults.swapped
         warnings.append(
-            f"Bonds of {most} add up to {most_share:.0%} of its oxidation state and those of {least} to "
-            f"{least_share:.0%}: are the two elements swapped in the file? Its hops are out of the domain."
+            f"Bonds of {swapped.overbonded} add up to {swapped.overbonded_share:.0%} of its oxidation state and those "
+            f"of {swapped.underbonded} to {swapped.underbonded_share:.0%}: are the two elements swapped in the file? "
+            "Its hops are out of the domain."
         )
     return tuple(warnings)
 
@@ -57,10 +58,8 @@ def bond_doubts(faults: BondFaults) -> tuple[str, ...]:
         how = "long" if share < 1.0 else "short"
         doubts.append(f"its bonds are too {how} for a crystal's: they add up to {share:.0%} of the oxidation states")
     if faults.swapped is not None:
-        (most, _), (least, _) = faults.swapped
-        doubts.append(
-            f"{most} has the surroundings of another element, and {least} too: they may be swapped in the file"
-        )
+        both = f"{faults.swapped.overbonded} and {faults.swapped.underbonded}"
+        doubts.append(f"{both} seem to be swapped in the file: the first is overbonded, the second underbonded")
     return tuple(doubts)
 
 

@@ -1,5 +1,7 @@
 """Which of an ion's sites hold an ion while one of them hops."""
 
+import math
+
 import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
@@ -36,7 +38,7 @@ def filled_sites(supercell: Supercell, image_frac_coords: FloatArray, vacant: se
     occupancies = supercell.occupancies[others]
     full = occupancies > 1.0 - FULL_OCCUPANCY_TOLERANCE
     filled = list(others[full])
-    wanted = round(float(supercell.occupancies.sum())) - 1
+    wanted = round(math.fsum(supercell.occupancies)) - 1  # exact, so that half an ion is rounded alike in any order
     if full.all() or len(filled) >= wanted:
         return np.asarray(others[full])
     coords = supercell.ion_frac_coords

@@ -6,10 +6,11 @@ from functools import cached_property
 
 import numpy as np
 
-from app.crystals.band import FloatArray
+from app.crystals.band import FloatArray, IntArray
 from app.crystals.crystal import FULL_OCCUPANCY_TOLERANCE, Contents, Crystal, Site
 from app.crystals.elements import plain_symbol
 from app.crystals.geometry.contacts import close_contacts
+from app.crystals.geometry.periodic import position_keys
 from app.crystals.sites.split_sites import HOST_SPLIT_ANGSTROM, merge_split_sites
 from app.errors import InputError
 
@@ -67,6 +68,11 @@ class Sublattices:
     def site_frac_coords(self) -> FloatArray:
         """Fractional coordinates of the ion's sites, shape [n_sites, 3]."""
         return np.array([site.frac_coords for site in self.sites], dtype=np.float64).reshape(-1, 3)
+
+    @cached_property
+    def site_position_keys(self) -> IntArray:
+        """The numbers by which the ion's sites are in order of their positions, shape [n_sites, 6]."""
+        return position_keys(self.site_frac_coords)
 
     @cached_property
     def occupancies(self) -> FloatArray:

@@ -182,7 +182,7 @@ def disordered_places(supercell: Supercell) -> Places:
     contents = [supercell.host_contents[k] for k in host] + [supercell.shared_with[k] for k in shared]
     coords = np.vstack([supercell.host_frac_coords[host], supercell.ion_frac_coords[shared]])
     keys = [
-        (k >= len(host), tuple((symbol, round(amount / _OCCUPANCY_STEP)) for symbol, amount in content))
+        (k >= len(host), tuple(sorted((symbol, round(amount / _OCCUPANCY_STEP)) for symbol, amount in content)))
         for k, content in enumerate(contents)
     ]
     numbers = {key: number for number, key in enumerate(sorted(set(keys)))}

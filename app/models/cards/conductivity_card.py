@@ -57,8 +57,8 @@ class ConductivityCard(AnyCard):
         most_novelty: a crystal of more is out of the domain.
         barrier_model: name and digest of the checkpoint whose percolation was fitted.
         calibration: of the distribution.
-        measured_range: lowest and highest log10 of the fitted values in S/cm, bounds left out; None in a card of an
-            earlier release.
+        measured_range_log10: lowest and highest log10 of the fitted values in S/cm, without the bounds; None in a card
+            of an earlier release.
     """
 
     ion: str
@@ -69,7 +69,7 @@ class ConductivityCard(AnyCard):
     most_novelty: float
     barrier_model: dict[str, str]
     calibration: ConductivityCalibration
-    measured_range: tuple[float, float] | None = None
+    measured_range_log10: tuple[float, float] | None = None
     kind: str = CONDUCTIVITY_KIND
 
 
@@ -103,7 +103,7 @@ def conductivity_card(store: Path, ions: Collection[str]) -> ConductivityCard | 
 
 
 def _card(content: dict[str, Any]) -> ConductivityCard:
-    calibration, measured = content["calibration"], content.get("measured_range")
+    calibration, measured = content["calibration"], content.get("measured_range_log10")
     return ConductivityCard(
         **{
             **content,
@@ -113,7 +113,7 @@ def _card(content: dict[str, Any]) -> ConductivityCard:
             "descriptors": tuple(content["descriptors"]),
             "ranges": tuple(map(_pair, content["ranges"])),
             "elements": tuple(content["elements"]),
-            "measured_range": None if measured is None else _pair(measured),
+            "measured_range_log10": None if measured is None else _pair(measured),
             "citations": tuple(content["citations"]),
         }
     )

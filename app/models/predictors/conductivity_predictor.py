@@ -99,9 +99,9 @@ class ConductivityPredictor:
 
     def _beyond_measured(self, log10_s_per_cm: float) -> tuple[str, ...]:
         """The reason why a value is doubtful that is beyond all measured ones; none where it is not."""
-        if self.card.measured_range is None:
+        if self.card.measured_range_log10 is None:
             return ()
-        low, high = self.card.measured_range
+        low, high = self.card.measured_range_log10
         if low <= log10_s_per_cm <= high:
             return ()
         where, limit = ("above the highest", high) if log10_s_per_cm > high else ("below the lowest", low)

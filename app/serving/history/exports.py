@@ -58,9 +58,16 @@ def numbered_bands(document: Mapping[str, Any], read: ReadInput) -> dict[int, Ba
     """
     if not isinstance(read.content, CrystalInput):
         return {1: read.content}
-    found = {(hop.from_site, hop.to_site, hop.offset): hop.band for hop in read.content.search.hops}
+    search = read.content.search
+    found = {}
+    for edge in search.all_hops:
+        if edge.orbit < len(search.hops):
+            x, y, z = edge.offset
+            # an earlier release may have answered another one of equivalent hops, or its reverse
+            found[edge.from_site, edge.to_site, x, y, z] = search.hops[edge.orbit].band
+            found[edge.to_site, edge.from_site, -x, -y, -z] = search.hops[edge.orbit].band
     hops = enumerate(document["hops"] or (), start=1)
-    bands = {number: found.get((hop["from_site"], hop["to_site"], tuple(hop["offset"]))) for number, hop in hops}
+    bands = {number: found.get((hop["from_site"], hop["to_site"], *hop["offset"])) for number, hop in hops}
     return {number: band for number, band in bands.items() if band is not None}
 
 

@@ -56,8 +56,8 @@ def test_a_formula_stands_for_its_form_in_the_log(text: str, normal: str) -> Non
 def test_a_formula_stands_for_its_multiples_and_not_for_its_parts() -> None:
     assert logged_formulas("LiFePO4")[3] == "Fe4 Li4 O16 P4"
     assert "Fe1 Li1 O4 P1" not in logged_formulas("Li4Fe4P4O16")
-    assert logged_formulas("Li999999999") == ("Li999999999",)
-    assert logged_formulas("Li0")[0] == "Li0"
+    assert len(logged_formulas("Li999999999")) == 200
+    assert logged_formulas("Li0") == ("Li0",)
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,7 @@ def test_a_wrong_line_of_the_table_is_named(line: str, words: str, tmp_path: Pat
     [
         ("band,barrier_ev", 'a,"0,27"', "barrier_ev is '0,27': write a decimal point"),
         ("band,barrier_ev", "a,0,27", "barrier_ev is '0,27': write a decimal point"),
+        ("band;barrier_ev;xc", "a;0;65;PBE", "barrier_ev is '0,65': write a decimal point"),
         ("band,barrier_ev,xc", "a,1,27,PBE", "barrier_ev is '1,27': write a decimal point"),
         ("band,barrier_ev,xc", "a,1,27,", "barrier_ev is '1,27': write a decimal point"),
         ("band,barrier_ev,", "a,1,27", "barrier_ev is '1,27': write a decimal point"),  # as spreadsheets write it

@@ -17,7 +17,7 @@ from app.crystals.band import Band, FloatArray
 from app.crystals.crystal import Crystal, Site
 from app.crystals.geometry.distances import clearances_angstrom, nearest_vectors
 from app.crystals.geometry.lattices import shortest_translation_angstrom
-from app.crystals.hops.bands import hop_band
+from app.crystals.hops.bands import PlacedHop, hop_band
 from app.crystals.hops.options import HopOptions
 from app.crystals.hops.percolation import percolation
 from app.crystals.hops.search import HopSearch, find_hops
@@ -218,7 +218,7 @@ def every_hop(found: HopSearch, crystal: Crystal, ion: str) -> list[tuple[int, B
     lattices = split(crystal, ion)
     cell = choose_supercell(lattices, max_atoms=2000)
     return [
-        (edge.orbit, hop_band(lattices, cell, edge, mechanism=found.mechanism, max_atoms=2000))
+        (edge.orbit, hop_band(lattices, cell, PlacedHop(edge=edge), mechanism=found.mechanism, max_atoms=2000))
         for edge in found.all_hops
     ]
 

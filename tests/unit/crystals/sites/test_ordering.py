@@ -107,15 +107,16 @@ def test_the_same_crystal_is_ordered_alike_each_time() -> None:
     assert [one.filled for one in first.orderings] == [one.filled for one in second.orderings]
 
 
-@pytest.mark.parametrize(
-    "crystal",
-    [
-        pytest.param(shared(layered_oxide(), "Co", (("Al", 0.5), ("Ga", 0.5))), id="samples of the host"),
-        pytest.param(shared(rock_salt(), "Li", (("Li", 0.25), ("Na", 0.75))), id="sites that the ion shares"),
-        pytest.param(shared(rock_salt(), "Li", (("Li", 0.5),)), id="partly occupied sites of the ion"),
-        pytest.param(shared(garnet(), "Zr", (("Zr", 0.75), ("Hf", 0.25))), id="garnet"),
-    ],
+DISORDERED = (
+    pytest.param(shared(layered_oxide(), "Co", (("Al", 0.5), ("Ga", 0.5))), id="samples of the host"),
+    pytest.param(shared(layered_oxide(), "O", (("O", 0.25),)), id="a host that is blocked in some samples"),
+    pytest.param(shared(rock_salt(), "Li", (("Li", 0.25), ("Na", 0.75))), id="sites that the ion shares"),
+    pytest.param(shared(rock_salt(), "Li", (("Li", 0.5),)), id="partly occupied sites of the ion"),
+    pytest.param(shared(garnet(), "Zr", (("Zr", 0.75), ("Hf", 0.25))), id="garnet"),
 )
+
+
+@pytest.mark.parametrize("crystal", DISORDERED)
 def test_a_disordered_crystal_is_the_same_in_any_order_of_its_atoms(crystal: Crystal) -> None:
     sites = list(crystal.sites)
     random.Random(3).shuffle(sites)
@@ -126,6 +127,52 @@ def test_a_disordered_crystal_is_the_same_in_any_order_of_its_atoms(crystal: Cry
         same = next((other for other in left if alike(hop, other)), None)
         assert same is not None
         left.remove(same)
+
+
+@pytest.mark.parametrize("crystal", DISORDERED)
+def test_a_hop_of_a_disordered_crystal_is_one_of_its_copies_and_its_band_goes_between_its_sites(
+    crystal: Crystal,
+) -> None:
+    found = search(crystal, max_hops=6)
+    copies = {(edge.from_site, edge.to_site, edge.offset): edge.orbit for edge in found.all_hops}
+    for number, hop in enumerate(found.hops):
+        assert copies[hop.from_site, hop.to_site, hop.offset] == number
+        if hop.band is not None:
+            start, end = (np.array(found.sites[site].frac_coords) for site in (hop.from_site, hop.to_site))
+            vector = (end + hop.offset - start) @ crystal.lattice_angstrom
+            assert np.allclose(hop.band.hop_vector_angstrom, vector, atol=1e-6)
+
+
+def test_each_ordering_has_another_one_of_the_equivalent_hops() -> None:
+    (hop, *_) = search(shared(layered_oxide(), "Co", (("Al", 0.5), ("Ga", 0.5))), max_orderings=3).hops
+    middles = {
+        tuple(np.round(band.image_frac_coords.mean(axis=0) % 1.0, 3) % 1.0) for band in hop.bands if band is not None
+    }
+    assert len(middles) == len(hop.bands) == 3
+
+
+def test_the_order_of_the_elements_on_a_site_does_not_matter() -> None:
+    oxygen = shared(layered_oxide(), "O", (("O", 0.8), ("S", 0.2)))
+    one, other = (search(shared(oxygen, "Co", both)) for both in itertools.permutations((("Al", 0.5), ("Zr", 0.5))))
+    assert all(map(alike, one.hops, other.hops))
+
+
+def test_half_an_ion_is_rounded_alike_in_any_order() -> None:
+    """The occupancies add up to 6.5: their sum in floating point is above or below it."""
+    occupancies = [*[0.5] * 8, *[0.13] * 8, *[0.73] * 2]
+    places = [(0.1 + 0.2 * (k % 5), 0.2 + 0.25 * (k // 5), 0.0) for k in range(len(occupancies))]
+    counts = set()
+    for seed in (0, 38, 44):
+        atoms = [
+            Site(species=(("Li", amount),), frac_coords=place)
+            for amount, place in zip(occupancies, places, strict=True)
+        ]
+        random.Random(seed).shuffle(atoms)
+        oxygen = Site(species=(("O", 1.0),), frac_coords=(0.0, 0.0, 0.5))
+        crystal = Crystal(lattice_angstrom=np.diag([20.0, 16.0, 9.0]), sites=(oxygen, *atoms))
+        (band, *_) = [hop.band for hop in search(crystal, max_hops=3).hops if hop.band is not None]
+        counts.add(band.host_species.count("Li"))
+    assert len(counts) == 1
 
 
 def alike(one: Hop, other: Hop) -> bool:

@@ -92,7 +92,7 @@ def test_what_is_missing_or_out_of_range_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("measured_range", "words"),
+    ("measured_range_log10", "words"),
     [
         ((-12.0, -11.0), "S/cm is above the highest measured conductivity, 1.0e-11 S/cm"),
         ((1.0, 2.0), "S/cm is below the lowest measured conductivity, 1.0e+01 S/cm"),
@@ -100,9 +100,9 @@ def test_what_is_missing_or_out_of_range_is_said() -> None:
     ],
 )
 def test_a_value_beyond_all_measured_ones_is_doubtful(
-    measured_range: tuple[float, float] | None, words: str | None
+    measured_range_log10: tuple[float, float] | None, words: str | None
 ) -> None:
-    card = replace(small_card(60), measured_range=measured_range)
+    card = replace(small_card(60), measured_range_log10=measured_range_log10)
     prediction = ConductivityPredictor(card, fitted()[0]).predict_described(DESCRIBED[0])
     assert prediction.in_domain is (words is None)
     assert all(reason.endswith(words or "") for reason in prediction.domain_reasons)
