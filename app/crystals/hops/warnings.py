@@ -39,14 +39,20 @@ def bond_warnings(faults: BondFaults) -> tuple[str, ...]:
         warnings.append(
             f"Atoms are unusually {'far from' if share < 1.0 else 'near'} each other: bond valences add up to "
             f"{share:.0%} of the oxidation states in the mean, where crystals have 50 to 107 %. Are the lengths of the "
-            "cell right, and in angstrom? Its hops are out of the domain."
+            "cell right, and in angstrom? Nothing is in the domain."
         )
     if faults.swapped is not None:
         swapped = faults.swapped
         warnings.append(
             f"Bonds of {swapped.overbonded} add up to {swapped.overbonded_share:.0%} of its oxidation state and those "
             f"of {swapped.underbonded} to {swapped.underbonded_share:.0%}: are the two elements swapped in the file? "
-            "Its hops are out of the domain."
+            "Nothing is in the domain."
+        )
+    if faults.missing_charge is not None:
+        warnings.append(
+            "Positive charge is missing, "
+            f"{faults.missing_charge:.2f} per atom, though each element has its highest oxidation state: are all atoms "
+            "listed, hydrogen and cations too, and no more anions than there are? Nothing is in the domain."
         )
     return tuple(warnings)
 
@@ -60,6 +66,8 @@ def bond_doubts(faults: BondFaults) -> tuple[str, ...]:
     if faults.swapped is not None:
         both = f"{faults.swapped.overbonded} and {faults.swapped.underbonded}"
         doubts.append(f"{both} seem to be swapped in the file: the first is overbonded, the second underbonded")
+    if faults.missing_charge is not None:
+        doubts.append(f"atoms seem to be missing: it lacks a positive charge of {faults.missing_charge:.2f} per atom")
     return tuple(doubts)
 
 

@@ -18,6 +18,42 @@ BALANCED_PER_ATOM = 0.03
 RARE = 1e-4
 
 
+#: The lowest states of anions, which the ICSD's counts list alone or first.
+_ANIONS = {"F": -1, "O": -2, "Cl": -1, "Br": -1, "I": -1, "S": -2, "Se": -2, "Te": -2, "N": -3}
+#: Anions that no other element oxidises but in rare compounds.
+_NEVER_OXIDISED = ("F", "O")
+#: The highest states of elements of the main groups, by their valence electrons.
+_HIGHEST = {
+    **dict.fromkeys(("H", "Li", "Na", "K", "Rb", "Cs"), 1),
+    **dict.fromkeys(("Be", "Mg", "Ca", "Sr", "Ba", "Zn", "Cd"), 2),
+    **dict.fromkeys(("B", "Al", "Ga", "In", "Tl", "La", "Y", "Sc"), 3),
+    **dict.fromkeys(("C", "Si", "Ge", "Sn", "Pb"), 4),
+    **dict.fromkeys(("N", "P", "As", "Sb", "Bi"), 5),
+    **dict.fromkeys(("S", "Se", "Te"), 6),
+    **dict.fromkeys(("Cl", "Br", "I"), 7),
+}
+
+
+def missing_cation_charge(amounts: Mapping[str, float]) -> float:
+    """How much positive charge a composition lacks, per atom, with every element in its highest oxidation state.
+
+    Halogens, chalcogens and N are anions, but those with O or F beside them may be oxidised. Of elements outside the
+    main groups it is one above the highest state that the ICSD has, since delithiated oxides go beyond.
+
+    Args:
+        amounts: of each element, in any unit; not necessarily integers.
+    """
+    oxidised = any(symbol in amounts for symbol in _NEVER_OXIDISED)
+    charge = 0.0
+    for symbol, amount in amounts.items():
+        if symbol in _NEVER_OXIDISED or (symbol in _ANIONS and not oxidised):
+            state = _ANIONS[symbol]
+        else:
+            state = _HIGHEST.get(symbol, max(counted_states(symbol), default=0) + 1)
+        charge += amount * state
+    return max(0.0, -charge / sum(amounts.values()))
+
+
 def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | None:
     """Choose one oxidation state per element so that the charges cancel as far as possible.
 

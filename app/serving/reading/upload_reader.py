@@ -11,6 +11,7 @@ from app.crystals.crystal import Crystal, Site
 from app.crystals.geometry.identity import CanonicalBand, canonical
 from app.crystals.hops.options import USUAL, HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
+from app.crystals.hops.warnings import bond_doubts, bond_warnings
 from app.crystals.limits import Limits
 from app.crystals.path_energies import PathEnergies, path_energies, path_warnings
 from app.crystals.readers import (
@@ -21,6 +22,7 @@ from app.crystals.readers import (
     read_ordered_crystal,
 )
 from app.crystals.readers.reading import Reading
+from app.crystals.sites.soundness import BondFaults, band_faults
 from app.crystals.validation import band_vacuum, concerted_hop_doubt
 from app.crystals.writers import band_to_json
 from app.errors import FormatError, IonpathError, TooLargeError
@@ -134,12 +136,18 @@ def read_upload(upload: Upload, options: ReadOptions) -> ReadInput:
     band = reading.band
     vacuum = band_vacuum(band)
     vacuum_warnings = () if vacuum is None else (f"The band is not in a bulk crystal: {vacuum}.",)
+    faults = band_faults(band)
     return ReadInput(
         content=band,
-        warnings=(*reading.warnings, *path_warnings(reading.energies_ev), *vacuum_warnings),
+        warnings=(
+            *reading.warnings,
+            *path_warnings(reading.energies_ev),
+            *vacuum_warnings,
+            *bond_warnings(faults),
+        ),
         packed=pack_input(_band_to_json(reading)) if options.keep_input else None,
         forms=(canonical(band),) if options.with_forms else (),
-        doubt=_doubt(band, vacuum),
+        doubt=_doubt(band, vacuum, faults),
         energies=path_energies(reading.energies_ev),
     )
 
@@ -230,13 +238,14 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
         image_frac_coords=np.array(record["image_frac_coords"]),
         relaxed_host_frac_coords=None if relaxed is None else np.array(relaxed),
     )
-    doubt = _doubt(band, band_vacuum(band))
+    doubt = _doubt(band, band_vacuum(band), band_faults(band))
     return ReadInput(content=band, warnings=(), packed=upload.packed, forms=(canonical(band),), doubt=doubt)
 
 
-def _doubt(band: Band, vacuum: str | None) -> str | None:
+def _doubt(band: Band, vacuum: str | None, faults: BondFaults) -> str | None:
     """Why the model's answer for a band is in doubt, beside what the model says of it."""
-    return "; ".join(one for one in (vacuum, concerted_hop_doubt(band)) if one is not None) or None
+    doubts = (vacuum, concerted_hop_doubt(band), *bond_doubts(faults))
+    return "; ".join(one for one in doubts if one is not None) or None
 
 
 def _band_bytes(band: Band) -> int:

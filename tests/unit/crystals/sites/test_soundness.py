@@ -1,17 +1,25 @@
-"""Cells of a wrong size, by the file's own volume and by bonds; and elements that are swapped, by bonds."""
+"""Wrong cells, by the file's volume and by bonds; swapped elements, by bonds; missing atoms, by charge."""
 
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import orjson
 import pytest
-from made_crystals import fluorite, rock_salt
+from composed import composed_bands
+from made_crystals import crystal_of, fluorite, rock_salt
 
+from app.crystals.band import Band
 from app.crystals.crystal import Crystal
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import read_crystal
 from app.crystals.readers.reading import File
-from app.crystals.sites.soundness import bond_faults
+from app.crystals.sites.oxidation import missing_cation_charge
+from app.crystals.sites.soundness import BondFaults, band_faults, bond_faults
+from app.crystals.writers import band_to_json
+from app.serving.reading.upload_reader import ReadOptions, read_upload
+from app.serving.reading.uploads import JsonBandUpload, StoredUpload
 
 EXAMPLES = ("LiFePO4.cif", "LiCoO2.cif", "Li7La3Zr2O12.cif", "MgMn2O4.cif", "Na3PS4.cif")
 
@@ -97,6 +105,80 @@ def test_swapped_elements_are_noticed(repository: Path, name: str, pair: tuple[s
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_elements_in_their_places_are_not_taken_for_swapped(repository: Path, name: str) -> None:
     assert bond_faults(example(repository, name)).swapped is None
+
+
+def with_host(band: Band, **elements: str | None) -> Band:
+    """The same band with elements of its host in place of others, or left out."""
+    kept = [k for k, symbol in enumerate(band.host_species) if elements.get(symbol, symbol) is not None]
+    species = (elements.get(band.host_species[k], band.host_species[k]) for k in kept)
+    return replace(
+        band, host_species=tuple(symbol for symbol in species if symbol), host_frac_coords=band.host_frac_coords[kept]
+    )
+
+
+OLIVINE = composed_bands()["LiFePO4 1"]
+
+
+@pytest.mark.parametrize(
+    ("band", "words"),
+    [
+        (with_host(OLIVINE, Fe="P", P="Fe"), "seem to be swapped"),
+        (replace(OLIVINE, lattice_angstrom=1.15 * OLIVINE.lattice_angstrom), "bonds are too long"),
+        (replace(OLIVINE, lattice_angstrom=0.9 * OLIVINE.lattice_angstrom), "bonds are too short"),
+        (with_host(OLIVINE, P=None), "atoms seem to be missing"),
+    ],
+)
+def test_a_band_is_held_to_what_a_crystal_is(band: Band, words: str) -> None:
+    upload = JsonBandUpload(payload=orjson.dumps(band_to_json(band)))
+    read = read_upload(upload, ReadOptions(limits=Limits()))
+    assert words in (read.doubt or "")
+    assert any("Nothing is in the domain." in warning for warning in read.warnings)
+    assert read.packed is not None
+    again = read_upload(StoredUpload(packed=read.packed), ReadOptions(limits=Limits()))
+    assert again.doubt == read.doubt
+
+
+def test_bands_of_published_crystals_are_sound() -> None:
+    for band in composed_bands().values():
+        assert band_faults(band) == BondFaults()
+
+
+@pytest.mark.parametrize(
+    ("amounts", "missing"),
+    [
+        ({"Li": 4, "Fe": 4, "P": 4, "O": 16}, 0.0),
+        ({"Fe": 4, "P": 4, "O": 16}, 0.0),
+        ({"Li": 1, "Ni": 2, "O": 4}, 0.0),  # Ni3.5+, as delithiated
+        ({"Co": 1, "O": 2}, 0.0),
+        ({"Li": 1, "I": 1, "O": 3}, 0.0),
+        ({"Li": 3, "P": 1, "S": 4}, 0.0),
+        ({"Mg": 2, "Ge": 1}, 0.0),
+        ({"Li": 4, "P": 4, "O": 16}, 8 / 24),  # without Fe
+        ({"Na": 2, "C": 1, "O": 13}, 20 / 16),  # soda without the hydrogen of its water
+        ({"Li": 1, "O": 1}, 0.5),
+        ({"Li": 5, "P": 1, "S": 6}, 2 / 12),
+    ],
+)
+def test_the_charge_of_atoms_that_are_not_listed_is_missing(amounts: dict[str, float], missing: float) -> None:
+    assert missing_cation_charge(amounts) == pytest.approx(missing)
+
+
+def test_a_crystal_without_one_of_its_cations_is_out_of_the_domain_and_it_is_said(repository: Path) -> None:
+    crystal = example(repository, "LiFePO4.cif")
+    without = replace(crystal, sites=tuple(site for site in crystal.sites if not site.occupancy_of("P")))
+    search = find_hops(without, "Li", max_atoms=2000)
+    assert all("atoms seem to be missing" in (hop.doubt or "") for hop in search.hops)
+    assert any("Positive charge is missing" in warning for warning in search.warnings)
+
+
+def test_peroxides_lack_no_charge() -> None:
+    """Li2O2: the same number of anions as of lithium, two and two bonded."""
+    lattice = np.diag([3.15, 3.15, 7.65])
+    places = {"Li": [(0.0, 0.0, 0.0), (0.5, 0.5, 0.5)], "O": [(0.5, 0.0, 0.15), (0.5, 0.0, 0.15 + 1.55 / 7.65)]}
+    atoms = [(symbol, place) for symbol, listed in places.items() for place in listed]
+    assert bond_faults(crystal_of(lattice, atoms)).missing_charge is None
+    apart = [(symbol, (x, y, z + 0.2 * (symbol == "O" and z > 0.3))) for symbol, (x, y, z) in atoms]
+    assert bond_faults(crystal_of(lattice, apart)).missing_charge == pytest.approx(0.5)
 
 
 def test_a_cell_that_is_not_of_its_own_volume_is_out_of_the_domain_and_it_is_said(repository: Path) -> None:
