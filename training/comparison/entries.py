@@ -32,7 +32,7 @@ FORMS = (
     "scratch-model-3",
 )
 #: Forms that are served with other barriers as well, and their configurations for the literature's alone.
-_ON_LITERATURE = {"model-3": "literature-model-3"}
+_ON_LITERATURE = {"model-3": "literature-model-3", "model-4": "literature-model-4"}
 KERNELS = ("default", "relaxed")
 _TIMED_BANDS = 24
 

@@ -140,16 +140,20 @@ def test_on_other_barriers_the_forms_are_judged_as_they_are_served(corpus: Corpu
 
 def test_each_form_differs_from_its_base_by_a_few_lines() -> None:
     base = read_config("literature-model-3-compact").to_json()
-    for name in (*FORMS, "both-scratch-model-3"):
+    for name in (*FORMS, "both-scratch-model-3", "both-model-1-sum", "both-model-2", "literature-model-4"):
         own = read_config(f"{name}-compact").to_json()
         assert own["graph"] == base["graph"]
         assert own["target"] == base["target"]
-    for scratch, pretrained in (
-        ("scratch-model-3", "literature-model-3"),
-        ("both-scratch-model-3", "model-3"),
+    corpora = ("sources", "folding", "calibration_folds")
+    for one, other, fields in (
+        ("scratch-model-3", "literature-model-3", ("pretrained",)),
+        ("both-scratch-model-3", "model-3", ("pretrained",)),
+        ("both-model-1-sum", "model-1-sum", corpora),
+        ("both-model-2", "model-2", corpora),
+        ("literature-model-4", "model-4", corpora),
     ):
-        twin, base = read_config(f"{scratch}-compact").to_json(), read_config(f"{pretrained}-compact").to_json()
-        for field in ("name", "description", "pretrained"):
+        twin, base = read_config(f"{one}-compact").to_json(), read_config(f"{other}-compact").to_json()
+        for field in ("name", "description", *fields):
             del twin[field], base[field]
         assert twin == base
 
