@@ -1,7 +1,7 @@
 """Interstitial sites: the largest empty spheres of a crystal where an ion has a bond valence sum near its charge."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from importlib.resources import files
@@ -166,7 +166,7 @@ def _surroundings(lattices: Sublattices) -> _Surroundings:
     )
 
 
-def bond_lengths(ion: str, symbols: list[str]) -> Mapping[str, float]:
+def bond_lengths(ion: str, symbols: Sequence[str]) -> Mapping[str, float]:
     """Lengths of bonds of valence one, angstrom (O'Keeffe and Brese, J. Am. Chem. Soc. 113, 3226, 1991)."""
     parameters = _bond_valence_radii()
     lengths = {}

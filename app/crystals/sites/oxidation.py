@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 
 #: Maximum number of combinations of oxidation states that are tried.
@@ -14,6 +14,8 @@ MOST_STATES = 5
 #: Charge per atom up to which a combination counts as balanced: occupancies are accurate to a few hundredths.
 BALANCED_PER_ATOM = 0.03
 
+#: Compositions whose states are kept: bands of one crystal come one after the other.
+_KEPT = 256
 #: Pseudo-count of a state that was never observed, as a share of its element's count.
 RARE = 1e-4
 
@@ -66,8 +68,15 @@ def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | Non
     Returns:
         the state of each element; None where an element has no known state, or where all have the same sign.
     """
+    states = _guessed(tuple(sorted(amounts.items())))
+    return None if states is None else dict(states)
+
+
+@lru_cache(maxsize=_KEPT)
+def _guessed(sorted_amounts: tuple[tuple[str, float], ...]) -> dict[str, int] | None:
+    amounts = dict(sorted_amounts)
     choices: list[list[tuple[str, int, float]]] = []
-    for symbol in sorted(amounts):
+    for symbol in amounts:
         counts = counted_states(symbol)
         if not counts:
             return None

@@ -1,13 +1,14 @@
 """Whether the distances in a crystal are those of a crystal: contacts, and bond valences against oxidation states."""
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
 from app.crystals.band import Band, FloatArray
 from app.crystals.bond_valence_table import bond_valence_table
-from app.crystals.crystal import Crystal, Site
+from app.crystals.crystal import Crystal
 from app.crystals.geometry.contacts import close_contacts
 from app.crystals.geometry.periodic import pairs_of_copies
 from app.crystals.sites.interstitials import DISTANCE_SCALE, SOFTNESS_ANGSTROM, bond_lengths
@@ -65,10 +66,11 @@ def soundness(crystal: Crystal) -> Soundness:
     contacts = close_contacts(contents, frac, crystal.lattice_angstrom)
     if contacts.impossible:
         return "impossible"
-    states = _states(crystal)
+    atoms = _Atoms.of_crystal(crystal)
+    states = _states(atoms)
     if contacts.implausible or states is None:
         return "doubtful"
-    off = np.abs(_valences(crystal, states)[0] - 1.0)
+    off = np.abs(_valences(atoms, states)[0] - 1.0)
     sound = np.sqrt((off**2).mean()) < SOUND_VALENCE and off.max() < MOST_VALENCE_OFF
     return "sound" if sound else "doubtful"
 
@@ -100,15 +102,53 @@ class SwappedCations:
     underbonded_share: float
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Atoms:
+    """What bonds depend on.
+
+    Attributes:
+        symbols: the element of each site that fills most of it, length n.
+        filled: how much of each site is filled, shape [n].
+        amounts: of each element.
+        frac_coords: shape [n, 3].
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+    """
+
+    symbols: tuple[str, ...]
+    filled: FloatArray
+    amounts: dict[str, float]
+    frac_coords: FloatArray
+    lattice_angstrom: FloatArray
+
+    @classmethod
+    def of_crystal(cls, crystal: Crystal) -> Self:
+        amounts: dict[str, float] = {}
+        for site in crystal.sites:
+            for symbol, amount in site.species:
+                amounts[symbol] = amounts.get(symbol, 0.0) + amount
+        return cls(
+            symbols=tuple(max(site.species, key=lambda pair: pair[1])[0] for site in crystal.sites),
+            filled=np.array([min(1.0, sum(amount for _, amount in site.species)) for site in crystal.sites]),
+            amounts=amounts,
+            frac_coords=np.array([site.frac_coords for site in crystal.sites]),
+            lattice_angstrom=crystal.lattice_angstrom,
+        )
+
+    @classmethod
+    def of_band(cls, band: Band) -> Self:
+        symbols = (*band.host_species, band.ion)
+        return cls(
+            symbols=symbols,
+            filled=np.ones(len(symbols)),
+            amounts={symbol: float(count) for symbol, count in Counter(symbols).items()},
+            frac_coords=np.vstack([band.host_frac_coords, band.image_frac_coords[:1]]),
+            lattice_angstrom=band.lattice_angstrom,
+        )
+
+
 def band_faults(band: Band) -> BondFaults:
-    """The same of a band, as a crystal with its ion in the first image."""
-    symbols = (*band.host_species, band.ion)
-    places = np.vstack([band.host_frac_coords, band.image_frac_coords[:1]])
-    sites = (
-        Site(species=((symbol, 1.0),), frac_coords=(float(x), float(y), float(z)))
-        for symbol, (x, y, z) in zip(symbols, places, strict=True)
-    )
-    return bond_faults(Crystal(lattice_angstrom=band.lattice_angstrom, sites=tuple(sites)))
+    """Look for the same in a band, its ion in the first image."""
+    return _faults(_Atoms.of_band(band))
 
 
 def bond_faults(crystal: Crystal) -> BondFaults:
@@ -116,31 +156,34 @@ def bond_faults(crystal: Crystal) -> BondFaults:
 
     The first two are not found where oxidation states cannot be guessed.
     """
-    states = _states(crystal)
-    missing = _missing_charge(crystal)
+    return _faults(_Atoms.of_crystal(crystal))
+
+
+def _faults(atoms: _Atoms) -> BondFaults:
+    states = _states(atoms)
+    missing = _missing_charge(atoms)
     if states is None:
         return BondFaults(missing_charge=missing)
-    shares, weights, symbols = _valences(crystal, states)
+    shares, weights, symbols = _valences(atoms, states)
     return BondFaults(
-        strained_share=_strained_share(crystal, states, shares, weights),
+        strained_share=_strained_share(atoms, states, shares, weights),
         swapped=_swapped(states, shares, weights, symbols),
         missing_charge=missing,
     )
 
 
-def _missing_charge(crystal: Crystal) -> float | None:
-    missing = missing_cation_charge(_amounts(crystal))
-    return missing if missing > MOST_MISSING_CHARGE and not _has_bonded_anions(crystal) else None
+def _missing_charge(atoms: _Atoms) -> float | None:
+    missing = missing_cation_charge(atoms.amounts)
+    return missing if missing > MOST_MISSING_CHARGE and not _has_bonded_anions(atoms) else None
 
 
-def _has_bonded_anions(crystal: Crystal) -> bool:
+def _has_bonded_anions(atoms: _Atoms) -> bool:
     """Whether two like anions are bonded, as in peroxides and polysulfides: their charges are smaller."""
-    symbols = _main_elements(crystal)
-    frac = np.array([site.frac_coords for site in crystal.sites])
+    symbols = atoms.symbols
     longest = max((_LIKE_BOND_ANGSTROM.get(symbol, 0.0) for symbol in symbols), default=0.0)
     if not longest:
         return False
-    one, other, lengths = pairs_of_copies(frac, crystal.lattice_angstrom, longest)
+    one, other, lengths = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, longest)
     return any(
         symbols[i] == symbols[j] and length < _LIKE_BOND_ANGSTROM.get(symbols[i], 0.0)
         for i, j, length in zip(one, other, lengths, strict=True)
@@ -165,16 +208,16 @@ def _swapped(
     )
 
 
-def _strained_share(crystal: Crystal, states: dict[str, int], shares: FloatArray, weights: FloatArray) -> float | None:
+def _strained_share(atoms: _Atoms, states: dict[str, int], shares: FloatArray, weights: FloatArray) -> float | None:
     mean = float(np.average(shares, weights=weights))
-    stretched = mean < STRETCHED_VALENCE and shares.max() < MOST_VALENCE_STRETCHED and _is_longer(crystal, states)
+    stretched = mean < STRETCHED_VALENCE and shares.max() < MOST_VALENCE_STRETCHED and _is_longer(atoms, states)
     squeezed = mean > SQUEEZED_VALENCE and shares.min() > LEAST_VALENCE_SQUEEZED
     return mean if stretched or squeezed else None
 
 
-def _is_longer(crystal: Crystal, states: dict[str, int]) -> bool:
+def _is_longer(atoms: _Atoms, states: dict[str, int]) -> bool:
     """Whether the sites' shortest bonds are longer than those of lowest energy; true where none of these is known."""
-    symbols = _main_elements(crystal)
+    symbols = atoms.symbols
     known = {
         pair: numbers[0]
         for pair, numbers in bond_valence_table().pairs.items()
@@ -182,9 +225,8 @@ def _is_longer(crystal: Crystal, states: dict[str, int]) -> bool:
     }
     if not known:
         return True
-    frac = np.array([site.frac_coords for site in crystal.sites])
     in_sight = _FARTHEST_BOND * max(known.values())
-    one, other, lengths = pairs_of_copies(frac, crystal.lattice_angstrom, in_sight)
+    one, other, lengths = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, in_sight)
     best = [
         known.get((symbols[i], states[symbols[i]], symbols[j], states[symbols[j]]))
         for i, j in zip(one, other, strict=True)
@@ -199,35 +241,20 @@ def _is_longer(crystal: Crystal, states: dict[str, int]) -> bool:
     return float(np.minimum(shortest[counted], _FARTHEST_BOND).mean()) > STRETCHED_LENGTH
 
 
-def _main_elements(crystal: Crystal) -> list[str]:
-    """The element of each site that fills most of it."""
-    return [max(site.species, key=lambda pair: pair[1])[0] for site in crystal.sites]
-
-
-def _states(crystal: Crystal) -> dict[str, int] | None:
+def _states(atoms: _Atoms) -> dict[str, int] | None:
     """Oxidation states of the elements; None where they cannot be guessed or are all zero."""
-    states = guess_oxidation_states(_amounts(crystal))
+    states = guess_oxidation_states(atoms.amounts)
     return states if states is not None and any(states.values()) else None
 
 
-def _amounts(crystal: Crystal) -> dict[str, float]:
-    amounts: dict[str, float] = {}
-    for site in crystal.sites:
-        for symbol, amount in site.species:
-            amounts[symbol] = amounts.get(symbol, 0.0) + amount
-    return amounts
-
-
-def _valences(crystal: Crystal, states: dict[str, int]) -> tuple[FloatArray, FloatArray, list[str]]:
+def _valences(atoms: _Atoms, states: dict[str, int]) -> tuple[FloatArray, FloatArray, list[str]]:
     """Each charged site's bond valence sum as a share of its charge, that charge times its occupancy, and its element.
 
     Of a shared site its main element counts.
     """
-    symbols = _main_elements(crystal)
-    filled = np.array([min(1.0, sum(amount for _, amount in site.species)) for site in crystal.sites])
+    symbols, filled = atoms.symbols, atoms.filled
     charges = np.array([float(states.get(symbol, 0)) for symbol in symbols])
-    frac = np.array([site.frac_coords for site in crystal.sites])
-    one, other, lengths = pairs_of_copies(frac, crystal.lattice_angstrom, BOND_ANGSTROM)
+    one, other, lengths = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, BOND_ANGSTROM)
     bonded = charges[one] * charges[other] < 0
     one, other, lengths = one[bonded], other[bonded], lengths[bonded]
     elements, kinds = np.unique(symbols, return_inverse=True)

@@ -9,6 +9,7 @@ import numpy as np
 from app.crystals.band import Band
 from app.crystals.crystal import Crystal, Site
 from app.crystals.geometry.identity import CanonicalBand, canonical
+from app.crystals.hops.bands import crowded_because
 from app.crystals.hops.options import USUAL, HopOptions
 from app.crystals.hops.search import HopSearch, find_hops
 from app.crystals.hops.warnings import bond_doubts, bond_warnings
@@ -244,7 +245,7 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
 
 def _doubt(band: Band, vacuum: str | None, faults: BondFaults) -> str | None:
     """Why the model's answer for a band is in doubt, beside what the model says of it."""
-    doubts = (vacuum, concerted_hop_doubt(band), *bond_doubts(faults))
+    doubts = (vacuum, concerted_hop_doubt(band), *crowded_because(band), *bond_doubts(faults))
     return "; ".join(one for one in doubts if one is not None) or None
 
 

@@ -11,6 +11,7 @@ from made_crystals import crystal_of, fluorite, rock_salt
 
 from app.crystals.band import Band
 from app.crystals.crystal import Crystal
+from app.crystals.geometry.periodic import near_pairs
 from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import read_crystal
@@ -136,6 +137,18 @@ def test_a_band_is_held_to_what_a_crystal_is(band: Band, words: str) -> None:
     assert read.packed is not None
     again = read_upload(StoredUpload(packed=read.packed), ReadOptions(limits=Limits()))
     assert again.doubt == read.doubt
+
+
+def test_a_band_with_atoms_too_near_each_other_is_out_of_the_domain() -> None:
+    places = OLIVINE.host_frac_coords.copy()
+    pairs, lengths = near_pairs(places, None, OLIVINE.lattice_angstrom, 1.7)
+    (one, other), length = pairs[0], lengths[0]
+    assert {OLIVINE.host_species[one], OLIVINE.host_species[other]} == {"P", "O"}
+    towards = places[one] - places[other]
+    places[other] += (towards - np.rint(towards)) * (1.0 - 1.05 / length)
+    upload = JsonBandUpload(payload=orjson.dumps(band_to_json(replace(OLIVINE, host_frac_coords=places))))
+    doubt = read_upload(upload, ReadOptions(limits=Limits())).doubt
+    assert "1.05 angstrom apart, nearer than such atoms are in crystals" in (doubt or "")
 
 
 def test_bands_of_published_crystals_are_sound() -> None:
