@@ -15,7 +15,7 @@ COORDINATE = "_atom_site_fract_x"
 _CARTESIAN = "_atom_site_cartn_x"
 _WHOLE = "a whole CIF with its cell, symmetry and atoms"
 #: Other names are of no use here, and reflections may be many.
-_READ = ("_atom_site_", "_cell_", "_symmetry", "_space_group", "_chemical_formula_")
+_READ = ("_atom_site_", "_cell_", "_symmetry", "_space_group", "_chemical_formula_", "_exptl_crystal_density_")
 _NULL = ("?", ".")
 _DATA = re.compile(r"^[ \t]*data_", re.MULTILINE | re.IGNORECASE)
 _ITEM = re.compile(r"^[ \t]*(?:_(?:cell|atom_site|symmetry|space_group)|loop_)", re.MULTILINE | re.IGNORECASE)

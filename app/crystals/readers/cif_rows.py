@@ -32,6 +32,9 @@ _CHARGED = re.compile(
 #: A molecule that is refined as one atom, its hydrogen unplaced: OH, H2O, OH2, NH4, CH3, BH4.
 _WITH_HYDROGEN = re.compile(r"(?:[HD]\d*-?([BCNOS])|([BCNOS])-?[HD]\d*)[+-]?\d*", re.IGNORECASE)
 _WATER = re.compile(r"(?:wat|ow|aq|hoh|o\d+w)[\d_]*", re.IGNORECASE)
+#: A symbol and its number, as a formula in capitals has them.
+_CAPITALS = re.compile(r"[A-Z]{1,2}\d*\.?\d*")
+_HYDROGEN = {"D": "H", "T": "H"}
 _STABLE = frozenset(SYMBOLS[:LAST_COVERED])
 _MADE_OF = {"OW": "O", "WAT": "O", "HOH": "O", "AQ": "O", "HW": "H"}
 
@@ -67,11 +70,13 @@ class Rows:
     Attributes:
         rows: in the order of the file.
         warnings: rows that were left out, atoms without a position.
+        lacks_hydrogen: whether rows are of water, hydroxide and the like, and the hydrogen has no position.
         elements: all that are listed.
     """
 
     rows: tuple[Row, ...]
     warnings: tuple[str, ...]
+    lacks_hydrogen: bool = False
 
     @property
     def elements(self) -> set[str]:
@@ -142,18 +147,34 @@ def read_rows(block: Block, name: str, limits: Limits) -> Rows:
         )
     if not any("H" in dict(row.contents) for row in rows) and notes.with_hydrogen:
         notes.bare = True
-    return Rows(rows=tuple(rows), warnings=tuple(notes.warnings(name)))
+    return Rows(rows=tuple(rows), warnings=tuple(notes.warnings(name)), lacks_hydrogen=notes.bare)
 
 
 def formula_of(block: Block) -> dict[str, float]:
     """Elements and numbers of _chemical_formula_sum; empty where there is none that can be read."""
-    text = block.text("_chemical_formula_sum") or ""
     amounts: dict[str, float] = {}
-    for symbol, number in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", text):
-        element = "H" if symbol in ("D", "T") else symbol
+    for symbol, number in re.findall(r"([A-Z][a-z]?)(\d*\.?\d*)", _formula_text(block)):
+        element = _HYDROGEN.get(symbol, symbol)
         if is_element(element):
             amounts[element] = amounts.get(element, 0.0) + _number(number or "1", 0.0)
     return {symbol: number for symbol, number in amounts.items() if number > 0}
+
+
+def has_clear_formula(block: Block) -> bool:
+    """Whether _chemical_formula_sum is elements and numbers alone, each symbol written as usual."""
+    symbols = re.findall(r"([A-Z][a-z]?)\d*\.?\d*", _formula_text(block))
+    rest = re.sub(r"[A-Z][a-z]?\d*\.?\d*", "", _formula_text(block))
+    in_capitals = re.search(r"[A-Z]{2}", _formula_text(block)) and not re.search(r"[a-z]", _formula_text(block))
+    return not rest.strip() and not in_capitals and all(is_element(_HYDROGEN.get(one, one)) for one in symbols)
+
+
+def _formula_text(block: Block) -> str:
+    """The formula; "LI FE P O4" with each word as a symbol is written."""
+    text = block.text("_chemical_formula_sum") or ""
+    words = text.split()
+    if len(words) > 1 and text == text.upper() and all(_CAPITALS.fullmatch(word) for word in words):
+        return " ".join(word.capitalize() for word in words)
+    return text
 
 
 def last_element(rows: Sequence[Row]) -> str | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from app.crystals.band import FloatArray, IntArray
 from app.crystals.readers.cif_grammar import Block, is_null
+from app.crystals.readers.cif_modulation import is_modulated
 from app.crystals.readers.cif_settings import (
     DENOMINATOR,
     MOST,
@@ -420,6 +421,14 @@ def _unknown(block: Block, name: str) -> InputError:
             kind="unknown-space-group",
             where=f"{name}, _space_group_name_H-M_alt",
             expected=f"{_ASK}; or a symbol of International Tables, such as 'F d -3 m :2'",
+        )
+    if is_modulated(block):
+        return InputError(
+            f"The structure of {name} is modulated, and it gives no symmetry of the average structure, which could be "
+            "read: no operations in three dimensions, no space group symbol and no number.",
+            kind="no-space-group",
+            where=name,
+            expected=f"{_ASK}, or the symbol of the average's space group; or a supercell as an approximant",
         )
     return InputError(
         f"{name} gives no symmetry: no operations, no space group symbol and no number.",

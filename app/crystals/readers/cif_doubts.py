@@ -1,0 +1,137 @@
+"""Where a CIF contradicts itself, or is the average of a modulated structure: its hops are out of the domain."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.crystals.band import FloatArray
+from app.crystals.crystal import Site
+from app.crystals.readers.cif_grammar import Block
+from app.crystals.readers.cif_modulation import is_modulated
+from app.crystals.readers.cif_rows import Rows, formula_of, has_clear_formula
+
+_VOLUME = "_cell_volume"
+#: All of 294 published CIFs agree with their own volume within 0.2 %.
+_VOLUME_TOLERANCE = 0.01
+DENSITY = "_exptl_crystal_density_diffrn"
+#: Six minerals of the Crystallography Open Database agree within 0.02 %; two digits of a density round by less.
+_DENSITY_TOLERANCE = 0.03
+#: Osmium, the densest element, has 22.6; larger numbers are in another unit.
+_DENSEST_G_PER_CUBIC_CM = 23.0
+#: Of one dalton in a cubic angstrom.
+_G_PER_CUBIC_CM = 1.66053907
+#: Occupancies and a formula's amounts are rounded.
+_HYDROGEN_TOLERANCE = 0.02
+_MOST_ECHOED = 80
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """Why a file may not be of the crystal that was meant.
+
+    Attributes:
+        reason: a clause about "it", the file, for the reasons of each hop.
+        warning: the same as whole sentences, with what to do.
+    """
+
+    reason: str
+    warning: str
+
+
+def doubts_of(
+    block: Block, rows: Rows, sites: Sequence[Site], lattice_angstrom: FloatArray, *, units: float, name: str
+) -> tuple[Doubt, ...]:
+    """Compare a CIF's cell and contents with what else it says of them.
+
+    Args:
+        block: of the file.
+        rows: its table of atoms.
+        sites: of the cell, symmetry applied.
+        lattice_angstrom: rows are the lattice vectors, shape [3, 3], angstrom.
+        units: how many of its formulas are in the cell.
+        name: of the file.
+    """
+    volume = _volume(block, lattice_angstrom)
+    found: list[tuple[str | None, str]] = [
+        (_elements(block, rows), "Which is wrong, the formula or an atom?"),
+        (volume, f"Is a length or an angle of the cell wrong? Where the cell is right, correct {_VOLUME}."),
+    ]
+    if volume is None:  # with another volume the density is another as well
+        reason = _density(block, rows, sites, lattice_angstrom, units)
+        advice = "Is a length, an occupancy or an element wrong, or are atoms missing? Where they are right, correct "
+        found.append((reason, f"{advice}{DENSITY}."))
+    doubts = [
+        Doubt(reason=reason, warning=f"{name} contradicts itself: {reason}. {advice} Its hops are out of the domain.")
+        for reason, advice in found
+        if reason is not None
+    ]
+    if is_modulated(block):
+        average = f"The structure of {name} is modulated; its average was read, and its hops are out of the domain."
+        doubts.insert(0, Doubt(reason="the structure is modulated, and its average was read", warning=average))
+    return tuple(doubts)
+
+
+def foreign_elements(block: Block, rows: Rows) -> tuple[str, ...]:
+    """Elements that are among the atoms and not in the formula, where there is one that can be read."""
+    formula = formula_of(block)
+    return tuple(sorted(rows.elements - formula.keys())) if formula and has_clear_formula(block) else ()
+
+
+def _elements(block: Block, rows: Rows) -> str | None:
+    """That atoms and formula are of different elements; hydrogen without a position is no difference."""
+    foreign = foreign_elements(block, rows)
+    if not foreign:
+        return None
+    absent = sorted(formula_of(block).keys() - rows.elements - {"H"})
+    echoed = (block.text("_chemical_formula_sum") or "")[:_MOST_ECHOED]
+    beside = f", and the formula has {_listing(absent)}, which they lack" if absent else ""
+    return f"its atoms have {_listing(foreign)}, which its formula, {echoed}, lacks{beside}"
+
+
+def _listing(symbols: Sequence[str]) -> str:
+    more = f" and {len(symbols) - _MOST_NAMED} more" if len(symbols) > _MOST_NAMED else ""
+    return ", ".join(symbols[:_MOST_NAMED]) + more
+
+
+def _volume(block: Block, lattice_angstrom: FloatArray) -> str | None:
+    """That the file gives another volume for its cell."""
+    given = _given(block, _VOLUME)
+    volume = abs(float(np.linalg.det(lattice_angstrom)))
+    if given is None or abs(volume - given) <= _VOLUME_TOLERANCE * given:
+        return None
+    return f"its lengths and angles make a cell of {volume:.4g} cubic angstrom, and {_VOLUME} is {given:.4g}"
+
+
+def _density(block: Block, rows: Rows, sites: Sequence[Site], lattice_angstrom: FloatArray, units: float) -> str | None:
+    """That the file gives another density than its cell with its atoms has.
+
+    It is not compared where hydrogen has no position, and perhaps water neither.
+    """
+    given = _given(block, DENSITY)
+    if given is None or given > _DENSEST_G_PER_CUBIC_CM or rows.lacks_hydrogen:
+        return None
+    hydrogen = formula_of(block).get("H", 0.0) * units
+    if sum(site.occupancy_of("H") for site in sites) < hydrogen * (1.0 - _HYDROGEN_TOLERANCE):
+        return None
+    density = _mass_dalton(sites) * _G_PER_CUBIC_CM / abs(float(np.linalg.det(lattice_angstrom)))
+    if abs(density - given) <= _DENSITY_TOLERANCE * given:
+        return None
+    return f"its cell and atoms have a density of {density:.4g} g/cm3, and {DENSITY} is {given:.4g}"
+
+
+def _mass_dalton(sites: Sequence[Site]) -> float:
+    from gemmi import Element  # noqa: PLC0415 - JSON bands, most of the requests, never need it
+
+    return sum(float(Element(symbol).weight) * amount for site in sites for symbol, amount in site.species)
+
+
+def _given(block: Block, key: str) -> float | None:
+    """A positive number of the file, its uncertainty left out."""
+    try:
+        value = float((block.text(key) or "").partition("(")[0])
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0.0 else None
