@@ -23,7 +23,7 @@ _PACKED_SUFFIXES = frozenset({".gz", ".xz", ".bz2"})
 #: pymatgen's or OPTIMADE's structures; and, of these and of others, a band or a list.
 _STRUCTURE_JSON = re.compile(rb'"sites"\s*:|"cartesian_site_positions"\s*:')
 _BAND_JSON = re.compile(rb'\A\s*\[|"lattice_angstrom"|"nextid"|"data"\s*:\s*\[')
-_NEB_FILES = frozenset({"POSCAR", "CONTCAR"})
+_NEB_FILES = frozenset({"POSCAR", "CONTCAR", "INCAR"})
 #: Beside images: files of which some lines alone are wanted.
 _OUTCAR = "OUTCAR"
 _OUTCAR_LINES = (b"vasp.", b"energy  without entropy=")

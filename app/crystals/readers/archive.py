@@ -130,18 +130,23 @@ def open_archive(file: File, limits: Limits) -> Iterator[Archive]:
         ) from error
 
 
+def name_in_zip(member: zipfile.ZipInfo) -> str:
+    """The name of an entry, a folder's with a slash at its end; old programs on Windows write backslashes."""
+    return member.filename.replace("\\", "/")
+
+
 def _zip_members(file: File, limits: Limits, stack: ExitStack) -> list[Member]:
     del limits
     archive = stack.enter_context(zipfile.ZipFile(io.BytesIO(file.content)))
     return [
         Member(
-            path=PurePosixPath(member.filename),
+            path=PurePosixPath(name),
             size_bytes=member.file_size,
             is_encrypted=bool(member.flag_bits & _ENCRYPTED_FLAG),
             open=partial(archive.open, member),
         )
         for member in archive.infolist()
-        if not member.is_dir()
+        if not (name := name_in_zip(member)).endswith("/")
     ]
 
 

@@ -27,6 +27,10 @@ _NUMBERED = re.compile(r"(?:(?:image|img|neb)[_-]?)?(\d{1,4})", re.IGNORECASE)
 _REPLICA = re.compile(r"replica_nr_(\d{1,4})", re.IGNORECASE)
 _INITIAL = ("initial", "ini", "start", "is")
 _FINAL = ("final", "fin", "end", "fs")
+#: VASP numbers the folders of images with two digits, from 00 to N + 1 for IMAGES = N in the INCAR.
+_VASP_NUMBER = re.compile(r"\d\d")
+_IMAGES_TAG = re.compile(r"(?:^|;)[ \t]*+IMAGES[ \t]*+=[ \t]*+(\d{1,4})\b", re.MULTILINE | re.IGNORECASE)
+_MOST_INCAR_BYTES = 1_000_000
 #: Before and after every number.
 _FIRST, _LAST = -1, 100_000
 _MOST_SHOWN = 5
@@ -68,7 +72,8 @@ def unpack_images(file: File, limits: Limits) -> Images:
         limits.check_images(len(chosen), file.name)
         files = archive.read(chosen)
         energies_ev, more = _energies_ev(chosen, archive)
-        return Images(files=files, energies_ev=energies_ev, warnings=(*warnings, *more))
+        ends = _end_warnings(chosen, archive)
+        return Images(files=files, energies_ev=energies_ev, warnings=(*warnings, *ends, *more))
 
 
 def unpack_single(file: File, limits: Limits) -> File | None:
@@ -240,3 +245,44 @@ def _energies_ev(chosen: Sequence[Member], archive: Archive) -> tuple[tuple[floa
         return (), (warning,)
     energies = iter([outcar_energy_ev(text_of(one)) for one in archive.read(found)])
     return tuple(next(energies) if member in found else None for member in beside), ()
+
+
+def _end_warnings(chosen: Sequence[Member], archive: Archive) -> tuple[str, ...]:
+    """Ask whether an end point of VASP's numbered folders is missing, by the INCAR beside them or else by 00."""
+    if len(chosen) < 2 or not all(_VASP_NUMBER.fullmatch(member.folder) for member in chosen):  # noqa: PLR2004
+        return ()
+    numbers = sorted(int(member.folder) for member in chosen)
+    between = _images_between(chosen, archive)
+    if between is None:
+        if numbers[0] != 1:
+            return ()
+        asked = (
+            f"{archive.name} has images {numbers[0]:02d} to {numbers[-1]:02d} and no 00: is the first end point "
+            "missing? VASP's folders begin at 00. The first and the last folder are the ends of the hop here."
+        )
+        return (asked,)
+    if len(numbers) == between + 2:
+        return ()
+    last = f"{between + 1:02d}"
+    missing = ["00, the first end point,"] if 0 not in numbers else []
+    missing += [f"{last}, the last end point,"] if between + 1 not in numbers else []
+    question = f"is {' and '.join(missing)} missing" if missing else "is each of them an image of this run"
+    asked = (
+        f"The INCAR of {archive.name} has IMAGES = {between}, so the folders of the band are 00 to {last}, and "
+        f"there are {len(numbers)}: {question}? The first and the last folder are the ends of the hop here."
+    )
+    return (asked,)
+
+
+def _images_between(chosen: Sequence[Member], archive: Archive) -> int | None:
+    """IMAGES of the INCAR beside the folders of the images; None where there is none."""
+    runs = {member.path.parents[1] for member in chosen}
+    found = [
+        member
+        for member in archive.members
+        if _plain_upper(member) == "INCAR" and {member.path.parent} == runs and member.size_bytes <= _MOST_INCAR_BYTES
+    ]
+    if len(found) != 1 or not archive.has_room_for(found):
+        return None
+    tag = _IMAGES_TAG.search(text_of(archive.read(found)[0]))
+    return int(tag[1]) if tag else None

@@ -11,7 +11,7 @@ from typing import IO
 
 from pyarrow import fs
 
-from app.crystals.readers.archive import BROKEN
+from app.crystals.readers.archive import BROKEN, name_in_zip
 from app.crystals.readers.packing import opened, packing_of
 from app.screening.errors import ScreeningError
 from app.screening.sources.files import is_crystal
@@ -82,22 +82,23 @@ class Archive:
         unpacked_bytes = 0
         with zipfile.ZipFile(packed) as archive:
             for count, member in enumerate(archive.infolist(), start=1):
-                if member.is_dir():
+                path = name_in_zip(member)
+                if path.endswith("/"):
                     continue
                 mode = member.external_attr >> 16
-                self._check_entry(member.filename, is_link=stat.S_ISLNK(mode))
+                self._check_entry(path, is_link=stat.S_ISLNK(mode))
                 if member.flag_bits & _ENCRYPTED_FLAG:
                     raise ScreeningError(f"{self.name} is encrypted: {member.filename[:100]} needs a password.")
                 unpacked_bytes += member.file_size
                 # the size that is stated; zipfile reads no more than that of an entry
                 self.limits.check(self.name, entries=count, unpacked_bytes=unpacked_bytes, packed_bytes=_size(packed))
-                if is_crystal(member.filename):
+                if is_crystal(path):
 
                     def read(most: int, member: zipfile.ZipInfo = member) -> bytes:
                         with archive.open(member) as stream:
                             return stream.read(most)
 
-                    yield _Entry(path=member.filename, size_bytes=member.file_size, read=read)
+                    yield _Entry(path=path, size_bytes=member.file_size, read=read)
 
     def _tar_entries(self, packed: IO[bytes]) -> Iterator[_Entry]:
         packing = packing_of(packed.read(8))

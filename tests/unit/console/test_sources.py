@@ -83,11 +83,13 @@ def test_packed_images_of_a_folder_are_sent(tmp_path: Path) -> None:
         (tmp_path / number).mkdir()
         (tmp_path / number / "POSCAR.gz").write_bytes(gzip.compress(b"made up"))
         (tmp_path / number / "OUTCAR.gz").write_bytes(gzip.compress(b"made up"))
+    for name in ("INCAR", "WAVECAR", "POTCAR"):
+        (tmp_path / name).write_bytes(b"made up")
     (named,) = inputs_of([tmp_path], ion=None, initial=None, final=None)
     source = named.read()
     assert isinstance(source, Source)
     with zipfile.ZipFile(io.BytesIO(source.files["band"][1])) as archive:
-        assert archive.namelist() == ["00/POSCAR.gz", "01/POSCAR.gz"]
+        assert archive.namelist() == ["00/POSCAR.gz", "01/POSCAR.gz", "INCAR"]
 
 
 def test_a_run_is_a_band_where_no_ion_is_named(tmp_path: Path) -> None:

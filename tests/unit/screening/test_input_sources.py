@@ -118,6 +118,11 @@ def test_paths_out_of_an_archive_are_refused(
         list(opened(tmp_path / "x").inputs())
 
 
+def test_backslashes_in_a_zip_are_slashes(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(zip_of({"Li\\": b"", "Li\\POSCAR": b"title", "__MACOSX\\POSCAR": b"x"}))
+    assert list(opened(tmp_path / "x.zip").inputs()) == ["Li/POSCAR"]
+
+
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_links_in_a_tar_are_refused(tmp_path: Path, kind: bytes) -> None:
     def link(member: tarfile.TarInfo) -> None:
