@@ -152,10 +152,23 @@ def _no_cell(name: str, angles: Sequence[str]) -> InputError:
     )
 
 
+def _without(key: str, block: Block, name: str) -> FormatError:
+    """The error for a cell without one of its numbers: the file was cut there, or goes on without it."""
+    written = [*block.values]
+    if written[-1] in {*_LENGTHS, *_ANGLES}:
+        return truncated(name, f"it has no {key}")
+    return FormatError(
+        f"{name} has no {key}.",
+        kind="unreadable-cif",
+        where=f"{name}, {key}",
+        expected=f"all of {', '.join((*_LENGTHS, *_ANGLES))}; angles of 90 degrees too",
+    )
+
+
 def _cell_number(block: Block, key: str, name: str) -> float:
     text = block.text(key)
     if text is None:
-        raise truncated(name, f"it has no {key}")
+        raise _without(key, block, name)
     try:
         value = float(text.partition("(")[0])
     except ValueError:

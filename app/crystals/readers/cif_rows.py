@@ -23,6 +23,10 @@ _NAMED_ROWS = 6
 _EXACT_DIGITS = 3
 _EXACT_PARTS = 8
 _COMMA = re.compile(r"[-+]?\d*,\d+(?:\(\d+\))?")
+#: 1/2, 2/3, -1/3: exact.
+_FRACTION = re.compile(r"([-+]?\d{1,3})\s*/\s*(\d{1,3})")
+#: A point that is no atom: X of many programs, Q of a peak of SHELXL.
+_POINT = re.compile(r"X[xX]?|[XQ]\d*")
 _NOTHING = re.compile(r"(?:dum|dummy|cnt|cent\w*|cg|va|vac|vacancy|void|empty|em|box|lp)\d*", re.IGNORECASE)
 _SHARE = re.compile(r"\s*(\d*\.?\d+)\s*\*?\s*([A-Z][a-z]?)[\d.]*[+-]?\d*\s*")
 _SHARE_BEHIND = re.compile(r"\s*([A-Z][a-z]?)[+-]?\s*(0?\.\d+)\s*")
@@ -109,6 +113,7 @@ def read_rows(block: Block, name: str, limits: Limits) -> Rows:
     coordinates = [_padded(block, count, name, key) for key in _COORDINATES]
     formula = formula_of(block)
     capitals = all(text == text.upper() for text in symbols)
+    has_symbols = bool(block.column("_atom_site_type_symbol"))
     rows: list[Row] = []
     notes = _Notes()
     for k in range(count):
@@ -119,7 +124,10 @@ def read_rows(block: Block, name: str, limits: Limits) -> Rows:
             notes.dummies.append(shown)
             continue
         occupancy = _occupancy(occupancies[k], k, name)
-        contents = _contents(symbol, label, formula, where, notes, capitals=capitals)
+        try:
+            contents = _contents(symbol, label, formula, where, notes, capitals=capitals)
+        except InputError as error:
+            raise _in_its_row(error, symbol, label, k, has_symbols=has_symbols) from error
         texts = [column[k] for column in coordinates]
         if all(map(is_null, texts)):
             notes.unplaced.append(shown)
@@ -235,7 +243,7 @@ def _padded(block: Block, count: int, name: str, *keys: str) -> list[str]:
 def _is_nothing(symbol: str, label: str) -> bool:
     """Whether a row is a dummy, a centroid, a lone pair or a vacancy: by its symbol, else by its label."""
     if not is_null(symbol):
-        return _NOTHING.fullmatch(symbol) is not None or symbol in {"X", "Xx", "XX"}
+        return _NOTHING.fullmatch(symbol) is not None or _POINT.fullmatch(symbol) is not None
     return re.fullmatch(rf"(?:{_NOTHING.pattern}|[XQ]\d+\w?)", label, re.IGNORECASE) is not None and not is_element(
         re.sub(r"[^A-Za-z].*", "", label)
     )
@@ -326,6 +334,19 @@ def _of_label(label: str, formula: Mapping[str, float], where: str, notes: _Note
     return plain_symbol(options[0], where)
 
 
+def _in_its_row(error: InputError, symbol: str, label: str, row: int, *, has_symbols: bool) -> InputError:
+    """The error of a row whose element is not known, with where it was looked for."""
+    if error.kind != "unknown-element":
+        return error
+    if not is_null(symbol):
+        looked, expected = f"the _atom_site_type_symbol of {label[:20]}, row {row + 1} of the atoms", error.expected
+    else:
+        column = "_atom_site_type_symbol is ? there" if has_symbols else "the column _atom_site_type_symbol is missing"
+        looked = f"the label of row {row + 1} of the atoms, and {column}"
+        expected = "_atom_site_type_symbol with an element in each row, or labels that begin with one, such as Li1"
+    return InputError(f"{error.detail} It is {looked}.", kind=error.kind, where=error.where, expected=expected)
+
+
 def _exact(label: str) -> str | None:
     """The element that a label begins with as elements are written: Ca of "Ca1", C of "C1" and of "CA1" none."""
     found = re.match(r"([A-Z][a-z]?)(?![A-Za-z])", label)
@@ -358,7 +379,9 @@ def _occupancy(text: str, row: int, name: str) -> float:
 def _place(texts: Sequence[str], row: int, name: str) -> list[float]:
     place = []
     for key, text in zip(_COORDINATES, texts, strict=True):
-        value = _number(text, math.nan)
+        value = (
+            _number(text, math.nan) if (fraction := _FRACTION.fullmatch(text.strip())) is None else _quotient(fraction)
+        )
         if has_decimal_comma(text):
             raise comma_error(text, key, name, f"row {row + 1}")
         if not abs(value) <= LARGEST_FRACTION:
@@ -404,6 +427,12 @@ def _number(text: str, otherwise: float) -> float:
     return value if math.isfinite(value) else otherwise
 
 
+def _quotient(fraction: re.Match[str]) -> float:
+    """What 2/3 is."""
+    numerator, denominator = (int(part) for part in fraction.groups())
+    return numerator / denominator if denominator else math.nan
+
+
 def _multiplicity(text: str) -> int | None:
     """The number that a file gives; None where it gives none."""
     return int(text) if text.isdecimal() and len(text) <= 6 else None  # noqa: PLR2004 - digits, more than any cell needs
@@ -411,7 +440,7 @@ def _multiplicity(text: str) -> int | None:
 
 def _rounding(text: str, value: float) -> float:
     digits = text.partition("(")[0].lower()
-    if "e" in digits:
+    if "e" in digits or "/" in digits:
         return 0.0
     places = len(digits.partition(".")[2].strip())
     if places <= _EXACT_DIGITS and (value * _EXACT_PARTS).is_integer():

@@ -1,7 +1,7 @@
 """No row of a CIF is lost: it is in the crystal, or a warning names it and says why not, or the file is refused."""
 
 import pytest
-from cifs import cif, crystal_of, said
+from cifs import COLUMNS, cif, crystal_of, said
 
 from app.errors import InputError
 
@@ -230,3 +230,56 @@ def test_a_split_atom_off_its_symmetry_element_keeps_both_places() -> None:
     full = crystal_of(cif(cell=(8, 7, 9, 90, 90, 90), atoms=("Li1 Li 0.0031 0.2 0.3 1", atoms[1]), symbol="P m m m"))
     assert full.formula == "Li4 O1"
     assert "Li1 was moved by up to 0.025 angstrom" in said(full)
+
+
+def test_fractions_are_coordinates_without_rounding() -> None:
+    cell = (3.65, 3.65, 3.88, 90, 90, 120)
+    for third, two_thirds in (("1/3", "2/3"), ("'-2/3'", "-1/3"), ("'1 / 3'", "+2/3")):
+        atoms = ("Li1 Li 0 0 1/2 1", f"Li2 Li {third} {two_thirds} 0 1", "N1 N 0 0 0 1")
+        read = crystal_of(cif(cell=cell, atoms=atoms, symbol="P 6/m m m", operations="P 6/m m m"))
+        assert (read.formula, read.warnings) == ("Li3 N1", ())
+    split = ("Li1 Li 0 0 12/25 0.5", "N1 N 0 0 0 1")  # 0.08 angstrom off a mirror plane, which an exact place is not on
+    assert len(crystal_of(cif(cell=cell, atoms=split, symbol="P 6/m m m", operations="P 6/m m m")).sites) == 3
+
+
+@pytest.mark.parametrize("text", ["1/0", "1/", "/2", "1/2/3", "1//2", "1000000/3", "1/2x"])
+def test_what_is_no_fraction_is_no_coordinate(text: str) -> None:
+    with pytest.raises(InputError, match="has no position") as caught:
+        read_row(f"Li1 Li 0 0 {text} 1")
+    assert caught.value.where == "made-up.cif, _atom_site_fract_z, row 1"
+
+
+@pytest.mark.parametrize("symbol", ["X", "X1", "Xx", "Q", "Q1", "Q12"])
+def test_points_and_peaks_that_are_no_atoms_are_left_out(symbol: str) -> None:
+    formula, warnings = read_row(f"Q7 {symbol} 0 0 0 1")
+    assert (formula, warnings) == ("O2", "Left out of made-up.cif: Q7 (a dummy, a centroid or a vacancy).")
+
+
+def test_an_unknown_element_is_named_with_its_row_and_what_is_missing() -> None:
+    with pytest.raises(InputError, match=r'"Qy" is .* It is the _atom_site_type_symbol of M1, row 1 of the atoms\.'):
+        read_row("M1 Qy 0 0 0 1")
+    with pytest.raises(InputError, match=r"the label of row 1 of the atoms, and _atom_site_type_symbol is \? there"):
+        read_row("M1 ? 0 0 0 1")
+    columns = [column for column in COLUMNS if column != "type_symbol"]
+    with pytest.raises(
+        InputError, match="row 2 of the atoms, and the column _atom_site_type_symbol is missing"
+    ) as caught:
+        crystal_of(cif(cell=BOX, atoms=("O1 0.5 0.5 0.5 1", "M1 0 0 0 1"), columns=columns, symbol="P 1"))
+    assert caught.value.kind == "unknown-element"
+    assert "labels that begin with one" in (caught.value.expected or "")
+
+
+@pytest.mark.parametrize("tag", ["_cell_angle_gamma", "_cell_length_b"])
+def test_a_cell_without_one_of_its_numbers_is_not_cut_short_where_the_file_goes_on(tag: str) -> None:
+    whole = cif(cell=BOX, atoms=("O1 O 0.5 0.5 0.5 1",), symbol="P 1")
+    with pytest.raises(InputError, match=rf"^made-up\.cif has no {tag}\.") as caught:
+        crystal_of("".join(line for line in whole.splitlines(keepends=True) if not line.startswith(tag)))
+    assert (caught.value.kind, caught.value.where) == ("unreadable-cif", f"made-up.cif, {tag}")
+
+
+def test_a_file_that_ends_in_its_cell_is_cut_short() -> None:
+    head, *lines = cif(cell=BOX, atoms=("O1 O 0.5 0.5 0.5 1",), symbol="P 1").splitlines(keepends=True)
+    cell = [line for line in lines if line.startswith("_cell")]
+    rest = [line for line in lines if not line.startswith("_cell")]
+    with pytest.raises(InputError, match="cut short: it has no _cell_angle_gamma"):
+        crystal_of("".join([head, *rest, *cell[:-1]]))
