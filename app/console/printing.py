@@ -20,7 +20,7 @@ _WIDEST = 1_000
 #: Query parameters that messages name, as the command line has them; words of ordinary text are meant where they have a
 #: value.
 _PARAMETER = re.compile(
-    r"`?\b(?:(include_close_hops|interstitials)=true|(mechanism|max_hops|max_hop_angstrom|second_opinion)=(\w+)"
+    r"`?\b(?:(include_close_hops|interstitials)=true|(ion|mechanism|max_hops|max_hop_angstrom|second_opinion)=(\w+)"
     r"|(include_close_hops|max_hops|max_hop_angstrom|second_opinion|threshold_ev)\b)`?"
 )
 _CELL = "the form field `cell`"

@@ -12,6 +12,11 @@ from app.crystals.geometry.reduction import reduced_lattice
 from app.crystals.geometry.vacuum import find_vacuum
 from app.errors import InputError
 
+#: Of a file in which atoms are on top of each other.
+OTHER_COORDINATES = (
+    "or else the coordinates may be Cartesian in place of fractional, fractional in place of Cartesian, or of another "
+    "setting's origin"
+)
 #: A straight path that passes nearer to a host atom than this leads through it.
 CLOSE_PASS_ANGSTROM = 0.7
 #: Further than this from the straight line, or from the first image's host, and there is a warning.
@@ -29,6 +34,11 @@ LARGEST_CELL_ANGSTROM = 1000.0
 _LONGEST_SMALL_ANGSTROM = 5.0
 _FLAT_SHARES = (0.05, 0.01)
 _ANGSTROM_PER_NANOMETRE = 10.0
+_PICOMETRES_PER_ANGSTROM = 100.0
+#: A crystal has at least so many atoms in a cubic angstrom.
+_SPARSEST_CRYSTAL = 0.01
+_PICOMETRES = " These look like picometres."
+_IN_PICOMETRES = "lengths in angstrom, which is 100 picometres"
 LARGEST_FRACTION = 100.0
 #: Diamond, the densest there is, has 0.18 atoms in a cubic angstrom.
 DENSEST_ATOMS_PER_CUBIC_ANGSTROM = 0.5
@@ -56,11 +66,12 @@ def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
     """
     expected = "three lattice vectors in angstrom, as rows, that span a volume"
     if not np.isfinite(lattice_angstrom).all() or np.abs(lattice_angstrom).max() > LARGEST_CELL_ANGSTROM:
+        hint = _PICOMETRES if _looks_like_picometres(lattice_angstrom) else ""
         raise InputError(
-            "The lattice vectors are not finite numbers below 1000 angstrom.",
+            f"The lattice vectors are not finite numbers below 1000 angstrom.{hint}",
             kind="not-a-cell",
             where=where,
-            expected=expected,
+            expected=_IN_PICOMETRES if hint else expected,
         )
     volume = abs(float(np.linalg.det(lattice_angstrom)))
     tiny = volume < LEAST_HEIGHT_ANGSTROM**3  # asked first: vectors in one plane have no shortest basis
@@ -78,6 +89,19 @@ def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
         kind="not-a-cell",
         where=where,
         expected="lengths in angstrom; a nanometre is 10" if small else expected,
+    )
+
+
+def _looks_like_picometres(lattice_angstrom: FloatArray) -> bool:
+    """Whether all lengths are above 100 angstrom and a hundredth of them makes a cell of a crystal."""
+    if not np.isfinite(lattice_angstrom).all():
+        return False
+    lengths = np.linalg.norm(lattice_angstrom, axis=1)
+    volume = abs(float(np.linalg.det(lattice_angstrom / _PICOMETRES_PER_ANGSTROM)))
+    return bool(
+        lengths.min() > _PICOMETRES_PER_ANGSTROM
+        and lengths.max() <= LARGEST_CELL_ANGSTROM * _PICOMETRES_PER_ANGSTROM
+        and volume >= SMALLEST_CELL_CUBIC_ANGSTROM
     )
 
 
@@ -102,13 +126,20 @@ def check_density(lattice_angstrom: FloatArray, where: str, *, atoms: float, sit
     )
     if not crowded and places >= SPARSEST_ATOMS_PER_CUBIC_ANGSTROM * volume:
         return
+    in_picometres = (
+        not crowded
+        and _looks_like_picometres(lattice_angstrom)
+        and places >= _SPARSEST_CRYSTAL * volume / _PICOMETRES_PER_ANGSTROM**3
+    )
     amount = f"{atoms:g} atom{'' if atoms == 1 else 's'}" + (f" on {sites} sites" if sites and sites > atoms else "")
     raise InputError(
         f"A cell of {volume:.4g} cubic angstrom is far too {'small' if crowded else 'large'} for {amount}: "
-        "no crystal has such a density.",
+        f"no crystal has such a density.{_PICOMETRES if in_picometres else ''}",
         kind="impossible-density",
         where=where,
-        expected="lengths in angstrom; a crystal has between 0.01 and 0.18 atoms in a cubic angstrom",
+        expected=_IN_PICOMETRES
+        if in_picometres
+        else "lengths in angstrom; a crystal has between 0.01 and 0.18 atoms in a cubic angstrom",
     )
 
 
@@ -152,7 +183,7 @@ def check_contacts(crystal: Crystal, name: str) -> tuple[str, ...]:
             f"apart; such atoms are never nearer than {nearest.least_angstrom:.2f}.",
             kind="atoms-overlap",
             where=name,
-            expected="each atom once; of a split site, partial occupancies",
+            expected=f"each atom once; of a split site, partial occupancies; {OTHER_COORDINATES}",
         )
     warnings = []
     if found.implausible:
@@ -284,7 +315,7 @@ def _check_host(band: Band, host_frac: FloatArray, of_image: str) -> None:
             f"{first} and {second}{of_image} are on top of each other, {lengths[k]:.2f} angstrom apart.",
             kind="atoms-overlap",
             where=f"host_frac_coords[{i}], host_frac_coords[{j}]",
-            expected="each atom once, on one side of a disordered pair",
+            expected=f"each atom once, on one side of a disordered pair; {OTHER_COORDINATES}",
         )
 
 

@@ -13,6 +13,7 @@ from app.crystals.geometry.periodic import near_pairs
 from app.crystals.limits import Limits
 from app.crystals.readers.cif_rows import MOST_OCCUPANCY, Row
 from app.crystals.readers.cif_settings import DENOMINATOR, Operations
+from app.crystals.validation import OTHER_COORDINATES
 from app.errors import InputError, TooLargeError
 
 #: Positions that symmetry makes of the listed atoms, for each atom that is taken: most of them coincide in a crystal
@@ -131,7 +132,7 @@ def overfull_error(expansion: Expansion, name: str) -> InputError:
         f"{name} puts several atoms in one place: {shown}.",
         kind="atoms-overlap",
         where=name,
-        expected="each atom once; of a split or mixed site, occupancies that add up to 1 at most",
+        expected="each atom once; of a split or mixed site, occupancies that add up to 1 at most; " + OTHER_COORDINATES,
     )
 
 

@@ -18,6 +18,20 @@ _LAMMPS_DATA = (
     "import read, write; write('structure.extxyz', read('{name}', format='lammps-data', Z_of_type=dict([(1, 3), "
     '(2, 8)])))"`'
 )
+_AS = "convert it with ASE: `ase convert -i {form} {name} structure.extxyz` and send structure.extxyz"
+_SHELX = (
+    "the CIF that SHELXL writes with the instruction ACTA; of a file without SYMM and with LATT -1, as AIRSS writes, "
+    'a conversion with pymatgen: `python -c "from pymatgen.core import Structure; '
+    "Structure.from_file('{name}').to('structure.cif')\"`"
+)
+_SIESTA = (
+    "the last structure, which SIESTA writes to SystemLabel.XV, converted with ASE: `ase convert -i siesta-xv "
+    "siesta.XV structure.extxyz`"
+)
+_CP2K = (
+    "the restart file that CP2K writes, which has the vectors A, B and C of the cell, converted with ASE: `ase convert "
+    "-i cp2k-restart PROJECT-1.restart structure.extxyz`"
+)
 
 #: What a file begins with, what it is, and what to do.
 _BINARY: tuple[tuple[bytes, str, str], ...] = (
@@ -33,6 +47,7 @@ _BINARY: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF", "an HDF5 file", _ASE),
     (b"CDF", "a NetCDF file", _ASE),
 )
+_DECIMAL = r"[-+]?\d++\.\d*+(?:[eE][-+]?\d++)?"
 #: A pattern in the first bytes of a text, what it is, and what to do. Possessive quantifiers do not backtrack.
 _TEXT: tuple[tuple[str, str, str], ...] = (
     (r"\A\s*+ITEM: (?:TIMESTEP|UNITS|TIME)\b", "a LAMMPS dump", _LIST.replace("{more}", ", format='lammps-dump-text'")),
@@ -45,12 +60,35 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
     (r"^[ \t]*+%block[ \t]++(?:lattice_(?:cart|abc)|positions_(?:frac|abs))", "a CASTEP cell file", _ASE),
     (r"^[ \t]*+lattice_vector(?:[ \t]++[-+.\d]\S*+){3}[ \t]*+$", "an FHI-aims geometry.in", _ASE),
     (r"^[ \t]*+&(?:control|system)\b", "a Quantum ESPRESSO input", _ASE),
+    (r"^[ \t]*+Program PWSCF\b", "an output of Quantum ESPRESSO's pw.x", _AS.replace("{form}", "espresso-out")),
+    (r"^[ \t]*+&(?:force_eval|ext_restart)\b", "a CP2K input or restart file", _CP2K),
+    (
+        r"^[ \t]*+%block[ \t]++(?:chemical|lattice|atomic)[-_.]?(?:species|vectors|coord)",
+        "a SIESTA input (fdf)",
+        _SIESTA,
+    ),
+    (
+        rf"\A[^\n]*+\n[^\n]*+\n(?:[ \t]*+-?\d++(?:[ \t]++{_DECIMAL}){{3}}(?:[ \t]++\d++)?[ \t]*+\n){{4}}",
+        "a Gaussian cube file",
+        _AS.replace("{form}", "cube"),
+    ),
+    (
+        r"\A[ \t]*+\d++[ \t]++[SF][ \t]*+\n(?:[ \t]*+[A-Z][a-z]?\b)++[ \t]*+\n[ \t]*+1[ \t]++1[ \t]",
+        "a geometry of DFTB+ (gen)",
+        _AS.replace("{form}", "gen"),
+    ),
+    # at the start alone: CIFs have such a file inside
+    (
+        r"\A\s*+(?:(?:TITL|REM)\b[^\n]*+\n\s*+)*+CELL(?:[ \t]++\d++\.?+\d*+){7}[ \t]*+\n",
+        "a SHELX file (.ins, .res)",
+        _SHELX,
+    ),
     (r"\A(?:HEADER|CRYST1|ATOM  |HETATM|REMARK) ", "a PDB file of a molecule", "a crystal as a CIF"),
     (r"^_atom_site\.(?:Cartn_x|label_asym_id)\b", "an mmCIF of a protein", "an inorganic crystal as a CIF"),
 )
 _NAMES: tuple[tuple[str, str, str], ...] = (
     (r"(?i)\.cssr\Z", "a CSSR file", "convert it with Open Babel: `obabel {name} -O structure.cif`"),
-    (r"(?i)\.res\Z", "a SHELX file", _ASE),
+    (r"(?i)\.(?:res|ins)\Z", "a SHELX file (.ins, .res)", _SHELX),
     (r"(?i)\.docx?\Z|\.xlsx?\Z", "an office document", _ITSELF),
 )
 #: Of zips that are no archives, a file that is in each.

@@ -10,6 +10,8 @@ from app.console.printing import as_options
     [
         ("at 1.02 angstrom; include_close_hops=true predicts it", "at 1.02 angstrom; --include-close-hops predicts it"),
         ("Ask for `mechanism=dilute` where", "Ask for --mechanism dilute where"),
+        ("an element symbol, such as ion=Li", "an element symbol, such as --ion Li"),
+        ("version=3 of ion = Li", "version=3 of ion = Li"),
         ("max_hops=84 asks for all", "--max-hops 84 asks for all"),
         (
             "Ask for a longer max_hop_angstrom, or for interstitials=true",

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from cifs import cif
 from pymatgen.core import Structure
 from written_formats import (
     BANDS,
@@ -539,6 +540,10 @@ LAMMPS = (
     b"made up\n\n2 atoms\n2 atom types\n\n0.0 8.0 xlo xhi\n0 8 ylo yhi\n0 8 zlo zhi\n\nAtoms # atomic\n\n"
     b"1 1 0 0 0\n2 2 4 4 4\n"
 )
+CUBE = (
+    b"density\nof what\n 2 0.0 0.0 0.0\n 2 3.779452 0.000000 0.000000\n 2 0.0 3.779452 0.0\n 2 0.0 0.0 3.779452\n"
+    b" 3 0.0 0.0 0.0 0.0\n 8 0.0 3.779452 3.779452 3.779452\n 0 0 0 0 0 0 0 0\n"
+)
 OTHERS = {
     "login.cif": (b"\n<!DOCTYPE html>\n<html lang='en'><title>Log in</title></html>\n", "a page of the web (HTML)"),
     "xhtml.cif": (b"<?xml version='1.0'?>\n<!-- a -- b -->\n<html>\ndata_layer\n</html>", "a page of the web (HTML)"),
@@ -553,6 +558,15 @@ OTHERS = {
     "zeolite.cssr": (b" 24.55 24.55 24.55\n 90 90 90 SPGR = 1\n 1 0\n", "a CSSR file"),
     "paper.pdf": (b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
     "1abc.cif": (b"data_1ABC\nloop_\n_atom_site.group_PDB\n_atom_site.Cartn_x\nATOM 1.0\n", "an mmCIF of a protein"),
+    "pw.out": (b"\n     Program PWSCF v.7.2 starts on  1Jan2024 at 12: 0: 0\n", "an output of Quantum ESPRESSO's pw.x"),
+    "cp2k.inp": (b"! made up\n&FORCE_EVAL\n &SUBSYS\n  &CELL\n  ABC 5 5 5\n  &END CELL\n", "a CP2K input or restart"),
+    "run.restart": (b" # Version information for this restart file\n &EXT_RESTART\n &END\n", "a CP2K input or restart"),
+    "run.fdf": (b"SystemName x\n%block ChemicalSpeciesLabel\n1 3 Li\n%endblock\n", "a SIESTA input"),
+    "cell.fdf": (b"SystemName x\n%block lattice_vectors\n1 0 0\n0 1 0\n0 0 1\n%endblock\n", "a SIESTA input"),
+    "density.cube": (CUBE, "a Gaussian cube file"),
+    "geo.gen": (b"2  S\nLi O\n 1 1 0.0 0.0 0.0\n 2 2 2.0 2.0 2.0\n 0 0 0\n 4 0 0\n", "a geometry of DFTB+"),
+    "a.ins": (b"TITL x\nREM y\nCELL 0.71073 10.332 6.010 4.692 90 90 90\nZERR 4 0 0 0 0 0 0\nLATT 1\n", "a SHELX file"),
+    "b.res": (b"TITL \nCELL 1.0 4.0 4.0 4.0 90.0 90.0 90.0\nLATT -1\nSFAC Li O\nLi 1 0 0 0 1\n", "a SHELX file"),
     "pw.in": (b"&CONTROL\n calculation='scf'\n/\n", "a Quantum ESPRESSO input"),
 }
 
@@ -586,3 +600,23 @@ def test_the_line_that_converts_a_lammps_data_file_does(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", line[1]], cwd=tmp_path, check=True)
     written = File(name="structure.extxyz", content=(tmp_path / "structure.extxyz").read_bytes())
     assert read_crystal(written, LIMITS).formula == "Li1 O1"
+
+
+@pytest.mark.parametrize("name", ["density.cube", "geo.gen"])
+def test_the_line_that_converts_a_file_with_ase_does(name: str, tmp_path: Path) -> None:
+    content = CUBE if name == "density.cube" else b"2 S\nLi O\n1 1 0 0 0\n2 2 2 2 2\n0 0 0\n4 0 0\n0 4 0\n0 0 4\n"
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnsupportedError) as refused:
+        read_crystal(File(name=name, content=content), LIMITS)
+    line = re.search("`ase ([^`]+)`", str(refused.value.expected))
+    assert line is not None
+    subprocess.run([sys.executable, "-m", "ase", *line[1].split()], cwd=tmp_path, check=True)
+    written = File(name="structure.extxyz", content=(tmp_path / "structure.extxyz").read_bytes())
+    assert read_crystal(written, LIMITS).formula == "Li1 O1"
+
+
+def test_a_cif_with_the_file_of_shelxl_inside_is_read() -> None:
+    inside = "_shelx_res_file\n;\nTITL x\nCELL 0.71073 8 8 8 90 90 90\nZERR 1 0 0 0 0 0 0\nLATT -1\nSFAC LI O\n;\n"
+    text = cif(cell=(8.0,), atoms=("Li1 Li 0 0 0 1", "O1 O 0.5 0.5 0.5 1"), symbol="P 1")
+    packed = text.replace("loop_", f"{inside}loop_", 1)
+    assert read_crystal(File(name="x.cif", content=packed.encode()), LIMITS).formula == "Li1 O1"

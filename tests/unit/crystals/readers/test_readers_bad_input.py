@@ -189,6 +189,30 @@ MORE: dict[str, Case] = {
         "not-a-cell",
         "nanometres",
     ),
+    "picometres": (
+        lambda: crystal(CIF.replace("_a 8", "_a 1033.2").replace("_b 8", "_b 601").replace("_c 8", "_c 469.2")),
+        InputError,
+        "not-a-cell",
+        r"below 1000 angstrom\. These look like picometres\.",
+    ),
+    "picometres below the limit": (
+        lambda: crystal(POSCAR.replace("\n1\n", "\n50\n")),
+        InputError,
+        "impossible-density",
+        r"far too large for 2 atoms.* These look like picometres\.",
+    ),
+    "a cell too large in any unit": (
+        lambda: crystal(POSCAR.replace("\n1\n", "\n1e6\n")),
+        InputError,
+        "not-a-cell",
+        r"below 1000 angstrom\.$",
+    ),
+    "one atom in a large box": (
+        lambda: crystal(POSCAR.replace("\n1\n", "\n100\n")),
+        InputError,
+        "impossible-density",
+        r"such a density\.$",
+    ),
     "NaN": (lambda: crystal(POSCAR.replace("0.5 0.5 0.5", "0.5 nan 0.5")), InputError, "not-coordinates", "nan"),
     "charged nonsense": (lambda: crystal(POSCAR.replace("Li O", "Li LI")), InputError, "unknown-element", "Was Li"),
     "plain xyz": (lambda: xyz("1\ncomment\nLi 0 0 0\n"), FormatError, "no-lattice", "no Lattice"),
@@ -535,3 +559,16 @@ def test_broken_files_never_raise_anything_but_an_input_error(data_dir: Path) ->
             kinds.append(problem(lambda: read(file(bytes(broken)), LIMITS)))  # noqa: B023 - called at once
     assert len(set(kinds)) > 7
     assert InputError.default_kind not in kinds
+
+
+def test_atoms_on_top_of_each_other_may_have_coordinates_of_another_kind() -> None:
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: crystal(POSCAR.replace("0.5 0.5 0.5", "0.01 0.01 0.01")),
+        lambda: crystal(CIF.replace("0.5 0.5 0.5", "0 0 0")),
+        lambda: json_band(host_frac_coords=[[0.5, 0.5, 0.5], [0.5, 0.5, 0.51]]),
+    )
+    for call in calls:
+        with pytest.raises(InputError) as caught:
+            call()
+        assert caught.value.kind == "atoms-overlap"
+        assert "may be Cartesian in place of fractional, fractional in place" in str(caught.value.expected)
