@@ -94,15 +94,12 @@ def check_cell(lattice_angstrom: FloatArray, where: str) -> None:
 
 def _looks_like_picometres(lattice_angstrom: FloatArray) -> bool:
     """Whether all lengths are above 100 angstrom and a hundredth of them makes a cell of a crystal."""
-    if not np.isfinite(lattice_angstrom).all():
+    largest = LARGEST_CELL_ANGSTROM * _PICOMETRES_PER_ANGSTROM
+    if not np.abs(lattice_angstrom).max() <= largest:  # so written that NaN is none
         return False
     lengths = np.linalg.norm(lattice_angstrom, axis=1)
     volume = abs(float(np.linalg.det(lattice_angstrom / _PICOMETRES_PER_ANGSTROM)))
-    return bool(
-        lengths.min() > _PICOMETRES_PER_ANGSTROM
-        and lengths.max() <= LARGEST_CELL_ANGSTROM * _PICOMETRES_PER_ANGSTROM
-        and volume >= SMALLEST_CELL_CUBIC_ANGSTROM
-    )
+    return bool(lengths.min() > _PICOMETRES_PER_ANGSTROM and volume >= SMALLEST_CELL_CUBIC_ANGSTROM)
 
 
 def check_density(lattice_angstrom: FloatArray, where: str, *, atoms: float, sites: int | None = None) -> None:

@@ -68,7 +68,11 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
         _SIESTA,
     ),
     (
-        rf"\A[^\n]*+\n[^\n]*+\n(?:[ \t]*+-?\d++(?:[ \t]++{_DECIMAL}){{3}}(?:[ \t]++\d++)?[ \t]*+\n){{4}}",
+        # an XYZ begins with its number of atoms
+        (
+            r"\A(?!\s*+\d++[ \t]*+\n)[^\n]*+\n[^\n]*+\n"
+            rf"(?:[ \t]*+-?\d++(?:[ \t]++{_DECIMAL}){{3}}(?:[ \t]++\d++)?[ \t]*+\n){{4}}"
+        ),
         "a Gaussian cube file",
         _AS.replace("{form}", "cube"),
     ),

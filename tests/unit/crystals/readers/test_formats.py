@@ -620,3 +620,9 @@ def test_a_cif_with_the_file_of_shelxl_inside_is_read() -> None:
     text = cif(cell=(8.0,), atoms=("Li1 Li 0 0 0 1", "O1 O 0.5 0.5 0.5 1"), symbol="P 1")
     packed = text.replace("loop_", f"{inside}loop_", 1)
     assert read_crystal(File(name="x.cif", content=packed.encode()), LIMITS).formula == "Li1 O1"
+
+
+def test_an_xyz_with_atomic_numbers_is_no_cube() -> None:
+    rows = "".join(f"{number} {x} 0.0 0.0\n" for number, x in ((3, "0.0"), (8, "2.0"), (3, "4.0"), (8, "6.0")))
+    text = f'4\nLattice="8 0 0 0 8 0 0 0 8" Properties=Z:I:1:pos:R:3\n{rows}'
+    assert read_crystal(File(name="x.xyz", content=text.encode()), LIMITS).formula == "Li2 O2"

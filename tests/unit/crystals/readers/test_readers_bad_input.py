@@ -207,6 +207,12 @@ MORE: dict[str, Case] = {
         "not-a-cell",
         r"below 1000 angstrom\.$",
     ),
+    "a cell too large to be squared": (
+        lambda: json_band(lattice_angstrom=[[1e200, 0, 0], [0, 1e200, 0], [0, 0, 1e200]]),
+        InputError,
+        "not-a-cell",
+        r"below 1000 angstrom\.$",
+    ),
     "one atom in a large box": (
         lambda: crystal(POSCAR.replace("\n1\n", "\n100\n")),
         InputError,
