@@ -82,6 +82,13 @@ def implausible_angstrom(one: str, other: str) -> float:
     return max(OVERLAP_ANGSTROM, (IMPLAUSIBLE_CATION_SHARE if salt else IMPLAUSIBLE_SHARE) * together)
 
 
+@cache
+def nearest_plausible_angstrom(one: str, other: str) -> float:
+    """The distance from which on two atoms are in no way near each other, as `close_contacts` judges them."""
+    gap = IMPLAUSIBLE_ANION_ANGSTROM[1] if _SMALL_ANIONS.issuperset((one, other)) else 0.0
+    return max(implausible_angstrom(one, other), gap)
+
+
 def may_be_bonded(ones: Iterable[str], others: Iterable[str], distance_angstrom: float) -> bool:
     """Whether atoms at this distance may be a bond of one molecule or ion, such as C-N of a cyanide or O-H.
 

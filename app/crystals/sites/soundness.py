@@ -6,13 +6,16 @@ from typing import Literal, Self
 
 import numpy as np
 
-from app.crystals.band import Band, FloatArray
+from app.crystals.band import Band, FloatArray, IntArray
 from app.crystals.bond_valence_table import bond_valence_table
 from app.crystals.crystal import Crystal
-from app.crystals.geometry.contacts import close_contacts
+from app.crystals.geometry.contacts import close_contacts, nearest_plausible_angstrom
 from app.crystals.geometry.periodic import pairs_of_copies
 from app.crystals.sites.interstitials import DISTANCE_SCALE, SOFTNESS_ANGSTROM, bond_lengths
 from app.crystals.sites.oxidation import guess_oxidation_states, missing_cation_charge
+
+#: Atoms, their neighbours and the distances between them, angstrom (`pairs_of_copies`).
+_Pairs = tuple[IntArray, IntArray, FloatArray]
 
 Soundness = Literal["sound", "doubtful", "impossible"]
 
@@ -70,7 +73,8 @@ def soundness(crystal: Crystal) -> Soundness:
     states = _states(atoms)
     if contacts.implausible or states is None:
         return "doubtful"
-    off = np.abs(_valences(atoms, states)[0] - 1.0)
+    pairs = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, BOND_ANGSTROM)
+    off = np.abs(_valences(atoms, states, pairs)[0] - 1.0)
     sound = np.sqrt((off**2).mean()) < SOUND_VALENCE and off.max() < MOST_VALENCE_OFF
     return "sound" if sound else "doubtful"
 
@@ -85,11 +89,13 @@ class BondFaults:
         swapped: two cations that seem to be interchanged; else None.
         missing_charge: the positive charge that is missing, per atom, though each element has its highest oxidation
             state, as where hydrogen or a cation is not listed; else None.
+        close_atoms: whether two atoms may be implausibly near each other, which `close_contacts` tells.
     """
 
     strained_share: float | None = None
     swapped: "SwappedCations | None" = None
     missing_charge: float | None = None
+    close_atoms: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,14 +168,26 @@ def bond_faults(crystal: Crystal) -> BondFaults:
 def _faults(atoms: _Atoms) -> BondFaults:
     states = _states(atoms)
     missing = _missing_charge(atoms)
+    pairs = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, BOND_ANGSTROM)
+    close = _has_close_atoms(atoms, pairs)
     if states is None:
-        return BondFaults(missing_charge=missing)
-    shares, weights, symbols = _valences(atoms, states)
+        return BondFaults(missing_charge=missing, close_atoms=close)
+    shares, weights, symbols = _valences(atoms, states, pairs)
     return BondFaults(
         strained_share=_strained_share(atoms, states, shares, weights),
         swapped=_swapped(states, shares, weights, symbols),
         missing_charge=missing,
+        close_atoms=close,
     )
+
+
+def _has_close_atoms(atoms: _Atoms, pairs: _Pairs) -> bool:
+    one, other, lengths = pairs
+    elements, kinds = np.unique(atoms.symbols, return_inverse=True)
+    table = [
+        [nearest_plausible_angstrom(symbol, partner) for partner in elements.tolist()] for symbol in elements.tolist()
+    ]
+    return bool((lengths < np.array(table)[kinds[one], kinds[other]]).any())
 
 
 def _missing_charge(atoms: _Atoms) -> float | None:
@@ -247,14 +265,14 @@ def _states(atoms: _Atoms) -> dict[str, int] | None:
     return states if states is not None and any(states.values()) else None
 
 
-def _valences(atoms: _Atoms, states: dict[str, int]) -> tuple[FloatArray, FloatArray, list[str]]:
+def _valences(atoms: _Atoms, states: dict[str, int], pairs: _Pairs) -> tuple[FloatArray, FloatArray, list[str]]:
     """Each charged site's bond valence sum as a share of its charge, that charge times its occupancy, and its element.
 
     Of a shared site its main element counts.
     """
     symbols, filled = atoms.symbols, atoms.filled
     charges = np.array([float(states.get(symbol, 0)) for symbol in symbols])
-    one, other, lengths = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, BOND_ANGSTROM)
+    one, other, lengths = pairs
     bonded = charges[one] * charges[other] < 0
     one, other, lengths = one[bonded], other[bonded], lengths[bonded]
     elements, kinds = np.unique(symbols, return_inverse=True)

@@ -245,7 +245,8 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
 
 def _doubt(band: Band, vacuum: str | None, faults: BondFaults) -> str | None:
     """Why the model's answer for a band is in doubt, beside what the model says of it."""
-    doubts = (vacuum, concerted_hop_doubt(band), *crowded_because(band), *bond_doubts(faults))
+    crowded = crowded_because(band) if faults.close_atoms else ()
+    doubts = (vacuum, concerted_hop_doubt(band), *crowded, *bond_doubts(faults))
     return "; ".join(one for one in doubts if one is not None) or None
 
 
