@@ -86,8 +86,10 @@ def position_order(frac_coords: FloatArray, kinds: IntArray | None = None) -> In
     Returns:
         indices, shape [n].
     """
-    first = () if kinds is None else (kinds,)
-    return np.asarray(np.lexsort((*position_keys(frac_coords).T[::-1], *first)))
+    keys = [*position_keys(frac_coords).T[::-1]]
+    if kinds is not None:
+        keys.append(kinds)  # the last key counts first
+    return np.asarray(np.lexsort(keys))
 
 
 def position_keys(frac_coords: FloatArray) -> IntArray:

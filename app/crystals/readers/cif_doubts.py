@@ -59,7 +59,7 @@ def doubts_of(
         (_elements(block, rows), "Which is wrong, the formula or an atom?"),
         (volume, f"Is a length or an angle of the cell wrong? Where the cell is right, correct {_VOLUME}."),
     ]
-    if volume is None:  # with another volume the density is another as well
+    if volume is None:  # a wrong volume explains a wrong density
         reason = _density(block, rows, sites, lattice_angstrom, units)
         advice = "Is a length, an occupancy or an element wrong, or are atoms missing? Where they are right, correct "
         found.append((reason, f"{advice}{DENSITY}."))
@@ -81,7 +81,7 @@ def foreign_elements(block: Block, rows: Rows) -> tuple[str, ...]:
 
 
 def _elements(block: Block, rows: Rows) -> str | None:
-    """That atoms and formula are of different elements; hydrogen without a position is no difference."""
+    """Why the formula contradicts the elements of the atoms; hydrogen without a position does not."""
     foreign = foreign_elements(block, rows)
     if not foreign:
         return None
@@ -97,29 +97,29 @@ def _listing(symbols: Sequence[str]) -> str:
 
 
 def _volume(block: Block, lattice_angstrom: FloatArray) -> str | None:
-    """That the file gives another volume for its cell."""
-    given = _given(block, _VOLUME)
+    """Why the stated volume contradicts the cell; None where it does not."""
+    stated = _stated(block, _VOLUME)
     volume = abs(float(np.linalg.det(lattice_angstrom)))
-    if given is None or abs(volume - given) <= _VOLUME_TOLERANCE * given:
+    if stated is None or abs(volume - stated) <= _VOLUME_TOLERANCE * stated:
         return None
-    return f"its lengths and angles make a cell of {volume:.4g} cubic angstrom, and {_VOLUME} is {given:.4g}"
+    return f"its lengths and angles make a cell of {volume:.4g} cubic angstrom, and {_VOLUME} is {stated:.4g}"
 
 
 def _density(block: Block, rows: Rows, sites: Sequence[Site], lattice_angstrom: FloatArray, units: float) -> str | None:
-    """That the file gives another density than its cell with its atoms has.
+    """Why the stated density contradicts the cell and its atoms; None where it does not.
 
     It is not compared where hydrogen has no position, and perhaps water neither.
     """
-    given = _given(block, DENSITY)
-    if given is None or given > _DENSEST_G_PER_CUBIC_CM or rows.lacks_hydrogen:
+    stated = _stated(block, DENSITY)
+    if stated is None or stated > _DENSEST_G_PER_CUBIC_CM or rows.lacks_hydrogen:
         return None
     hydrogen = formula_of(block).get("H", 0.0) * units
     if sum(site.occupancy_of("H") for site in sites) < hydrogen * (1.0 - _HYDROGEN_TOLERANCE):
         return None
     density = _mass_dalton(sites) * _G_PER_CUBIC_CM / abs(float(np.linalg.det(lattice_angstrom)))
-    if abs(density - given) <= _DENSITY_TOLERANCE * given:
+    if abs(density - stated) <= _DENSITY_TOLERANCE * stated:
         return None
-    return f"its cell and atoms have a density of {density:.4g} g/cm3, and {DENSITY} is {given:.4g}"
+    return f"its cell and atoms have a density of {density:.4g} g/cm3, and {DENSITY} is {stated:.4g}"
 
 
 def _mass_dalton(sites: Sequence[Site]) -> float:
@@ -128,8 +128,8 @@ def _mass_dalton(sites: Sequence[Site]) -> float:
     return sum(float(Element(symbol).weight) * amount for site in sites for symbol, amount in site.species)
 
 
-def _given(block: Block, key: str) -> float | None:
-    """A positive number of the file, its uncertainty left out."""
+def _stated(block: Block, key: str) -> float | None:
+    """A positive number that the file states, without its standard uncertainty; None where there is none."""
     try:
         value = float((block.text(key) or "").partition("(")[0])
     except ValueError:

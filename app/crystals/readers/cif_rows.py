@@ -177,12 +177,11 @@ def has_clear_formula(block: Block) -> bool:
 
 
 def _formula_text(block: Block) -> str:
-    """The formula; "LI FE P O4" with each word as a symbol is written."""
+    """The formula, with the symbols of one in capitals, such as "LI FE P O4", in their usual case."""
     text = block.text("_chemical_formula_sum") or ""
-    words = text.split()
-    if len(words) > 1 and text == text.upper() and all(_CAPITALS.fullmatch(word) for word in words):
-        return " ".join(word.capitalize() for word in words)
-    return text
+    parts = text.split()
+    is_in_capitals = all(_CAPITALS.fullmatch(part) for part in parts)
+    return " ".join(part.capitalize() for part in parts) if len(parts) > 1 and is_in_capitals else text
 
 
 def last_element(rows: Sequence[Row]) -> str | None:
@@ -379,9 +378,7 @@ def _occupancy(text: str, row: int, name: str) -> float:
 def _place(texts: Sequence[str], row: int, name: str) -> list[float]:
     place = []
     for key, text in zip(_COORDINATES, texts, strict=True):
-        value = (
-            _number(text, math.nan) if (fraction := _FRACTION.fullmatch(text.strip())) is None else _quotient(fraction)
-        )
+        value = _coordinate(text)
         if has_decimal_comma(text):
             raise comma_error(text, key, name, f"row {row + 1}")
         if not abs(value) <= LARGEST_FRACTION:
@@ -427,8 +424,11 @@ def _number(text: str, otherwise: float) -> float:
     return value if math.isfinite(value) else otherwise
 
 
-def _quotient(fraction: re.Match[str]) -> float:
-    """What 2/3 is."""
+def _coordinate(text: str) -> float:
+    """The value of a coordinate, a decimal number or a fraction such as 2/3; NaN where it is neither."""
+    fraction = _FRACTION.fullmatch(text.strip())
+    if fraction is None:
+        return _number(text, math.nan)
     numerator, denominator = (int(part) for part in fraction.groups())
     return numerator / denominator if denominator else math.nan
 

@@ -252,8 +252,8 @@ def _end_warnings(chosen: Sequence[Member], archive: Archive) -> tuple[str, ...]
     if len(chosen) < 2 or not all(_VASP_NUMBER.fullmatch(member.folder) for member in chosen):  # noqa: PLR2004
         return ()
     numbers = sorted(int(member.folder) for member in chosen)
-    between = _images_between(chosen, archive)
-    if between is None:
+    intermediate = _intermediate_images(chosen, archive)
+    if intermediate is None:
         if numbers[0] != 1:
             return ()
         asked = (
@@ -261,21 +261,21 @@ def _end_warnings(chosen: Sequence[Member], archive: Archive) -> tuple[str, ...]
             "missing? VASP's folders begin at 00. The first and the last folder are the ends of the hop here."
         )
         return (asked,)
-    if len(numbers) == between + 2:
+    if len(numbers) == intermediate + 2:
         return ()
-    last = f"{between + 1:02d}"
+    last = f"{intermediate + 1:02d}"
     missing = ["00, the first end point,"] if 0 not in numbers else []
-    missing += [f"{last}, the last end point,"] if between + 1 not in numbers else []
+    missing += [f"{last}, the last end point,"] if intermediate + 1 not in numbers else []
     question = f"is {' and '.join(missing)} missing" if missing else "is each of them an image of this run"
     asked = (
-        f"The INCAR of {archive.name} has IMAGES = {between}, so the folders of the band are 00 to {last}, and "
+        f"The INCAR of {archive.name} has IMAGES = {intermediate}, so the folders of the band are 00 to {last}, and "
         f"there are {len(numbers)}: {question}? The first and the last folder are the ends of the hop here."
     )
     return (asked,)
 
 
-def _images_between(chosen: Sequence[Member], archive: Archive) -> int | None:
-    """IMAGES of the INCAR beside the folders of the images; None where there is none."""
+def _intermediate_images(chosen: Sequence[Member], archive: Archive) -> int | None:
+    """The number of intermediate images by the tag IMAGES of the run's INCAR; None without that."""
     runs = {member.path.parents[1] for member in chosen}
     found = [
         member

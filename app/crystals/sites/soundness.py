@@ -1,7 +1,7 @@
 """Whether the distances in a crystal are those of a crystal: contacts, and bond valences against oxidation states."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Self
 
 import numpy as np
@@ -44,7 +44,7 @@ _FARTHEST_BOND = 1.3
 #: Where the bonds of one cation add up to more than the first share of its oxidation state in the mean, and those of
 #: another to less than the second, the two are interchanged: so in 3 of 1,500 crystals of the screening set, in 2 of
 #: 252 measured conductors, whose P-O bonds are far too short, and in a third of them with two cations interchanged at
-#: random, as Fe and P of LiFePO4 or Li and La of a garnet. Two transition metals cannot be told from each other so.
+#: random, as Fe and P of LiFePO4 or Li and La of a garnet. It does not distinguish two transition metals.
 OVERBONDED_VALENCE = 2.5
 UNDERBONDED_VALENCE = 0.4
 #: More positive charge than this is missing, per atom, in 25 of 1,500 crystals of the screening set, most of which lack
@@ -73,8 +73,7 @@ def soundness(crystal: Crystal) -> Soundness:
     states = _states(atoms)
     if contacts.implausible or states is None:
         return "doubtful"
-    pairs = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, BOND_ANGSTROM)
-    off = np.abs(_valences(atoms, states, pairs)[0] - 1.0)
+    off = np.abs(_valences(atoms, states, _neighbours(atoms))[0] - 1.0)
     sound = np.sqrt((off**2).mean()) < SOUND_VALENCE and off.max() < MOST_VALENCE_OFF
     return "sound" if sound else "doubtful"
 
@@ -89,7 +88,7 @@ class BondFaults:
         swapped: two cations that seem to be interchanged; else None.
         missing_charge: the positive charge that is missing, per atom, though each element has its highest oxidation
             state, as where hydrogen or a cation is not listed; else None.
-        close_atoms: whether two atoms may be implausibly near each other, which `close_contacts` tells.
+        close_atoms: whether two atoms of a band may be implausibly near each other, which `close_contacts` decides.
     """
 
     strained_share: float | None = None
@@ -153,8 +152,10 @@ class _Atoms:
 
 
 def band_faults(band: Band) -> BondFaults:
-    """Look for the same in a band, its ion in the first image."""
-    return _faults(_Atoms.of_band(band))
+    """Look for the same in a band, its ion in the first image, and for atoms too near each other."""
+    atoms = _Atoms.of_band(band)
+    pairs = _neighbours(atoms)
+    return replace(_faults(atoms, pairs), close_atoms=_has_close_atoms(atoms, pairs))
 
 
 def bond_faults(crystal: Crystal) -> BondFaults:
@@ -162,22 +163,24 @@ def bond_faults(crystal: Crystal) -> BondFaults:
 
     The first two are not found where oxidation states cannot be guessed.
     """
-    return _faults(_Atoms.of_crystal(crystal))
+    atoms = _Atoms.of_crystal(crystal)
+    return _faults(atoms, _neighbours(atoms))
 
 
-def _faults(atoms: _Atoms) -> BondFaults:
+def _neighbours(atoms: _Atoms) -> _Pairs:
+    return pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, BOND_ANGSTROM)
+
+
+def _faults(atoms: _Atoms, pairs: _Pairs) -> BondFaults:
     states = _states(atoms)
     missing = _missing_charge(atoms)
-    pairs = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, BOND_ANGSTROM)
-    close = _has_close_atoms(atoms, pairs)
     if states is None:
-        return BondFaults(missing_charge=missing, close_atoms=close)
+        return BondFaults(missing_charge=missing)
     shares, weights, symbols = _valences(atoms, states, pairs)
     return BondFaults(
         strained_share=_strained_share(atoms, states, shares, weights),
         swapped=_swapped(states, shares, weights, symbols),
         missing_charge=missing,
-        close_atoms=close,
     )
 
 
@@ -245,11 +248,11 @@ def _is_longer(atoms: _Atoms, states: dict[str, int]) -> bool:
         return True
     in_sight = _FARTHEST_BOND * max(known.values())
     one, other, lengths = pairs_of_copies(atoms.frac_coords, atoms.lattice_angstrom, in_sight)
-    best = [
-        known.get((symbols[i], states[symbols[i]], symbols[j], states[symbols[j]]))
+    of_lowest_energy = [
+        known.get((symbols[i], states[symbols[i]], symbols[j], states[symbols[j]]), np.nan)
         for i, j in zip(one, other, strict=True)
     ]
-    shares = lengths / np.array([np.nan if length is None else length for length in best])
+    shares = lengths / np.array(of_lowest_energy)
     shortest = np.full(len(symbols), np.inf)
     bonded = np.isfinite(shares)
     np.minimum.at(shortest, one[bonded], shares[bonded])
