@@ -33,7 +33,7 @@ def count_warnings(
 
 
 def bond_warnings(faults: BondFaults) -> tuple[str, ...]:
-    """Warn of bonds that are too long or too short, and of elements that seem to be swapped."""
+    """Warn of what bonds show to be wrong, and ask for what may have caused it."""
     warnings = []
     if (share := faults.strained_share) is not None:
         warnings.append(
@@ -47,6 +47,13 @@ def bond_warnings(faults: BondFaults) -> tuple[str, ...]:
             f"Bonds of {swapped.overbonded} add up to {swapped.overbonded_share:.0%} of its oxidation state and those "
             f"of {swapped.underbonded} to {swapped.underbonded_share:.0%}: are the two elements swapped in the file? "
             "Nothing is in the domain."
+        )
+    if faults.overbonded is not None:
+        site = faults.overbonded
+        place = ", ".join(f"{x:.4f}" for x in site.frac_coords)
+        warnings.append(
+            f"Bonds of {site.symbol} at ({place}) add up to {site.share:.0%} of its oxidation state: is this position, "
+            "or one beside it, right, and its element? Nothing is in the domain."
         )
     if faults.missing_charge is not None:
         warnings.append(
@@ -66,6 +73,8 @@ def bond_doubts(faults: BondFaults) -> tuple[str, ...]:
     if faults.swapped is not None:
         both = f"{faults.swapped.overbonded} and {faults.swapped.underbonded}"
         doubts.append(f"{both} seem to be swapped in the file: the first is overbonded, the second underbonded")
+    if faults.overbonded is not None:
+        doubts.append(f"an atom is out of place or of another element: {faults.overbonded.symbol} is overbonded")
     if faults.missing_charge is not None:
         doubts.append(f"atoms seem to be missing: it lacks a positive charge of {faults.missing_charge:.2f} per atom")
     return tuple(doubts)

@@ -1,4 +1,4 @@
-"""Wrong cells, by the file's volume and by bonds; swapped elements, by bonds; missing atoms, by charge."""
+"""Wrong cells, by the file's volume and by bonds; wrong elements and places, by bonds; missing atoms, by charge."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -108,6 +108,38 @@ def test_elements_in_their_places_are_not_taken_for_swapped(repository: Path, na
     assert bond_faults(example(repository, name)).swapped is None
 
 
+@pytest.mark.parametrize(
+    ("wrong", "symbol"),
+    [
+        ({"0.21778000": "0.11778000"}, "O"),  # x of iron
+        ({"0.41820000": "0.49820000"}, "O"),  # z of phosphorus
+        ({"0.09486000": "0.05486000"}, "O"),  # x of phosphorus
+        ({"  Fe  Fe1": "  Ba  Ba1", "FePO4": "BaPO4", "Fe4": "Ba4"}, "Ba"),
+    ],
+)
+def test_a_wrong_digit_or_element_that_overbonds_a_site_is_noticed(
+    repository: Path, wrong: dict[str, str], symbol: str
+) -> None:
+    crystal = example(repository, "LiFePO4.cif", *wrong.items())
+    found = bond_faults(crystal)
+    assert found.overbonded is not None
+    assert found.overbonded.symbol == symbol
+    search = find_hops(crystal, "Li", max_atoms=2000)
+    assert all(f"{symbol} is overbonded" in (hop.doubt or "") for hop in search.hops)
+    assert any("is this position, or one beside it, right" in warning for warning in search.warnings)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_published_crystals_have_no_overbonded_site(repository: Path, name: str) -> None:
+    assert bond_faults(example(repository, name)).overbonded is None
+
+
+def test_the_sites_of_a_disordered_crystal_are_not_judged_one_by_one(repository: Path) -> None:
+    crystal = example(repository, "LiFePO4.cif", ("0.21778000", "0.11778000"))
+    partly = replace(crystal.sites[0], species=(("Li", 0.9),))
+    assert bond_faults(replace(crystal, sites=(partly, *crystal.sites[1:]))).overbonded is None
+
+
 def with_host(band: Band, **elements: str | None) -> Band:
     """The same band with elements of its host in place of others, or left out."""
     kept = [k for k, symbol in enumerate(band.host_species) if elements.get(symbol, symbol) is not None]
@@ -127,6 +159,7 @@ OLIVINE = composed_bands()["LiFePO4 1"]
         (replace(OLIVINE, lattice_angstrom=1.15 * OLIVINE.lattice_angstrom), "bonds are too long"),
         (replace(OLIVINE, lattice_angstrom=0.9 * OLIVINE.lattice_angstrom), "bonds are too short"),
         (with_host(OLIVINE, P=None), "atoms seem to be missing"),
+        (with_host(OLIVINE, Fe="Ba"), "Ba is overbonded"),
     ],
 )
 def test_a_band_is_held_to_what_a_crystal_is(band: Band, words: str) -> None:
