@@ -163,7 +163,7 @@ def _evaluate_kernels(run: "KernelRun", folder: Path | None) -> None:
     from training.kernels.figures import figures  # noqa: PLC0415 - see above
     from training.kernels.report import write_report  # noqa: PLC0415 - see above
 
-    outs = {folding: run.out_of_fold(folding) for folding in FOLDINGS}
+    outs = {folding: run.nested(run.out_of_fold(folding)) for folding in FOLDINGS}
     for folding, out in outs.items():
         table = figures(run, out)
         worlds = table.pop("worlds", {})

@@ -7,8 +7,9 @@ import numpy as np
 from app.models.cards.card import Domain
 from app.models.prediction import QUANTILE_LEVELS
 from app.models.predictors.domain import reasons_outside
+from training.kernels.difficulty import Difficulty, fit_difficulty
 from training.kernels.features import CLOSEST_APPROACH
-from training.kernels.judged import Judged, fit_difficulty
+from training.kernels.judged import Judged
 from training.kernels.run import KernelRun, OutOfFold
 
 #: Rows farther from the fitted ones than this share of those that were judged out of fold are outside the domain.
@@ -23,13 +24,13 @@ class Calibrated:
     """What turns outputs into distributions.
 
     Attributes:
-        coefficients: of the difficulty.
+        difficulty: the size of the residuals.
         levels: quantiles at QUANTILE_LEVELS of the residuals divided by it.
         farthest: the distance beyond which a row is outside the domain.
         outside_factor: by which the distribution is widened there.
     """
 
-    coefficients: np.ndarray
+    difficulty: Difficulty
     levels: np.ndarray
     farthest: float
     outside_factor: float
@@ -41,7 +42,7 @@ class Calibrated:
             judged: the predictions.
             outside: which rows are outside the domain, shape [n_rows].
         """
-        scale = judged.difficulty(self.coefficients) * np.where(outside, self.outside_factor, 1.0)
+        scale = self.difficulty.sizes(judged) * np.where(outside, self.outside_factor, 1.0)
         return np.asarray(self.levels[:, None] * scale)
 
 
@@ -51,12 +52,19 @@ def calibrate(run: KernelRun, out: OutOfFold, rows: np.ndarray) -> Calibrated:
     The k-th smallest of n scaled residuals is the quantile at level k / (n + 1), as in conformal prediction. The
     difficulty of each world is such that nine tenths of its residuals lie within the same bounds.
     """
-    coefficients = fit_difficulty(out.judged, out.residuals, rows)
+    difficulty = fit_difficulty(
+        out.judged,
+        out.residuals,
+        rows,
+        groups=run.groups,
+        folds=run.corpus.folds(out.folding),
+        config=run.config.local,
+    )
     farthest = float(np.quantile(out.judged.distance[rows], _INSIDE_SHARE))
     outside = out.judged.distance > farthest
 
     def scaled(factor: float) -> np.ndarray:
-        return np.asarray(out.residuals / out.judged.difficulty(coefficients) / np.where(outside, factor, 1.0))
+        return np.asarray(out.residuals / difficulty.unseen_sizes(out.judged) / np.where(outside, factor, 1.0))
 
     inside = rows & ~outside
     ends = [np.quantile(np.abs(scaled(1.0))[chosen], _COVERAGE) for chosen in (inside, rows & outside)]
@@ -65,9 +73,10 @@ def calibrate(run: KernelRun, out: OutOfFold, rows: np.ndarray) -> Calibrated:
         bound = np.quantile(np.abs(scaled(factor))[rows], _COVERAGE)
         for number in range(out.judged.leans_on.shape[1]):
             mine = rows & (run.world_numbers == number)
-            coefficients[number] += np.log(np.quantile(np.abs(scaled(factor))[mine], _COVERAGE) / bound)
+            own = np.quantile(np.abs(scaled(factor))[mine], _COVERAGE)
+            difficulty = difficulty.shifted(number, float(np.log(own / bound)))
     return Calibrated(
-        coefficients=coefficients,
+        difficulty=difficulty,
         levels=np.quantile(scaled(factor)[rows], QUANTILE_LEVELS, method="weibull"),
         farthest=farthest,
         outside_factor=factor,
@@ -75,11 +84,17 @@ def calibrate(run: KernelRun, out: OutOfFold, rows: np.ndarray) -> Calibrated:
 
 
 def cross_calibrated_ev(run: KernelRun, out: OutOfFold) -> np.ndarray:
-    """Quantiles of every row's barrier, each fold calibrated on the others, shape [n_levels, n_rows], eV."""
+    """Quantiles of every row's barrier, each fold calibrated on the others, shape [n_levels, n_rows], eV.
+
+    Args:
+        run: the configuration and the corpus.
+        out: the predictions; with OutOfFold.nested each fold's labels have no part in the residuals that it is
+            calibrated on.
+    """
     folds = run.corpus.folds(out.folding)
     quantiles = np.empty((len(QUANTILE_LEVELS), len(folds)))
     for fold in np.unique(folds):
-        calibrated = calibrate(run, out, (folds != fold) & run.corpus.sound)
+        calibrated = calibrate(run, out.nested.get(fold, out), (folds != fold) & run.corpus.sound)
         outside = out.judged.distance > calibrated.farthest
         outputs = out.judged.outputs + calibrated.offsets(out.judged, outside)
         quantiles[:, folds == fold] = run.barriers_ev(outputs)[:, folds == fold]

@@ -55,6 +55,22 @@ class WorldConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LocalConfig:
+    """The kernel ridge regression of the errors' size: see WorldMachines.
+
+    Attributes:
+        view: the share of every feature group in its metric.
+        width, clip: as those of WorldsConfig.
+        penalty: of the squared weights.
+    """
+
+    view: dict[str, float]
+    width: float
+    penalty: float
+    clip: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorldsConfig:
     """Regressions of several worlds: see WorldMachines. Every setting is fixed.
 
@@ -65,6 +81,7 @@ class WorldsConfig:
             answer, every view alike.
         width: of all kernels.
         tolerance, clip: as those of KernelConfig.
+        local: of the errors' size; None for linear terms alone.
     """
 
     worlds: tuple[WorldConfig, ...]
@@ -74,6 +91,7 @@ class WorldsConfig:
     width: float
     tolerance: float
     clip: float
+    local: LocalConfig | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +126,11 @@ class KernelConfig:
     worlds: WorldsConfig | None = None
     calibrated_on: str = "fold_random"
 
+    @property
+    def local(self) -> LocalConfig | None:
+        """The kernel regression of the errors' size, if the run has one."""
+        return None if self.worlds is None else self.worlds.local
+
     def to_json(self) -> dict[str, Any]:
         """The configuration as plain values."""
         return asdict(self)
@@ -141,6 +164,7 @@ def read_kernel_config(path: Path) -> KernelConfig:
             views=tuple(content.pop("views")),
             tolerance=content["tolerance"],
             clip=content["clip"],
+            local=LocalConfig(**local, clip=content["clip"]) if (local := content.pop("local", None)) else None,
         )
     return KernelConfig(**{**content, "target": TargetTransform(**content["target"])})
 

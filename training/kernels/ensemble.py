@@ -8,6 +8,7 @@ import torch
 
 from app.models.networks.kernel_machines import KernelMachines
 from training.kernels.config import KernelConfig
+from training.kernels.difficulty import Difficulty
 from training.kernels.features import Groups
 from training.kernels.judged import Judged
 from training.kernels.machines import FittedMachine, fit_machine
@@ -37,7 +38,7 @@ class Ensemble:
             leans_on=np.ones((outputs.shape[1], 1)),
         )
 
-    def network(self, difficulty: np.ndarray) -> KernelMachines:
+    def network(self, difficulty: Difficulty) -> KernelMachines:
         """The machines as a torch module."""
         rows = len(self.inverse)
         fitted_machines = [machine.network(rows) for machine in self.machines]
@@ -47,7 +48,7 @@ class Ensemble:
         for empty, fitted in zip(joined.networks, self.networks, strict=True):
             empty.load_state_dict(fitted.network.state_dict())
         joined.inverse.copy_(torch.from_numpy(self.inverse))
-        joined.difficulty.copy_(torch.from_numpy(difficulty))
+        joined.difficulty.copy_(torch.from_numpy(difficulty.coefficients))
         return joined
 
     def settings(self) -> list[dict[str, float]]:

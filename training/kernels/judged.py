@@ -1,12 +1,10 @@
-"""What machines say of rows, and the difficulty that is fitted to their errors."""
+"""What machines say of rows."""
 
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from app.models.networks.kernel_machines import VARIANCE_FLOOR
-
-_SMALLEST_RESIDUAL = 0.03  # so that a row predicted well by chance does not dominate the fit of the difficulty
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +30,6 @@ class Judged:
         others = (np.log(self.variance + VARIANCE_FLOOR), self.spread, self.outputs)
         return np.concatenate([self.leans_on, np.stack(others, axis=1)], axis=1)
 
-    def difficulty(self, coefficients: np.ndarray) -> np.ndarray:
-        """The expected scale of the residual of every row."""
-        return np.asarray(np.exp(self.terms() @ coefficients))
-
     def replaced(self, other: "Judged", rows: np.ndarray) -> "Judged":
         """These predictions with those of another for some rows."""
         return Judged(
@@ -48,10 +42,3 @@ class Judged:
                 for field in fields(self)
             }
         )
-
-
-def fit_difficulty(judged: Judged, residuals: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Fit the logarithm of the residuals' magnitude to the terms by least squares, over some rows; shape [n_terms]."""
-    sizes = np.log(np.abs(residuals[rows]) + _SMALLEST_RESIDUAL)
-    solution, *_ = np.linalg.lstsq(judged.terms()[rows], sizes, rcond=None)
-    return np.asarray(solution)

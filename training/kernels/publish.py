@@ -34,7 +34,7 @@ def publish_kernels(run: KernelRun, store: Path, *, version: str) -> Card:
         version: of the checkpoint.
     """
     started = time.monotonic()
-    outs = {folding: run.out_of_fold(folding) for folding in _FOLDINGS}
+    outs = {folding: run.nested(run.out_of_fold(folding)) for folding in _FOLDINGS}
     metrics: dict[str, Any] = {folding: figures(run, out) for folding, out in outs.items()}
     metrics |= {"fitted_on_one_world": transfer_figures(run)} if len(run.world_names) > 1 else {}
     fitted = run.fitted(run.config.calibrated_on)
@@ -42,7 +42,7 @@ def publish_kernels(run: KernelRun, store: Path, *, version: str) -> Card:
     arguments = {**fitted.arguments(), "relaxes": run.config.relaxes}
     network = HopKernel(**arguments)
     network.potential.load_state_dict(run.potential.state_dict())
-    network.machines.load_state_dict(fitted.network(calibrated.coefficients).state_dict())
+    network.machines.load_state_dict(fitted.network(calibrated.difficulty).state_dict())
     card = Card(
         name=run.config.name,
         version=version,

@@ -10,6 +10,7 @@ from sklearn.svm import SVR
 
 from app.models.networks.world_machines import ION, WorldMachines
 from training.kernels.config import WorldConfig, WorldsConfig
+from training.kernels.difficulty import Difficulty
 from training.kernels.features import Groups
 from training.kernels.judged import Judged
 from training.kernels.machines import Metric
@@ -53,9 +54,11 @@ class FittedWorlds:
         penalties = [*(world.penalty for world in self.config.worlds), self.config.joint_penalty]
         return [{"penalty": penalty, "width": self.config.width} for penalty in penalties]
 
-    def network(self, difficulty: np.ndarray) -> WorldMachines:
+    def network(self, difficulty: Difficulty) -> WorldMachines:
         """The machines as a torch module."""
-        self.served.difficulty.copy_(torch.from_numpy(difficulty))
+        self.served.difficulty.copy_(torch.from_numpy(difficulty.coefficients))
+        if self.served.local is not None and difficulty.local is not None:
+            self.served.local.load_state_dict(difficulty.local.network(len(difficulty.local.support)).state_dict())
         return self.served
 
 
@@ -102,6 +105,14 @@ def fit_worlds(
             {"groups": list(m.groups), "features": len(m.centre), "rows": len(fitted), "clip": m.clip} for m in metrics
         ],
     }
+    if config.local is not None:
+        features = sum(groups[name].shape[1] for name in config.local.view)
+        arguments["local"] = {
+            "groups": list(config.local.view),
+            "features": features,
+            "rows": len(fitted),
+            "clip": config.local.clip,
+        }
     network = WorldMachines(**arguments)
     mix = _mix([config.worlds[number] for number in present], config)
     network.mix.copy_(torch.from_numpy(mix))

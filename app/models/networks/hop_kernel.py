@@ -26,7 +26,7 @@ class HopKernel(nn.Module):
         machines: see KernelMachines.
         networks: see KernelMachines.
         relaxes: whether any machine reads the features of a relaxation.
-        worlds, views: see WorldMachines; in place of machines, where there are worlds.
+        worlds, views, local: see WorldMachines; in place of machines, where there are worlds.
     """
 
     def __init__(
@@ -37,12 +37,13 @@ class HopKernel(nn.Module):
         relaxes: bool = False,
         worlds: Sequence[Mapping[str, object]] = (),
         views: Sequence[Mapping[str, object]] = (),
+        local: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         self.relaxes = relaxes
         self.potential = Chgnet()
         self.machines: KernelMachines | WorldMachines = (
-            WorldMachines(worlds=worlds, views=views)
+            WorldMachines(worlds=worlds, views=views, local=local)
             if worlds
             else KernelMachines(machines=machines, networks=networks)
         )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from app.models.networks.kernel_machines import VARIANCE_FLOOR, KernelAnswer, KernelMetric
+from app.models.networks.kernel_machines import VARIANCE_FLOOR, KernelAnswer, KernelMachine, KernelMetric
 
 #: The group with the atomic number of the ion, shape [n, 1].
 ION = "ion"
@@ -56,13 +56,15 @@ class WorldMachines(nn.Module):
     Each view has a regression for every world and one for all rows; `mix` says how much each counts. A band's shares p
     of the worlds come from a regression of the rows' worlds with the mean kernel of the views; a world without the
     band's ion has none. The output is the mean of the regressions over the worlds by these shares, mixed with that of
-    all rows. The difficulty is exp(sum_w a_w p_w + b log v + c s + d m): v is the variance that a Gaussian process
+    all rows. The difficulty is exp(sum_w a_w p_w + b log v + c s + d m + e): v is the variance that a Gaussian process
     with the mean kernel on the rows of each world would have, averaged by the shares, s the mean absolute deviation of
-    the regressions from the output, m the output.
+    the regressions from the output, m the output, and e a kernel regression of its own on what the other terms leave
+    of the logarithm of the errors: bands of one kind share the size of their errors.
 
     Args:
         worlds: for each its name, its number of rows, and the atomic numbers of its ions.
         views: keyword arguments of each KernelView, but for the number of worlds.
+        local: those of the kernel regression e; None for machines that have none, as those before it had.
     """
 
     mix: torch.Tensor
@@ -70,7 +72,13 @@ class WorldMachines(nn.Module):
     prior: torch.Tensor
     difficulty: torch.Tensor
 
-    def __init__(self, *, worlds: Sequence[Mapping[str, object]], views: Sequence[Mapping[str, object]]) -> None:
+    def __init__(
+        self,
+        *,
+        worlds: Sequence[Mapping[str, object]],
+        views: Sequence[Mapping[str, object]],
+        local: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__()
         self.names = tuple(str(world["name"]) for world in worlds)
         self.rows = [int(world["rows"]) for world in worlds]  # type: ignore[call-overload]  # from the card
@@ -78,6 +86,7 @@ class WorldMachines(nn.Module):
             KernelView(**view, worlds=len(worlds))  # type: ignore[arg-type]  # from the card
             for view in views
         )
+        self.local = None if local is None else KernelMachine(**local)  # type: ignore[arg-type]  # from the card
         count = len(worlds)
         for number, rows in enumerate(self.rows):
             self.register_buffer(f"inverse_{number}", torch.zeros(rows, rows, dtype=torch.float64))
@@ -92,9 +101,12 @@ class WorldMachines(nn.Module):
         """Answer for bands given as feature groups, each of shape [n, its features], with that of ION."""
         said = self.said(groups)
         others = torch.stack([torch.log(said.variance + VARIANCE_FLOOR), said.spread, said.output], dim=1)
+        size = torch.cat([said.shares, others], dim=1) @ self.difficulty
+        if self.local is not None:
+            size = size + self.local(self.local.squared_distances(groups))
         return KernelAnswer(
             output=said.output,
-            difficulty=torch.exp(torch.cat([said.shares, others], dim=1) @ self.difficulty),
+            difficulty=torch.exp(size),
             distance=said.distance,
             leans_on=said.shares,
         )

@@ -15,9 +15,9 @@ from app.models.registry import Registry
 from training.cli import train
 from training.corpus import Corpus
 from training.kernels.calibrated import calibrate
+from training.kernels.difficulty import fit_difficulty
 from training.kernels.ensemble import Ensemble
 from training.kernels.figures import expected_calibration_error
-from training.kernels.judged import fit_difficulty
 from training.kernels.publish import publish_kernels
 from training.kernels.run import KernelRun
 
@@ -83,8 +83,10 @@ def test_difficulty_follows_the_size_of_the_residuals(run: KernelRun, corpus: Co
     out = run.out_of_fold("fold_random")
     everything = np.ones(len(corpus.records), dtype=bool)
     size = np.exp(0.5 * np.log(out.judged.variance + 0.05))
-    fitted = out.judged.difficulty(fit_difficulty(out.judged, size - 0.03, everything))
-    assert fitted == pytest.approx(size, rel=1e-6)
+    folds = corpus.folds("fold_random")
+    fitted = fit_difficulty(out.judged, size - 0.03, everything, groups=run.groups, folds=folds, config=None)
+    assert fitted.sizes(out.judged) == pytest.approx(size, rel=1e-6)
+    assert fitted.unseen_sizes(out.judged) == pytest.approx(size, rel=1e-6)
 
 
 def test_the_calibration_error_of_probabilities_that_hold_is_small() -> None:
