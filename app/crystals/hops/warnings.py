@@ -55,11 +55,16 @@ def bond_warnings(faults: BondFaults) -> tuple[str, ...]:
             f"Bonds of {site.symbol} at ({place}) add up to {site.share:.0%} of its oxidation state: is this position, "
             "or one beside it, right, and its element? Nothing is in the domain."
         )
-    if faults.missing_charge is not None:
+    if (missing := faults.missing_charge) is not None and missing > 0.0:
         warnings.append(
-            "Positive charge is missing, "
-            f"{faults.missing_charge:.2f} per atom, though each element has its highest oxidation state: are all atoms "
-            "listed, hydrogen and cations too, and no more anions than there are? Nothing is in the domain."
+            f"Positive charge is missing, {missing:.2f} per atom, though each element has its highest oxidation state: "
+            "are all atoms listed, hydrogen and cations too, and no more anions than there are? Nothing is in the "
+            "domain."
+        )
+    elif missing is not None:
+        warnings.append(
+            f"Negative charge is missing, {-missing:.2f} per atom, though each element has its lowest usual oxidation "
+            "state: are all anions listed, and is each atom of the right element? Nothing is in the domain."
         )
     return tuple(warnings)
 
@@ -75,8 +80,9 @@ def bond_doubts(faults: BondFaults) -> tuple[str, ...]:
         doubts.append(f"{both} seem to be swapped in the file: the first is overbonded, the second underbonded")
     if faults.overbonded is not None:
         doubts.append(f"an atom is out of place or of another element: {faults.overbonded.symbol} is overbonded")
-    if faults.missing_charge is not None:
-        doubts.append(f"atoms seem to be missing: it lacks a positive charge of {faults.missing_charge:.2f} per atom")
+    if (missing := faults.missing_charge) is not None:
+        sign = "positive" if missing > 0.0 else "negative"
+        doubts.append(f"atoms seem to be missing: it lacks a {sign} charge of {abs(missing):.2f} per atom")
     return tuple(doubts)
 
 

@@ -24,23 +24,27 @@ RARE = 1e-4
 _ANIONS = {"F": -1, "O": -2, "Cl": -1, "Br": -1, "I": -1, "S": -2, "Se": -2, "Te": -2, "N": -3}
 #: Anions that no other element oxidises but in rare compounds.
 _NEVER_OXIDISED = ("F", "O")
-#: The highest states of elements of the main groups, by their valence electrons.
+#: The highest states of elements of the main groups, and of those that lose all d electrons: the valence electrons.
 _HIGHEST = {
     **dict.fromkeys(("H", "Li", "Na", "K", "Rb", "Cs"), 1),
     **dict.fromkeys(("Be", "Mg", "Ca", "Sr", "Ba", "Zn", "Cd"), 2),
     **dict.fromkeys(("B", "Al", "Ga", "In", "Tl", "La", "Y", "Sc"), 3),
-    **dict.fromkeys(("C", "Si", "Ge", "Sn", "Pb"), 4),
-    **dict.fromkeys(("N", "P", "As", "Sb", "Bi"), 5),
-    **dict.fromkeys(("S", "Se", "Te"), 6),
+    **dict.fromkeys(("C", "Si", "Ge", "Sn", "Pb", "Ti", "Zr", "Hf"), 4),
+    **dict.fromkeys(("N", "P", "As", "Sb", "Bi", "V", "Nb", "Ta"), 5),
+    **dict.fromkeys(("S", "Se", "Te", "Cr", "Mo", "W"), 6),
     **dict.fromkeys(("Cl", "Br", "I"), 7),
 }
+#: A state that fewer of an element's entries have is none of its usual ones: P3+ is not, Nb2+ is.
+_USUAL_SHARE = 0.02
+#: A composition with a smaller share of anions may be a metal.
+_FEWEST_ANIONS = 0.3
 
 
 def missing_cation_charge(amounts: Mapping[str, float]) -> float:
     """How much positive charge a composition lacks, per atom, with every element in its highest oxidation state.
 
-    Halogens, chalcogens and N are anions, but those with O or F beside them may be oxidised. Of elements outside the
-    main groups it is one above the highest state that the ICSD has, since delithiated oxides go beyond.
+    Halogens, chalcogens and N are anions, but those with O or F beside them may be oxidised. Of elements that keep d or
+    f electrons it is one above the highest state that the ICSD has, since delithiated oxides go beyond.
 
     Args:
         amounts: of each element, in any unit; not necessarily integers.
@@ -54,6 +58,30 @@ def missing_cation_charge(amounts: Mapping[str, float]) -> float:
             state = _HIGHEST.get(symbol, max(counted_states(symbol), default=0) + 1)
         charge += amount * state
     return max(0.0, -charge / sum(amounts.values()))
+
+
+def missing_anion_charge(amounts: Mapping[str, float]) -> float:
+    """How much negative charge a composition lacks, per atom, with every element in its lowest usual oxidation state.
+
+    It is zero where there is hydrogen, which may be a hydride, and where hardly anything is an anion.
+
+    Args:
+        amounts: of each element, in any unit; not necessarily integers.
+    """
+    total = sum(amounts.values())
+    anions = sum(amounts.get(symbol, 0.0) for symbol in _ANIONS)
+    if "H" in amounts or anions < _FEWEST_ANIONS * total:
+        return 0.0
+    charge = sum(amount * _ANIONS.get(symbol, _lowest_usual(symbol)) for symbol, amount in amounts.items())
+    return max(0.0, charge / total)
+
+
+def _lowest_usual(symbol: str) -> int:
+    """The lowest positive state that is usual; the most frequent one where none is."""
+    counts = counted_states(symbol)
+    seen = sum(counts.values())
+    usual = [state for state, count in counts.items() if state > 0 and count >= _USUAL_SHARE * seen]
+    return min(usual, default=next(iter(counts), 0))
 
 
 def guess_oxidation_states(amounts: Mapping[str, float]) -> dict[str, int] | None:

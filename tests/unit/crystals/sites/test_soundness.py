@@ -16,7 +16,7 @@ from app.crystals.hops.search import find_hops
 from app.crystals.limits import Limits
 from app.crystals.readers import read_crystal
 from app.crystals.readers.reading import File
-from app.crystals.sites.oxidation import missing_cation_charge
+from app.crystals.sites.oxidation import missing_anion_charge, missing_cation_charge
 from app.crystals.sites.soundness import BondFaults, band_faults, bond_faults
 from app.crystals.writers import band_to_json
 from app.serving.reading.upload_reader import ReadOptions, read_upload
@@ -158,7 +158,8 @@ OLIVINE = composed_bands()["LiFePO4 1"]
         (with_host(OLIVINE, Fe="P", P="Fe"), "seem to be swapped"),
         (replace(OLIVINE, lattice_angstrom=1.15 * OLIVINE.lattice_angstrom), "bonds are too long"),
         (replace(OLIVINE, lattice_angstrom=0.9 * OLIVINE.lattice_angstrom), "bonds are too short"),
-        (with_host(OLIVINE, P=None), "atoms seem to be missing"),
+        (with_host(OLIVINE, P=None), "lacks a positive charge"),
+        (with_host(OLIVINE, Fe="Si"), "lacks a negative charge"),
         (with_host(OLIVINE, Fe="Ba"), "Ba is overbonded"),
     ],
 )
@@ -203,10 +204,45 @@ def test_bands_of_published_crystals_are_sound() -> None:
         ({"Na": 2, "C": 1, "O": 13}, 20 / 16),  # soda without the hydrogen of its water
         ({"Li": 1, "O": 1}, 0.5),
         ({"Li": 5, "P": 1, "S": 6}, 2 / 12),
+        ({"Li": 2, "Nb": 4, "O": 14}, 6 / 20),  # of Nb5+, without La
     ],
 )
 def test_the_charge_of_atoms_that_are_not_listed_is_missing(amounts: dict[str, float], missing: float) -> None:
     assert missing_cation_charge(amounts) == pytest.approx(missing)
+
+
+@pytest.mark.parametrize(
+    ("amounts", "missing"),
+    [
+        ({"Li": 4, "Fe": 4, "P": 4, "O": 16}, 0.0),
+        ({"Li": 1, "Mn": 2, "O": 4}, 0.0),
+        ({"Li": 6, "P": 1, "S": 5, "Cl": 1}, 0.0),
+        ({"Li": 4, "P": 2, "S": 6}, 0.0),  # P4+, two bonded
+        ({"Mo": 6, "S": 8, "Mg": 2}, 0.0),  # Mo2+ in clusters
+        ({"Li": 3, "N": 1}, 0.0),
+        ({"Li": 13, "Si": 4}, 0.0),  # a metal
+        ({"Li": 1, "B": 1, "H": 4}, 0.0),
+        ({"Na": 2, "P": 1, "H": 1, "O": 3}, 0.0),  # P3+
+        ({"Li": 1, "C": 1, "N": 1}, 0.0),
+        ({"Li": 4, "Fe": 4, "P": 4, "O": 12}, 4 / 24),  # without an oxygen of the asymmetric unit
+        ({"Li": 36, "Al": 12, "F": 64}, 8 / 112),
+        ({"Li": 1, "Fe": 2, "P": 1, "O": 4}, 1 / 8),
+        ({"Li": 1, "Si": 1, "P": 1, "O": 4}, 1 / 7),  # Si for Fe
+    ],
+)
+def test_the_charge_of_anions_that_are_not_listed_is_missing(amounts: dict[str, float], missing: float) -> None:
+    assert missing_anion_charge(amounts) == pytest.approx(missing)
+
+
+@pytest.mark.parametrize("row", ["  O  O3", "  O  O4", "  O  O5"])
+def test_a_crystal_without_one_of_its_anions_is_out_of_the_domain_and_it_is_said(repository: Path, row: str) -> None:
+    lines = (repository / "examples" / "LiFePO4.cif").read_text().splitlines()
+    without = [line for line in lines if not line.startswith((row, "_chemical_formula", "_cell_volume"))]
+    assert len(without) < len(lines)
+    crystal = read_crystal(File(name="lost.cif", content="\n".join(without).encode()), Limits(), None)
+    search = find_hops(crystal, "Li", max_atoms=2000)
+    assert all("atoms seem to be missing: it lacks a negative" in (hop.doubt or "") for hop in search.hops)
+    assert any("Negative charge is missing" in warning for warning in search.warnings)
 
 
 def test_a_crystal_without_one_of_its_cations_is_out_of_the_domain_and_it_is_said(repository: Path) -> None:
