@@ -1,6 +1,7 @@
 """Where a CIF contradicts itself, or is the average of a modulated structure: its hops are out of the domain."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,9 +9,10 @@ import numpy as np
 
 from app.crystals.band import FloatArray
 from app.crystals.crystal import Site
+from app.crystals.elements import is_element
 from app.crystals.readers.cif_grammar import Block
 from app.crystals.readers.cif_modulation import is_modulated
-from app.crystals.readers.cif_rows import Rows, formula_of, has_clear_formula
+from app.crystals.readers.cif_rows import Row, Rows, formula_of, has_clear_formula
 
 _VOLUME = "_cell_volume"
 #: All of 294 published CIFs agree with their own volume within 0.2 %.
@@ -24,6 +26,8 @@ _DENSEST_G_PER_CUBIC_CM = 23.0
 _G_PER_CUBIC_CM = 1.66053907
 #: Occupancies and a formula's amounts are rounded.
 _HYDROGEN_TOLERANCE = 0.02
+#: A label that names an element, by two letters: one letter, as in B1 of a perovskite, may name a kind of site.
+_NAMES_ELEMENT = re.compile(r"([A-Z][a-z])(?:\d.*)?")
 _MOST_ECHOED = 80
 _MOST_NAMED = 8
 
@@ -57,6 +61,7 @@ def doubts_of(
     volume = _volume(block, lattice_angstrom)
     found: list[tuple[str | None, str]] = [
         (_elements(block, rows), "Which is wrong, the formula or an atom?"),
+        (_label(block, rows), "The type was read: which is right?"),
         (volume, f"Is a length or an angle of the cell wrong? Where the cell is right, correct {_VOLUME}."),
     ]
     if volume is None:  # a wrong volume explains a wrong density
@@ -89,6 +94,23 @@ def _elements(block: Block, rows: Rows) -> str | None:
     echoed = (block.text("_chemical_formula_sum") or "")[:_MOST_ECHOED]
     beside = f", and the formula has {_listing(absent)}, which they lack" if absent else ""
     return f"its atoms have {_listing(foreign)}, which its formula, {echoed}, lacks{beside}"
+
+
+def _label(block: Block, rows: Rows) -> str | None:
+    """Why a label contradicts its row's element; not on a shared place, nor where the formula has the element alone."""
+    formula = formula_of(block) if has_clear_formula(block) else {}
+    for row in rows.rows:
+        named = _NAMES_ELEMENT.fullmatch(row.label)
+        own = {symbol for symbol, _ in row.contents}
+        if named is None or not is_element(named[1]) or named[1] in own or (formula and named[1] not in formula):
+            continue
+        if not _is_shared(row, rows):
+            return f"its atom {row.label} has the type {_listing(sorted(own))}"
+    return None
+
+
+def _is_shared(row: Row, rows: Rows) -> bool:
+    return len(row.contents) > 1 or any(other.frac_coords == row.frac_coords and other != row for other in rows.rows)
 
 
 def _listing(symbols: Sequence[str]) -> str:

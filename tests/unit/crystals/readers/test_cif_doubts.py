@@ -102,3 +102,26 @@ def test_a_density_shows_a_wrong_element_but_not_hydrogen_without_a_position() -
 @pytest.mark.parametrize("other", ["2164", "?", "-1", "nan", "dense"])
 def test_a_density_in_another_unit_or_none_is_not_compared(other: str) -> None:
     assert salt({DENSITY: other}).doubts == ()
+
+
+@pytest.mark.parametrize(
+    ("atoms", "doubted"),
+    [
+        (("Na1 K 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), "its atom Na1 has the type K"),
+        (("Fe1 TM 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), "its atom Fe1 has the type Tm"),
+        (("Na1 Na+ 0 0 0 1", "Cl_a Cl- 0.5 0.5 0.5 1"), None),
+        (("Na1 Na 0 0 0 0.5", "Na1 K 0 0 0 0.5", "Cl1 Cl 0.5 0.5 0.5 1"), None),  # a shared place
+        (("Me1 Na 0 0 0 1", "X1 Cl 0.5 0.5 0.5 1"), None),  # no elements
+        (("B1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1"), None),  # a kind of site
+    ],
+)
+def test_a_label_of_another_element_than_its_type_is_in_doubt(atoms: Sequence[str], doubted: str | None) -> None:
+    read = salt({}, atoms=atoms)
+    assert read.doubts == (() if doubted is None else (doubted,))
+    assert ("The type was read: which is right?" in said(read)) == (doubted is not None)
+
+
+def test_a_formula_decides_between_a_label_and_a_type() -> None:
+    named = ("Re1 Na 0 0 0 1", "Cl1 Cl 0.5 0.5 0.5 1")  # as of a rare earth
+    assert salt({"chemical_formula_sum": "Na Cl"}, atoms=named).doubts == ()
+    assert salt({}, atoms=named).doubts == ("its atom Re1 has the type Na",)
