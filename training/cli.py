@@ -12,6 +12,7 @@ from app.cores import usable_cores
 
 if TYPE_CHECKING:  # torch takes seconds to import, and `ionpath --help` loads this file
     from training.conductivity.run import ConductivityRun
+    from training.corpus import Corpus
     from training.fit import EpochReport
     from training.kernels.run import KernelRun
     from training.pretraining.run import Pretraining
@@ -33,6 +34,9 @@ _RUNS = typer.Option(help="Where states, TensorBoard logs and results are kept; 
 _STORE = typer.Option(help="The model store: checkpoints are written there, and a pre-trained trunk is read from it.")
 _DEVICE = typer.Option(help="auto, cpu or cuda.")
 _THREADS = typer.Option(help="Threads of a CPU fit; 0 lets torch choose.")
+
+#: Sound barriers that a fit of kernel machines needs; of nine its intervals were 0.01 eV wide and 0.2 eV off.
+FEWEST_BARRIERS = 100
 
 _REPORT = typer.Option(
     metavar="DIR", help="Also draw the errors of default, relaxed or conductivity, as PNGs in this folder."
@@ -58,7 +62,7 @@ def train(
     if path := _kernel_path(model):
         from training.kernels.publish import publish_kernels  # noqa: PLC0415 - see above
 
-        card = publish_kernels(_kernel_run(path, data, runs, threads), store, version=version)
+        card = publish_kernels(_kernel_run(path, data, runs, threads, fewest=FEWEST_BARRIERS), store, version=version)
         typer.echo(f"wrote {store / card.name}, digest {card.digest[:12]}")
         return
     if path := _conductivity_path(model):
@@ -138,7 +142,7 @@ def _kernel_path(model: str) -> Path | None:
     return kernel_config_path(model)
 
 
-def _kernel_run(path: Path, data: Path, runs: Path, threads: int) -> "KernelRun":
+def _kernel_run(path: Path, data: Path, runs: Path, threads: int, *, fewest: int = 0) -> "KernelRun":
     from training.corpus import LITRAJ, barrier_files, read_corpus  # noqa: PLC0415 - see above
     from training.kernels.config import read_kernel_config  # noqa: PLC0415 - see above
     from training.kernels.run import KernelRun  # noqa: PLC0415 - see above
@@ -147,15 +151,26 @@ def _kernel_run(path: Path, data: Path, runs: Path, threads: int) -> "KernelRun"
         config = read_kernel_config(path)
         # A lab's own barriers count as the literature's. LiTraj's would spoil a fit that does not know the two apart.
         left_out = set() if config.worlds is not None else {LITRAJ}
+        corpus = read_corpus(data, [source for source in barrier_files(data) if source not in left_out])
+        _check_count(corpus, config.name, fewest)
         return KernelRun(
             config,
-            read_corpus(data, [source for source in barrier_files(data) if source not in left_out]),
+            corpus,
             runs,
             processes=threads or usable_cores(),
             report=lambda text: typer.echo(text, err=True),
         )
     except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _check_count(corpus: "Corpus", name: str, fewest: int) -> None:
+    if (sound := int(corpus.sound.sum())) < fewest:
+        raise ValueError(
+            f"{sound} sound barriers are too few to fit {name}, whose intervals could not be trusted: at least "
+            f"{fewest} are needed. Put the literature's beside them (`ionpath data download`); "
+            f"`ionpath evaluate {name}` shows the errors."
+        )
 
 
 def _evaluate_kernels(run: "KernelRun", folder: Path | None) -> None:

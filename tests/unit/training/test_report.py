@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from app.models.prediction import QUANTILE_LEVELS
-from training.cli import evaluate
+from training.cli import evaluate, train
 from training.corpus import BARRIERS_FILE, FOLDINGS, Corpus
 from training.kernels.config import KernelConfig
 from training.kernels.drawing import Judgement, coverages
@@ -116,6 +116,22 @@ def test_the_command_writes_the_report(data_dir: Path, tmp_path: Path) -> None:
     result = _invoke([*map(str, asked), "--threads", "1"])
     assert result[0] == 0
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [*PICTURES, "accuracy-worst.csv"]
+
+
+def test_a_default_is_not_fitted_on_few_barriers(data_dir: Path, tmp_path: Path) -> None:
+    with gzip.open(data_dir / BARRIERS_FILE) as file:
+        rows = [line for line, _ in zip(file, range(24), strict=False)]
+    (tmp_path / BARRIERS_FILE).parent.mkdir()
+    with gzip.open(tmp_path / BARRIERS_FILE, "w") as lines:
+        lines.writelines(rows)
+    asked = ["default", "--data", str(tmp_path), "--runs", str(tmp_path / "runs"), "--store", str(tmp_path / "store")]
+    app = typer.Typer()
+    app.command()(train)
+    result = CliRunner().invoke(app, asked)
+    words = " ".join(result.output.replace("│", " ").split())
+    assert result.exit_code == 2
+    assert "sound barriers are too few to fit default" in words
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_model_without_a_report_says_so(tmp_path: Path) -> None:
