@@ -10,13 +10,11 @@ import numpy as np
 from app.crystals.band import MODEL_IMAGE_COUNT, Band, model_band
 from app.crystals.geometry.distances import clearances_angstrom
 from app.crystals.geometry.periodic import near_pairs
+from app.crystals.path_energies import IMPOSSIBLE_EV
 from app.crystals.readers.json_band import FIELDS
 from app.crystals.validation import CLOSE_PASS_ANGSTROM
-from app.serving.answers.as_json import UNBOUNDED_EV
 
 FOLD_COUNT = 10
-#: No published barrier is as high, and no answer states one: a number above it is in another unit.
-HIGHEST_BARRIER_EV = UNBOUNDED_EV
 #: Images that agree to this are the same: rows are rounded, some to six decimals.
 _STRAIGHT = 1e-5
 #: Longer than the distance between nearest neighbours in any crystal.
@@ -57,9 +55,9 @@ def barrier_fault(barrier_ev: float, given: object) -> str | None:
     """What is wrong with a barrier, shown as it was given; None where nothing is."""
     if not 0.0 < barrier_ev < math.inf:
         return f"barrier_ev is {given!r}, not a number of eV above zero"
-    if barrier_ev > HIGHEST_BARRIER_EV:
+    if barrier_ev > IMPOSSIBLE_EV:
         return (
-            f"barrier_ev is {given!r}, above {HIGHEST_BARRIER_EV:g} eV, and no barrier is as high: it is in eV, so "
+            f"barrier_ev is {given!r}, above {IMPOSSIBLE_EV:g} eV, and no barrier is as high: it is in eV, so "
             "divide meV by 1000"
         )
     return None

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+#: No barrier is as high, eV.
+IMPOSSIBLE_EV = 15.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class PathEnergies:
@@ -49,6 +52,13 @@ def path_warnings(energies_ev: Sequence[float | None]) -> tuple[str, ...]:
     found = path_energies(energies_ev)
     if found is None or len(energies_ev) == 2:  # noqa: PLR2004 - two end points have no barrier
         return ()
+    barrier_ev = max(found.forward_ev or 0.0, found.reverse_ev or 0.0)
+    if barrier_ev > IMPOSSIBLE_EV:
+        sentence = (
+            f"The energies of the uploaded band make a barrier of {barrier_ev:.4g} eV, and no barrier is above "
+            f"{IMPOSSIBLE_EV:g} eV: are they in eV? Divide meV by 1000, kJ/mol by 96.485."
+        )
+        return (sentence,)
     missing = [str(image) for image, energy in enumerate(energies_ev) if energy is None]
     if missing:
         which = f"image{'s' if len(missing) > 1 else ''} {', '.join(missing[:10])}"

@@ -42,3 +42,10 @@ def test_two_end_points_have_energies_and_no_barrier() -> None:
 def test_a_band_that_only_climbs_is_named() -> None:
     (warning,) = path_warnings((0.0, 0.1, 0.3))
     assert "no barrier of its own" in warning
+
+
+@pytest.mark.parametrize("factor", [1000.0, 96.485])
+def test_energies_that_are_not_in_ev_are_noticed(factor: float) -> None:
+    (warning,) = path_warnings((0.0, 0.1 * factor, 0.3 * factor, 0.1 * factor, 0.0))
+    assert f"a barrier of {0.3 * factor:.4g} eV" in warning
+    assert "are they in eV?" in warning
