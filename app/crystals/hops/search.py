@@ -21,6 +21,7 @@ from app.crystals.hops.warnings import (
     bond_warnings,
     count_warnings,
     disorder_warnings,
+    far_sites_warnings,
     mechanism_warnings,
     occupancy_warnings,
 )
@@ -216,6 +217,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
                 max_hops=max_hops,
                 between_all=absent or options.interstitials,
             ),
+            *(() if absent or options.interstitials else far_sites_warnings(lattices.ion, _shortest_open(hops))),
             *(occupancy_warnings(lattices) if chosen == "vacancy" else ()),
             *(_ordering_warnings(lattices, disorder) if disorder else ()),
         ),
@@ -223,6 +225,10 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
         lattices=lattices,
         bond_valence_host=average_host(supercell.motif),
     )
+
+
+def _shortest_open(hops: list[Hop]) -> float | None:
+    return min((hop.distance_angstrom for hop in hops if hop.band is not None), default=None)
 
 
 def _ordering_warnings(lattices: Sublattices, disorder: Disorder) -> tuple[str, ...]:

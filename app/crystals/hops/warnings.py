@@ -9,6 +9,8 @@ from app.crystals.sites.soundness import BondFaults
 
 #: Below this occupancy the ion counts as dilute, as in hosts that are computed with a single ion.
 FEW_SHARE = 0.5
+#: Sites of an ion in crystals are seldom farther from the nearest other one, angstrom: of 200 with lithium in 25.
+FAR_SITES_ANGSTROM = 4.0
 
 
 def count_warnings(
@@ -30,6 +32,17 @@ def count_warnings(
         )
         return (sentence,)
     return ()
+
+
+def far_sites_warnings(ion: str, shortest_angstrom: float | None) -> tuple[str, ...]:
+    """Ask whether there are sites between those of the file, given the shortest open hop; None where none is open."""
+    if shortest_angstrom is None or shortest_angstrom <= FAR_SITES_ANGSTROM:
+        return ()
+    sentence = (
+        f"The shortest open hop is {shortest_angstrom:.1f} angstrom long. Where {ion} also sits between the sites of "
+        "the file, as where part of it was taken out of the crystal, ask for interstitials=true, which adds such sites."
+    )
+    return (sentence,)
 
 
 def bond_warnings(faults: BondFaults) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -423,3 +424,19 @@ def test_sites_between_are_found_without_being_asked_for_where_the_file_has_no_o
     assert sum(not site.is_interstitial for site in found.sites) == 1
     assert any(site.is_interstitial for site in found.sites)
     assert any("sites between them were added" in warning for warning in found.warnings)
+
+
+def test_sites_that_are_far_apart_ask_for_those_between(repository: Path) -> None:
+    """Of LiFePO4 every other lithium of each channel is left out."""
+    crystal = lithium_iron_phosphate(repository)
+    assert not any("interstitials=true" in warning for warning in search(crystal).warnings)
+    kept = [site for site in crystal.sites if not (site.occupancy_of("Li") and site.frac_coords[1] > 0.25)]
+    assert len(kept) == len(crystal.sites) - 2
+    halved = replace(crystal, sites=tuple(kept))
+    assert any("The shortest open hop is 4.7 angstrom long" in warning for warning in search(halved).warnings)
+    assert not any("shortest open hop" in warning for warning in search(halved, interstitials=True).warnings)
+
+
+def lithium_iron_phosphate(repository: Path) -> Crystal:
+    content = (repository / "examples" / "LiFePO4.cif").read_bytes()
+    return read_crystal(File(name="LiFePO4.cif", content=content), Limits(), "Li")
