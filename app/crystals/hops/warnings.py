@@ -9,8 +9,8 @@ from app.crystals.sites.soundness import BondFaults
 
 #: Below this occupancy the ion counts as dilute, as in hosts that are computed with a single ion.
 FEW_SHARE = 0.5
-#: Sites of an ion in crystals are seldom farther from the nearest other one, angstrom: of 200 with lithium in 25.
-FAR_SITES_ANGSTROM = 4.0
+#: Sites of an ion in crystals are seldom farther from the nearest other one, angstrom: of 200 with lithium in 14.
+FAR_SITES_ANGSTROM = 4.5
 
 
 def count_warnings(
