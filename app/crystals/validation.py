@@ -21,6 +21,8 @@ OTHER_COORDINATES = (
 CLOSE_PASS_ANGSTROM = 0.7
 #: Further than this from the straight line, or from the first image's host, and there is a warning.
 DEVIATION_ANGSTROM = 0.3
+#: Images of an NEB do not go back by more than this share of the hop.
+_TURNS_BACK = 0.1
 #: Another ion that moves by more hops as well; one that is pushed aside moves by less.
 _HOPS_ANGSTROM = 1.0
 #: The least that an ion moves in a hop; the shortest published one has 1.5.
@@ -390,6 +392,17 @@ def concerted_hop_doubt(band: Band) -> str | None:
     if not others:
         return None
     return f"another {band.ion} moves by {max(others):.2f} angstrom, and hops of several ions at once are not predicted"
+
+
+def image_order_doubt(band: Band) -> str | None:
+    """Why a band's barrier is in doubt where its images go back along the hop: its first or last one may be another."""
+    images, hop = band.image_frac_coords, band.hop_vector_angstrom
+    along = (images - images[0]) @ band.lattice_angstrom @ hop / (hop @ hop)
+    steps = np.diff(along)
+    image = int(steps.argmin())
+    if steps[image] >= -_TURNS_BACK:
+        return None
+    return f"its images are not in order along the hop: from image {image} to {image + 1} (counted from 0) it goes back"
 
 
 def _host_moves_angstrom(band: Band) -> FloatArray:

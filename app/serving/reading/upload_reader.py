@@ -24,7 +24,7 @@ from app.crystals.readers import (
 )
 from app.crystals.readers.reading import Reading
 from app.crystals.sites.soundness import BondFaults, band_faults
-from app.crystals.validation import band_vacuum, concerted_hop_doubt
+from app.crystals.validation import band_vacuum, concerted_hop_doubt, image_order_doubt
 from app.crystals.writers import band_to_json
 from app.errors import FormatError, IonpathError, TooLargeError
 from app.serving.reading.uploads import (
@@ -246,7 +246,7 @@ def _read_stored(upload: StoredUpload, options: ReadOptions) -> ReadInput:
 def _doubt(band: Band, vacuum: str | None, faults: BondFaults) -> str | None:
     """Why the model's answer for a band is in doubt, beside what the model says of it."""
     crowded = crowded_because(band) if faults.close_atoms else ()
-    doubts = (vacuum, concerted_hop_doubt(band), *crowded, *bond_doubts(faults))
+    doubts = (vacuum, concerted_hop_doubt(band), image_order_doubt(band), *crowded, *bond_doubts(faults))
     return "; ".join(one for one in doubts if one is not None) or None
 
 

@@ -9,7 +9,7 @@ import pytest
 from composed import composed_bands
 from made_crystals import crystal_of, fluorite, rock_salt
 
-from app.crystals.band import Band
+from app.crystals.band import Band, model_band
 from app.crystals.crystal import Crystal
 from app.crystals.geometry.periodic import near_pairs
 from app.crystals.hops.search import find_hops
@@ -171,6 +171,13 @@ def test_a_band_is_held_to_what_a_crystal_is(band: Band, words: str) -> None:
     assert read.packed is not None
     again = read_upload(StoredUpload(packed=read.packed), ReadOptions(limits=Limits()))
     assert again.doubt == read.doubt
+
+
+@pytest.mark.parametrize(("order", "doubted"), [([0, 1, 2, 3, 4], None), ([0, 3, 1, 2, 4], "from image 1 to 2")])
+def test_images_that_are_not_in_order_put_a_band_out_of_the_domain(order: list[int], doubted: str | None) -> None:
+    band = replace(OLIVINE, image_frac_coords=model_band(OLIVINE).image_frac_coords[order])
+    read = read_upload(JsonBandUpload(payload=orjson.dumps(band_to_json(band))), ReadOptions(limits=Limits()))
+    assert (doubted in (read.doubt or "")) if doubted else read.doubt is None
 
 
 def test_a_band_with_atoms_too_near_each_other_is_out_of_the_domain() -> None:
