@@ -10,8 +10,9 @@ import typer
 
 from app.console import options
 from app.console.messages import INTERRUPTED_STATUS, fail, read_settings_aloud
-from app.crystals.elements import SYMBOLS
+from app.crystals.elements import plain_symbol
 from app.crystals.hops.options import HopOptions
+from app.errors import InputError
 from app.models.cards.card import CheckpointError, read_card
 from app.models.cards.conductivity_card import conductivity_card
 from app.serving.limits import limits_of
@@ -137,7 +138,7 @@ def screen(  # noqa: PLR0917 - typer passes each by name
 
     settings = read_settings_aloud()
     name = model or settings.default_model
-    ions = _ions(ion)
+    ions = ions_of(ion)
     job = Job(
         inputs=tuple(inputs),
         output=output,
@@ -280,12 +281,15 @@ def _check_installed() -> None:
         fail("Screening needs Ray: pip install 'ionpath[screen]'")
 
 
-def _ions(text: str) -> tuple[str, ...]:
-    ions = tuple(dict.fromkeys(one.strip().capitalize() for one in text.split(",") if one.strip()))
-    unknown = [one for one in ions if one not in SYMBOLS]
-    if unknown or not ions:
-        fail(f"--ion {text}: {unknown[0] if unknown else 'nothing'} is no element. Write symbols, such as Li or Li,Na.")
-    return ions
+def ions_of(text: str) -> tuple[str, ...]:
+    """The elements that were named, each read as `ionpath predict` reads one."""
+    named = [one for one in text.split(",") if one.strip()]
+    if not named:
+        fail(f"--ion {text}: no ion is named. Write symbols, such as Li or Li,Na.")
+    try:
+        return tuple(dict.fromkeys(plain_symbol(one, "--ion") for one in named))
+    except InputError as error:
+        fail(f"--ion {text}: {error.detail} Write symbols, such as Li or Li,Na.")
 
 
 def _digest(settings: Settings, name: str) -> str:

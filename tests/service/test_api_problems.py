@@ -334,6 +334,9 @@ def test_paths_and_methods_that_are_not_there_are_problems_too(service: Service)
     assert problem_of(service.client.get("/predictions?limit=100000"))["kind"] == "invalid-parameter"
     assert problem_of(service.client.get("/predictions?cursor=rubbish"))["status"] == 422
     assert problem_of(service.client.get("/predictions?created_after=yesterday"))["status"] == 422
+    assert problem_of(service.client.get("/predictions?formula=lifepo4"))["kind"] == "bad-filter"
+    of_no_ion = problem_of(service.client.get("/predictions?ion=li"))
+    assert (of_no_ion["kind"], of_no_ion["detail"][-13:]) == ("unknown-element", "Was Li meant?")
 
 
 def test_a_request_id_is_taken_over_where_it_is_sane(service: Service) -> None:

@@ -183,7 +183,7 @@ def test_a_file_is_asked_once_more_as_what_it_turns_out_to_be(
 
 @pytest.mark.parametrize("sent", ["band", "structure"])  # the second is a band under a crystal's name
 @pytest.mark.parametrize(
-    ("asked", "kind"), [("Li", None), (None, None), ("Na", "other-ion"), ("li", "unknown-element")]
+    ("asked", "kind"), [("Li", None), ("Li+", None), (None, None), ("Na", "other-ion"), ("li", "unknown-element")]
 )
 def test_a_band_of_another_ion_is_no_answer(sent: str, asked: str | None, kind: str | None) -> None:
     class OfLithium(OneWay):
