@@ -190,6 +190,7 @@ def _run(job: "Job", limits: "SourceLimits", *, restart: bool) -> None:
         summary = run(job, limits, shown_progress(), restart=restart)
     except ScreeningInterruptedError as stopped:
         _tell(f"Interrupted: {_counts(stopped.summary)} The same command goes on.")
+        _tell_passed_by(stopped.summary)
         raise typer.Exit(INTERRUPTED_STATUS) from None
     except KeyboardInterrupt:
         _tell("Interrupted before the first crystal. The same command starts again.")
@@ -197,6 +198,14 @@ def _run(job: "Job", limits: "SourceLimits", *, restart: bool) -> None:
     except ScreeningError as error:
         fail(str(error))
     _tell(f"Done: {_counts(summary)} `ionpath report {job.output}` ranks them.")
+    _tell_passed_by(summary)
+
+
+def _tell_passed_by(summary: "Summary") -> None:
+    from app.screening.passed_by import in_words  # noqa: PLC0415 # what only this command needs
+
+    if summary.passed_by:
+        _tell(in_words(summary.passed_by))
 
 
 def report(  # noqa: PLR0917 - typer passes each by name
@@ -241,7 +250,7 @@ def report(  # noqa: PLR0917 - typer passes each by name
         best = [row for row in result.rows[:top] if row[result.figure] is not None]
         path = output or folder / "report.html"
         writing.write_page(result, path, top=top)
-        _tell(f"Wrote {path}: {len(result.rows)} rows.")
+        _tell(f"Wrote {path}: {len(result.rows)} rows.{_unfinished(result.run)}")
         if csv is not None:
             writing.write_csv(result, csv)
             _tell(f"Wrote {csv}.")
@@ -257,6 +266,14 @@ def report(  # noqa: PLR0917 - typer passes each by name
             _tell_not_written(f"Not written, since they have no {result.figure}", unranked)
     except ScreeningError as error:
         fail(str(error))
+
+
+def _unfinished(run: "Row") -> str:
+    """That more rows may come, where the run is not complete."""
+    if run["state"] == "complete":
+        return ""
+    done = f"{run.get('counts', {}).get('inputs_done', 0)} of {run.get('inputs', 0)} inputs are done"
+    return f" The run is not finished ({run['state']}): {done}."
 
 
 def _tell_not_written(why: str, rows: "Sequence[Row]") -> None:
