@@ -63,7 +63,7 @@ class Reply:
 #: Problems of a crystal that was sent as a band, and the reverse.
 _OTHER_WAY = frozenset({"single-crystal", "band-not-crystal"})
 #: Problems of a folder whose files may be separate crystals rather than images of one band.
-_UNRELATED_FILES = frozenset({"different-atoms", "different-cells", "unrelated-images"})
+_UNRELATED_FILES = frozenset({"different-atoms", "different-cells", "unrelated-images", "nothing-moves", "mixed-sites"})
 
 Call = Callable[[Source, Question], Awaitable[Reply]]
 
