@@ -295,7 +295,7 @@ def _counts(summary: "Summary") -> str:
 
 def _check_installed() -> None:
     if find_spec("ray") is None or find_spec("pyarrow") is None:
-        fail("Screening needs Ray: pip install 'ionpath[screen]'")
+        fail("Screening needs Ray: pip install '.[screen]' in a clone of ionpath, or make setup.")
 
 
 def ions_of(text: str) -> tuple[str, ...]:
