@@ -165,6 +165,8 @@ def test_a_wrong_form_is_answered_with_the_right_ones(service: Service, examples
     unknown = problem_of(post(service, data={"ion": "Li", "threshold_ev": "0.5"}, structure=file))
     assert unknown["kind"] == "unknown-field"
     assert "query" in unknown["expected"]
+    beside_a_band = problem_of(post(service, data={"ion": "Li"}, band=file))
+    assert (beside_a_band["kind"], beside_a_band["where"]) == ("unknown-field", "form field ion")
 
 
 def test_fields_that_a_browser_s_form_left_empty_are_not_there(service: Service, examples: Path) -> None:
