@@ -1,8 +1,9 @@
 """The query parameters of each call, as the OpenAPI page shows them."""
 
+from datetime import datetime
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.api.schemas import Status
 from app.crystals.hops.options import HopOptions
@@ -91,10 +92,18 @@ class ConductivityQuery(_Query):
     max_hops: int | None = _MAX_HOPS
 
 
+#: Of ISO 8601, which is what pydantic reads.
+_MOMENT = "ISO 8601, such as `2026-12-01` or `2026-12-01T09:30:00Z`; UTC where no time zone is given."
+
+
 class ListQuery(_Query):
     """Filters of the list of predictions."""
 
-    ion: str | None = Field(None, max_length=LONGEST_FILTER, description="The migrating element, such as `Li`.")
+    ion: str | None = Field(
+        None,
+        max_length=LONGEST_FILTER,
+        description="The migrating element, such as `Li`, as `POST /predict/barrier` takes it.",
+    )
     formula: str | None = Field(
         None,
         max_length=LONGEST_FILTER,
@@ -103,8 +112,8 @@ class ListQuery(_Query):
     model: str | None = Field(None, max_length=LONGEST_FILTER, description="Name of the checkpoint that answered.")
     status: Status | None = Field(None, description="`queued`, `running`, `done` or `failed`.")
     kind: Literal["band", "crystal"] | None = Field(None, description="What was sent.")
-    created_after: AwareDatetime | None = Field(None, description="At or after this time, with its time zone.")
-    created_before: AwareDatetime | None = Field(None, description="Before this time, with its time zone.")
+    created_after: datetime | None = Field(None, description=f"At or after this time: {_MOMENT}")
+    created_before: datetime | None = Field(None, description=f"Before this time: {_MOMENT}")
     barrier_below_ev: float | None = Field(None, allow_inf_nan=False, description="Barrier below this, in eV.")
     limit: int = Field(50, ge=1, le=500, description="Maximum number of predictions per page.")
     cursor: str | None = Field(None, max_length=LONGEST_FILTER, description="`next_cursor` of the page before.")

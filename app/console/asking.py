@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from app.console.sources import Input, Source, Unreadable
-from app.crystals.elements import check_element
+from app.crystals.elements import plain_symbol
 from app.crystals.hops.options import USUAL, HopOptions
 from app.errors import InputError, IonpathError
 
@@ -63,7 +63,7 @@ class Reply:
 #: Problems of a crystal that was sent as a band, and the reverse.
 _OTHER_WAY = frozenset({"single-crystal", "band-not-crystal"})
 #: Problems of a folder whose files may be separate crystals rather than images of one band.
-_UNRELATED_FILES = frozenset({"different-atoms", "different-cells", "unrelated-images"})
+_UNRELATED_FILES = frozenset({"different-atoms", "different-cells", "unrelated-images", "nothing-moves", "mixed-sites"})
 
 Call = Callable[[Source, Question], Awaitable[Reply]]
 
@@ -192,9 +192,11 @@ class _Run:
 def _check_ion(source: Source, reply: Reply) -> None:
     """Refuse the answer to a band of another ion than was asked for: a band says by itself which ion moves."""
     asked, found = source.ion, reply.answer.get("ion")
-    if "band" not in source.files or asked is None or found in (None, asked):
+    if "band" not in source.files or not asked or found is None:
         return
-    check_element(asked, "--ion")
+    asked = plain_symbol(asked, "--ion")
+    if found == asked:
+        return
     raise InputError(
         f"The band's ion is {found}, and {asked} was asked for.",
         kind="other-ion",

@@ -10,8 +10,9 @@ import typer
 
 from app.console import options
 from app.console.messages import INTERRUPTED_STATUS, fail, read_settings_aloud
-from app.crystals.elements import SYMBOLS
+from app.crystals.elements import plain_symbol
 from app.crystals.hops.options import HopOptions
+from app.errors import InputError
 from app.models.cards.card import CheckpointError, read_card
 from app.models.cards.conductivity_card import conductivity_card
 from app.serving.limits import limits_of
@@ -137,7 +138,7 @@ def screen(  # noqa: PLR0917 - typer passes each by name
 
     settings = read_settings_aloud()
     name = model or settings.default_model
-    ions = _ions(ion)
+    ions = ions_of(ion)
     job = Job(
         inputs=tuple(inputs),
         output=output,
@@ -189,6 +190,7 @@ def _run(job: "Job", limits: "SourceLimits", *, restart: bool) -> None:
         summary = run(job, limits, shown_progress(), restart=restart)
     except ScreeningInterruptedError as stopped:
         _tell(f"Interrupted: {_counts(stopped.summary)} The same command goes on.")
+        _tell_passed_by(stopped.summary)
         raise typer.Exit(INTERRUPTED_STATUS) from None
     except KeyboardInterrupt:
         _tell("Interrupted before the first crystal. The same command starts again.")
@@ -196,6 +198,14 @@ def _run(job: "Job", limits: "SourceLimits", *, restart: bool) -> None:
     except ScreeningError as error:
         fail(str(error))
     _tell(f"Done: {_counts(summary)} `ionpath report {job.output}` ranks them.")
+    _tell_passed_by(summary)
+
+
+def _tell_passed_by(summary: "Summary") -> None:
+    from app.screening.passed_by import in_words  # noqa: PLC0415 # what only this command needs
+
+    if summary.passed_by:
+        _tell(in_words(summary.passed_by))
 
 
 def report(  # noqa: PLR0917 - typer passes each by name
@@ -240,7 +250,7 @@ def report(  # noqa: PLR0917 - typer passes each by name
         best = [row for row in result.rows[:top] if row[result.figure] is not None]
         path = output or folder / "report.html"
         writing.write_page(result, path, top=top)
-        _tell(f"Wrote {path}: {len(result.rows)} rows.")
+        _tell(f"Wrote {path}: {len(result.rows)} rows.{_unfinished(result.run)}")
         if csv is not None:
             writing.write_csv(result, csv)
             _tell(f"Wrote {csv}.")
@@ -256,6 +266,14 @@ def report(  # noqa: PLR0917 - typer passes each by name
             _tell_not_written(f"Not written, since they have no {result.figure}", unranked)
     except ScreeningError as error:
         fail(str(error))
+
+
+def _unfinished(run: "Row") -> str:
+    """That more rows may come, where the run is not complete."""
+    if run["state"] == "complete":
+        return ""
+    done = f"{run.get('counts', {}).get('inputs_done', 0)} of {run.get('inputs', 0)} inputs are done"
+    return f" The run is not finished ({run['state']}): {done}."
 
 
 def _tell_not_written(why: str, rows: "Sequence[Row]") -> None:
@@ -277,15 +295,18 @@ def _counts(summary: "Summary") -> str:
 
 def _check_installed() -> None:
     if find_spec("ray") is None or find_spec("pyarrow") is None:
-        fail("Screening needs Ray: pip install 'ionpath[screen]'")
+        fail("Screening needs Ray: pip install '.[screen]' in a clone of ionpath, or make setup.")
 
 
-def _ions(text: str) -> tuple[str, ...]:
-    ions = tuple(dict.fromkeys(one.strip().capitalize() for one in text.split(",") if one.strip()))
-    unknown = [one for one in ions if one not in SYMBOLS]
-    if unknown or not ions:
-        fail(f"--ion {text}: {unknown[0] if unknown else 'nothing'} is no element. Write symbols, such as Li or Li,Na.")
-    return ions
+def ions_of(text: str) -> tuple[str, ...]:
+    """The elements that were named, each read as `ionpath predict` reads one."""
+    named = [one for one in text.split(",") if one.strip()]
+    if not named:
+        fail(f"--ion {text}: no ion is named. Write symbols, such as Li or Li,Na.")
+    try:
+        return tuple(dict.fromkeys(plain_symbol(one, "--ion") for one in named))
+    except InputError as error:
+        fail(f"--ion {text}: {error.detail} Write symbols, such as Li or Li,Na.")
 
 
 def _digest(settings: Settings, name: str) -> str:

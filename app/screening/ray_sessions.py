@@ -8,6 +8,7 @@ import signal
 import sys
 import tempfile
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ _STORE_BYTES = 256 << 20
 _LOCAL = "127.0.0.1"
 _FOLDER_PREFIX = "ionpath-ray-"
 _TOKEN_BYTES = 32
+#: What Ray says where there are fewer batches of crystals than workers, as of any short run.
+_FEW_BATCHES = "The minimum number of concurrent actors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,8 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[Machines]:
     _prepare_environment(here=address is None)
     ray = _ray()
     # Ray prints on standard output that the tasks of a worker that died are tried again, which is as it should be.
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=_FEW_BATCHES, category=UserWarning)
         yield from _session(ray, address, workers, folder)
 
 

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from app.screening.errors import ScreeningError, lines_of
 from app.screening.job import SCHEMA_VERSION, Job
+from app.screening.passed_by import MOST_NAMED
 from app.screening.pieces import Output, locked
 from app.screening.progress import Shown
 from app.screening.ray_sessions import ray_session
@@ -38,6 +39,7 @@ class Summary:
         crystals: rows of crystals.
         failures: rows of failures, by kind.
         seconds: of this run.
+        passed_by: paths of files of folders that were not taken for crystals.
     """
 
     inputs: int
@@ -45,6 +47,7 @@ class Summary:
     crystals: int
     failures: dict[str, int]
     seconds: float
+    passed_by: Sequence[str] = ()
 
     @property
     def failed(self) -> int:
@@ -74,12 +77,14 @@ def run(job: Job, limits: SourceLimits, shown: Shown, *, restart: bool = False) 
         shown.say("listing the inputs")
         selection, firsts, total, left = _selected(sources, job, output)
         parts = [part for source, first in zip(sources, firsts, strict=True) for part in source.parts(selection, first)]
-        writer = _Writer(output, total, left, started_s, job.save_every_s)
+        others = [path for name in job.inputs for path in passed_by(name)]
+        writer = _Writer(output, total, left, started_s, job.save_every_s, passed_by=others)
         output.write_run(
             state="running",
             schema_version=SCHEMA_VERSION,
             inputs=total,
-            files_passed_by=sum(map(passed_by, job.inputs)),
+            files_passed_by=len(others),
+            first_passed_by=others[:MOST_NAMED],
             started_at=output.run.get("started_at") or _now(),
             versions=_versions(),
             counts=writer.counts(),
@@ -202,13 +207,23 @@ class _Writer:
         left: digests of those that have no rows yet.
     """
 
-    def __init__(self, output: Output, total: int, left: set[bytes], started_s: float, save_every_s: float) -> None:
+    def __init__(
+        self,
+        output: Output,
+        total: int,
+        left: set[bytes],
+        started_s: float,
+        save_every_s: float,
+        *,
+        passed_by: Sequence[str] = (),
+    ) -> None:
         self.output = output
         self.total = total
         self.left = left
         self.crystals = output.dataset("crystals").count_rows()
         kinds = output.dataset("failures").to_table(columns=["kind"]).column("kind").to_pylist()
         self.failures: Counter[str] = Counter(kinds)
+        self._passed_by = passed_by
         self._started_s = started_s
         self._save_every_s = save_every_s
         self._inputs: list[str] = []
@@ -268,6 +283,7 @@ class _Writer:
             crystals=self.crystals,
             failures=dict(self.failures.most_common()),
             seconds=time.monotonic() - self._started_s,
+            passed_by=self._passed_by,
         )
 
     def _write(self) -> None:

@@ -12,6 +12,7 @@ import structlog
 
 from app.crystals.band import Band
 from app.crystals.bvse import BondValenceOpinion
+from app.crystals.elements import plain_symbol
 from app.crystals.geometry.identity import CanonicalBand
 from app.crystals.limits import Limits
 from app.errors import InputError, IonpathError, NotReadyError
@@ -45,7 +46,7 @@ from app.serving.lanes import Lane
 from app.serving.metrics import Metrics
 from app.serving.reading.pool import ReadingPool, raise_if_error
 from app.serving.reading.second_opinion import opinion_of, opinion_wait_s, opinion_within
-from app.serving.reading.upload_reader import CrystalInput, ReadInput, ReadOptions
+from app.serving.reading.upload_reader import CrystalInput, ReadInput, ReadOptions, check_holds
 from app.serving.reading.uploads import CrystalUpload, StoredUpload, Upload
 from app.serving.request import Asked, PredictionRequest
 from app.settings import Settings
@@ -108,7 +109,7 @@ class Pipeline:
             )
         upload = request.upload
         if request.conductivity == "required":
-            upload = _of_conductor(upload)
+            upload = self._of_conductor(upload)
         options = self._options(request, later=later)
         read = partial(self.pool.read, upload, options, key_id=request.key_id, request_id=request.request_id)
         in_turn = isinstance(request.upload, CrystalUpload) and self._is_quick(predictor)
@@ -125,10 +126,9 @@ class Pipeline:
         if request.work is not None and isinstance(request.upload, CrystalUpload):
             request.work.begin(timed.began_s)
         self.metrics.observe("read", time.monotonic() - started_s)
-        if request.conductivity == "required":
-            self.registry.conductivity_predictor(timed.read.ion)  # refuses other ions before anything is predicted
-            if not _contains_ion(timed.read.content):
-                raise _ion_absent(timed.read.ion, timed.read.formula)
+        content = timed.read.content
+        if request.conductivity == "required" and isinstance(content, CrystalInput):
+            check_holds(content.crystal, content.search.ion)  # a reading that was kept may be of another request
         return Asked(
             request=request,
             prediction_id=uuid4(),
@@ -138,6 +138,24 @@ class Pipeline:
             read=timed.read,
             later=later,
         )
+
+    def _of_conductor(self, upload: Upload) -> CrystalUpload:
+        """A crystal whose conductivity is asked for: the ion is lithium where none is named, as no other is known.
+
+        Raises:
+            InputError: it is none, or the conductivity of its ion is not predicted.
+            NotFoundError: there is no model of conductivity.
+        """
+        if not isinstance(upload, CrystalUpload):
+            raise InputError(
+                "A conductivity is that of a whole crystal, and a band is one hop.",
+                kind="conductivity-needs-crystal",
+                where="form field structure",
+                expected="a crystal as the form field `structure`; POST /predict/barrier takes bands",
+            )
+        ion = plain_symbol(upload.ion, "ion") if upload.ion else CONDUCTING_ION
+        self.registry.conductivity_predictor(ion)  # refuses other ions before anything is read
+        return replace(upload, ion=ion, must_hold_ion=True)
 
     def _is_quick(self, predictor: Predictor) -> bool:
         return lane_of(self.registry, predictor) is Lane.MAIN
@@ -404,34 +422,9 @@ class Pipeline:
         return known
 
 
-def _of_conductor(upload: Upload) -> CrystalUpload:
-    """A crystal whose conductivity is asked for: the ion is lithium where none is named, as no other is known.
-
-    Raises:
-        InputError: it is none.
-    """
-    if not isinstance(upload, CrystalUpload):
-        raise InputError(
-            "A conductivity is that of a whole crystal, and a band is one hop.",
-            kind="conductivity-needs-crystal",
-            where="form field structure",
-            expected="a crystal as the form field `structure`; POST /predict/barrier takes bands",
-        )
-    return upload if upload.ion else replace(upload, ion=CONDUCTING_ION)
-
-
 def _contains_ion(content: Band | CrystalInput) -> bool:
     """Whether it is a crystal that contains the ion; one that it does not contain is added on interstitial sites."""
     return isinstance(content, CrystalInput) and content.crystal.contains(content.search.ion)
-
-
-def _ion_absent(ion: str, formula: str) -> InputError:
-    return InputError(
-        f"There is no {ion} in {formula} that could conduct.",
-        kind="ion-absent",
-        where="form field structure",
-        expected=f"a crystal that contains {ion}; POST /predict/barrier predicts how an ion that is added would hop",
-    )
 
 
 def _charge(request: PredictionRequest, seconds: float) -> None:

@@ -18,8 +18,9 @@ from app.serving.answers.as_json import Json, answer_to_json
 from app.serving.answers.types import Answer
 from app.serving.bulk_properties import PropertyAnswering
 from app.serving.history.exports import ExportForm, check_done, input_not_kept, numbered_bands, to_neb_json, to_neb_zip
+from app.serving.history.filters import ListQuery
 from app.serving.history.jobs import Job, Jobs
-from app.serving.history.records import JOB_SIGN_S, ListQuery, Records, interrupted
+from app.serving.history.records import JOB_SIGN_S, Records, interrupted
 from app.serving.inference.admission import FIRST_BAND_S, FIRST_REQUEST_S, Admission, AdmittedWork
 from app.serving.lanes import Lane
 from app.serving.metrics import Metrics

@@ -1,6 +1,7 @@
 """The HTTP contract, on a running service: calls, answers, listing, deleting, answering later."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -199,23 +200,40 @@ def test_a_prediction_is_found_at_once_and_until_it_is_deleted(service: Service,
     assert service.client.delete(path).status_code == 404
 
 
+def ids_of(page: dict[str, Any]) -> list[str]:
+    return [row["prediction_id"] for row in page["predictions"]]
+
+
 def test_predictions_are_listed_by_filter_and_page(service: Service, examples: Path) -> None:
     ids = {send_band(service, examples).json()["prediction_id"] for _ in range(3)}
     newest = send_crystal(service, examples).json()["prediction_id"]
-    service.wait_for(
-        "/predictions?kind=crystal&limit=1", lambda page: page["predictions"][0]["prediction_id"] == newest
-    )
+    service.wait_for("/predictions?kind=crystal&limit=1", lambda page: ids_of(page) == [newest])
     found, cursor, pages = [], "", 0
     while cursor is not None and pages < 100:
         query = {"ion": "Li", "kind": "band", "limit": "2", "model": "default"} | ({"cursor": cursor} if cursor else {})
         page = as_declared(service.client.get("/predictions", params=query), PredictionPage)
         assert len(page["predictions"]) <= 2
-        found += [row["prediction_id"] for row in page["predictions"]]
+        found += ids_of(page)
         cursor, pages = page["next_cursor"], pages + 1
     assert ids <= set(found)
     assert newest not in found
     assert len(found) == len(set(found))
     assert service.client.get("/predictions?ion=Zn").json() == {"predictions": [], "next_cursor": None}
+    by_charge = service.client.get("/predictions", params={"ion": "Li+", "kind": "crystal", "limit": 1}).json()
+    assert ids_of(by_charge) == [newest]
+
+
+@pytest.mark.parametrize("moment", ["{:%Y-%m-%d}", "{:%Y-%m-%dT%H:%M:%S}", "{:%Y-%m-%dT%H:%M:%SZ}"])
+def test_times_without_a_zone_are_utc(service: Service, examples: Path, moment: str) -> None:
+    sent = send_band(service, examples).json()["prediction_id"]
+    service.wait_for("/predictions?limit=1", lambda page: ids_of(page) == [sent])
+    before, after = (moment.format(datetime.now(UTC) + timedelta(days=days)) for days in (-1, 2))
+
+    def first(**where: str) -> list[str]:
+        return ids_of(service.client.get("/predictions", params={"limit": "1", **where}).json())
+
+    assert first(created_after=before, created_before=after) == [sent]
+    assert first(created_after=after) == []
 
 
 @pytest.mark.parametrize("prefer", ["respond-async", "wait=5, Respond-Async; foo"])

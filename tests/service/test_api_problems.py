@@ -165,6 +165,8 @@ def test_a_wrong_form_is_answered_with_the_right_ones(service: Service, examples
     unknown = problem_of(post(service, data={"ion": "Li", "threshold_ev": "0.5"}, structure=file))
     assert unknown["kind"] == "unknown-field"
     assert "query" in unknown["expected"]
+    beside_a_band = problem_of(post(service, data={"ion": "Li"}, band=file))
+    assert (beside_a_band["kind"], beside_a_band["where"]) == ("unknown-field", "form field ion")
 
 
 def test_fields_that_a_browser_s_form_left_empty_are_not_there(service: Service, examples: Path) -> None:
@@ -334,6 +336,9 @@ def test_paths_and_methods_that_are_not_there_are_problems_too(service: Service)
     assert problem_of(service.client.get("/predictions?limit=100000"))["kind"] == "invalid-parameter"
     assert problem_of(service.client.get("/predictions?cursor=rubbish"))["status"] == 422
     assert problem_of(service.client.get("/predictions?created_after=yesterday"))["status"] == 422
+    assert problem_of(service.client.get("/predictions?formula=lifepo4"))["kind"] == "bad-filter"
+    of_no_ion = problem_of(service.client.get("/predictions?ion=li"))
+    assert (of_no_ion["kind"], of_no_ion["detail"][-13:]) == ("unknown-element", "Was Li meant?")
 
 
 def test_a_request_id_is_taken_over_where_it_is_sane(service: Service) -> None:

@@ -114,12 +114,17 @@ def test_hops_that_were_not_predicted_leave_its_barrier_unknown(service: Service
     assert unknown not in many["in_domain"]["reasons"]
 
 
-def test_a_crystal_without_lithium_conducts_none(service: Service) -> None:
+def test_a_crystal_without_lithium_conducts_none(service: Service, examples: Path) -> None:
     salt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     sodium = {"structure": ("NaCl.cif", salt.to(fmt="cif").encode())}
     refused = problem_of(service.client.post(PATH, files=sodium))
     assert (refused.status, refused.kind) == (422, "ion-absent")
     assert "There is no Li in Cl4 Na4" in refused.detail
+    # In this one no interstitial site is found either, which is never looked for.
+    phosphate = {"structure": ("Na3PS4.cif", (examples / "Na3PS4.cif").read_bytes())}
+    without_a_site = problem_of(service.client.post(PATH, files=phosphate))
+    assert (without_a_site.status, without_a_site.kind) == (422, "ion-absent")
+    assert "There is no Li in Na6 P2 S8" in without_a_site.detail
     classified = service.client.post(CLASSIFY, files=sodium, data={"ion": "Li"})
     assert (classified.status_code, classified.json()[CHANCE]) == (200, None)
 
@@ -128,6 +133,9 @@ def test_what_has_no_conductivity_is_refused_in_words(service: Service, crystal:
     other = problem_of(service.client.post(PATH, files=crystal, data={"ion": "Fe"}))
     assert (other.kind, other.where) == ("ion-without-conductivity", "ion")
     assert "of Li alone" in other.detail
+    unknown_ion = problem_of(service.client.post(PATH, files=crystal, data={"ion": "li"}))
+    assert (unknown_ion.kind, unknown_ion.where) == ("unknown-element", "ion")
+    assert service.client.post(PATH, files=crystal, data={"ion": "Li+"}).json()["ion"] == "Li"
     band = problem_of(
         service.client.post(
             PATH, content=(examples / "LiFePO4_band.json").read_bytes(), headers={"content-type": "application/json"}

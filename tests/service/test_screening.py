@@ -322,6 +322,24 @@ def test_a_run_that_is_complete_does_nothing_more(screened: Screening, folder: P
 
 
 @pytest.mark.one_third
+def test_a_short_run_says_what_was_passed_by_and_nothing_of_rays(tmp_path: Path) -> None:
+    """One batch for two workers, of which Ray warns: the user can do nothing about it."""
+    given = tmp_path / "in"
+    given.mkdir()
+    text = crystal_to_cif(rock_salt(), "salt")
+    for name in ("a.cif", "b_POSCAR", "c.cif.txt", "README.md", "table.csv"):
+        (given / name).write_text(text)
+    words = ("screen", given, "--ion", "Li", "--output", tmp_path / "out", "--max-hops", "1", "--workers", "2")
+    done = fresh_ionpath(tmp_path, *words)
+    assert done.returncode == 0, done.stderr
+    assert "Done: 3 of 3 inputs" in done.stderr
+    assert "2 files were passed by, as their names are not those of crystals: README.md, table.csv." in done.stderr
+    assert "Warning" not in done.stderr
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (run["files_passed_by"], run["first_passed_by"]) == (2, ["README.md", "table.csv"])
+
+
+@pytest.mark.one_third
 def test_the_notebook_runs(repository: Path, tmp_path: Path) -> None:
     """With four crystals of the fifty: every cell, and what it leaves."""
     notebook: Any = nbformat.read(repository / "examples" / "screening.ipynb", as_version=4)  # type: ignore[no-untyped-call] # it has no annotations

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.crystals.band import Band, FloatArray
-from app.crystals.elements import check_element
+from app.crystals.elements import plain_symbol
 from app.crystals.geometry.matching import match_atoms
 from app.crystals.geometry.periodic import ShortestVectors, shortest_vectors
 from app.crystals.limits import Limits
@@ -119,7 +119,7 @@ def band_of_frames(
     """
     _check_frames(frames, limits)
     if ion is not None:
-        _check_ion(ion, frames[0])
+        ion = _ion_of(ion, frames[0])
     lattice = frames[0].lattice_angstrom
     frames, drifts = _in_first_order(frames)
     positions, last_step = _unwrapped(frames, drifts)
@@ -183,8 +183,8 @@ def _check_same_atoms(first: Frame, frame: Frame) -> None:
     )
 
 
-def _check_ion(ion: str, frame: Frame) -> None:
-    check_element(ion, "ion")
+def _ion_of(text: str, frame: Frame) -> str:
+    ion = plain_symbol(text, "ion")
     if ion not in frame.species:
         raise InputError(
             f"There is no {ion} in {frame.name}; it has {', '.join(sorted(set(frame.species)))}.",
@@ -192,6 +192,7 @@ def _check_ion(ion: str, frame: Frame) -> None:
             where="ion",
             expected="an element of the crystal; without one, the atom that moves most is taken as the ion",
         )
+    return ion
 
 
 def _cell_difference_angstrom(lattice: FloatArray, other: FloatArray) -> float:

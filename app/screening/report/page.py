@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from app.screening.passed_by import named
 from app.screening.report.drawing import hop_svg
 from app.screening.report.ranking import (
     DIMENSIONS,
@@ -86,6 +87,7 @@ def _counts(result: Ranked) -> str:
     good = sum(group.below for group in grouped(result, "ion"))
     rows = [
         ("inputs", f"{run.get('counts', {}).get('inputs_done', 0):,} of {run.get('inputs', 0):,} ({run['state']})"),
+        *_passed_by(run),
         ("crystals and ions with an answer", f"{len(result.rows):,}"),
         ("failures", f"{len(result.failures):,}"),
         *[(f"percolating in {name}", f"{len(percolating(result.rows, name)):,}") for name in DIMENSIONS],
@@ -100,6 +102,14 @@ def _counts(result: Ranked) -> str:
         ("inputs named", ", ".join(settings["inputs"])),
     ]
     return "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+
+
+def _passed_by(run: Row) -> list[tuple[str, str]]:
+    count = run.get("files_passed_by", 0)
+    names = run.get("first_passed_by", ())  # runs of earlier releases name none
+    if not names:
+        return []
+    return [("files passed by, as their names are not those of crystals", f"{count:,}: {named(names, count)}")]
 
 
 def _counts_of_conductivity(result: Ranked) -> list[tuple[str, str]]:

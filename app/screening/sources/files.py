@@ -13,6 +13,8 @@ from app.screening.sources.items import Item, Part, Selection, SourceLimits
 #: Suffixes of files in a folder or an archive that are taken for crystals; others are skipped.
 SUFFIXES = frozenset({".cif", ".mcif", ".vasp", ".poscar", ".contcar", ".json", ".xsf", ".xyz", ".extxyz"})
 NAMES = ("POSCAR", "CONTCAR")
+#: Of `LFP_POSCAR`.
+_NAME_ENDINGS = tuple(f"{sign}{name}" for name in NAMES for sign in "_-")
 #: A read task has so many files: enough to be worth a task, few enough to spread over a cluster.
 _FILES_IN_PART = 512
 
@@ -22,8 +24,11 @@ def is_crystal(path: str) -> bool:
     parts = PurePosixPath(path).parts
     if any(part.startswith(".") or part == "__MACOSX" for part in parts):
         return False
-    name = PurePosixPath(plain_name(parts[-1]))
-    return name.suffix.lower() in SUFFIXES or name.name.upper().startswith(NAMES)
+    name = plain_name(parts[-1])
+    if name.lower().endswith(".txt"):  # as browsers and mail programs add to `x.cif`
+        name = name[: -len(".txt")]
+    upper = name.upper()
+    return PurePosixPath(name).suffix.lower() in SUFFIXES or upper.startswith(NAMES) or upper.endswith(_NAME_ENDINGS)
 
 
 @dataclass(frozen=True, kw_only=True)

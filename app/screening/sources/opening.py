@@ -37,13 +37,13 @@ def open_sources(names: Sequence[str], limits: SourceLimits) -> list[Source]:
     return [source for name in names for source in _open(name, limits)]
 
 
-def passed_by(name: str) -> int:
-    """How many files of a folder are not taken for crystals; 0 of anything else."""
+def passed_by(name: str) -> list[str]:
+    """Paths of the files of a folder that are not taken for crystals, relative to it; none of anything else."""
     filesystem, path = _located(name)
     if filesystem.get_file_info(path).type != fs.FileType.Directory:
-        return 0
+        return []
     below = files_below(filesystem, path, name)
-    return 0 if is_table_of_folder(below) else sum(not is_crystal(one) for one in below)
+    return [] if is_table_of_folder(below) else [one for one in below if not is_crystal(one)]
 
 
 def _located(name: str) -> tuple[fs.FileSystem, str]:
@@ -92,7 +92,7 @@ def _folder(name: str, filesystem: fs.FileSystem, path: str, limits: SourceLimit
     if not crystals:
         raise ScreeningError(
             f"{name} holds no crystals: no file below it ends in .cif, .vasp, .poscar, .json, .xsf or .xyz, or is "
-            "named POSCAR or CONTCAR. Name archives and tables themselves."
+            "named POSCAR or CONTCAR, as LFP_POSCAR is. Name archives and tables themselves."
         )
     return [Files(name=name, filesystem=filesystem, base=path, paths=crystals, limits=limits)]
 

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Literal
 from uuid import UUID
 
 from app.errors import NotFoundError, NotReadyError
 from app.serving.answers.as_json import Json, error_to_json, row_head, row_to_json
 from app.serving.cache import Cache
+from app.serving.history.filters import ListQuery, filter_of
 from app.serving.history.jobs import Jobs
 from app.serving.history.recent import RecentRecord, StoredInput, read_record, write_record
 from app.storage.log import PredictionLog
@@ -24,21 +25,6 @@ DELETED_S = 24 * 3600.0
 _MARK = b"1"
 #: Above this unpacking an input leaves the event loop, compressed bytes.
 _UNPACKED_HERE_BYTES = 65_536
-
-
-class ListQuery(Protocol):
-    """What a list is filtered by; see PredictionFilter."""
-
-    ion: str | None
-    formula: str | None
-    model: str | None
-    status: Literal["queued", "running", "done", "failed"] | None
-    kind: Literal["band", "crystal"] | None
-    created_after: datetime | None
-    created_before: datetime | None
-    barrier_below_ev: float | None
-    limit: int
-    cursor: str | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,16 +147,7 @@ class Records:
             InputError: a filter or cursor is invalid.
             NotReadyError: the database cannot be asked.
         """
-        where = PredictionFilter(
-            ion=query.ion,
-            formula=query.formula,
-            model_name=query.model,
-            status=query.status,
-            kind=query.kind,
-            created_after=query.created_after,
-            created_before=query.created_before,
-            barrier_below_ev=query.barrier_below_ev,
-        )
+        where = filter_of(query)
         if query.status == "failed":  # those whose process crashed are among them once they were found
             for status in UNFINISHED:
                 await self._page(key_id, PredictionFilter(status=status), MOST_ROWS_A_PAGE, None)

@@ -37,7 +37,9 @@ class KeptReadings:
 
 def upload_digest(upload: FileUpload, options: ReadOptions) -> bytes:
     """SHA-256 of everything that a reading depends on."""
-    fields = [value for value in vars(upload).values() if not isinstance(value, File)]
+    # One reading serves both who asks for barriers alone and who refuses a crystal without the ion.
+    given = {name: value for name, value in vars(upload).items() if name != "must_hold_ion"}
+    fields = [value for value in given.values() if not isinstance(value, File)]
     lengths = [[file.name, len(file.content), file.cell_angstrom] for file in upload_files(upload)]
     head = repr([type(upload).__name__, fields, lengths, options])
     digest = hashlib.sha256(head.encode(errors="surrogatepass"))

@@ -8,6 +8,7 @@ import numpy as np
 
 from app.crystals.band import Band
 from app.crystals.crystal import Crystal, Site
+from app.crystals.elements import plain_symbol
 from app.crystals.geometry.identity import CanonicalBand, canonical
 from app.crystals.hops.bands import crowded_because
 from app.crystals.hops.options import USUAL, HopOptions
@@ -26,7 +27,7 @@ from app.crystals.readers.reading import Reading
 from app.crystals.sites.soundness import BondFaults, band_faults
 from app.crystals.validation import band_vacuum, concerted_hop_doubt, image_order_doubt
 from app.crystals.writers import band_to_json
-from app.errors import FormatError, IonpathError, TooLargeError
+from app.errors import FormatError, InputError, IonpathError, TooLargeError
 from app.serving.reading.uploads import (
     BandFileUpload,
     BulkUpload,
@@ -194,7 +195,25 @@ def _read_end_points(upload: EndPointsUpload, limits: Limits) -> Reading:
 
 
 def _read_crystal(upload: CrystalUpload, options: ReadOptions) -> ReadInput:
-    return _with_hops(read_crystal(upload.file, options.limits, upload.ion), upload.ion, options)
+    crystal = read_crystal(upload.file, options.limits, upload.ion)
+    if upload.must_hold_ion and upload.ion is not None:
+        check_holds(crystal, plain_symbol(upload.ion, "ion"))
+    return _with_hops(crystal, upload.ion, options)
+
+
+def check_holds(crystal: Crystal, ion: str) -> None:
+    """Refuse a crystal that does not contain an ion.
+
+    Raises:
+        InputError: kind "ion-absent".
+    """
+    if not crystal.contains(ion):
+        raise InputError(
+            f"There is no {ion} in {crystal.formula} that could conduct.",
+            kind="ion-absent",
+            where="form field structure",
+            expected=f"a crystal that contains {ion}; POST /predict/barrier predicts how an ion that is added hops",
+        )
 
 
 def _with_hops(crystal: Crystal, ion: str | None, options: ReadOptions) -> ReadInput:

@@ -31,10 +31,15 @@ class EndPointsUpload:
 
 @dataclass(frozen=True, kw_only=True)
 class CrystalUpload:
-    """One crystal and the element that hops through it."""
+    """One crystal and the element that hops through it.
+
+    Attributes:
+        must_hold_ion: refuse a crystal without the ion; else it hops between interstitial sites.
+    """
 
     file: File
     ion: str | None
+    must_hold_ion: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

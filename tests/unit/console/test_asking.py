@@ -183,7 +183,7 @@ def test_a_file_is_asked_once_more_as_what_it_turns_out_to_be(
 
 @pytest.mark.parametrize("sent", ["band", "structure"])  # the second is a band under a crystal's name
 @pytest.mark.parametrize(
-    ("asked", "kind"), [("Li", None), (None, None), ("Na", "other-ion"), ("li", "unknown-element")]
+    ("asked", "kind"), [("Li", None), ("Li+", None), (None, None), ("Na", "other-ion"), ("li", "unknown-element")]
 )
 def test_a_band_of_another_ion_is_no_answer(sent: str, asked: str | None, kind: str | None) -> None:
     class OfLithium(OneWay):
@@ -201,7 +201,10 @@ def test_a_band_of_another_ion_is_no_answer(sent: str, asked: str | None, kind: 
         assert result.problem["detail"] == "The band's ion is Li, and Na was asked for."
 
 
-@pytest.mark.parametrize("kind", ["different-atoms", "different-cells", "unrelated-images", "no-images"])
+@pytest.mark.parametrize(
+    "kind",
+    ["different-atoms", "different-cells", "unrelated-images", "nothing-moves", "mixed-sites", "no-images"],
+)
 @pytest.mark.parametrize("folder", [None, Path("some/crystals")])
 def test_of_a_folder_that_is_no_band_it_is_said_how_many_crystals_are_predicted(kind: str, folder: Path | None) -> None:
     class NoBand(OneWay):

@@ -105,7 +105,8 @@ def test_the_bands_are_one_hop_through_that_crystal(repository: Path) -> None:
     readings = [
         read_band_file(file(folder, f"LiFePO4_{name}"), LIMITS) for name in ("band.json", "band.extxyz", "neb.zip")
     ]
-    readings.append(read_end_points(file(folder, "LiFePO4_initial.cif"), file(folder, "LiFePO4_final.cif"), LIMITS))
+    initial, final = (file(folder, f"LiFePO4_{end}.cif") for end in ("initial", "final"))
+    readings += [read_end_points(initial, final, LIMITS, ion=ion) for ion in (None, "Li", "Li+")]
     for reading in readings:
         band = reading.band
         assert reading.warnings == ()

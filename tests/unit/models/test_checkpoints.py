@@ -1,6 +1,7 @@
 """What the model store refuses, and that it says which folder and why."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,15 @@ def test_the_shipped_model_3_keeps_its_promise(repository: Path) -> None:
     assert worlds["literature"]["sound"]["mae_ev"]["value"] < 0.27
     assert worlds["litraj"]["sound"]["mae_ev"]["value"] < 0.30
     assert card.corpus["rows"] == 559 + 1079
+
+
+def test_the_page_says_what_the_default_was_fitted_on(repository: Path) -> None:
+    page = (repository / "app" / "web" / "index.html").read_text("utf-8")
+    found = re.search(r"(\d+) from the literature.*?([\d,]+) of LiTraj", page, re.DOTALL)
+    assert found is not None
+    files = read_card(repository / "model_store" / "default").corpus["files"]
+    said = {"literature": int(found[1]), "litraj": int(found[2].replace(",", ""))}
+    assert said == {name: files[name]["rows"] for name in files}
 
 
 def test_a_changed_byte_is_refused(folder: Path) -> None:

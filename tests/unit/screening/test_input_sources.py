@@ -21,7 +21,9 @@ from made_crystals import layered_oxide, rock_salt
 from pyarrow import parquet
 
 from app.screening.errors import ScreeningError
+from app.screening.passed_by import in_words
 from app.screening.rows import structure_json
+from app.screening.sources.files import is_crystal
 from app.screening.sources.items import Item, Selection, Source, SourceLimits, digest_of
 from app.screening.sources.opening import open_sources, passed_by
 
@@ -90,8 +92,36 @@ def test_folders_and_archives_give_the_same_crystals(tmp_path: Path, name: str |
     assert [item.name for item in items_of(source) if item.input == "Li/a.cif"] == ["a.cif"]
 
 
-def test_a_folder_says_how_many_files_are_passed_by(tmp_path: Path) -> None:
-    assert passed_by(str(folder_of(tmp_path, {**FILES, **OTHERS}))) == len(OTHERS)
+def test_a_folder_says_which_files_are_passed_by(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, {**FILES, **OTHERS})
+    assert passed_by(str(folder)) == sorted(OTHERS)
+    assert passed_by(str(folder / "README.md")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "taken"),
+    [
+        ("POSCAR_LFP", True),
+        ("LFP_POSCAR", True),
+        ("lfp-contcar.gz", True),
+        ("LCO copy (1).cif.txt", True),
+        ("POSCAR.txt", True),
+        ("notes.txt", False),
+        ("MYPOSCAR", False),
+        ("LFP_POSCAR.png", False),
+        (".LFP_POSCAR", False),
+    ],
+)
+def test_crystals_are_recognised_by_their_names(name: str, taken: bool) -> None:
+    assert is_crystal(f"folder/{name}") is taken
+
+
+def test_files_that_are_passed_by_are_named_up_to_some() -> None:
+    assert in_words(["a.md"]) == "1 file was passed by, as its name is not that of a crystal: a.md."
+    assert in_words(["a.md", "b/c.txt"]).endswith("names are not those of crystals: a.md, b/c.txt.")
+    many = [f"{number}.md" for number in range(20)]
+    assert in_words(many).startswith("20 files were passed by")
+    assert in_words(many).endswith(": 0.md, 1.md, 2.md, 3.md, 4.md, 5.md, 6.md, 7.md and 12 more.")
 
 
 def test_what_is_done_is_not_read_again_and_a_limit_takes_the_first(tmp_path: Path) -> None:

@@ -196,6 +196,29 @@ def test_a_page_of_a_run_that_has_just_begun(tmp_path: Path) -> None:
     assert "0 of 3 (running)" in page(ranked(tmp_path, "1d"), top=10)
 
 
+def test_files_that_were_passed_by_are_named(tmp_path: Path) -> None:
+    output = Output(tmp_path, SETTINGS, restart=False)
+    output.write_run(state="complete", inputs=0, files_passed_by=0, first_passed_by=[])
+    assert "passed by" not in page(ranked(tmp_path, "1d"), top=10)
+    output.write_run(files_passed_by=3)  # as a release wrote it that named none
+    assert "passed by" not in page(ranked(tmp_path, "1d"), top=10)
+    output.write_run(first_passed_by=["a.md", "<b>.txt"])
+    assert "3: a.md, &lt;b&gt;.txt and 1 more" in page(ranked(tmp_path, "1d"), top=10)
+
+
+@pytest.mark.parametrize("state", ["running", "interrupted", "complete"])
+def test_the_console_says_where_a_run_is_not_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], state: str
+) -> None:
+    output = Output(tmp_path, SETTINGS, restart=False)
+    output.write_run(state=state, inputs=9, counts={"inputs_done": 4})
+    report(tmp_path)
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("0 rows." in said, "not finished" in said) == (True, state != "complete")
+    if state != "complete":
+        assert f"The run is not finished ({state}): 4 of 9 inputs are done." in said
+
+
 def test_the_csv_has_every_row(result: Ranked, tmp_path: Path) -> None:
     write_csv(result, tmp_path / "ranking.csv")
     with (tmp_path / "ranking.csv").open(newline="") as file:

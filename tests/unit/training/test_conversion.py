@@ -256,6 +256,47 @@ def test_a_wrong_line_of_the_table_is_named(line: str, words: str, tmp_path: Pat
     assert words in output
 
 
+def test_all_wrong_lines_of_the_table_are_named_at_once(tmp_path: Path) -> None:
+    lif(tmp_path / "lif")
+    (tmp_path / "barriers.csv").write_text("band,barrier_ev\nlif,x\nlif,0.3\nnowhere,0.3\nlif,0,3\nlif,0.3\n")
+    code, output = convert("own", tmp_path, "--data", tmp_path / "data", "--name", "lab")
+    assert code == 2
+    said = [re.sub(r"[│ ]+", " ", line).strip() for line in output.splitlines()]
+    for line, words in {
+        2: "barrier_ev is 'x'",
+        3: "listed twice",
+        4: "there is no",
+        5: "write a decimal point",
+    }.items():
+        assert any(f"line {line}: " in one and words in one for one in said), output
+    assert not (tmp_path / "data" / "barriers").exists()
+
+
+def test_of_many_wrong_lines_the_first_are_named(tmp_path: Path) -> None:
+    lines = "".join(f"b{number},x\n" for number in range(25))
+    (tmp_path / "barriers.csv").write_text(f"band,barrier_ev\n{lines}")
+    code, output = convert("own", tmp_path, "--data", tmp_path / "data", "--name", "lab")
+    assert (code, "line 21: " in output, "line 22: " in output, "and 5 more" in output) == (2, True, False, True)
+
+
+@pytest.mark.parametrize(("second_ev", "warned"), [(0.9, True), (0.65, False)])
+def test_a_band_with_two_barriers_is_named(second_ev: float, warned: bool, tmp_path: Path) -> None:
+    lif(tmp_path / "lif")
+    lif(tmp_path / "back", backwards=True)
+    (tmp_path / "other.extxyz").write_text(band_to_extxyz(BANDS["LiCl 1"]))
+    (tmp_path / "barriers.csv").write_text(f"band,barrier_ev\nlif,0.65\nother.extxyz,1.3\nback,{second_ev}\n")
+    code, output = convert("own", tmp_path, "--data", tmp_path / "data", "--name", "lab")
+    assert (code, "3 rows" in output) == (0, True)
+    assert (f"line 2 (lif, 0.65 eV) and line 4 (back, {second_ev} eV) are the same band" in output) == warned
+    assert output.count("same band") == warned
+
+
+def lif(folder: Path, *, backwards: bool = False) -> None:
+    for number, poscar in enumerate(band_to_poscars(BANDS["LiF 1"])[:: -1 if backwards else 1]):
+        (folder / f"{number:02d}").mkdir(parents=True)
+        (folder / f"{number:02d}" / "POSCAR").write_text(poscar)
+
+
 @pytest.mark.parametrize(
     ("header", "line", "words"),
     [
