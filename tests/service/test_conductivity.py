@@ -127,6 +127,9 @@ def test_a_crystal_without_lithium_conducts_none(service: Service, examples: Pat
     assert "There is no Li in Na6 P2 S8" in without_a_site.detail
     classified = service.client.post(CLASSIFY, files=sodium, data={"ion": "Li"})
     assert (classified.status_code, classified.json()[CHANCE]) == (200, None)
+    # That reading is kept, and serves no conductivity either.
+    again = problem_of(service.client.post(PATH, files=sodium))
+    assert (again.status, again.kind) == (422, "ion-absent")
 
 
 def test_what_has_no_conductivity_is_refused_in_words(service: Service, crystal: Any, examples: Path) -> None:
