@@ -8,6 +8,7 @@ from app.crystals.readers.frames import band_of_frames
 from app.crystals.readers.json_band import read_json_band
 from app.crystals.readers.json_structures import json_crystals
 from app.crystals.readers.neb_archive import unpack_images
+from app.crystals.readers.other_formats import refuse_other_json
 from app.crystals.readers.packing import unpack
 from app.crystals.readers.reading import File, Reading
 from app.crystals.readers.structure_json import load_json
@@ -47,6 +48,7 @@ def _read_json(file: File, limits: Limits) -> Reading:
     if crystals is not None:
         names = (f"{file.name}, structure {k}" for k in range(len(crystals)))
         return band_of_frames([frame_of(one, name) for one, name in zip(crystals, names, strict=True)], limits)
+    refuse_other_json(record, file.name)
     if not isinstance(record, dict):
         raise FormatError(
             f"{file.name} is JSON, but not a band.",

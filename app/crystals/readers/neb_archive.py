@@ -15,7 +15,7 @@ from app.crystals.readers.vasp_output import outcar_energy_ev
 from app.errors import FormatError
 
 _ENDINGS = frozenset(
-    {".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".db", ".xsf", ".axsf", ".crd"}
+    {".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".db", ".xsf", ".axsf", ".crd", ".xv"}
 )
 #: VASP's names of structures, the likeliest result first.
 _VASP_NAMES = ("CONTCAR", "POSCAR", "VASPRUN", "OUTCAR", "CHGCAR", "LOCPOT", "XDATCAR")

@@ -11,6 +11,7 @@ from app.crystals.readers.frames import Frame, FrameSample
 from app.crystals.readers.neb_x import read_crd
 from app.crystals.readers.poscar import configuration_count, read_poscars, read_xdatcar
 from app.crystals.readers.reading import File
+from app.crystals.readers.siesta import read_xv
 from app.crystals.readers.text import Format, text_of
 from app.crystals.readers.vasp_output import read_outcar, read_vasprun
 from app.crystals.readers.xcrysden import read_xsf
@@ -26,6 +27,7 @@ NAMES: dict[Format, str] = {
     "vasprun": "a vasprun.xml",
     "outcar": "an OUTCAR",
     "crd": "a .crd of neb.x",
+    "xv": "an XV of SIESTA",
 }
 #: Formats of which one structure is often wanted of the many that they hold: the first, or that of the last step.
 STARTS: frozenset[Format] = frozenset({"poscar", "xdatcar"})
@@ -44,6 +46,7 @@ _READERS: dict[Format, Callable[[File, Limits], tuple[Frame, ...]]] = {
     "vasprun": lambda file, limits: read_vasprun(text_of(file), file.name, limits).frames,
     "outcar": lambda file, limits: read_outcar(text_of(file), file.name, limits).frames,
     "crd": lambda file, limits: read_crd(text_of(file), file.name, limits, file.cell_angstrom),
+    "xv": lambda file, limits: read_xv(text_of(file), file.name, limits),
 }
 
 
