@@ -258,7 +258,8 @@ def test_a_crystal_sent_as_a_band_says_what_it_is(form: str, tmp_path: Path) -> 
 def titled(title: str, counts: str = "3 3 6") -> File:
     lines = vasp_4(structure()).decode().splitlines()
     assert lines[5].split() == ["3", "3", "6"]
-    return File(name="POSCAR", content="\n".join([title, *lines[1:5], counts, *lines[6:]]).encode())
+    rows = [" ".join(row.split()[:3]) for row in lines[7:]]  # without labels
+    return File(name="POSCAR", content="\n".join([title, *lines[1:5], counts, lines[6], *rows]).encode())
 
 
 @pytest.mark.parametrize("title", ["Li Co O", "LiCoO2", "Li1 Co1 O2", " Li3Co3O6 ", "Li0.5 Co0.5 O", "Li3 Co3 O6"])
@@ -418,6 +419,74 @@ def test_labels_are_read_beside_deuterium_pseudopotentials_and_vasp_4() -> None:
     for names in ("H Co O", "D Co O", "T_pv Co_sv O_s"):
         assert read_lines([*lines[:5], names, *lines[6:]]).formula.count("H3") == 1
     assert read_lines(["H Co O", *lines[1:5], *lines[6:]]).formula.count("H3") == 1
+
+
+@pytest.mark.parametrize("selective", [False, True])
+def test_labels_name_the_elements_of_vasp_4_where_the_title_does_not(selective: bool) -> None:
+    lines = lines_of(structure(), selective=selective, labels=lambda k, symbol: f"{symbol}{k}")
+    read = read_lines(["made up", *lines[1:5], *lines[6:]])
+    assert read.formula == crystal().formula
+    assert read.warnings == ("The elements of POSCAR were taken from the labels of its positions: Li Co O.",)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        lambda k, symbol: "Fe" if k == 3 else symbol,
+        lambda k, symbol: "" if k == 3 else symbol,
+        lambda _k, _symbol: "F",
+        lambda _k, _symbol: "atom",
+    ],
+    ids=["another", "none", "flags", "words"],
+)
+def test_labels_that_are_missing_or_disagree_with_the_counts_name_no_elements(
+    label: Callable[[int, str], str],
+) -> None:
+    lines = lines_of(structure(), labels=label)
+    with pytest.raises(FormatError, match="does not name its elements: line 6 has counts only") as refused:
+        read_lines(["made up", *lines[1:5], *lines[6:]])
+    assert refused.value.kind == "no-element-names"
+
+
+def test_labels_of_vasp_4_that_end_early_name_no_elements() -> None:
+    lines = lines_of(structure(), labels=lambda _k, symbol: symbol)
+    with pytest.raises(FormatError, match="does not name its elements"):
+        read_lines(["made up", *lines[1:5], *lines[6:10]])
+
+
+@pytest.mark.parametrize("names", ["LI CO O", "Li1 Co1 O2", "li co o", "LI_sv CO_pv O", "Li1+ Co3+ O2-"])
+def test_elements_in_capitals_and_with_numbers_are_read(names: str) -> None:
+    lines = lines_of(structure())
+    assert read_lines([*lines[:5], names, *lines[6:]]).formula == crystal().formula
+
+
+def test_sites_of_one_element_with_numbers_are_read() -> None:
+    lines = lines_of(structure())
+    assert lines[6].split() == ["3", "3", "6"]
+    assert read_lines([*lines[:5], "Li Co O1 O2", "3 3 2 4", *lines[7:]]).formula == crystal().formula
+
+
+@pytest.mark.parametrize("names", ["T1 Co O", "D1 Co O", "Xx1 Co O", "M Co O"])
+def test_names_with_numbers_that_are_no_elements_are_refused(names: str) -> None:
+    lines = lines_of(structure())
+    with pytest.raises(InputError, match="is not the symbol of an element") as refused:
+        read_lines([*lines[:5], names, *lines[6:]])
+    assert refused.value.kind == "unknown-element"
+
+
+@pytest.mark.parametrize("names", ["LI CO O", "Li1 Co1 O1", "Li+ Co3+ O2-"])
+def test_every_poscar_of_a_file_is_read_however_its_elements_are_named(names: str) -> None:
+    lines = lines_of(structure())
+    one = [*lines[:5], names, *lines[6:]]
+    assert "configurations, and the first was read" in read_lines([*one, "", *one]).warnings[0]
+
+
+def test_a_poscar_that_is_cut_short_in_a_zip_is_named() -> None:
+    files = {f"{k:02d}/POSCAR": poscar(one) for k, one in enumerate(structures())}
+    cut = files["01/POSCAR"].rstrip().rsplit(b"\n", 3)[0] + b"\n0.000"
+    with pytest.raises(FormatError, match=r"neb\.zip: 01/CONTCAR is to have 3 numbers, and reads '0\.000'") as refused:
+        read_band_file(File(name="neb.zip", content=zipped({**files, "01/CONTCAR": cut})), LIMITS)
+    assert str(refused.value.where).startswith("neb.zip: 01/CONTCAR, line ")
 
 
 def test_a_label_that_contradicts_a_title_is_refused() -> None:
