@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from app.crystals.limits import Limits
-from app.crystals.readers.neb_x import is_crd, is_path, path_alone
+from app.crystals.readers.neb_x import energies_alone, is_crd, is_energies, is_path, path_alone
 from app.crystals.readers.other_formats import refuse_by_name, refuse_document, refuse_other_format
 from app.crystals.readers.poscar import is_xdatcar
 from app.crystals.readers.reading import File
@@ -105,6 +105,8 @@ def _format_by_magic(file: File) -> Format | None:
 
 
 def _format_of_text(file: File, text: str) -> Format:
+    if is_energies(text):  # numbers alone, which begin like a POSCAR
+        raise energies_alone(file.name)
     found = next((kind for kind, is_kind in _SURE.items() if is_kind(text)), None)
     if found is not None:
         return found
