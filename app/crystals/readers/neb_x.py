@@ -80,7 +80,8 @@ def energies_alone(name: str) -> FormatError:
         f"{name} is a table of the energies along a path, as Quantum ESPRESSO's neb.x writes them: it has no atoms.",
         kind="needs-other-file",
         where=name,
-        expected="the .axsf of the same run, which has the images and the cell; or a zip of it with the .path",
+        expected="the .axsf of the same run, which has the images and the cell; or the input of neb.x with its cell, "
+        "whose images are then the band",
     )
 
 

@@ -239,7 +239,7 @@ def refuse_by_name(file: File) -> None:
 
 
 def _not_read(name: str, what: str, convert: str) -> UnsupportedError:
-    shown = re.sub(r"[^\w.+-]", "_", name.rsplit("/", 1)[-1])[-60:] or "FILE"
+    shown = re.sub(r"[^\w.+-]", "_", re.split("/|: ", name)[-1])[-60:] or "FILE"
     return UnsupportedError(
         f"{name} is {what}, which is not read here.",
         kind="format-not-read",

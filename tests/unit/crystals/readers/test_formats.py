@@ -421,6 +421,16 @@ def test_labels_are_read_beside_deuterium_pseudopotentials_and_vasp_4() -> None:
     assert read_lines(["H Co O", *lines[1:5], *lines[6:]]).formula.count("H3") == 1
 
 
+def test_a_cif_of_several_structures_sent_as_a_band_says_so() -> None:
+    one = cif(cell=(8.0,), atoms=("Li1 Li 0 0 0 1", "O1 O 0.5 0.5 0.5 1"), symbol="P 1")
+    assert one.count("data_") == 1
+    texts = [re.sub(r"data_\S*", f"data_image{k}", one) for k in range(3)]
+    with pytest.raises(FormatError, match="is a CIF of 3 structures, image0, image1, image2") as refused:
+        read_band_file(File(name="band.cif", content="\n".join(texts).encode()), LIMITS)
+    assert refused.value.kind == "single-crystal"  # by which it is sent as a crystal
+    assert "a zip with a CIF for each image" in str(refused.value.expected)
+
+
 @pytest.mark.parametrize("selective", [False, True])
 def test_labels_name_the_elements_of_vasp_4_where_the_title_does_not(selective: bool) -> None:
     lines = lines_of(structure(), selective=selective, labels=lambda k, symbol: f"{symbol}{k}")
