@@ -325,6 +325,17 @@ def xdatcar(images: tuple[Structure, ...], *, each: bool = False) -> bytes:
     return "\n".join(lines).encode()
 
 
+def siesta_xv(one: Structure) -> bytes:
+    """As SIESTA writes it: lengths in bohr, velocities beside them."""
+    rows = [("", row) for row in one.lattice.matrix]
+    rows += [(f"  1{site.specie.Z:6}", site.coords) for site in one]
+    lines = [
+        head + "".join(f"{value / BOHR_ANGSTROM:18.9f}" for value in row) + "   " + f"{0:18.9f}" * 3
+        for head, row in rows
+    ]
+    return "\n".join([*lines[:3], f"{len(one):12}", *lines[3:], ""]).encode()
+
+
 def axsf(images: tuple[Structure, ...]) -> bytes:
     """As neb.x writes it: one cell for all, and forces beside the positions."""
     lines = [f" ANIMSTEPS {len(images)}", " CRYSTAL", " PRIMVEC"]
@@ -351,6 +362,7 @@ CRYSTALS: dict[str, Callable[[Path], bytes]] = {
     "XSF": lambda _: ase_written((structure(),), "xsf"),
     "ASE JSON": lambda folder: ase_file((structure(),), folder, "json"),
     "pymatgen JSON": lambda _: json.dumps(structure().as_dict()).encode(),
+    "SIESTA XV": lambda _: siesta_xv(structure()),
     "CHGCAR": lambda _: chgcar(structure()),
     "vasprun.xml": lambda _: vasprun((structure(),)),
     "OUTCAR": lambda _: outcar((structure(),)),
@@ -408,6 +420,7 @@ BANDS: dict[str, Callable[[Path], bytes]] = {
             "LiFePO4.xyz": plain_xyz(structures(), cp2k=False),
         }
     ),
+    "zip of SIESTA": lambda _: zipped({f"{k}/x.XV": siesta_xv(one) for k, one in enumerate(structures())}),
     "tar": lambda _: tarred(folders()),
     "tar.gz": lambda _: gzip.compress(tarred(folders())),
     "tar.xz": lambda _: lzma.compress(tarred(folders())),

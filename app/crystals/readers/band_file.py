@@ -3,15 +3,17 @@
 from dataclasses import replace
 
 from app.crystals.limits import Limits
+from app.crystals.readers.cif import cif_blocks
 from app.crystals.readers.crystal_file import frame_of, read_frame
 from app.crystals.readers.frames import band_of_frames
 from app.crystals.readers.json_band import read_json_band
 from app.crystals.readers.json_structures import json_crystals
-from app.crystals.readers.neb_archive import unpack_images
+from app.crystals.readers.neb_archive import listing, unpack_images
+from app.crystals.readers.other_formats import refuse_other_json
 from app.crystals.readers.packing import unpack
 from app.crystals.readers.reading import File, Reading
 from app.crystals.readers.structure_json import load_json
-from app.crystals.readers.text import format_of
+from app.crystals.readers.text import format_of, text_of
 from app.crystals.readers.trajectories import read_frames, unused_cell_warnings
 from app.errors import FormatError
 
@@ -31,7 +33,7 @@ def read_band_file(file: File, limits: Limits) -> Reading:
     if kind in ("zip", "tar"):
         return _read_archive(file, limits)
     if kind == "cif":
-        raise _single_crystal(file.name)
+        raise _not_a_band(file)
     frames = read_frames(file, kind, limits)
     if len(frames) == 1:
         raise _single_crystal(file.name)
@@ -47,6 +49,7 @@ def _read_json(file: File, limits: Limits) -> Reading:
     if crystals is not None:
         names = (f"{file.name}, structure {k}" for k in range(len(crystals)))
         return band_of_frames([frame_of(one, name) for one, name in zip(crystals, names, strict=True)], limits)
+    refuse_other_json(record, file.name)
     if not isinstance(record, dict):
         raise FormatError(
             f"{file.name} is JSON, but not a band.",
@@ -66,6 +69,21 @@ def _read_archive(file: File, limits: Limits) -> Reading:
         reading = band_of_frames([read_frame(image, limits) for image in images.files], limits)
     beside = images.energies_ev if len(images.energies_ev) == len(reading.band.image_frac_coords) else ()
     return replace(reading, warnings=(*images.warnings, *reading.warnings), energies_ev=beside or reading.energies_ev)
+
+
+def _not_a_band(file: File) -> FormatError:
+    """The error for a CIF, of one structure or of several."""
+    names = cif_blocks(text_of(file), file.name)
+    if len(names) <= 1:
+        return _single_crystal(file.name)
+    return FormatError(
+        f"{file.name} is a CIF of {len(names)} structures, {listing(names)}, and the images of a band are not read "
+        "from one CIF.",
+        kind="single-crystal",
+        where=file.name,
+        expected="a zip with a CIF for each image, numbered in order such as 00.cif; or one of the structures in the "
+        "field `structure` with `ion`",
+    )
 
 
 def _single_crystal(name: str) -> FormatError:

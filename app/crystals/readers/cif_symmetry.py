@@ -177,6 +177,8 @@ def _read(texts: list[str], key: str, name: str) -> list[Any]:
         problem = ""
         if not _OPERATION.fullmatch(text):
             problem = "it has other signs than x, y, z, numbers, + - / and commas"
+        elif text.count(",") < 2:  # noqa: PLR2004 - between three parts
+            problem = "it is not three parts with commas between them; an operation with blanks needs quotes around it"
         else:
             try:
                 one = gemmi.Op(_ROW_NUMBER.sub("", text.strip("'\" ")).replace("+-", "-"))
@@ -192,7 +194,7 @@ def _read(texts: list[str], key: str, name: str) -> list[Any]:
                 f"{text[:40]!r} is not a symmetry operation: {problem}.",
                 kind="unreadable-cif",
                 where=f"{name}, {key}, row {row + 1}",
-                expected="such as 'x, -y+1/2, z', translations in multiples of 1/24",
+                expected="such as 'x, -y+1/2, z', with quotes, or x,-y+1/2,z; translations in multiples of 1/24",
             )
     return read
 

@@ -10,6 +10,7 @@ from app.crystals.readers.cif import cif_blocks, read_cif
 from app.crystals.readers.frames import Frame, is_trajectory
 from app.crystals.readers.json_structures import json_crystals
 from app.crystals.readers.neb_archive import listing, structure_names, unpack_single
+from app.crystals.readers.other_formats import refuse_other_json
 from app.crystals.readers.packing import unpack
 from app.crystals.readers.reading import File
 from app.crystals.readers.structure_json import load_json
@@ -209,6 +210,7 @@ def _from_json(file: File, limits: Limits) -> Crystal:
     if crystals is None and (isinstance(record, list) or (isinstance(record, dict) and "image_frac_coords" in record)):
         raise _band_not_crystal(file.name, "a JSON band")
     if crystals is None:
+        refuse_other_json(record, file.name)
         raise FormatError(
             f"{file.name} is JSON, and no crystal.",
             kind="not-a-crystal",

@@ -10,12 +10,12 @@ from app.crystals.readers.archive import Archive, Member, open_archive
 from app.crystals.readers.neb_x import is_path, path_energies_ev
 from app.crystals.readers.packing import plain_name
 from app.crystals.readers.reading import File
-from app.crystals.readers.text import text_of
+from app.crystals.readers.text import format_of, text_of
 from app.crystals.readers.vasp_output import outcar_energy_ev
-from app.errors import FormatError
+from app.errors import FormatError, InputError
 
 _ENDINGS = frozenset(
-    {".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".db", ".xsf", ".axsf", ".crd"}
+    {".vasp", ".poscar", ".contcar", ".cif", ".json", ".xyz", ".extxyz", ".traj", ".db", ".xsf", ".axsf", ".crd", ".xv"}
 )
 #: VASP's names of structures, the likeliest result first.
 _VASP_NAMES = ("CONTCAR", "POSCAR", "VASPRUN", "OUTCAR", "CHGCAR", "LOCPOT", "XDATCAR")
@@ -34,6 +34,9 @@ _MOST_INCAR_BYTES = 1_000_000
 #: Before and after every number.
 _FIRST, _LAST = -1, 100_000
 _MOST_SHOWN = 5
+#: So many files of an archive without a structure are looked into, to say what they are.
+_MOST_LOOKED_AT = 20
+_NAMED_KINDS = frozenset({"format-not-read", "needs-other-file"})
 _EXPECTED = (
     "folders 00, 01, .. NN (or image_0 .., or initial and final) with a POSCAR or CONTCAR each, or files numbered in "
     "order such as 00.vasp"
@@ -68,7 +71,7 @@ def unpack_images(file: File, limits: Limits) -> Images:
     """
     with open_archive(file, limits) as archive:
         candidates = [member for member in archive.members if _is_structure(member)]
-        chosen, warnings = _choose(candidates, archive)
+        chosen, warnings = _choose(candidates, archive, limits)
         limits.check_images(len(chosen), file.name)
         files = archive.read(chosen)
         energies_ev, more = _energies_ev(chosen, archive)
@@ -116,7 +119,7 @@ def _single(candidates: Sequence[Member]) -> Member | None:
     return min(candidates, key=_preference) if is_run else None
 
 
-def _choose(candidates: list[Member], archive: Archive) -> tuple[list[Member], tuple[str, ...]]:
+def _choose(candidates: list[Member], archive: Archive, limits: Limits) -> tuple[list[Member], tuple[str, ...]]:
     name = archive.name
     folders = _by_folder(candidates)
     _refuse_several(candidates if folders else (), name)
@@ -124,6 +127,8 @@ def _choose(candidates: list[Member], archive: Archive) -> tuple[list[Member], t
         return [single], ()  # one file may hold the whole band
     images = folders or _by_number(candidates)
     if not images:
+        if not candidates:
+            _refuse_unread(archive, limits)
         others = sorted(str(member.path) for member in candidates)
         beside = f", but {len(others)} structures: {listing(others)}" if others else ""
         raise FormatError(
@@ -138,6 +143,30 @@ def _choose(candidates: list[Member], archive: Archive) -> tuple[list[Member], t
     shown = ", ".join(f"{number:02d}" for number in missing[:10])
     warnings = (f"{name} has no image {shown}: the band continues straight over the gap.",) if missing else ()
     return [images[number] for number in sorted(images)], warnings
+
+
+def _refuse_unread(archive: Archive, limits: Limits) -> None:
+    """Name the first file of a known kind that is not read, in an archive without a structure that is."""
+    visible = sorted((one for one in archive.members if not one.is_hidden), key=lambda member: str(member.path))
+    for member in visible[:_MOST_LOOKED_AT]:
+        if not archive.has_room_for([member]):
+            continue
+        (file,) = archive.read([member])
+        try:
+            format_of(file, limits)
+        except InputError as error:
+            if error.kind in _NAMED_KINDS:
+                raise _no_readable(archive.name, error) from error
+
+
+def _no_readable(name: str, error: InputError) -> FormatError:
+    each = "; each image of a band, in files numbered in order such as 00.extxyz"
+    return FormatError(
+        f"{name} contains no structure that is read. {error.detail}",
+        kind="no-images",
+        where=error.where,
+        expected=f"{error.expected}{each if error.kind == 'format-not-read' else ''}",
+    )
 
 
 def _of_neb_x(candidates: Sequence[Member]) -> Member | None:

@@ -1,4 +1,4 @@
-"""Output of Quantum ESPRESSO's neb.x: `.crd`, the images' positions, and `.path`, their energies and positions."""
+"""Quantum ESPRESSO's neb.x: the images in its input and `.crd`, the energies in its `.path`, `.dat` and `.int`."""
 
 import re
 
@@ -9,17 +9,26 @@ from app.crystals.elements import plain_symbol
 from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame
 from app.crystals.readers.reading import Cell
+from app.crystals.validation import check_cell
 from app.errors import FormatError
 
 HARTREE_EV = 27.211386
 BOHR_ANGSTROM = 0.52917721
-_HEAD_CHARACTERS = 2_000
+_HEAD_CHARACTERS = 20_000
 #: Larger than any length in angstrom or energy in hartree, and far below overflow.
 _LARGEST = 1e9
 _IMAGE = re.compile(r"\s*(?:FIRST|INTERMEDIATE|LAST)_IMAGE\b", re.IGNORECASE)
 _POSITIONS = re.compile(r"\s*ATOMIC_POSITIONS\s*[({]?\s*(\w+)?", re.IGNORECASE)
 _PATH = re.compile(r"\A\s*RESTART INFORMATION\b")
 _ENERGY = re.compile(r"^[ \t]*Image:[ \t]*\d+[ \t]*\n[ \t]*(\S+)", re.MULTILINE)
+_CELL = re.compile(r"^[ \t]*+CELL_PARAMETERS[ \t]*+[({]?[ \t]*+(\w*+)[^\n]*+\n", re.IGNORECASE | re.MULTILINE)
+#: The length that is the unit `alat`: of celldm(1) in bohr, of A in angstrom.
+_CELLDM = re.compile(r"\bcelldm[ \t]*+\([ \t]*+1[ \t]*+\)[ \t]*+=[ \t]*+([-+.\dEeDd]++)", re.IGNORECASE)
+_A = re.compile(r"(?:^|,)[ \t]*+A[ \t]*+=[ \t]*+([-+.\dEeDd]++)", re.IGNORECASE | re.MULTILINE)
+_COMMENT = re.compile(r"[!#][^\n]*+")
+#: Of a table of energies: where along the path, between 0 and 1, the energy, and in a `.dat` its error.
+_NUMBER = r"[-+]?+\d*+\.\d++(?:[eEdD][-+]?+\d++)?+"
+_ENERGIES = re.compile(rf"\s*+(?:{_NUMBER}(?:[ \t]++{_NUMBER}){{1,2}}+[ \t]*+(?:\n\s*+|\Z))++")
 _CRD = "the .crd of neb.x: FIRST_IMAGE, INTERMEDIATE_IMAGE, LAST_IMAGE, each with ATOMIC_POSITIONS (bohr)"
 
 
@@ -57,29 +66,47 @@ def path_alone(name: str) -> FormatError:
     )
 
 
+def is_energies(text: str) -> bool:
+    """Whether a text is neb.x's table of energies along a path, which has no atoms."""
+    if _ENERGIES.fullmatch(text) is None:
+        return False
+    ends = text.split(maxsplit=1)[0], text.rstrip().rsplit("\n", 1)[-1].split()[0]
+    return tuple(map(_number, ends)) == (0.0, 1.0)
+
+
+def energies_alone(name: str) -> FormatError:
+    """The error for neb.x's table of energies without the file that has the images."""
+    return FormatError(
+        f"{name} is a table of the energies along a path, as Quantum ESPRESSO's neb.x writes them: it has no atoms.",
+        kind="needs-other-file",
+        where=name,
+        expected="the .axsf of the same run, which has the images and the cell; or the input of neb.x with its cell, "
+        "whose images are then the band",
+    )
+
+
+def has_cell(text: str) -> bool:
+    """Whether an input of neb.x has the cell."""
+    return _CELL.search(_COMMENT.sub("", text)) is not None
+
+
 def read_crd(text: str, name: str, limits: Limits, cell: Cell | None) -> tuple[Frame, ...]:
-    """Read every image: https://www.quantum-espresso.org/Doc/INPUT_NEB.html.
+    """Read every image of a .crd, or of an input: https://www.quantum-espresso.org/Doc/INPUT_NEB.html.
 
     Args:
         text: of the file.
         name: of the file.
         limits: how large it may be.
-        cell: rows are the lattice vectors, angstrom; the file has none.
+        cell: rows are the lattice vectors, angstrom, for a file without CELL_PARAMETERS.
 
     Raises:
         FormatError: kinds "unreadable-crd", "no-lattice"; `where` names the line.
         InputError: kinds "unknown-element", "not-a-cell".
         TooLargeError: atoms or images.
     """
-    if cell is None:
-        raise FormatError(
-            f"{name} has the images of neb.x and no cell.",
-            kind="no-lattice",
-            where=name,
-            expected="the .axsf of the same run, which has the cell; or this file with the cell in the form field "
-            "`cell`, such as 10.3,12.0,9.4 in angstrom",
-        )
-    lattice = np.array(cell)
+    text = _COMMENT.sub("", text)
+    lattice = _lattice(text, name, cell)
+    alat_angstrom = _alat_angstrom(text)
     lines = text.split("\n")
     frames: list[Frame] = []
     at = 0
@@ -105,13 +132,72 @@ def read_crd(text: str, name: str, limits: Limits, cell: Cell | None) -> tuple[F
             Frame(
                 lattice_angstrom=lattice,
                 species=species,
-                frac_coords=_fractional(positions, unit, lattice, f"{name}, line {first}"),
+                frac_coords=_fractional(positions, unit, lattice, alat_angstrom, f"{name}, line {first}"),
                 name=f"{name}, image {len(frames)}",
             )
         )
     if not frames:
         raise _unreadable("There are no images", name)
     return tuple(frames)
+
+
+def _lattice(text: str, name: str, cell: Cell | None) -> FloatArray:
+    """The vectors of CELL_PARAMETERS, or those that were sent beside the file, angstrom, shape [3, 3]."""
+    found = _CELL.search(text)
+    if found is None and cell is not None:
+        return np.array(cell)
+    if found is None:
+        raise FormatError(
+            f"{name} has the images of neb.x and no cell (CELL_PARAMETERS).",
+            kind="no-lattice",
+            where=name,
+            expected="the .axsf of the same run, which has the cell; or this file with the cell in the form field "
+            "`cell`, such as 10.3,12.0,9.4 in angstrom",
+        )
+    line = text.count("\n", 0, found.end())
+    vectors = np.array([_vector(row, f"{name}, line {line + k}") for k, row in enumerate(_rows_after(text, found), 1)])
+    alat_angstrom = _alat_angstrom(text)
+    # without a unit, alat where that is given and bohr elsewhere
+    unit = found[1].lower() or ("bohr" if alat_angstrom is None else "alat")
+    lattice = vectors * _unit_angstrom(unit, alat_angstrom, f"{name}, line {line}")
+    check_cell(lattice, f"{name}, lines {line + 1} to {line + 3}")
+    return lattice
+
+
+def _rows_after(text: str, found: re.Match[str]) -> list[str]:
+    rows = text[found.end() :].split("\n", 3)[:3]
+    return rows + [""] * (3 - len(rows))
+
+
+def _vector(row: str, where: str) -> list[float]:
+    numbers = [_number(field) for field in row.split()[:3]]
+    if len(numbers) != 3 or not all(abs(x) < _LARGEST for x in numbers):  # noqa: PLR2004 - so that NaN fails
+        raise _unreadable(f"Expected a vector of three numbers here, not {row.strip()[:60]!r}", where)
+    return numbers
+
+
+def _number(text: str) -> float:
+    """A number of Fortran; NaN of anything else."""
+    try:
+        return float(text.replace("D", "E").replace("d", "e"))
+    except ValueError:
+        return np.nan
+
+
+def _alat_angstrom(text: str) -> float | None:
+    """The unit alat by celldm(1) or A; None where neither is given."""
+    celldm, a = _CELLDM.search(text), _A.search(text)
+    alat_angstrom = _number(celldm[1]) * BOHR_ANGSTROM if celldm else _number(a[1]) if a else np.nan
+    return alat_angstrom if 0 < alat_angstrom < _LARGEST else None
+
+
+def _unit_angstrom(unit: str, alat_angstrom: float | None, where: str) -> float:
+    if unit == "alat" and alat_angstrom is None:
+        raise _unreadable("Lengths are in alat, and neither celldm(1) nor A says how long that is", where)
+    known = {"bohr": BOHR_ANGSTROM, "angstrom": 1.0, "alat": alat_angstrom}.get(unit)
+    if known is None:
+        raise _unreadable(f"Lengths in {unit[:20]!r} are not read", where)
+    return known
 
 
 def _is_atom(line: str) -> bool:
@@ -136,12 +222,12 @@ def _atoms(lines: list[str], rows: range, name: str) -> tuple[tuple[str, ...], F
     return tuple(species), np.array(positions)
 
 
-def _fractional(positions: FloatArray, unit: str, lattice: FloatArray, where: str) -> FloatArray:
+def _fractional(
+    positions: FloatArray, unit: str, lattice: FloatArray, alat_angstrom: float | None, where: str
+) -> FloatArray:
     if unit == "crystal":
         return positions
-    if unit not in ("bohr", "angstrom"):
-        raise _unreadable(f"Positions in {unit!r} are not read", where)
-    return np.asarray(positions * (BOHR_ANGSTROM if unit == "bohr" else 1.0) @ np.linalg.inv(lattice))
+    return np.asarray(positions * _unit_angstrom(unit, alat_angstrom, where) @ np.linalg.inv(lattice))
 
 
 def _unreadable(detail: str, where: str) -> FormatError:

@@ -19,14 +19,45 @@ _LAMMPS_DATA = (
     '(2, 8)])))"`'
 )
 _AS = "convert it with ASE: `ase convert -i {form} {name} structure.extxyz` and send structure.extxyz"
+_CSSR = (
+    'a conversion with pymatgen: `python -c "from pymatgen.io.cssr import Cssr; '
+    "Cssr.from_file('{name}').structure.to('structure.cif')\"`"
+)
 _SHELX = (
     "the CIF that SHELXL writes with the instruction ACTA; of a file without SYMM and with LATT -1, as AIRSS writes, "
     'a conversion with pymatgen: `python -c "from pymatgen.core import Structure; '
     "Structure.from_file('{name}').to('structure.cif')\"`"
 )
-_SIESTA = (
-    "the last structure, which SIESTA writes to SystemLabel.XV, converted with ASE: `ase convert -i siesta-xv "
-    "siesta.XV structure.extxyz`"
+_SIESTA = "the last structure, which SIESTA writes to SystemLabel.XV and which is read here"
+_ABINIT = (
+    "convert it with ASE: `ase convert -i abinit-in {name} structure.extxyz` and send structure.extxyz; ASE asks for "
+    "rprim, and for acell as three numbers, not 3*4.0"
+)
+_CRYSTAL = (
+    "the fort.34 that CRYSTAL writes with the keyword EXTPRT, converted with ASE: `ase convert -i crystal fort.34 "
+    "structure.extxyz`"
+)
+#: A length without a unit is in angstrom in a cell file of CASTEP, and in bohr in an ONETEP input.
+_CASTEP = (
+    "a conversion with ASE; of CASTEP: `ase convert -i castep-cell {name} structure.extxyz`; of ONETEP, whose lengths "
+    "are in bohr: `ase convert -i onetep-in {name} structure.extxyz`"
+)
+_EXCITING = (
+    'a conversion with pymatgen: `python -c "from pymatgen.io.exciting import ExcitingInput; '
+    "ExcitingInput.from_file('{name}').structure.to('structure.cif')\"`"
+)
+_TURBOMOLE = (
+    "the crystal as a CIF; or converted with ASE, `ase convert -i turbomole {name} structure.extxyz`, and "
+    "structure.extxyz with the cell in the form field `cell`, since ASE leaves the cell out"
+)
+_JARVIS = (
+    "a conversion with ASE: `python -c \"import json; from ase import Atoms; a = json.load(open('{name}')); "
+    "a = a.get('atoms', a); b = Atoms(a['elements'], cell=a['lattice_mat'], pbc=True); "
+    "(b.set_positions if a.get('cartesian') else b.set_scaled_positions)(a['coords']); b.write('structure.extxyz')\"`"
+)
+_CIF_INSIDE = (
+    'the text of `cif` in a file of its own: `python -c "import json; '
+    "open('structure.cif', 'w').write(json.load(open('{name}'))['cif'])\"`"
 )
 _CP2K = (
     "the restart file that CP2K writes, which has the vectors A, B and C of the cell, converted with ASE: `ase convert "
@@ -47,7 +78,7 @@ _BINARY: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF", "an HDF5 file", _ASE),
     (b"CDF", "a NetCDF file", _ASE),
 )
-_DECIMAL = r"[-+]?\d++\.\d*+(?:[eE][-+]?\d++)?"
+_NUMBER = r"[-+]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][-+]?+\d++)?+"
 #: A pattern in the first bytes of a text, what it is, and what to do. Possessive quantifiers do not backtrack.
 _TEXT: tuple[tuple[str, str, str], ...] = (
     (r"\A\s*+ITEM: (?:TIMESTEP|UNITS|TIME)\b", "a LAMMPS dump", _LIST.replace("{more}", ", format='lammps-dump-text'")),
@@ -57,7 +88,45 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
         "a page of the web (HTML)",
         "the structure file itself: its address gave a page, perhaps one to log in; save the file from a browser",
     ),
-    (r"^[ \t]*+%block[ \t]++(?:lattice_(?:cart|abc)|positions_(?:frac|abs))", "a CASTEP cell file", _ASE),
+    (r"\A\s*+#VESTA_FORMAT_VERSION\b", "a file of VESTA", "the CIF that VESTA writes with File > Export Data"),
+    (r"\A\s*+\$coord\b", "a coord file of Turbomole", _TURBOMOLE),
+    (
+        r"^[ \t]*+%block[ \t]++(?:lattice_(?:cart|abc)|positions_(?:frac|abs))",
+        "a CASTEP cell file or an ONETEP input",
+        _CASTEP,
+    ),
+    (r"\bznucl[ \t=]++\d", "an ABINIT input", _ABINIT),
+    (
+        r"^[ \t]*+[A-Z][a-z]?\d*+[ \t]++(?:core|shel)[ \t]++[-+.\d]",
+        "a GULP input",
+        "the CIF that GULP writes with the line `output cif structure`",
+    ),
+    (r"\A[^\n]*+\n[ \t]*+CRYSTAL[ \t]*+\n[ \t]*+\d[ \t]++\d[ \t]++\d[ \t]*+\n", "a CRYSTAL input", _CRYSTAL),
+    (
+        (
+            r"\A[ \t]*+3[ \t]++\d[ \t]++\d[^\n]*+\n"
+            rf"(?:[ \t]*+{_NUMBER}[ \t]++{_NUMBER}[ \t]++{_NUMBER}[ \t]*+\n){{3}}[ \t]*+\d++[ \t]*+\n"
+        ),
+        "a geometry of CRYSTAL (fort.34)",
+        _AS.replace("{form}", "crystal"),
+    ),
+    (r"<structure\b[^<>]*?\bspeciespath\b", "an input of exciting (XML)", _EXCITING),
+    (r"^[A-Z]{1,3}[ \t]++LATTICE,[ \t]*+NONEQUIV", "a WIEN2k struct file", _AS.replace("{form}", "struct")),
+    (
+        r"\A(?:[^\n]*+\n){3}[^\n]*\bV[23]000[ \t]*+$",
+        "a MOL file of a molecule",
+        "the crystal as a CIF",
+    ),
+    (
+        r"^[ \t]*+lattice:[ \t]*+(?:#[^\n]*+)?\n[ \t]*+-[ \t]*+\[",
+        "a YAML file of phonopy",
+        "the crystal that phonopy was run on, such as its POSCAR",
+    ),
+    (
+        r"^[ \t]*+Invoking FHI-aims\b",
+        "an output of FHI-aims",
+        _AS.replace("{form}", "aims-output"),
+    ),
     (r"^[ \t]*+lattice_vector(?:[ \t]++[-+.\d]\S*+){3}[ \t]*+$", "an FHI-aims geometry.in", _ASE),
     (r"^[ \t]*+&(?:control|system)\b", "a Quantum ESPRESSO input", _ASE),
     (r"^[ \t]*+Program PWSCF\b", "an output of Quantum ESPRESSO's pw.x", _AS.replace("{form}", "espresso-out")),
@@ -68,19 +137,20 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
         _SIESTA,
     ),
     (
-        # an XYZ begins with its number of atoms
-        (
-            r"\A(?!\s*+\d++[ \t]*+\n)[^\n]*+\n[^\n]*+\n"
-            rf"(?:[ \t]*+-?\d++(?:[ \t]++{_DECIMAL}){{3}}(?:[ \t]++\d++)?[ \t]*+\n){{4}}"
-        ),
-        "a Gaussian cube file",
-        _AS.replace("{form}", "cube"),
-    ),
-    (
         r"\A[ \t]*+\d++[ \t]++[SF][ \t]*+\n(?:[ \t]*+[A-Z][a-z]?\b)++[ \t]*+\n[ \t]*+1[ \t]++1[ \t]",
         "a geometry of DFTB+ (gen)",
         _AS.replace("{form}", "gen"),
     ),
+    (
+        # an XYZ begins with its number of atoms
+        (
+            r"\A(?!\s*+\d++[ \t]*+\n)[^\n]*+\n[^\n]*+\n"
+            rf"(?:[ \t]*+-?\d++(?:[ \t]++{_NUMBER}){{3}}(?:[ \t]++\d++)?[ \t]*+\n){{4}}"
+        ),
+        "a Gaussian cube file",
+        _AS.replace("{form}", "cube"),
+    ),
+    (r"\A[^\n]*+\n[^\n]*\bSPGR[ \t]*+=", "a CSSR file", _CSSR),
     # at the start alone: CIFs have such a file inside
     (
         r"\A\s*+(?:(?:TITL|REM)\b[^\n]*+\n\s*+)*+CELL(?:[ \t]++\d++\.?+\d*+){7}[ \t]*+\n",
@@ -91,7 +161,7 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
     (r"^_atom_site\.(?:Cartn_x|label_asym_id)\b", "an mmCIF of a protein", "an inorganic crystal as a CIF"),
 )
 _NAMES: tuple[tuple[str, str, str], ...] = (
-    (r"(?i)\.cssr\Z", "a CSSR file", "convert it with Open Babel: `obabel {name} -O structure.cif`"),
+    (r"(?i)\.cssr\Z", "a CSSR file", _CSSR),
     (r"(?i)\.(?:res|ins)\Z", "a SHELX file (.ins, .res)", _SHELX),
     (r"(?i)\.docx?\Z|\.xlsx?\Z", "an office document", _ITSELF),
 )
@@ -118,6 +188,25 @@ def refuse_other_format(file: File, text: str | None) -> None:
         found = next((entry for entry in _TEXT if re.search(entry[0], head, re.MULTILINE | re.IGNORECASE)), None)  # type: ignore[assignment]
     if found is not None:
         raise _not_read(name, found[1], found[2])
+
+
+def refuse_other_json(record: object, name: str) -> None:
+    """Refuse JSON of a known form that is not read.
+
+    Args:
+        record: the parsed JSON.
+        name: of the file.
+
+    Raises:
+        UnsupportedError: kind "format-not-read"; it says what the file is and how to convert it.
+    """
+    if not isinstance(record, dict):
+        return
+    if isinstance(record.get("cif"), str):
+        raise _not_read(name, "JSON with a CIF inside", _CIF_INSIDE)
+    atoms = record.get("atoms")
+    if "lattice_mat" in (atoms if isinstance(atoms, dict) else record):
+        raise _not_read(name, "JSON of JARVIS", _JARVIS)
 
 
 def refuse_document(file: File) -> None:
@@ -150,7 +239,7 @@ def refuse_by_name(file: File) -> None:
 
 
 def _not_read(name: str, what: str, convert: str) -> UnsupportedError:
-    shown = re.sub(r"[^\w.+-]", "_", name.rsplit("/", 1)[-1])[-60:] or "FILE"
+    shown = re.sub(r"[^\w.+-]", "_", re.split("/|: ", name)[-1])[-60:] or "FILE"
     return UnsupportedError(
         f"{name} is {what}, which is not read here.",
         kind="format-not-read",

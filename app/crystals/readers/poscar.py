@@ -10,7 +10,7 @@ from math import isfinite
 import numpy as np
 
 from app.crystals.band import FloatArray
-from app.crystals.elements import is_element, plain_symbol
+from app.crystals.elements import is_element, plain_symbol, unknown_element
 from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame
 from app.crystals.validation import check_cell
@@ -21,7 +21,7 @@ _MOST_HEAD = 2_000
 _LONGEST_TITLE = 200
 _CONFIGURATION = re.compile(r"[ \t]*(?:direct|cartesian)[ \t]+configuration\b", re.IGNORECASE)
 _CONFIGURATIONS = re.compile(rf"^{_CONFIGURATION.pattern}", re.IGNORECASE | re.MULTILINE)
-_SYMBOL = re.compile(r"[A-Z][a-z]?(?:[_/.]|\Z)")
+_SYMBOL = re.compile(r"[A-Za-z]{1,2}[\d+-]*+(?:[_/.]|\Z)")
 _ELEMENT = re.compile(r"([A-Z][a-z]?)(\d+(?:\.\d+)?)?")
 _FORMULA = re.compile(rf"(?:{_ELEMENT.pattern}[ \t]*)+")
 #: After a position: each of the three of selective dynamics, and labels: "Fe", "Fe1", "Fe2+" or "Fe2+,spin=5".
@@ -44,8 +44,8 @@ class _Header:
         scales: of Cartesian positions along x, y and z, shape [3].
         species: element symbols, one an atom.
         end: index of the line after it.
-        names_line: number of the line that names the elements; None where the title does.
-        warnings: where the elements were taken from the title.
+        names_line: number of the line that names the elements; None where there is none.
+        warnings: where the elements were taken from the title or the labels.
     """
 
     lattice_angstrom: FloatArray
@@ -212,11 +212,13 @@ def _header(lines: list[str], at: int, name: str, limits: Limits) -> _Header:
     warnings: tuple[str, ...] = ()
     if all(field.isdecimal() for field in names_line):  # VASP 4 wrote counts alone
         counts = _counts(lines, at + 5, name, len(names_line))
-        symbols, end, named_by = _title_symbols(lines[at], counts, name, at + 6), at + 6, None
-        warnings = (f"The elements of {name} were taken from its title: {' '.join(symbols)}.",)
+        limits.check_atoms(sum(counts), name)
+        symbols, source = _vasp_4_symbols(lines, at, counts, name)
+        end, named_by = at + 6, None
+        warnings = (f"The elements of {name} were taken from {source}: {' '.join(symbols)}.",)
     else:
         # pseudopotential names ("Li_sv", "Fe_pv/3f2a...") stand for their element
-        symbols = [plain_symbol(re.split(r"[_/.]", field)[0], f"{name}, line {at + 6}") for field in names_line]
+        symbols = [_named(re.split(r"[_/.]", field)[0], f"{name}, line {at + 6}") for field in names_line]
         counts, end, named_by = _counts(lines, at + 6, name, len(symbols)), at + 7, at + 6
     limits.check_atoms(sum(counts), name)
     check_cell(lattice, f"{name}, lines {at + 2} to {at + 5}")
@@ -224,6 +226,40 @@ def _header(lines: list[str], at: int, name: str, limits: Limits) -> _Header:
     return _Header(
         lattice_angstrom=lattice, scales=scales, species=species, end=end, names_line=named_by, warnings=warnings
     )
+
+
+def _named(text: str, where: str) -> str:
+    """The element of a name in the line of elements: "Fe", "Fe3+", "FE", or "Fe2" of a site with a number."""
+    plain = text.rstrip("0123456789")
+    if plain != text and plain in ("D", "T"):  # numbered sites, T1 a tetrahedral one, rather than isotopes
+        raise unknown_element(text, where)
+    return plain_symbol(plain.capitalize() if is_element(plain.capitalize()) else text, where)
+
+
+def _vasp_4_symbols(lines: list[str], at: int, counts: Sequence[int], name: str) -> tuple[list[str], str]:
+    """The elements that the title lists, or else the labels of the positions, and which of them."""
+    try:
+        return _title_symbols(lines[at], counts, name, at + 6), "its title"
+    except FormatError:
+        symbols = _labelled_symbols(lines, at + 6, counts)
+        if symbols is None:
+            raise
+        return symbols, "the labels of its positions"
+
+
+def _labelled_symbols(lines: list[str], mode_line: int, counts: Sequence[int]) -> list[str] | None:
+    """The element of each count by the labels of its positions; None where one has none, or they disagree."""
+    if (_uncommented(lines, mode_line) or [""])[0][:1] in ("s", "S"):
+        mode_line += 1
+    rows = range(mode_line + 1, mode_line + 1 + sum(counts))
+    found = [label[1] if (label := _label(_uncommented(lines, row)[3:], {"F"})) else None for row in rows]
+    symbols: list[str] = []
+    for count in counts:
+        elements, found = set(found[:count]), found[count:]
+        if len(elements) != 1 or None in elements:
+            return None
+        symbols += filter(None, elements)
+    return None if set(symbols) == {"F"} else symbols  # F alone is a flag of selective dynamics
 
 
 def _title_symbols(title: str, counts: Sequence[int], name: str, line: int) -> list[str]:
@@ -259,7 +295,8 @@ def _unnamed(why: str, name: str, line: int) -> FormatError:
         kind="no-element-names",
         where=f"{name}, line {line}",
         expected="a line of element symbols, such as Li Fe P O, before the line of counts; or a title of as many "
-        "elements in their order, with amounts in the proportion of the counts or none",
+        "elements in their order, with amounts in the proportion of the counts or none; or an element after each "
+        "position",
     )
 
 
@@ -312,7 +349,7 @@ def _uncommented(lines: list[str], index: int) -> list[str]:
 def _fields(lines: list[str], index: int, name: str) -> list[str]:
     fields = _uncommented(lines, index)
     if not fields:
-        raise _unreadable(f"The file ends early, or line {index + 1} is empty", f"{name}, line {index + 1}")
+        raise _unreadable(f"{name} ends early, or line {index + 1} is empty", f"{name}, line {index + 1}")
     return fields
 
 
@@ -337,7 +374,8 @@ def _floats(lines: list[str], index: int, name: str, count: int) -> list[float]:
         numbers = []
     if len(numbers) != count or any(abs(number) > _LARGEST for number in numbers):
         raise _unreadable(
-            f"Expected {count} number{'s' if count > 1 else ''} here, not {' '.join(fields)[:60]!r}",
+            f"Line {index + 1} of {name} is to have {count} number{'s' if count > 1 else ''}, and reads "
+            f"{' '.join(fields)[:60]!r}",
             f"{name}, line {index + 1}",
         )
     return numbers

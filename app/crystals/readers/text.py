@@ -5,10 +5,11 @@ from collections.abc import Callable
 from typing import Literal
 
 from app.crystals.limits import Limits
-from app.crystals.readers.neb_x import is_crd, is_path, path_alone
+from app.crystals.readers.neb_x import energies_alone, is_crd, is_energies, is_path, path_alone
 from app.crystals.readers.other_formats import refuse_by_name, refuse_document, refuse_other_format
 from app.crystals.readers.poscar import is_xdatcar
 from app.crystals.readers.reading import File
+from app.crystals.readers.siesta import is_xv
 from app.crystals.readers.xcrysden import is_xsf
 from app.errors import FormatError, UnsupportedError
 
@@ -26,12 +27,14 @@ Format = Literal[
     "vasprun",
     "outcar",
     "crd",
+    "xv",
 ]
 
 # Possessive quantifiers (++) do not backtrack; otherwise time grows with the cube of the number of digits.
 _NUMBER = r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][+-]?+\d++)?+"
+#: The atoms of Turbomole's coord begin like a scale and vectors.
 _POSCAR = re.compile(
-    rf"\A[^\n]*+\n[ \t]*+{_NUMBER}(?:[ \t]++{_NUMBER}[ \t]++{_NUMBER})?[^\n]*+\n"
+    rf"\A(?!\s*+\$coord\b)[^\n]*+\n[ \t]*+{_NUMBER}(?:[ \t]++{_NUMBER}[ \t]++{_NUMBER})?[^\n]*+\n"
     rf"(?:[ \t]*+{_NUMBER}[ \t]++{_NUMBER}[ \t]++{_NUMBER}[^\n]*+\n){{3}}"
 )
 _CIF = re.compile(r"^[ \t]*(?:data_|_cell_length_a\b|_atom_site_)", re.MULTILINE | re.IGNORECASE)
@@ -52,6 +55,7 @@ _SURE: dict[Format, Callable[[str], object]] = {
     "vasprun": lambda text: _VASPRUN.match(text[:_HEAD_CHARACTERS]),
     "outcar": lambda text: _OUTCAR.match(text[:_HEAD_CHARACTERS]),
     "crd": is_crd,
+    "xv": is_xv,
 }
 #: Texts that other programs' files may look like as well: those are refused before.
 _LIKELY: dict[Format, Callable[[str], object]] = {"xyz": _XYZ.match, "cif": _CIF.search}
@@ -101,6 +105,8 @@ def _format_by_magic(file: File) -> Format | None:
 
 
 def _format_of_text(file: File, text: str) -> Format:
+    if is_energies(text):  # numbers alone, which begin like a POSCAR
+        raise energies_alone(file.name)
     found = next((kind for kind, is_kind in _SURE.items() if is_kind(text)), None)
     if found is not None:
         return found

@@ -8,9 +8,10 @@ from app.crystals.readers.ase_database import read_ase_database
 from app.crystals.readers.ase_trajectory import read_ase_trajectory, sample_ase_trajectory
 from app.crystals.readers.extxyz import is_cp2k, read_extxyz, sample_extxyz
 from app.crystals.readers.frames import Frame, FrameSample
-from app.crystals.readers.neb_x import read_crd
+from app.crystals.readers.neb_x import has_cell, read_crd
 from app.crystals.readers.poscar import configuration_count, read_poscars, read_xdatcar
 from app.crystals.readers.reading import File
+from app.crystals.readers.siesta import read_xv
 from app.crystals.readers.text import Format, text_of
 from app.crystals.readers.vasp_output import read_outcar, read_vasprun
 from app.crystals.readers.xcrysden import read_xsf
@@ -25,7 +26,8 @@ NAMES: dict[Format, str] = {
     "poscar": "a file of POSCARs",
     "vasprun": "a vasprun.xml",
     "outcar": "an OUTCAR",
-    "crd": "a .crd of neb.x",
+    "crd": "a .crd or an input of neb.x",
+    "xv": "an XV of SIESTA",
 }
 #: Formats of which one structure is often wanted of the many that they hold: the first, or that of the last step.
 STARTS: frozenset[Format] = frozenset({"poscar", "xdatcar"})
@@ -44,6 +46,7 @@ _READERS: dict[Format, Callable[[File, Limits], tuple[Frame, ...]]] = {
     "vasprun": lambda file, limits: read_vasprun(text_of(file), file.name, limits).frames,
     "outcar": lambda file, limits: read_outcar(text_of(file), file.name, limits).frames,
     "crd": lambda file, limits: read_crd(text_of(file), file.name, limits, file.cell_angstrom),
+    "xv": lambda file, limits: read_xv(text_of(file), file.name, limits),
 }
 
 
@@ -113,7 +116,9 @@ def is_run(file: File, kind: Format) -> bool:
 
 def unused_cell_warnings(file: File, kind: Format) -> tuple[str, ...]:
     """Say that a cell was sent beside a file that has its own."""
-    if file.cell_angstrom is None or kind in ("crd", "zip", "tar"):
+    if file.cell_angstrom is None or kind in ("zip", "tar"):
+        return ()
+    if kind == "crd" and not has_cell(text_of(file)):
         return ()
     if kind == "xyz" and "lattice" not in text_of(file).lower():
         return ()

@@ -36,6 +36,17 @@ def test_operations_are_read_in_the_ways_they_are_written() -> None:
     assert places(crystal_of(cif(cell=CELL, atoms=ATOMS, symbol="P 21/n", operations=written))) == places(plain)
 
 
+@pytest.mark.parametrize("operation", ["x, y, z", "-x, -y, -z+1/2", "x ,y ,z"])
+def test_operations_with_blanks_and_without_quotes_ask_for_them(operation: str) -> None:
+    text = cif(cell=CELL, atoms=ATOMS)
+    assert text.count("loop_") == 1
+    table = f"loop_\n_space_group_symop_operation_xyz\n{operation}\n"
+    refused = refusal(text.replace("loop_", f"{table}loop_"))
+    assert "an operation with blanks needs quotes around it" in str(refused)
+    assert refused.kind == "unreadable-cif"
+    assert "with quotes" in str(refused.expected)
+
+
 def test_a_missing_operation_is_added_where_the_symbol_confirms_it_and_else_named() -> None:
     most = operations("P 1 21/n 1")[:-1]
     read = crystal_of(cif(cell=CELL, atoms=ATOMS, symbol="P 21/n", operations=most))

@@ -258,7 +258,8 @@ def test_a_crystal_sent_as_a_band_says_what_it_is(form: str, tmp_path: Path) -> 
 def titled(title: str, counts: str = "3 3 6") -> File:
     lines = vasp_4(structure()).decode().splitlines()
     assert lines[5].split() == ["3", "3", "6"]
-    return File(name="POSCAR", content="\n".join([title, *lines[1:5], counts, *lines[6:]]).encode())
+    rows = [" ".join(row.split()[:3]) for row in lines[7:]]  # without labels
+    return File(name="POSCAR", content="\n".join([title, *lines[1:5], counts, lines[6], *rows]).encode())
 
 
 @pytest.mark.parametrize("title", ["Li Co O", "LiCoO2", "Li1 Co1 O2", " Li3Co3O6 ", "Li0.5 Co0.5 O", "Li3 Co3 O6"])
@@ -420,6 +421,84 @@ def test_labels_are_read_beside_deuterium_pseudopotentials_and_vasp_4() -> None:
     assert read_lines(["H Co O", *lines[1:5], *lines[6:]]).formula.count("H3") == 1
 
 
+def test_a_cif_of_several_structures_sent_as_a_band_says_so() -> None:
+    one = cif(cell=(8.0,), atoms=("Li1 Li 0 0 0 1", "O1 O 0.5 0.5 0.5 1"), symbol="P 1")
+    assert one.count("data_") == 1
+    texts = [re.sub(r"data_\S*", f"data_image{k}", one) for k in range(3)]
+    with pytest.raises(FormatError, match="is a CIF of 3 structures, image0, image1, image2") as refused:
+        read_band_file(File(name="band.cif", content="\n".join(texts).encode()), LIMITS)
+    assert refused.value.kind == "single-crystal"  # by which it is sent as a crystal
+    assert "a zip with a CIF for each image" in str(refused.value.expected)
+
+
+@pytest.mark.parametrize("selective", [False, True])
+def test_labels_name_the_elements_of_vasp_4_where_the_title_does_not(selective: bool) -> None:
+    lines = lines_of(structure(), selective=selective, labels=lambda k, symbol: f"{symbol}{k}")
+    read = read_lines(["made up", *lines[1:5], *lines[6:]])
+    assert read.formula == crystal().formula
+    assert read.warnings == ("The elements of POSCAR were taken from the labels of its positions: Li Co O.",)
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        lambda k, symbol: "Fe" if k == 3 else symbol,
+        lambda k, symbol: "" if k == 3 else symbol,
+        lambda _k, _symbol: "F",
+        lambda _k, _symbol: "atom",
+    ],
+    ids=["another", "none", "flags", "words"],
+)
+def test_labels_that_are_missing_or_disagree_with_the_counts_name_no_elements(
+    label: Callable[[int, str], str],
+) -> None:
+    lines = lines_of(structure(), labels=label)
+    with pytest.raises(FormatError, match="does not name its elements: line 6 has counts only") as refused:
+        read_lines(["made up", *lines[1:5], *lines[6:]])
+    assert refused.value.kind == "no-element-names"
+
+
+def test_labels_of_vasp_4_that_end_early_name_no_elements() -> None:
+    lines = lines_of(structure(), labels=lambda _k, symbol: symbol)
+    with pytest.raises(FormatError, match="does not name its elements"):
+        read_lines(["made up", *lines[1:5], *lines[6:10]])
+
+
+@pytest.mark.parametrize("names", ["LI CO O", "Li1 Co1 O2", "li co o", "LI_sv CO_pv O", "Li1+ Co3+ O2-"])
+def test_elements_in_capitals_and_with_numbers_are_read(names: str) -> None:
+    lines = lines_of(structure())
+    assert read_lines([*lines[:5], names, *lines[6:]]).formula == crystal().formula
+
+
+def test_sites_of_one_element_with_numbers_are_read() -> None:
+    lines = lines_of(structure())
+    assert lines[6].split() == ["3", "3", "6"]
+    assert read_lines([*lines[:5], "Li Co O1 O2", "3 3 2 4", *lines[7:]]).formula == crystal().formula
+
+
+@pytest.mark.parametrize("names", ["T1 Co O", "D1 Co O", "Xx1 Co O", "M Co O"])
+def test_names_with_numbers_that_are_no_elements_are_refused(names: str) -> None:
+    lines = lines_of(structure())
+    with pytest.raises(InputError, match="is not the symbol of an element") as refused:
+        read_lines([*lines[:5], names, *lines[6:]])
+    assert refused.value.kind == "unknown-element"
+
+
+@pytest.mark.parametrize("names", ["LI CO O", "Li1 Co1 O1", "Li+ Co3+ O2-"])
+def test_every_poscar_of_a_file_is_read_however_its_elements_are_named(names: str) -> None:
+    lines = lines_of(structure())
+    one = [*lines[:5], names, *lines[6:]]
+    assert "configurations, and the first was read" in read_lines([*one, "", *one]).warnings[0]
+
+
+def test_a_poscar_that_is_cut_short_in_a_zip_is_named() -> None:
+    files = {f"{k:02d}/POSCAR": poscar(one) for k, one in enumerate(structures())}
+    cut = files["01/POSCAR"].rstrip().rsplit(b"\n", 3)[0] + b"\n0.000"
+    with pytest.raises(FormatError, match=r"neb\.zip: 01/CONTCAR is to have 3 numbers, and reads '0\.000'") as refused:
+        read_band_file(File(name="neb.zip", content=zipped({**files, "01/CONTCAR": cut})), LIMITS)
+    assert str(refused.value.where).startswith("neb.zip: 01/CONTCAR, line ")
+
+
 def test_a_label_that_contradicts_a_title_is_refused() -> None:
     """VASP 4: a formula as the title, in another order than the atoms."""
     lines = lines_of(structure(), labels=lambda _k, symbol: symbol)
@@ -544,7 +623,73 @@ CUBE = (
     b"density\nof what\n 2 0.0 0.0 0.0\n 2 3.779452 0.000000 0.000000\n 2 0.0 3.779452 0.0\n 2 0.0 0.0 3.779452\n"
     b" 3 0.0 0.0 0.0 0.0\n 8 0.0 3.779452 3.779452 3.779452\n 0 0 0 0 0 0 0 0\n"
 )
+ABINIT = (
+    b"acell 7.558904 7.558904 7.558904\nrprim 1 0 0 0 1 0 0 0 1\nnatom 2 ntypat 2 znucl 3 8\ntypat 1 2\n"
+    b"xred\n0 0 0\n0.5 0.5 0.5\n"
+)
+FORT_34 = b"3 1 1\n4.0 0 0\n0 4.0 0\n0 0 4.0\n1\n1 0 0\n0 1 0\n0 0 1\n0 0 0\n2\n3 0.0 0.0 0.0\n8 2.0 2.0 2.0\n"
+WIEN2K = (
+    b"LiO\nP   LATTICE,NONEQUIV.ATOMS:  2 1_P1\nMODE OF CALC=RELA unit=bohr\n"
+    b"  7.558904  7.558904  7.558904 90.000000 90.000000 90.000000\n"
+    + b"".join(
+        b"ATOM  -%d: X=%s Y=%s Z=%s\n          MULT= 1          ISPLIT= 8\n"
+        b"%s        NPT=  781  R0=0.00010000 RMT=    1.5000   Z:  %s\n"
+        b"LOCAL ROT MATRIX:    1.0000000 0.0000000 0.0000000\n                     0.0000000 1.0000000 0.0000000\n"
+        b"                     0.0000000 0.0000000 1.0000000\n" % (number, x, x, x, label, charge)
+        for number, x, label, charge in ((1, b"0.00000000", b"Li1", b"3.00000"), (2, b"0.50000000", b"O 1", b"8.00000"))
+    )
+    + b"   0      NUMBER OF SYMMETRY OPERATIONS\n"
+)
+EXCITING = (
+    b'<?xml version="1.0"?>\n<input><title>x</title><structure speciespath="./"><crystal scale="1.8897261">'
+    b"<basevect>4 0 0</basevect><basevect>0 4 0</basevect><basevect>0 0 4</basevect></crystal>"
+    b'<species speciesfile="Li.xml"><atom coord="0 0 0"/></species>'
+    b'<species speciesfile="O.xml"><atom coord="0.5 0.5 0.5"/></species></structure></input>\n'
+)
+CSSR = (
+    b"4.0000 4.0000 4.0000\n90.00 90.00 90.00 SPGR =  1 P 1    OPT = 1\n2 0\n0 Li1 O1\n"
+    b"1 Li 0.0000 0.0000 0.0000\n2 O 0.5000 0.5000 0.5000\n"
+)
+JARVIS = orjson.dumps(
+    {
+        "lattice_mat": [[4, 0, 0], [0, 4, 0], [0, 0, 4]],
+        "coords": [[0, 0, 0], [0.5, 0.5, 0.5]],
+        "elements": ["Li", "O"],
+        "cartesian": False,
+    }
+)
+CIF_INSIDE = orjson.dumps(
+    {"material_id": "x", "cif": cif(cell=(8.0,), atoms=("Li1 Li 0 0 0 1", "O1 O 0.5 0.5 0.5 1"), symbol="P 1")}
+)
+ONETEP = (
+    b"%block lattice_cart\n7.558904 0 0\n0 7.558904 0\n0 0 7.558904\n%endblock lattice_cart\n"
+    b"%block species\nLi Li 3 4 8.0\nO O 8 4 8.0\n%endblock species\n"
+    b"%block positions_abs\nLi 0 0 0\nO 3.779452 3.779452 3.779452\n%endblock positions_abs\n"
+)
 OTHERS = {
+    "x.vesta": (b"#VESTA_FORMAT_VERSION 3.5.4\n\nCRYSTAL\n\nTITLE\nx\n", "a file of VESTA"),
+    "x.abi": (ABINIT, "an ABINIT input"),
+    "x.gin": (
+        b"opti conp\ncell\n4 4 4 90 90 90\nfractional\nLi core 0.0 0.0 0.0\nO shel 0.5 0.5 0.5\n",
+        "a GULP input",
+    ),
+    "x.d12": (b"LiFePO4\nCRYSTAL\n0 0 0\n62\n10.332 6.010 4.692\n1\n3 0 0 0\nEND\n", "a CRYSTAL input"),
+    "fort.34": (FORT_34, "a geometry of CRYSTAL (fort.34)"),
+    "input.xml": (EXCITING, "an input of exciting (XML)"),
+    "x.struct": (WIEN2K, "a WIEN2k struct file"),
+    "x.mol": (b"x\n  made up\n\n  1  0  0  0  0  0            999 V2000\n    0.0    0.0    0.0 Li  0\n", "a MOL file"),
+    "phonopy.yaml": (b"unit_cell:\n  lattice:\n  - [ 4, 0, 0 ] # a\n  - [ 0, 4, 0 ]\n", "a YAML file of phonopy"),
+    "aims.out": (b"-----\n          Invoking FHI-aims ...\n\n", "an output of FHI-aims"),
+    "coord": (
+        b"$coord\n0.0 0.0 0.0 li\n9.7 0.0 4.4 li\n9.7 5.6 4.4 fe\n0.0 5.6 0.0 o\n$end\n",
+        "a coord file of Turbomole",
+    ),
+    "jarvis.json": (JARVIS, "JSON of JARVIS"),
+    "dft_3d.json": (orjson.dumps({"jid": "x", "atoms": orjson.loads(JARVIS)}), "JSON of JARVIS"),
+    "mp.json": (CIF_INSIDE, "JSON with a CIF inside"),
+    "by_ints.cube": (CUBE.replace(b" 0.0", b" 0"), "a Gaussian cube file"),
+    "cssr.txt": (CSSR, "a CSSR file"),
+    "onetep.dat": (ONETEP, "a CASTEP cell file or an ONETEP input"),
     "login.cif": (b"\n<!DOCTYPE html>\n<html lang='en'><title>Log in</title></html>\n", "a page of the web (HTML)"),
     "xhtml.cif": (b"<?xml version='1.0'?>\n<!-- a -- b -->\n<html>\ndata_layer\n</html>", "a page of the web (HTML)"),
     "figure.png": (b"\x89PNG\r\n\x1a\n\x00\x00", "a picture (PNG)"),
@@ -553,7 +698,10 @@ OTHERS = {
     "table.xlsx": (zipped({"[Content_Types].xml": b"", "xl/workbook.xml": b"<w/>"}), "an Excel workbook"),
     "lammps.data": (LAMMPS, "a LAMMPS data file"),
     "dump.lammpstrj": (b"ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\n", "a LAMMPS dump"),
-    "run.cell": (b"%BLOCK LATTICE_CART\n5 0 0\n0 5 0\n0 0 5\n%ENDBLOCK LATTICE_CART\n", "a CASTEP cell file"),
+    "run.cell": (
+        b"%BLOCK LATTICE_CART\n5 0 0\n0 5 0\n0 0 5\n%ENDBLOCK LATTICE_CART\n",
+        "a CASTEP cell file or an ONETEP",
+    ),
     "geometry.in": (b"# made up\nlattice_vector 5 0 0\nlattice_vector 0 5 0\n", "an FHI-aims geometry.in"),
     "zeolite.cssr": (b" 24.55 24.55 24.55\n 90 90 90 SPGR = 1\n 1 0\n", "a CSSR file"),
     "paper.pdf": (b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
@@ -602,9 +750,15 @@ def test_the_line_that_converts_a_lammps_data_file_does(tmp_path: Path) -> None:
     assert read_crystal(written, LIMITS).formula == "Li1 O1"
 
 
-@pytest.mark.parametrize("name", ["density.cube", "geo.gen"])
-def test_the_line_that_converts_a_file_with_ase_does(name: str, tmp_path: Path) -> None:
-    content = CUBE if name == "density.cube" else b"2 S\nLi O\n1 1 0 0 0\n2 2 2 2 2\n0 0 0\n4 0 0\n0 4 0\n0 0 4\n"
+GEN = b"2 S\nLi O\n1 1 0 0 0\n2 2 2 2 2\n0 0 0\n4 0 0\n0 4 0\n0 0 4\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("density.cube", CUBE), ("geo.gen", GEN), ("x.abi", ABINIT), ("fort.34", FORT_34), ("x.struct", WIEN2K)],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_line_that_converts_a_file_with_ase_does(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UnsupportedError) as refused:
         read_crystal(File(name=name, content=content), LIMITS)
@@ -613,6 +767,69 @@ def test_the_line_that_converts_a_file_with_ase_does(name: str, tmp_path: Path) 
     subprocess.run([sys.executable, "-m", "ase", *line[1].split()], cwd=tmp_path, check=True)
     written = File(name="structure.extxyz", content=(tmp_path / "structure.extxyz").read_bytes())
     assert read_crystal(written, LIMITS).formula == "Li1 O1"
+
+
+def test_the_line_that_converts_an_onetep_input_takes_its_lengths_in_bohr(tmp_path: Path) -> None:
+    (tmp_path / "x.dat").write_bytes(ONETEP)
+    with pytest.raises(UnsupportedError) as refused:
+        read_crystal(File(name="x.dat", content=ONETEP), LIMITS)
+    line = re.search("`ase (convert -i onetep-in [^`]+)`", str(refused.value.expected))
+    assert line is not None
+    subprocess.run([sys.executable, "-m", "ase", *line[1].split()], cwd=tmp_path, check=True)
+    written = File(name="structure.extxyz", content=(tmp_path / "structure.extxyz").read_bytes())
+    assert read_crystal(written, LIMITS).lattice_angstrom[0, 0] == pytest.approx(4.0, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "writes"),
+    [
+        ("input.xml", EXCITING, "structure.cif"),
+        ("x.cssr", CSSR, "structure.cif"),
+        ("mp.json", CIF_INSIDE, "structure.cif"),
+        ("jarvis.json", JARVIS, "structure.extxyz"),
+        ("cartesian.json", JARVIS.replace(b"false", b"true").replace(b"0.5", b"2.0"), "structure.extxyz"),
+    ],
+)
+def test_the_line_that_converts_a_file_with_python_does(name: str, content: bytes, writes: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UnsupportedError) as refused:
+        read_crystal(File(name=name, content=content), LIMITS)
+    line = re.search(r'python -c "([^"]+)"', str(refused.value.expected))
+    assert line is not None
+    subprocess.run([sys.executable, "-c", line[1]], cwd=tmp_path, check=True)
+    read = read_crystal(File(name=writes, content=(tmp_path / writes).read_bytes()), LIMITS)
+    assert read.formula == "Li1 O1"
+    assert [site.frac_coords for site in read.sites][1] == pytest.approx((0.5, 0.5, 0.5), abs=1e-4)
+
+
+XV = (
+    b"  7.558904 0 0   0 0 0\n  0 7.558904 0   0 0 0\n  0 0 7.558904   0 0 0\n  2\n"
+    b"  1 3 0.0 0.0 0.0 0 0 0\n  2 8 3.779452 3.779452 3.779452 0 0 0\n"
+)
+
+
+def test_an_xv_of_siesta_has_lengths_in_bohr() -> None:
+    read = read_crystal(File(name="siesta.XV", content=XV), LIMITS)
+    assert read.formula == "Li1 O1"
+    assert np.allclose(read.lattice_angstrom, 4.0 * np.eye(3), atol=1e-5)
+    assert read.sites[1].frac_coords == pytest.approx((0.5, 0.5, 0.5), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changed", "into", "says", "where"),
+    [
+        (b"  2 8 3.779452", b"  2 8 x", "Expected three numbers in line 6, not 'x 3.779452 3.779452'", "line 6"),
+        (b"\n  2\n", b"\n  3\n", "Expected three numbers in line 7, not ''", "line 7"),
+        (b"\n  2\n", b"\n  0\n", "Expected the number of atoms in line 4, not '0'", "line 4"),
+        (b"  2 8 ", b"  2 -8 ", "Line 6 has '-8' as an atomic number", "line 6"),
+        (b"  2 8 ", b"  2 208 ", "Line 6 has '208' as an atomic number", "line 6"),
+    ],
+)
+def test_a_damaged_xv_names_the_line(changed: bytes, into: bytes, says: str, where: str) -> None:
+    assert changed in XV
+    with pytest.raises(FormatError, match=re.escape(says)) as refused:
+        read_crystal(File(name="siesta.XV", content=XV.replace(changed, into)), LIMITS)
+    assert (refused.value.kind, refused.value.where) == ("unreadable-xv", f"siesta.XV, {where}")
 
 
 def test_a_cif_with_the_file_of_shelxl_inside_is_read() -> None:

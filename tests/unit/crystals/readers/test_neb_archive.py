@@ -43,6 +43,44 @@ def read(content: bytes) -> Reading:
     return read_band_file(File(name="neb.zip", content=content), Limits())
 
 
+AIMS = "lattice_vector 8 0 0\nlattice_vector 0 8 0\nlattice_vector 0 0 8\natom_frac 0 0 0 Li\n"
+CELL = "%BLOCK LATTICE_CART\n8 0 0\n0 8 0\n0 0 8\n%ENDBLOCK LATTICE_CART\n"
+DAT = "0.0000000000 0.0000000000 0.01\n1.0000000000 0.1000000000 0.01\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "hint"),
+    [
+        (
+            {f"image00{k}/geometry.in": AIMS for k in range(3)},
+            "neb.zip: image000/geometry.in is an FHI-aims geometry.in",
+            "`ase convert geometry.in structure.extxyz`",
+        ),
+        (
+            {f"image_{k}.cell": CELL for k in range(3)},
+            "neb.zip: image_0.cell is a CASTEP cell file",
+            "`ase convert -i castep-cell image_0.cell structure.extxyz`",
+        ),
+        ({"a.log": "made up", "x.dat": DAT, "x.int": DAT}, "neb.zip: x.dat is a table of the energies", "the .axsf"),
+    ],
+)
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_files_that_are_not_read_are_named_in_an_archive_too(
+    files: dict[str, str], named: str, hint: str, pack: Callable[[dict[str, str]], bytes]
+) -> None:
+    with pytest.raises(FormatError) as refused:
+        read(pack(files))
+    assert refused.value.kind == "no-images"
+    assert named in str(refused.value)
+    assert hint in str(refused.value.expected)
+
+
+def test_an_archive_of_nothing_known_contains_no_images() -> None:
+    with pytest.raises(FormatError, match="contains no images of a band") as refused:
+        read(zipped({"a.log": "made up", "b.log": "", ".hidden.in": AIMS}))
+    assert refused.value.kind == "no-images"
+
+
 @pytest.mark.parametrize("pack", [zipped, tarred])
 def test_folders_that_begin_at_01_are_asked_for_00(pack: Callable[[dict[str, str]], bytes]) -> None:
     reading = read(pack(folders(["01", "02", "03"])))

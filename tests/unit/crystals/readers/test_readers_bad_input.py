@@ -220,7 +220,7 @@ MORE: dict[str, Case] = {
         r"such a density\.$",
     ),
     "NaN": (lambda: crystal(POSCAR.replace("0.5 0.5 0.5", "0.5 nan 0.5")), InputError, "not-coordinates", "nan"),
-    "charged nonsense": (lambda: crystal(POSCAR.replace("Li O", "Li LI")), InputError, "unknown-element", "Was Li"),
+    "charged nonsense": (lambda: crystal(POSCAR.replace("Li O", "Li Lit")), InputError, "unknown-element", "Was Li"),
     "plain xyz": (lambda: xyz("1\ncomment\nLi 0 0 0\n"), FormatError, "no-lattice", "no Lattice"),
     "xyz cut": (lambda: xyz(FRAME.format(x=0), FRAME.format(x=3)[:-9]), FormatError, "unreadable-xyz", "ends within"),
     "one frame": (lambda: xyz(FRAME.format(x=0)), FormatError, "single-crystal", "two images or more"),

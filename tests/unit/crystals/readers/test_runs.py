@@ -162,6 +162,102 @@ def test_a_damaged_crd_is_refused(changed: bytes, into: bytes, kind: str) -> Non
     assert refused.value.kind == kind
 
 
+NEB_IN = """BEGIN
+BEGIN_PATH_INPUT
+&PATH
+ string_method = 'neb', num_of_images = 5
+/
+END_PATH_INPUT
+BEGIN_ENGINE_INPUT
+&SYSTEM
+ ibrav = 0, nat = 2, ntyp = 2 ! celldm(1) = 5
+ {system}
+/
+BEGIN_POSITIONS
+FIRST_IMAGE
+ATOMIC_POSITIONS {positions}
+Li {first} 0.0 0.0
+O 0.5 0.5 0.5 0 0 0
+LAST_IMAGE
+ATOMIC_POSITIONS {positions}
+Li {last} 0.0 0.0
+O 0.5 0.5 0.5
+END_POSITIONS
+CELL_PARAMETERS {unit}
+{vectors}
+END_ENGINE_INPUT
+END
+"""
+BOHR_8 = "15.1178089 0 0\n0 15.1178089 0\n0 0 1.51178089d1"
+
+
+def neb_in(unit: str, vectors: str, *, system: str = "", positions: str = "crystal", last: str = "0.25") -> File:
+    text = NEB_IN.format(unit=unit, vectors=vectors, system=system, positions=positions, first="0.0", last=last)
+    return File(name="neb.in", content=text.encode())
+
+
+@pytest.mark.parametrize(
+    ("unit", "vectors", "system"),
+    [
+        ("angstrom", "8.0 0 0 ! a\n0 8.0 0\n0 0 8.0", ""),
+        ("{ bohr }", BOHR_8, ""),
+        ("", BOHR_8, ""),
+        ("(alat)", "2 0 0\n0 2 0\n0 0 2", "celldm(1) = 7.55890445"),
+        ("alat", "2 0 0\n0 2 0\n0 0 2", "A = 4.0, degauss = 0.1"),
+        ("", "2 0 0\n0 2 0\n0 0 2", "A = 4.0"),
+    ],
+)
+def test_the_cell_is_read_from_an_input_of_neb_x(unit: str, vectors: str, system: str) -> None:
+    read = read_band_file(neb_in(unit, vectors, system=system), LIMITS)
+    assert np.allclose(read.band.lattice_angstrom, 8.0 * np.eye(3), atol=1e-4)
+    assert read.band.hop_distance_angstrom == pytest.approx(2.0, abs=1e-4)
+    assert read.warnings == ()
+
+
+def test_positions_of_neb_x_may_be_in_alat() -> None:
+    cell = "2 0 0\n0 2 0\n0 0 2"
+    read = read_band_file(neb_in("alat", cell, system="A = 4.0", positions="alat", last="0.5"), LIMITS)
+    assert read.band.hop_distance_angstrom == pytest.approx(2.0, abs=1e-4)
+
+
+def test_a_cell_beside_an_input_of_neb_x_that_has_its_own_is_not_used() -> None:
+    file = neb_in("bohr", BOHR_8)
+    beside = File(name=file.name, content=file.content, cell_angstrom=parse_cell("5,5,5", "cell"))
+    read = read_band_file(beside, LIMITS)
+    assert np.allclose(read.band.lattice_angstrom, 8.0 * np.eye(3), atol=1e-4)
+    assert "the file has its own" in read.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("unit", "vectors", "says"),
+    [
+        ("alat", BOHR_8, "neither celldm(1) nor A says how long that is"),
+        ("furlong", BOHR_8, "Lengths in 'furlong' are not read"),
+        ("bohr", "8 0 0\n0 8 x\n0 0 8", "Expected a vector of three numbers here, not '0 8 x'"),
+    ],
+)
+def test_a_damaged_cell_of_neb_x_is_refused(unit: str, vectors: str, says: str) -> None:
+    with pytest.raises(FormatError, match=re.escape(says)) as refused:
+        read_band_file(neb_in(unit, vectors), LIMITS)
+    assert refused.value.kind == "unreadable-crd"
+    assert str(refused.value.where).startswith("neb.in, line ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f" {x:.10f} {energy:.10f} 0.0100000000\n" for x, energy in ((0, 0), (0.5, 0.27), (1, -0.1))),
+        "  0.0000000000    0.0000000000\n  0.5000000000    0.2700000000\n  1.0000000000    0.0000000000\n",
+        "".join(f" {k / 7:.10f} {k:.10f} 0.0100000000\n" for k in range(8)),
+    ],
+    ids=["dat", "int", "longer"],
+)
+def test_a_table_of_the_energies_of_neb_x_says_which_file_it_needs(text: str) -> None:
+    refused = refused_of(text.encode(), "x.dat")
+    assert (refused.kind, "it has no atoms" in str(refused)) == ("needs-other-file", True)
+    assert ".axsf" in str(refused.expected)
+
+
 # --- the cell ---
 
 
