@@ -1,6 +1,7 @@
 """`ionpath train` and `ionpath evaluate`, which join the service's command line."""
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and `ionpath --help` loads t
     from training.conductivity.run import ConductivityRun
     from training.corpus import Corpus
     from training.fit import EpochReport
+    from training.kernels.config import KernelConfig
     from training.kernels.run import KernelRun
     from training.pretraining.run import Pretraining
     from training.runs import Run
@@ -37,6 +39,8 @@ _THREADS = typer.Option(help="Threads of a CPU fit; 0 lets torch choose.")
 
 #: Sound barriers that a fit of kernel machines needs; of nine its intervals were 0.01 eV wide and 0.2 eV off.
 FEWEST_BARRIERS = 100
+#: Folds that the rows of each world lie in: two are left out at once.
+_FEWEST_FOLDS = 3
 
 _REPORT = typer.Option(
     metavar="DIR", help="Also draw the errors of default, relaxed or conductivity, as PNGs in this folder."
@@ -152,7 +156,7 @@ def _kernel_run(path: Path, data: Path, runs: Path, threads: int, *, fewest: int
         # A lab's own barriers count as the literature's. LiTraj's would spoil a fit that does not know the two apart.
         left_out = set() if config.worlds is not None else {LITRAJ}
         corpus = read_corpus(data, [source for source in barrier_files(data) if source not in left_out])
-        _check_count(corpus, config.name, fewest)
+        _check_rows(corpus, config, fewest)
         return KernelRun(
             config,
             corpus,
@@ -164,13 +168,27 @@ def _kernel_run(path: Path, data: Path, runs: Path, threads: int, *, fewest: int
         raise typer.BadParameter(str(error)) from error
 
 
-def _check_count(corpus: "Corpus", name: str, fewest: int) -> None:
+def _check_rows(corpus: "Corpus", config: "KernelConfig", fewest: int) -> None:
+    """Refuse rows that a fit, or its intervals out of fold, cannot be made from."""
+    from training.corpus import FOLDINGS  # noqa: PLC0415 - see above
+    from training.kernels.worlds import worlds_of  # noqa: PLC0415 - see above
+
     if (sound := int(corpus.sound.sum())) < fewest:
         raise ValueError(
-            f"{sound} sound barriers are too few to fit {name}, whose intervals could not be trusted: at least "
+            f"{sound} sound barriers are too few to fit {config.name}, whose intervals could not be trusted: at least "
             f"{fewest} are needed. Put the literature's beside them (`ionpath data download`); "
-            f"`ionpath evaluate {name}` shows the errors."
+            f"`ionpath evaluate {config.name}` shows the errors."
         )
+    if config.worlds is None:
+        return
+    numbers = worlds_of(corpus.sources, config.worlds)
+    for number, folding in product(sorted(set(numbers[corpus.sound].tolist())), FOLDINGS):
+        count = len(set(corpus.folds(folding)[corpus.sound & (numbers == number)].tolist()))
+        if count < _FEWEST_FOLDS:
+            raise ValueError(
+                f"The sound barriers of the world {config.worlds.worlds[number].name} lie in {count} of the folds of "
+                f"{folding}, and at least {_FEWEST_FOLDS} are needed: barriers of more chemical systems."
+            )
 
 
 def _evaluate_kernels(run: "KernelRun", folder: Path | None) -> None:

@@ -52,21 +52,22 @@ def path_warnings(energies_ev: Sequence[float | None]) -> tuple[str, ...]:
     found = path_energies(energies_ev)
     if found is None or len(energies_ev) == 2:  # noqa: PLR2004 - two end points have no barrier
         return ()
+    warnings = []
     barrier_ev = max(found.forward_ev or 0.0, found.reverse_ev or 0.0)
     if barrier_ev > IMPOSSIBLE_EV:
-        sentence = (
+        warnings.append(
             f"The energies of the uploaded band make a barrier of {barrier_ev:.4g} eV, and no barrier is above "
             f"{IMPOSSIBLE_EV:g} eV: are they in eV? Divide meV by 1000, kJ/mol by 96.485."
         )
-        return (sentence,)
     missing = [str(image) for image, energy in enumerate(energies_ev) if energy is None]
     if missing:
         which = f"image{'s' if len(missing) > 1 else ''} {', '.join(missing[:10])}"
-        sentence = (
+        warnings.append(
             f"The uploaded band has no energy of {which} (counted from 0): its own barrier is that of the others, and "
             "may be too low or missing."
         )
-        return (sentence,)
-    if found.highest_image in (0, len(energies_ev) - 1):
-        return ("No image of the uploaded band lies above both of its end points: it has no barrier of its own.",)
-    return ()
+    elif found.highest_image in (0, len(energies_ev) - 1):
+        warnings.append(
+            "No image of the uploaded band lies above both of its end points: it has no barrier of its own."
+        )
+    return tuple(warnings)

@@ -57,6 +57,7 @@ class FittedWorlds:
     def network(self, difficulty: Difficulty) -> WorldMachines:
         """The machines as a torch module."""
         self.served.difficulty.copy_(torch.from_numpy(difficulty.coefficients))
+        assert (self.served.local is None) == (difficulty.local is None)
         if self.served.local is not None and difficulty.local is not None:
             self.served.local.load_state_dict(difficulty.local.network(len(difficulty.local.support)).state_dict())
         return self.served

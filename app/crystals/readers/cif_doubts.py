@@ -27,7 +27,11 @@ _G_PER_CUBIC_CM = 1.66053907
 #: Occupancies and a formula's amounts are rounded.
 _HYDROGEN_TOLERANCE = 0.02
 #: A label that names an element, by two letters: one letter, as in B1 of a perovskite, may name a kind of site.
-_NAMES_ELEMENT = re.compile(r"([A-Z][a-z])(?:\d.*)?")
+_NAMES_ELEMENT = re.compile(r"([A-Z][a-z])(?![a-z]).*")
+#: Labels of kinds of atoms: a rare earth, a transition metal.
+_NAMES_KIND = frozenset({"Re", "Tm"})
+#: Places of atoms that share one may be rounded apart, as fractions of the cell.
+_SAME_PLACE = 0.01
 _MOST_ECHOED = 80
 _MOST_NAMED = 8
 
@@ -61,7 +65,7 @@ def doubts_of(
     volume = _volume(block, lattice_angstrom)
     found: list[tuple[str | None, str]] = [
         (_elements(block, rows), "Which is wrong, the formula or an atom?"),
-        (_label(block, rows), "The type was read: which is right?"),
+        (_label(rows), "The type was read: which is right?"),
         (volume, f"Is a length or an angle of the cell wrong? Where the cell is right, correct {_VOLUME}."),
     ]
     if volume is None:  # a wrong volume explains a wrong density
@@ -96,13 +100,15 @@ def _elements(block: Block, rows: Rows) -> str | None:
     return f"its atoms have {_listing(foreign)}, which its formula, {echoed}, lacks{beside}"
 
 
-def _label(block: Block, rows: Rows) -> str | None:
-    """Why a label contradicts its row's element; not on a shared place, nor where the formula has the element alone."""
-    formula = formula_of(block) if has_clear_formula(block) else {}
+def _label(rows: Rows) -> str | None:
+    """Why a label contradicts its row's element; not on a shared place, nor where it may be no element's.
+
+    Ca, Cb and so on beside the type C are carbon's labels in molecules, as those of any type of one letter are.
+    """
     for row in rows.rows:
         named = _NAMES_ELEMENT.fullmatch(row.label)
         own = {symbol for symbol, _ in row.contents}
-        if named is None or not is_element(named[1]) or named[1] in own or (formula and named[1] not in formula):
+        if named is None or not is_element(named[1]) or named[1] in own | _NAMES_KIND or named[1][0] in own:
             continue
         if not _is_shared(row, rows):
             return f"its atom {row.label} has the type {_listing(sorted(own))}"
@@ -110,7 +116,9 @@ def _label(block: Block, rows: Rows) -> str | None:
 
 
 def _is_shared(row: Row, rows: Rows) -> bool:
-    return len(row.contents) > 1 or any(other.frac_coords == row.frac_coords and other != row for other in rows.rows)
+    places = np.array([other.frac_coords for other in rows.rows])
+    near = (np.abs(places - row.frac_coords) < _SAME_PLACE).all(axis=1)
+    return len(row.contents) > 1 or int(near.sum()) > 1
 
 
 def _listing(symbols: Sequence[str]) -> str:

@@ -22,8 +22,14 @@ RARE = 1e-4
 
 #: The lowest states of anions, which the ICSD's counts list alone or first.
 _ANIONS = {"F": -1, "O": -2, "Cl": -1, "Br": -1, "I": -1, "S": -2, "Se": -2, "Te": -2, "N": -3}
-#: Anions that no other element oxidises but in rare compounds.
-_NEVER_OXIDISED = ("F", "O")
+#: Beside the first, each of the second may be oxidised, as Te in K2TeCl6 and I in ICl.
+_OXIDISED_BY = {
+    **dict.fromkeys(("F", "O"), frozenset(("Cl", "Br", "I", "S", "Se", "Te", "N"))),
+    "Cl": frozenset(("Br", "I", "S", "Se", "Te")),
+    "Br": frozenset(("I", "S", "Se", "Te")),
+    "I": frozenset(("Se", "Te")),
+    "S": frozenset(("Te",)),
+}
 #: The highest states of elements of the main groups, and of those that lose all d electrons: the valence electrons.
 _HIGHEST = {
     **dict.fromkeys(("H", "Li", "Na", "K", "Rb", "Cs"), 1),
@@ -31,33 +37,40 @@ _HIGHEST = {
     **dict.fromkeys(("B", "Al", "Ga", "In", "Tl", "La", "Y", "Sc"), 3),
     **dict.fromkeys(("C", "Si", "Ge", "Sn", "Pb", "Ti", "Zr", "Hf"), 4),
     **dict.fromkeys(("N", "P", "As", "Sb", "Bi", "V", "Nb", "Ta"), 5),
-    **dict.fromkeys(("S", "Se", "Te", "Cr", "Mo", "W"), 6),
+    **dict.fromkeys(("S", "Se", "Te", "Cr", "Mo", "W", "Fe"), 6),
     **dict.fromkeys(("Cl", "Br", "I"), 7),
+    **dict.fromkeys(("Ru", "Os"), 8),
 }
-#: A state that fewer of an element's entries have is none of its usual ones: P3+ is not, Nb2+ is.
+#: A state that fewer of an element's entries have is none of its usual ones: set between P3+ (1.8 %), which would hide
+#: an oxygen that LiFePO4 lost, and Nb2+ (2.2 %).
 _USUAL_SHARE = 0.02
-#: A composition with a smaller share of anions may be a metal.
-_FEWEST_ANIONS = 0.3
+#: Without O or F, lower than any state that the ICSD counts often: LaS, LaI2 and their like have electrons in bands.
+_LOWEST_IN_BANDS = {
+    **dict.fromkeys(("Sc", "Y", "La", "Ce", "Pr", "Nd", "Pm", "Sm", "Eu", "Gd", "Tb", "Dy", "Ho", "Er", "Tm", "Yb"), 2),
+    **dict.fromkeys(("Lu", "Th", "U", "Np", "Pu", "Am"), 2),
+}
+#: A composition with a smaller share of anions may be a metal, an electride or a compound of bonded cations.
+_FEWEST_ANIONS = 0.35
 
 
 def missing_cation_charge(amounts: Mapping[str, float]) -> float:
     """How much positive charge a composition lacks, per atom, with every element in its highest oxidation state.
 
-    Halogens, chalcogens and N are anions, but those with O or F beside them may be oxidised. Of elements that keep d or
-    f electrons it is one above the highest state that the ICSD has, since delithiated oxides go beyond.
+    Halogens, chalcogens and N are anions, but those beside a more electronegative one may be oxidised. Of elements that
+    keep d or f electrons it is one above the highest state that the ICSD has, since delithiated oxides go beyond.
 
     Args:
         amounts: of each element, in any unit; not necessarily integers.
     """
-    oxidised = any(symbol in amounts for symbol in _NEVER_OXIDISED)
+    oxidised = frozenset().union(*(_OXIDISED_BY.get(symbol, frozenset()) for symbol in amounts))
     charge = 0.0
     for symbol, amount in amounts.items():
-        if symbol in _NEVER_OXIDISED or (symbol in _ANIONS and not oxidised):
+        if symbol in _ANIONS and symbol not in oxidised:
             state = _ANIONS[symbol]
         else:
             state = _HIGHEST.get(symbol, max(counted_states(symbol), default=0) + 1)
         charge += amount * state
-    return max(0.0, -charge / sum(amounts.values()))
+    return _per_atom(-charge, amounts)
 
 
 def missing_anion_charge(amounts: Mapping[str, float]) -> float:
@@ -72,14 +85,21 @@ def missing_anion_charge(amounts: Mapping[str, float]) -> float:
     anions = sum(amounts.get(symbol, 0.0) for symbol in _ANIONS)
     if "H" in amounts or anions < _FEWEST_ANIONS * total:
         return 0.0
-    charge = sum(amount * _ANIONS.get(symbol, _lowest_usual(symbol)) for symbol, amount in amounts.items())
-    return max(0.0, charge / total)
+    in_bands = {} if {"O", "F"} & amounts.keys() else _LOWEST_IN_BANDS
+    states = {symbol: _ANIONS.get(symbol, in_bands.get(symbol, _lowest_usual(symbol))) for symbol in amounts}
+    charge = sum(amount * states[symbol] for symbol, amount in amounts.items())
+    return _per_atom(charge, amounts)
+
+
+def _per_atom(charge: float, amounts: Mapping[str, float]) -> float:
+    return max(0.0, charge) / (sum(amounts.values()) or 1.0)
 
 
 def _lowest_usual(symbol: str) -> int:
     """The lowest positive state that is usual; the most frequent one where none is."""
     counts = counted_states(symbol)
-    seen = sum(counts.values())
+    if not (seen := sum(counts.values())):
+        return 1  # nothing is known of it
     usual = [state for state, count in counts.items() if state > 0 and count >= _USUAL_SHARE * seen]
     return min(usual, default=next(iter(counts), 0))
 

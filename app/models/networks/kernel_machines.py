@@ -83,7 +83,7 @@ class KernelMetric(nn.Module):
 
 
 class KernelMachine(KernelMetric):
-    """A support-vector regression with a Gaussian kernel: sum_i w_i exp(-|x - x_i|^2) + b.
+    """A regression with a Gaussian kernel: sum_i w_i exp(-|x - x_i|^2) + b.
 
     Args:
         groups, features, rows, clip: see KernelMetric.
@@ -98,7 +98,7 @@ class KernelMachine(KernelMetric):
         self.register_buffer("intercept", torch.zeros((), dtype=torch.float64))
 
     def forward(self, squared_distances: torch.Tensor) -> torch.Tensor:
-        """The transformed barrier from the distances, shape [n]."""
+        """The output from the distances, shape [n]."""
         return torch.exp(-squared_distances) @ self.weight + self.intercept
 
 

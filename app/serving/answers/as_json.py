@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from app.crystals.hops.percolation import PercolationBarriers
-from app.crystals.path_energies import PathEnergies
+from app.crystals.path_energies import IMPOSSIBLE_EV, PathEnergies
 from app.errors import IonpathError
 from app.models.prediction import INTERVAL_COVERAGE, QUANTILE_LEVELS, Prediction
 from app.serving.answers.types import (
@@ -34,7 +34,7 @@ QUANTILE_DECIMALS = 4
 ENERGY_DECIMALS = 6
 #: The tops of intervals above this are null: no published barrier is as high, and what an extrapolation says there is
 #: no figure.
-UNBOUNDED_EV = 15.0
+UNBOUNDED_EV = IMPOSSIBLE_EV
 SHARE_DECIMALS = 3
 
 

@@ -118,19 +118,27 @@ def test_the_command_writes_the_report(data_dir: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "report").iterdir()) == [*PICTURES, "accuracy-worst.csv"]
 
 
-def test_a_default_is_not_fitted_on_few_barriers(data_dir: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("count", "folds", "words"),
+    [
+        (24, 10, "sound barriers are too few to fit default"),
+        (130, 2, "world literature lie in 2 of the folds of fold_random, and at least 3 are needed"),
+    ],
+)
+def test_a_default_is_not_fitted_on_few_barriers_or_folds(
+    count: int, folds: int, words: str, data_dir: Path, tmp_path: Path
+) -> None:
     with gzip.open(data_dir / BARRIERS_FILE) as file:
-        rows = [line for line, _ in zip(file, range(24), strict=False)]
+        rows = [json.loads(line) for line, _ in zip(file, range(count), strict=False)]
     (tmp_path / BARRIERS_FILE).parent.mkdir()
-    with gzip.open(tmp_path / BARRIERS_FILE, "w") as lines:
-        lines.writelines(rows)
+    with gzip.open(tmp_path / BARRIERS_FILE, "wt") as lines:
+        lines.writelines(f"{json.dumps({**row, 'fold_random': n % folds})}\n" for n, row in enumerate(rows))
     asked = ["default", "--data", str(tmp_path), "--runs", str(tmp_path / "runs"), "--store", str(tmp_path / "store")]
     app = typer.Typer()
     app.command()(train)
     result = CliRunner().invoke(app, asked)
-    words = " ".join(result.output.replace("│", " ").split())
     assert result.exit_code == 2
-    assert "sound barriers are too few to fit default" in words
+    assert words in " ".join(result.output.replace("│", " ").split())
     assert not (tmp_path / "store").exists()
 
 

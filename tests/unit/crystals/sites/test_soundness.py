@@ -212,6 +212,10 @@ def test_bands_of_published_crystals_are_sound() -> None:
         ({"Li": 1, "O": 1}, 0.5),
         ({"Li": 5, "P": 1, "S": 6}, 2 / 12),
         ({"Li": 2, "Nb": 4, "O": 14}, 6 / 20),  # of Nb5+, without La
+        ({"K": 2, "Te": 1, "Cl": 6}, 0.0),  # Te4+
+        ({"K": 2, "Fe": 1, "O": 4}, 0.0),  # Fe6+
+        ({"Os": 1, "O": 4}, 0.0),
+        ({}, 0.0),
     ],
 )
 def test_the_charge_of_atoms_that_are_not_listed_is_missing(amounts: dict[str, float], missing: float) -> None:
@@ -228,6 +232,11 @@ def test_the_charge_of_atoms_that_are_not_listed_is_missing(amounts: dict[str, f
         ({"Mo": 6, "S": 8, "Mg": 2}, 0.0),  # Mo2+ in clusters
         ({"Li": 3, "N": 1}, 0.0),
         ({"Li": 13, "Si": 4}, 0.0),  # a metal
+        ({"Ca": 2, "N": 1}, 0.0),  # an electride
+        ({"La": 1, "S": 1}, 0.0),  # electrons in bands
+        ({"Fe": 1, "As": 1, "S": 1}, 0.0),  # As and S are bonded
+        ({"Np": 1, "O": 2}, 0.0),  # of unknown states
+        ({}, 0.0),
         ({"Li": 1, "B": 1, "H": 4}, 0.0),
         ({"Na": 2, "P": 1, "H": 1, "O": 3}, 0.0),  # P3+
         ({"Li": 1, "C": 1, "N": 1}, 0.0),
@@ -258,6 +267,13 @@ def test_a_crystal_without_one_of_its_cations_is_out_of_the_domain_and_it_is_sai
     search = find_hops(without, "Li", max_atoms=2000)
     assert all("atoms seem to be missing" in (hop.doubt or "") for hop in search.hops)
     assert any("Positive charge is missing" in warning for warning in search.warnings)
+
+
+@pytest.mark.parametrize(("apart", "missing"), [(3.0, -1.0), (2.2, None)])
+def test_cations_that_are_bonded_to_each_other_lack_no_charge(apart: float, missing: float | None) -> None:
+    places = [("P", (0.5, 0.5, 0.5 - apart / 12.0)), ("P", (0.5, 0.5, 0.5 + apart / 12.0))]
+    atoms = [*places, ("O", (0.0, 0.0, 0.0)), ("O", (0.0, 0.5, 0.0))]
+    assert bond_faults(crystal_of(np.diag([6.0, 6.0, 6.0]), atoms)).missing_charge == missing
 
 
 def test_peroxides_lack_no_charge() -> None:
