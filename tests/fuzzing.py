@@ -35,7 +35,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.trajectory import TrajectoryWriter
 from pymatgen.core import Lattice, Structure
-from written_formats import ase_file, cell_of, crd, outcar, path, plain_xyz, poscar, tarred, vasprun
+from written_formats import ase_file, cell_of, crd, outcar, path, plain_xyz, poscar, siesta_xv, tarred, vasprun
 
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_band_file, read_crystal, read_end_points, read_json_band
@@ -97,6 +97,8 @@ AXSF = b" ANIMSTEPS 2\n CRYSTAL\n PRIMVEC\n 4.62 0 0\n 0 4.62 0\n 0 0 4.62\n" + 
     b" PRIMCOORD %d\n 3 1\nO 0 0 0 0 0 0\nO 0 2.31 2.31 0 0 0\nLi 1.2 1.2 %s 0 0 0\n" % (k, z)
     for k, z in ((1, b"1.2"), (2, b"3.4"))
 )
+
+_CELL = b"CELL_PARAMETERS angstrom\n4.62 0 0\n0 4.62 0\n0 0 4.62\n"
 
 NUMBERS = (
     *("NaN", "nan", "inf", "-Infinity", "1e308", "-1e308", "1e-320", "1e999", "0", "-0", "-1", "1e9", "99999999999"),
@@ -217,6 +219,11 @@ def readers() -> dict[str, Reader]:
         ),
         "run in a zip": Reader(read=_through_zip(band, _run()), seeds=[("run.zip", _joined(_run()))], weight=2),
         "XSF": Reader(read=band, seeds=[("neb.axsf", AXSF)], weight=2),
+        "SIESTA, neb.in": Reader(
+            read=lambda content, name: (crystal if name == "x.XV" else band)(content, name),
+            seeds=[("x.XV", siesta_xv(_IMAGES[0])), ("neb.in", _CELL + crd(_IMAGES))],
+            weight=2,
+        ),
         "JSON structures": Reader(
             read=lambda content, name: (crystal if name == "entry.json" else band)(content, name),
             seeds=[(f"{name}.json", json.dumps(record).encode()) for name, record in _json_structures().items()],
