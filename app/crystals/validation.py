@@ -402,7 +402,7 @@ def image_order_doubt(band: Band) -> str | None:
     image = int(steps.argmin())
     if steps[image] >= -_TURNS_BACK:
         return None
-    return f"its images are not in order along the hop: the ion goes back from image {image} to {image + 1}, from 0"
+    return f"the ion goes back from image {image} to {image + 1} (counted from 0): its images are not in order"
 
 
 def _host_moves_angstrom(band: Band) -> FloatArray:
