@@ -191,17 +191,17 @@ class _Run:
 
 def _check_ion(source: Source, reply: Reply) -> None:
     """Refuse the answer to a band of another ion than was asked for: a band says by itself which ion moves."""
-    asked, found = source.ion, reply.answer.get("ion")
-    if "band" not in source.files or not asked or found is None:
+    answered_ion = reply.answer.get("ion")
+    if "band" not in source.files or not source.ion or answered_ion is None:
         return
-    asked = plain_symbol(asked, "--ion")
-    if found == asked:
+    requested_ion = plain_symbol(source.ion, "--ion")
+    if answered_ion == requested_ion:
         return
     raise InputError(
-        f"The band's ion is {found}, and {asked} was asked for.",
+        f"The band's ion is {answered_ion}, and {requested_ion} was asked for.",
         kind="other-ion",
         where=source.label,
-        expected=f"a band in which {asked} hops; or no --ion, for the ion that moves",
+        expected=f"a band in which {requested_ion} hops; or no --ion, for the ion that moves",
     )
 
 

@@ -5,7 +5,7 @@ import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import pytest
 from untrained import write_untrained
 from waiting import until
 
+from app.api.queries import ListQuery
 from app.crystals.hops.options import HopOptions
 from app.crystals.limits import Limits
 from app.crystals.readers import File, read_json_band
@@ -62,22 +63,6 @@ Direct
 .75 .75 .25
 .75 .75 .75
 """
-
-
-@dataclass(kw_only=True)
-class Query:
-    """What the API's list query has."""
-
-    ion: str | None = None
-    formula: str | None = None
-    model: str | None = None
-    status: Any = None
-    kind: Any = None
-    created_after: datetime | None = None
-    created_before: datetime | None = None
-    barrier_below_ev: float | None = None
-    limit: int = 50
-    cursor: str | None = None
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +170,7 @@ async def listing(service: PredictionService, key: str, expected: list[str], sta
     found: list[Json] = []
 
     async def all_there() -> bool:
-        page = await service.list(key, Query(status=status))
+        page = await service.list(key, ListQuery(status=status))
         found[:] = page["predictions"]  # type: ignore[call-overload] # a list, as JSON
         return [one["prediction_id"] for one in found] == expected
 
@@ -281,7 +266,7 @@ async def test_the_input_is_given_back(settings: Settings, rows: list[dict[str, 
         pending: Any = await service.get(answer.prediction_id, None)
         await service.records.writer.drain(DEADLINE_S)
         written: Any = await service.get(answer.prediction_id, None)
-        page: Any = await service.list(None, Query())
+        page: Any = await service.list(None, ListQuery())
     assert pending["input"] == written["input"]
     assert pending["input"]["host_species"] == rows[0]["host_species"]
     assert waiting["status"] == "queued"
@@ -459,10 +444,10 @@ async def test_a_job_whose_process_was_killed_is_reported_as_failed(service: Pre
     await service.records.log.insert_many([queued, running])
     found: Any = await service.get(running.id, key)
     assert (found["status"], found["error"]["kind"]) == ("failed", "interrupted")
-    assert (await service.list(key, Query(status="running")))["predictions"] == []
-    failed: Any = await service.list(key, Query(status="failed"))
+    assert (await service.list(key, ListQuery(status="running")))["predictions"] == []
+    failed: Any = await service.list(key, ListQuery(status="failed"))
     assert [one["prediction_id"] for one in failed["predictions"]] == [str(queued.id), str(running.id)]
-    assert (await service.list(key, Query(status="queued")))["predictions"] == []
+    assert (await service.list(key, ListQuery(status="queued")))["predictions"] == []
     found = await service.get(queued.id, key)
     assert (found["status"], found["error"]["kind"], found["input"]) == ("failed", "interrupted", {"ion": "Li"})
 
@@ -479,7 +464,7 @@ async def test_a_list_of_what_runs_shows_no_job_of_a_process_that_was_killed(
         model_name="model-3",
     )
     await service.records.log.insert_many([row])
-    assert (await service.list(key, Query(status="running")))["predictions"] == []
+    assert (await service.list(key, ListQuery(status="running")))["predictions"] == []
     stored = await service.records.log.get(row.id, key)
     assert stored is not None
     assert stored.status == "failed"

@@ -21,7 +21,7 @@ from app.crystals.hops.warnings import (
     bond_warnings,
     count_warnings,
     disorder_warnings,
-    far_sites_warnings,
+    long_hop_warnings,
     mechanism_warnings,
     occupancy_warnings,
 )
@@ -217,7 +217,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
                 max_hops=max_hops,
                 between_all=absent or options.interstitials,
             ),
-            *(() if absent or options.interstitials else far_sites_warnings(lattices.ion, _shortest_open(hops))),
+            *(() if absent or options.interstitials else long_hop_warnings(lattices.ion, _shortest_hop_angstrom(hops))),
             *(occupancy_warnings(lattices) if chosen == "vacancy" else ()),
             *(_ordering_warnings(lattices, disorder) if disorder else ()),
         ),
@@ -227,7 +227,7 @@ def _search(crystal: Crystal, ion: str | None, options: HopOptions, *, max_atoms
     )
 
 
-def _shortest_open(hops: list[Hop]) -> float | None:
+def _shortest_hop_angstrom(hops: list[Hop]) -> float | None:
     return min((hop.distance_angstrom for hop in hops if hop.band is not None), default=None)
 
 

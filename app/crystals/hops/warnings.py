@@ -10,7 +10,7 @@ from app.crystals.sites.soundness import BondFaults
 #: Below this occupancy the ion counts as dilute, as in hosts that are computed with a single ion.
 FEW_SHARE = 0.5
 #: In 14 of 200 crystals with lithium the shortest open hop is longer than this, angstrom.
-FAR_SITES_ANGSTROM = 4.5
+LONG_HOP_ANGSTROM = 4.5
 
 
 def count_warnings(
@@ -34,13 +34,14 @@ def count_warnings(
     return ()
 
 
-def far_sites_warnings(ion: str, shortest_angstrom: float | None) -> tuple[str, ...]:
+def long_hop_warnings(ion: str, shortest_hop_angstrom: float | None) -> tuple[str, ...]:
     """Ask whether there are sites between those of the file, given the shortest open hop; None where none is open."""
-    if shortest_angstrom is None or shortest_angstrom <= FAR_SITES_ANGSTROM:
+    if shortest_hop_angstrom is None or shortest_hop_angstrom <= LONG_HOP_ANGSTROM:
         return ()
     sentence = (
-        f"The shortest open hop is {shortest_angstrom:.1f} angstrom long. Where {ion} also sits between the sites of "
-        "the file, as where part of it was taken out of the crystal, ask for interstitials=true, which adds such sites."
+        f"The shortest open hop is {shortest_hop_angstrom:.1f} angstrom long. Where {ion} also sits between the sites "
+        "of the file, as where part of it was taken out of the crystal, ask for interstitials=true, which adds such "
+        "sites."
     )
     return (sentence,)
 

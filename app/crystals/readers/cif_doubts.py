@@ -27,9 +27,9 @@ _G_PER_CUBIC_CM = 1.66053907
 #: Occupancies and a formula's amounts are rounded.
 _HYDROGEN_TOLERANCE = 0.02
 #: A label that names an element, by two letters: one letter, as in B1 of a perovskite, may name a kind of site.
-_NAMES_ELEMENT = re.compile(r"([A-Z][a-z])(?![a-z]).*")
+_ELEMENT_LABEL = re.compile(r"([A-Z][a-z])(?![a-z]).*")
 #: Labels of kinds of atoms: a rare earth, a transition metal.
-_NAMES_KIND = frozenset({"Re", "Tm"})
+_SITE_LABELS = frozenset({"Re", "Tm"})
 #: Places of atoms that share one may be rounded apart, as fractions of the cell.
 _SAME_PLACE = 0.01
 _MOST_ECHOED = 80
@@ -62,13 +62,13 @@ def doubts_of(
         units: how many of its formulas are in the cell.
         name: of the file.
     """
-    volume = _volume(block, lattice_angstrom)
+    volume_fault = _volume(block, lattice_angstrom)
     found: list[tuple[str | None, str]] = [
         (_elements(block, rows), "Which is wrong, the formula or an atom?"),
         (_label(rows), "The type was read: which is right?"),
-        (volume, f"Is a length or an angle of the cell wrong? Where the cell is right, correct {_VOLUME}."),
+        (volume_fault, f"Is a length or an angle of the cell wrong? Where the cell is right, correct {_VOLUME}."),
     ]
-    if volume is None:  # a wrong volume explains a wrong density
+    if volume_fault is None:  # a wrong volume explains a wrong density
         reason = _density(block, rows, sites, lattice_angstrom, units)
         advice = "Is a length, an occupancy or an element wrong, or are atoms missing? Where they are right, correct "
         found.append((reason, f"{advice}{DENSITY}."))
@@ -106,12 +106,13 @@ def _label(rows: Rows) -> str | None:
     Ca, Cb and so on beside the type C are carbon's labels in molecules, as those of any type of one letter are.
     """
     for row in rows.rows:
-        named = _NAMES_ELEMENT.fullmatch(row.label)
-        own = {symbol for symbol, _ in row.contents}
-        if named is None or not is_element(named[1]) or named[1] in own | _NAMES_KIND or named[1][0] in own:
+        label = _ELEMENT_LABEL.fullmatch(row.label)
+        types = {symbol for symbol, _ in row.contents}
+        if label is None or not is_element(label[1]) or label[1] in _SITE_LABELS:
             continue
-        if not _is_shared(row, rows):
-            return f"its atom {row.label} has the type {_listing(sorted(own))}"
+        agrees = label[1] in types or label[1][0] in types
+        if not agrees and not _is_shared(row, rows):
+            return f"its atom {row.label} has the type {_listing(sorted(types))}"
     return None
 
 
@@ -127,29 +128,29 @@ def _listing(symbols: Sequence[str]) -> str:
 
 
 def _volume(block: Block, lattice_angstrom: FloatArray) -> str | None:
-    """Why the stated volume contradicts the cell; None where it does not."""
-    stated = _stated(block, _VOLUME)
+    """Why the reported volume contradicts the cell; None where it does not."""
+    reported = _reported(block, _VOLUME)
     volume = abs(float(np.linalg.det(lattice_angstrom)))
-    if stated is None or abs(volume - stated) <= _VOLUME_TOLERANCE * stated:
+    if reported is None or abs(volume - reported) <= _VOLUME_TOLERANCE * reported:
         return None
-    return f"its lengths and angles make a cell of {volume:.4g} cubic angstrom, and {_VOLUME} is {stated:.4g}"
+    return f"its lengths and angles make a cell of {volume:.4g} cubic angstrom, and {_VOLUME} is {reported:.4g}"
 
 
 def _density(block: Block, rows: Rows, sites: Sequence[Site], lattice_angstrom: FloatArray, units: float) -> str | None:
-    """Why the stated density contradicts the cell and its atoms; None where it does not.
+    """Why the reported density contradicts the cell and its atoms; None where it does not.
 
     It is not compared where hydrogen has no position, and perhaps water neither.
     """
-    stated = _stated(block, DENSITY)
-    if stated is None or stated > _DENSEST_G_PER_CUBIC_CM or rows.lacks_hydrogen:
+    reported = _reported(block, DENSITY)
+    if reported is None or reported > _DENSEST_G_PER_CUBIC_CM or rows.lacks_hydrogen:
         return None
     hydrogen = formula_of(block).get("H", 0.0) * units
     if sum(site.occupancy_of("H") for site in sites) < hydrogen * (1.0 - _HYDROGEN_TOLERANCE):
         return None
     density = _mass_dalton(sites) * _G_PER_CUBIC_CM / abs(float(np.linalg.det(lattice_angstrom)))
-    if abs(density - stated) <= _DENSITY_TOLERANCE * stated:
+    if abs(density - reported) <= _DENSITY_TOLERANCE * reported:
         return None
-    return f"its cell and atoms have a density of {density:.4g} g/cm3, and {DENSITY} is {stated:.4g}"
+    return f"its cell and atoms have a density of {density:.4g} g/cm3, and {DENSITY} is {reported:.4g}"
 
 
 def _mass_dalton(sites: Sequence[Site]) -> float:
@@ -158,7 +159,7 @@ def _mass_dalton(sites: Sequence[Site]) -> float:
     return sum(float(Element(symbol).weight) * amount for site in sites for symbol, amount in site.species)
 
 
-def _stated(block: Block, key: str) -> float | None:
+def _reported(block: Block, key: str) -> float | None:
     """A positive number that the file states, without its standard uncertainty; None where there is none."""
     try:
         value = float((block.text(key) or "").partition("(")[0])

@@ -8,6 +8,7 @@ from app.crystals.band import FloatArray
 from app.crystals.elements import plain_symbol
 from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame
+from app.crystals.readers.numbers import number_of
 from app.crystals.readers.reading import Cell
 from app.crystals.validation import check_cell
 from app.errors import FormatError
@@ -27,8 +28,8 @@ _CELLDM = re.compile(r"\bcelldm[ \t]*+\([ \t]*+1[ \t]*+\)[ \t]*+=[ \t]*+([-+.\dE
 _A = re.compile(r"(?:^|,)[ \t]*+A[ \t]*+=[ \t]*+([-+.\dEeDd]++)", re.IGNORECASE | re.MULTILINE)
 _COMMENT = re.compile(r"[!#][^\n]*+")
 #: Of a table of energies: where along the path, between 0 and 1, the energy, and in a `.dat` its error.
-_NUMBER = r"[-+]?+\d*+\.\d++(?:[eEdD][-+]?+\d++)?+"
-_ENERGIES = re.compile(rf"\s*+(?:{_NUMBER}(?:[ \t]++{_NUMBER}){{1,2}}+[ \t]*+(?:\n\s*+|\Z))++")
+_DECIMAL = r"[-+]?+\d*+\.\d++(?:[eEdD][-+]?+\d++)?+"
+_ENERGY_TABLE = re.compile(rf"\s*+(?:{_DECIMAL}(?:[ \t]++{_DECIMAL}){{1,2}}+[ \t]*+(?:\n\s*+|\Z))++")
 _CRD = "the .crd of neb.x: FIRST_IMAGE, INTERMEDIATE_IMAGE, LAST_IMAGE, each with ATOMIC_POSITIONS (bohr)"
 
 
@@ -68,10 +69,10 @@ def path_alone(name: str) -> FormatError:
 
 def is_energies(text: str) -> bool:
     """Whether a text is neb.x's table of energies along a path, which has no atoms."""
-    if _ENERGIES.fullmatch(text) is None:
+    if not _ENERGY_TABLE.fullmatch(text):
         return False
     ends = text.split(maxsplit=1)[0], text.rstrip().rsplit("\n", 1)[-1].split()[0]
-    return tuple(map(_number, ends)) == (0.0, 1.0)
+    return tuple(map(number_of, ends)) == (0.0, 1.0)
 
 
 def energies_alone(name: str) -> FormatError:
@@ -143,10 +144,10 @@ def read_crd(text: str, name: str, limits: Limits, cell: Cell | None) -> tuple[F
 
 def _lattice(text: str, name: str, cell: Cell | None) -> FloatArray:
     """The vectors of CELL_PARAMETERS, or those that were sent beside the file, angstrom, shape [3, 3]."""
-    found = _CELL.search(text)
-    if found is None and cell is not None:
+    parameters = _CELL.search(text)
+    if parameters is None and cell is not None:
         return np.array(cell)
-    if found is None:
+    if parameters is None:
         raise FormatError(
             f"{name} has the images of neb.x and no cell (CELL_PARAMETERS).",
             kind="no-lattice",
@@ -154,11 +155,12 @@ def _lattice(text: str, name: str, cell: Cell | None) -> FloatArray:
             expected="the .axsf of the same run, which has the cell; or this file with the cell in the form field "
             "`cell`, such as 10.3,12.0,9.4 in angstrom",
         )
-    line = text.count("\n", 0, found.end())
-    vectors = np.array([_vector(row, f"{name}, line {line + k}") for k, row in enumerate(_rows_after(text, found), 1)])
+    line = text.count("\n", 0, parameters.end())
+    rows = _rows_after(text, parameters)
+    vectors = np.array([_vector(row, f"{name}, line {line + k}") for k, row in enumerate(rows, 1)])
     alat_angstrom = _alat_angstrom(text)
     # without a unit, alat where that is given and bohr elsewhere
-    unit = found[1].lower() or ("bohr" if alat_angstrom is None else "alat")
+    unit = parameters[1].lower() or ("bohr" if alat_angstrom is None else "alat")
     lattice = vectors * _unit_angstrom(unit, alat_angstrom, f"{name}, line {line}")
     check_cell(lattice, f"{name}, lines {line + 1} to {line + 3}")
     return lattice
@@ -170,24 +172,16 @@ def _rows_after(text: str, found: re.Match[str]) -> list[str]:
 
 
 def _vector(row: str, where: str) -> list[float]:
-    numbers = [_number(field) for field in row.split()[:3]]
+    numbers = [number_of(field) for field in row.split()[:3]]
     if len(numbers) != 3 or not all(abs(x) < _LARGEST for x in numbers):  # noqa: PLR2004 - so that NaN fails
         raise _unreadable(f"Expected a vector of three numbers here, not {row.strip()[:60]!r}", where)
     return numbers
 
 
-def _number(text: str) -> float:
-    """A number of Fortran; NaN of anything else."""
-    try:
-        return float(text.replace("D", "E").replace("d", "e"))
-    except ValueError:
-        return np.nan
-
-
 def _alat_angstrom(text: str) -> float | None:
     """The unit alat by celldm(1) or A; None where neither is given."""
     celldm, a = _CELLDM.search(text), _A.search(text)
-    alat_angstrom = _number(celldm[1]) * BOHR_ANGSTROM if celldm else _number(a[1]) if a else np.nan
+    alat_angstrom = number_of(celldm[1]) * BOHR_ANGSTROM if celldm else number_of(a[1]) if a else np.nan
     return alat_angstrom if 0 < alat_angstrom < _LARGEST else None
 
 

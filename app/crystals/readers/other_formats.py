@@ -5,6 +5,7 @@ import re
 import zipfile
 
 from app.crystals.readers.archive import BROKEN
+from app.crystals.readers.numbers import NUMBER
 from app.crystals.readers.reading import File
 from app.errors import UnsupportedError
 
@@ -78,7 +79,6 @@ _BINARY: tuple[tuple[bytes, str, str], ...] = (
     (b"\x89HDF", "an HDF5 file", _ASE),
     (b"CDF", "a NetCDF file", _ASE),
 )
-_NUMBER = r"[-+]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][-+]?+\d++)?+"
 #: A pattern in the first bytes of a text, what it is, and what to do. Possessive quantifiers do not backtrack.
 _TEXT: tuple[tuple[str, str, str], ...] = (
     (r"\A\s*+ITEM: (?:TIMESTEP|UNITS|TIME)\b", "a LAMMPS dump", _LIST.replace("{more}", ", format='lammps-dump-text'")),
@@ -105,7 +105,7 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
     (
         (
             r"\A[ \t]*+3[ \t]++\d[ \t]++\d[^\n]*+\n"
-            rf"(?:[ \t]*+{_NUMBER}[ \t]++{_NUMBER}[ \t]++{_NUMBER}[ \t]*+\n){{3}}[ \t]*+\d++[ \t]*+\n"
+            rf"(?:[ \t]*+{NUMBER}[ \t]++{NUMBER}[ \t]++{NUMBER}[ \t]*+\n){{3}}[ \t]*+\d++[ \t]*+\n"
         ),
         "a geometry of CRYSTAL (fort.34)",
         _AS.replace("{form}", "crystal"),
@@ -145,7 +145,7 @@ _TEXT: tuple[tuple[str, str, str], ...] = (
         # an XYZ begins with its number of atoms
         (
             r"\A(?!\s*+\d++[ \t]*+\n)[^\n]*+\n[^\n]*+\n"
-            rf"(?:[ \t]*+-?\d++(?:[ \t]++{_NUMBER}){{3}}(?:[ \t]++\d++)?[ \t]*+\n){{4}}"
+            rf"(?:[ \t]*+-?\d++(?:[ \t]++{NUMBER}){{3}}(?:[ \t]++\d++)?[ \t]*+\n){{4}}"
         ),
         "a Gaussian cube file",
         _AS.replace("{form}", "cube"),

@@ -13,6 +13,7 @@ from app.crystals.band import FloatArray
 from app.crystals.elements import is_element, plain_symbol, unknown_element
 from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame
+from app.crystals.readers.numbers import with_e
 from app.crystals.validation import check_cell
 from app.errors import FormatError
 
@@ -180,7 +181,7 @@ def _check_end(lines: list[str], end: int, header: _Header, name: str) -> None:
 
 def _is_position(row: list[str]) -> bool:
     """Whether a line begins with three finite numbers."""
-    numbers = [_exponents(field) for field in row[:3]]
+    numbers = [with_e(field) for field in row[:3]]
     return len(numbers) == 3 and all(_is_number(one) and isfinite(float(one)) for one in numbers)  # noqa: PLR2004
 
 
@@ -361,15 +362,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _exponents(text: str) -> str:
-    """A number of Fortran, "1.0D-1", as Python reads it."""
-    return text.replace("d", "e").replace("D", "e")
-
-
 def _floats(lines: list[str], index: int, name: str, count: int) -> list[float]:
     fields = _fields(lines, index, name)[:count]
     try:
-        numbers = [float(_exponents(field)) for field in fields]
+        numbers = [float(with_e(field)) for field in fields]
     except ValueError:
         numbers = []
     if len(numbers) != count or any(abs(number) > _LARGEST for number in numbers):

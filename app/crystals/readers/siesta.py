@@ -8,13 +8,12 @@ from app.crystals.elements import SYMBOLS, check_element
 from app.crystals.limits import Limits
 from app.crystals.readers.frames import Frame
 from app.crystals.readers.neb_x import BOHR_ANGSTROM
+from app.crystals.readers.numbers import NUMBER, number_of
 from app.crystals.validation import check_cell
 from app.errors import FormatError
 
-# Possessive quantifiers (++) do not backtrack.
-_NUMBER = r"[-+]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][-+]?+\d++)?+"
 #: Three vectors with their velocities, then the number of atoms.
-_HEAD = re.compile(rf"\A(?:[ \t]*+{_NUMBER}(?:[ \t]++{_NUMBER}){{5}}[ \t]*+\n){{3}}[ \t]*+\d++[ \t]*+\n")
+_HEAD = re.compile(rf"\A(?:[ \t]*+{NUMBER}(?:[ \t]++{NUMBER}){{5}}[ \t]*+\n){{3}}[ \t]*+\d++[ \t]*+\n")
 #: Larger than any length in bohr, and far below overflow.
 _LARGEST = 1e9
 _MOST_DIGITS = 9
@@ -70,10 +69,7 @@ def _symbol(lines: list[str], row: int, name: str) -> str:
 
 def _three(lines: list[str], row: int, first: int, name: str) -> list[float]:
     fields = lines[row].split()[first : first + 3] if row < len(lines) else []
-    try:
-        numbers = [float(field.replace("D", "E").replace("d", "e")) for field in fields]
-    except ValueError:
-        numbers = []
+    numbers = [number_of(field) for field in fields]
     if len(numbers) != 3 or not all(abs(number) < _LARGEST for number in numbers):  # noqa: PLR2004 - so that NaN fails
         raise _unreadable(
             f"Expected three numbers in line {row + 1}, not {' '.join(fields)[:60]!r}", f"{name}, line {row + 1}"

@@ -6,6 +6,7 @@ from typing import Literal
 
 from app.crystals.limits import Limits
 from app.crystals.readers.neb_x import energies_alone, is_crd, is_energies, is_path, path_alone
+from app.crystals.readers.numbers import NUMBER
 from app.crystals.readers.other_formats import refuse_by_name, refuse_document, refuse_other_format
 from app.crystals.readers.poscar import is_xdatcar
 from app.crystals.readers.reading import File
@@ -30,12 +31,10 @@ Format = Literal[
     "xv",
 ]
 
-# Possessive quantifiers (++) do not backtrack; otherwise time grows with the cube of the number of digits.
-_NUMBER = r"[+-]?+(?:\d++\.?+\d*+|\.\d++)(?:[eEdD][+-]?+\d++)?+"
 #: The atoms of Turbomole's coord begin like a scale and vectors.
 _POSCAR = re.compile(
-    rf"\A(?!\s*+\$coord\b)[^\n]*+\n[ \t]*+{_NUMBER}(?:[ \t]++{_NUMBER}[ \t]++{_NUMBER})?[^\n]*+\n"
-    rf"(?:[ \t]*+{_NUMBER}[ \t]++{_NUMBER}[ \t]++{_NUMBER}[^\n]*+\n){{3}}"
+    rf"\A(?!\s*+\$coord\b)[^\n]*+\n[ \t]*+{NUMBER}(?:[ \t]++{NUMBER}[ \t]++{NUMBER})?[^\n]*+\n"
+    rf"(?:[ \t]*+{NUMBER}[ \t]++{NUMBER}[ \t]++{NUMBER}[^\n]*+\n){{3}}"
 )
 _CIF = re.compile(r"^[ \t]*(?:data_|_cell_length_a\b|_atom_site_)", re.MULTILINE | re.IGNORECASE)
 _XYZ = re.compile(r"\A\s*\d+[ \t]*\n")

@@ -417,6 +417,8 @@ async def test_preparation_runs_only_so_far_ahead() -> None:
         first = await occupy(batcher, model)
         tasks = [asyncio.create_task(ask(batcher, model, band(number))) for number in range(1, 21)]
         await until(lambda: len(model.graphed) == 1 + 4)  # two batches of two
+        await asyncio.sleep(0.2)  # what is tested: it goes no further
+        assert len(model.graphed) == 1 + 4
         model.may_run.set()
         await asyncio.gather(first, *tasks)
 

@@ -312,6 +312,8 @@ async def test_as_many_crystals_are_read_at_once_as_there_are_workers(tmp_path: 
             for number in range(3)
         ]
         await until(lambda: len(list(tmp_path.iterdir())) == 2)
+        await asyncio.sleep(0.5)  # what is tested: the third waits
+        assert len(list(tmp_path.iterdir())) == 2
         await cancelled(tasks)
 
 
