@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Any
 import httpx
 import psycopg
 from sqlalchemy.engine import make_url
+from waiting import wait_until
 
 from benchmarks.stores import PostgresServer, free_port, public_folder, running_postgres, running_redis
 
@@ -143,10 +143,9 @@ class Topology:
         Raises:
             AssertionError: it did not come to be.
         """
-        deadline = time.monotonic() + DEADLINE_S
-        while not holds():
-            assert time.monotonic() < deadline, [self.log_of(name)[-2000:] for name in self.replicas]
-            time.sleep(0.1)
+        wait_until(
+            holds, lambda: [self.log_of(name)[-2000:] for name in self.replicas], deadline_s=DEADLINE_S, pause_s=0.1
+        )
 
     # The log
 

@@ -10,18 +10,23 @@ PAUSE_S = 0.005
 
 
 def wait_until(
-    holds: Callable[[], object], shown: Callable[[], object] | None = None, *, deadline_s: float = DEADLINE_S
+    holds: Callable[[], object],
+    shown: Callable[[], object] | None = None,
+    *,
+    deadline_s: float = DEADLINE_S,
+    pause_s: float = PAUSE_S,
 ) -> None:
     """Ask again and again until the answer is true.
 
     Args:
         shown: what a failure shows.
         deadline_s: the end of its patience, where much must start first.
+        pause_s: between two questions.
     """
     deadline = time.monotonic() + deadline_s
     while not holds():
         assert time.monotonic() < deadline, shown() if shown else f"not so within {deadline_s:g} s"
-        time.sleep(PAUSE_S)
+        time.sleep(pause_s)
 
 
 async def until(holds: Callable[[], object | Awaitable[object]], *, pause_s: float = PAUSE_S) -> None:
